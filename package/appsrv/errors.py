@@ -1,0 +1,122 @@
+"""Every error appsrv raises on purpose, by whose fault it is; each carries its answer.
+
+The client's fault has an HTTP status, the operator's or the application's an exit code. This module knows no
+other one. A message says what happened, to what, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class AppsrvError(Exception):
+    """Base of all. `exit_code` is what a command ends with, `status` what an HTTP client is answered."""
+
+    exit_code: int = 1
+    status: int = 500
+
+
+# -- the client's fault ------------------------------------------------------------------------------------
+
+
+class RequestError(AppsrvError):
+    """The request breaks HTTP or one of the limits (RFC 9112, RFC 9110 section 15.5).
+
+    `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505), `reason` one line for the log and page.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class ClientDisconnected(AppsrvError):
+    """The client went away, or took nothing for longer than allowed: nobody is left to answer."""
+
+    status = 499
+
+
+# -- the operator's fault ----------------------------------------------------------------------------------
+
+
+class OperatorError(AppsrvError):
+    """Something about this machine or command has to be changed by the person who typed it."""
+
+
+class SettingsError(OperatorError):
+    """An unknown setting or a value it does not take."""
+
+    exit_code = 2
+
+
+class ListenError(OperatorError):
+    """The address cannot be listened on. `errno` is the system's reason."""
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class RunDirectoryError(OperatorError):
+    """The run directory, pid file or server log cannot be used."""
+
+
+class AlreadyRunning(OperatorError):
+    """Another live appsrv holds this pid file or run directory."""
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class NotRunning(OperatorError):
+    """No instance answers. Exit codes are those of LSB `status`: 3 not running, 1 dead but pid file exists."""
+
+    exit_code = 3
+
+
+class SeveralInstances(OperatorError):
+    """The command fits more than one running instance."""
+
+
+class AdminError(OperatorError):
+    """The server refused or could not carry out what a command asked for."""
+
+
+# -- the application's fault -------------------------------------------------------------------------------
+
+
+class AppNotFound(OperatorError):
+    """No application was named and none was found."""
+
+    exit_code = 4
+
+
+class AppLoadError(AppsrvError):
+    """The application cannot be imported, or is not a WSGI callable.
+
+    `traceback` holds the application's own frames only, ready to be shown; it may be empty.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class BootError(AppsrvError):
+    """A worker or preloader did not become ready (it died, or passed `start_timeout`)."""
+
+    exit_code = 3
+    status = 503
+
+
+class ApplicationError(AppsrvError):
+    """The application broke PEP 3333 (headers, status, framing): answered with 500 and logged."""
+
+
+# -- ours --------------------------------------------------------------------------------------------------
+
+
+class ProtocolError(AppsrvError):
+    """A message between appsrv's own processes that neither side should have sent: a defect, please report it."""
