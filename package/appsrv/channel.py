@@ -1,0 +1,140 @@
+"""A channel: messages and file descriptors over one end of a SOCK_SEQPACKET pair (SOCK_DGRAM where there is none).
+
+Knows how to carry messages, not what they mean.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+from appsrv import message
+from appsrv.errors import ProtocolError
+
+MAX_FDS = 16
+MAX_DATAGRAM = 80 * 1024
+_FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+_SOCKET_TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+
+
+class ChannelClosed(ProtocolError):
+    """The other side is gone."""
+
+
+def pair(buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
+    """Two connected ends that keep the borders of datagrams; `buffer` bytes may wait in each direction."""
+    ends = socket.socketpair(socket.AF_UNIX, _SOCKET_TYPE)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    return ends
+
+
+def receive(sock: socket.socket, size: int = MAX_DATAGRAM) -> tuple[bytes, list[int]]:
+    """One datagram and the descriptors that came with it; (b"", []) at the end. BlockingIOError when none waits."""
+    data, ancillary, flags, _ = sock.recvmsg(size, _FD_SPACE)
+    fds = _descriptors(ancillary)
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close_all(fds)
+        raise ProtocolError(f"a datagram did not fit into {size} bytes and {MAX_FDS} descriptors")
+    return data, fds
+
+
+def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """One datagram with descriptors, which stay open here. BlockingIOError when the other side's queue is full."""
+    if fds:
+        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+    else:
+        sock.send(data)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors that nobody wants."""
+    for fd in fds:
+        os.close(fd)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return list(fds)
+
+
+class Channel:
+    """One end, with typed messages. Blocking or not as its socket is."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Channel:
+        """The channel whose end another process left open here under this number."""
+        os.set_inheritable(fd, False)
+        return cls(socket.socket(socket.AF_UNIX, _SOCKET_TYPE, 0, fileno=fd))
+
+    def fileno(self) -> int:
+        """The descriptor, for selectors."""
+        return self.sock.fileno()
+
+    def send(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
+        """Send one message; ChannelClosed when nobody reads any more."""
+        try:
+            send(self.sock, msg.pack(), fds)
+        except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
+            raise ChannelClosed("the other process has gone") from error
+
+    def receive(self) -> tuple[message.Message, list[int]]:
+        """The next message and its descriptors; ChannelClosed at the end, BlockingIOError when none waits."""
+        try:
+            data, fds = receive(self.sock)
+        except ConnectionResetError as error:
+            raise ChannelClosed("the other process has gone") from error
+        if not data:
+            raise ChannelClosed("the other process has gone")
+        return message.unpack(data), fds
+
+    def close(self) -> None:
+        """Close this end; the other one sees the end."""
+        self.sock.close()
+
+
+class Outbox:
+    """Messages to a process that must never be waited for: what does not fit waits here, in order."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._waiting: deque[tuple[message.Message, list[int]]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def send(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
+        """Send now or keep; the descriptors are duplicated when they have to wait. Silent when nobody reads."""
+        if not self._waiting and self._try(msg, fds):
+            return
+        self._waiting.append((msg, [os.dup(fd) for fd in fds]))
+
+    def flush(self) -> None:
+        """Send what fits now."""
+        while self._waiting and self._try(*self._waiting[0]):
+            close_all(self._waiting.popleft()[1])
+
+    def discard(self) -> None:
+        """Forget what waits: the other side is gone."""
+        while self._waiting:
+            close_all(self._waiting.popleft()[1])
+
+    def _try(self, msg: message.Message, fds: Sequence[int]) -> bool:
+        try:
+            self.channel.send(msg, fds)
+        except BlockingIOError:
+            return False
+        except (ChannelClosed, OSError):
+            return True
+        return True

@@ -1,0 +1,401 @@
+"""Settings: one row per setting, and where its value comes from.
+
+`Settings` is the table: from each of its fields come the flag, the `APPSRV_*` variable, the key of `appsrv.toml` and
+`[tool.appsrv]`, and its paragraph in docs/settings.md (`python -m appsrv.config` prints that page). This is the only
+module that reads the process's environment. It knows neither click nor what a setting is used for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from appsrv import values
+from appsrv.errors import SettingsError
+
+PREFIX = "APPSRV_"
+# Variables of ours that are no settings: a switch of the integrations, and what the application is told.
+OTHER_VARIABLES = frozenset({"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER"})
+
+
+def path(value: object) -> str:
+    """The name of a file; `~` is the home directory. `load` makes it absolute."""
+    return os.path.expanduser(values.text(value))
+
+
+def setting(
+    default: Any,
+    parse: values.Parser,
+    *,
+    group: str,
+    help: str,  # noqa: A002 - the word click and readers know
+    metavar: str = "",
+    flag: str = "",
+    shown_default: str = "",
+    key_only: bool = False,
+) -> Any:
+    """One field of `Settings` with its row. `flag` is the short flag, `key_only`: settable in a file only."""
+    row = dict(parse=parse, group=group, help=help, metavar=metavar, flag=flag)
+    return field(default=default, metadata=row | dict(shown_default=shown_default, key_only=key_only))
+
+
+_LISTEN, _PROCESS, _POOL, _HTTP = "Listening", "The running server", "The pool of workers", "Requests"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one instance, all valid and consistent. Paths are absolute, times are seconds."""
+
+    app: str | None = setting(
+        None, values.text, group=_PROCESS, metavar="APP", key_only=True, shown_default="found in the directory",
+        help="The application: `module:callable`, `module:factory()`, a file or a directory. "
+        "On the command line it is the argument of `appsrv start`.",
+    )  # fmt: skip
+    address: str = setting(
+        "127.0.0.1", values.host, flag="-a", metavar="HOST", group=_LISTEN,
+        shown_default="127.0.0.1, or 0.0.0.0 when $PORT is set", help="Address to listen on.",
+    )  # fmt: skip
+    port: int = setting(
+        8000, values.integer(0, 65535), flag="-p", metavar="NUMBER", group=_LISTEN,
+        shown_default="8000, or $PORT", help="Port to listen on; 0 lets the system choose one.",
+    )  # fmt: skip
+    socket: str | None = setting(
+        None, path, flag="-S", metavar="PATH", group=_LISTEN,
+        help="Listen on a unix socket instead of an address and port.",
+    )  # fmt: skip
+    environment: str = setting(
+        "production", values.text, flag="-e", metavar="NAME", group=_PROCESS,
+        shown_default="production; development for runserver and flask run",
+        help="Name of the environment. In `development`, error pages show the traceback.",
+    )  # fmt: skip
+    daemonize: bool = setting(
+        False, values.boolean, flag="-d", group=_PROCESS, help="Serve in the background."
+    )  # fmt: skip
+    pid_file: str | None = setting(
+        None, path, metavar="PATH", group=_PROCESS,
+        shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid",
+        help="Where the process id of the watchdog is kept while the server runs.",
+    )  # fmt: skip
+    log_file: str | None = setting(
+        None, path, metavar="PATH", group=_PROCESS,
+        shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log",
+        help="The server log: what appsrv reports and whatever the application prints.",
+    )  # fmt: skip
+    log_level: str = setting(
+        "info", values.choice("debug", "info", "warning", "error", "critical"), metavar="LEVEL", group=_PROCESS,
+        help="Least level of appsrv's own lines in the server log: debug, info, warning, error or critical. "
+        "What the application prints is always written.",
+    )  # fmt: skip
+    max_pool_size: int = setting(
+        6, values.integer(1, 1024), metavar="NUMBER", group=_POOL, shown_default="6, or $WEB_CONCURRENCY",
+        help="Most workers that run at a time.",
+    )  # fmt: skip
+    min_instances: int = setting(
+        1, values.integer(0, 1024), metavar="NUMBER", group=_POOL,
+        help="Workers that are started at once and kept even when idle.",
+    )  # fmt: skip
+    threads: int = setting(
+        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL, help="Requests a worker serves at a time."
+    )  # fmt: skip
+    pool_idle_time: float = setting(
+        300.0, values.seconds(), metavar="SECONDS", group=_POOL,
+        help="A worker without a request for this long leaves, down to the minimum; 0 keeps it.",
+    )  # fmt: skip
+    max_requests: int = setting(
+        0, values.integer(0), metavar="NUMBER", group=_POOL,
+        help="A worker is replaced after about this many requests (up to 10 % more, so that they do not all "
+        "leave together); 0 means never.",
+    )  # fmt: skip
+    start_timeout: float = setting(
+        90.0, values.seconds(0.1), metavar="SECONDS", group=_POOL,
+        help="The application has to be imported within this time.",
+    )  # fmt: skip
+    stop_timeout: float = setting(
+        30.0, values.seconds(), metavar="SECONDS", group=_POOL,
+        help="How long a worker that is to leave may take to finish its requests before it is killed.",
+    )  # fmt: skip
+    spawn_method: str = setting(
+        "smart", values.choice("smart", "direct"), metavar="METHOD", group=_POOL,
+        help="`smart` imports the application once and forks the workers from there, `direct` imports it in "
+        "each worker.",
+    )  # fmt: skip
+    warm_up_path: str | None = setting(
+        None, values.url_path, metavar="PATH", group=_POOL,
+        help="Before workers are forked, the application answers one request for this path. Saves memory, but a "
+        "first request may start threads, which a fork does not keep.",
+    )  # fmt: skip
+    max_request_queue_size: int = setting(
+        100, values.integer(0), metavar="NUMBER", group=_HTTP,
+        help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number.",
+    )  # fmt: skip
+    keepalive_timeout: float = setting(
+        65.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        help="How long an idle connection is kept open for its next request; 0 closes it after each response.",
+    )  # fmt: skip
+    header_timeout: float = setting(
+        10.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
+        help="A request's line and headers have to arrive within this time (408 otherwise).",
+    )  # fmt: skip
+    body_timeout: float = setting(
+        60.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
+        help="Longest pause of a client while it sends a body (408) or takes a response.",
+    )  # fmt: skip
+    max_body_size: int = setting(
+        1 << 30, values.size, metavar="BYTES", group=_HTTP, shown_default="1G",
+        help="Largest body of a request (413 otherwise): bytes, or 512K, 64M, 1G.",
+    )  # fmt: skip
+    ready_queue: str = setting(
+        "auto", values.choice("auto", "portable", "epoll"), metavar="KIND", group=_HTTP,
+        help="How idle connections wait: `epoll` is shared by all processes (Linux), `portable` works everywhere, "
+        "`auto` takes the best one there is.",
+    )  # fmt: skip
+
+    def to_json(self) -> str:
+        """For another process of this instance: `from_json` gives an equal object."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting under all its names."""
+
+    name: str
+    default: Any
+    parse: values.Parser
+    group: str
+    help: str
+    metavar: str
+    flag: str
+    shown_default: str
+    key_only: bool
+
+    @property
+    def long_flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def is_boolean(self) -> bool:
+        return isinstance(self.default, bool)
+
+
+ROWS: tuple[Row, ...] = tuple(Row(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings))
+_BY_NAME = {row.name: row for row in ROWS}
+_BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment, for those who are handed one."""
+    return dict(os.environ)
+
+
+def load(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    directory: Path,
+    *,
+    defaults: Mapping[str, object] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """The settings of an instance for the project in `directory`; the later source wins:
+
+    the table's defaults, `defaults` (a command with defaults of its own), `[tool.appsrv]` of pyproject.toml,
+    appsrv.toml, `APPSRV_*` variables, `flags` (by field name; None: not given). Raises SettingsError.
+    """
+    here = cwd or Path.cwd()
+    own = dict(defaults or {})
+    layers = [_conventional(environ, own), own, *_file_layers(directory)]
+    layers += [_variable_layer(environ, here), _flag_layer(flags, here)]
+    chosen: dict[str, object] = {}
+    for layer in layers:
+        _overlay(chosen, layer)
+    return _consistent(Settings(**chosen))  # type: ignore[arg-type]
+
+
+def _conventional(environ: Mapping[str, str], own: Mapping[str, object]) -> dict[str, object]:
+    """Defaults that platforms hand over: $PORT (then for everybody, as gunicorn does) and $WEB_CONCURRENCY."""
+    found: dict[str, object] = {}
+    if environ.get("PORT", "").strip() and not {"address", "port", "socket"} & own.keys():
+        found = {"address": "0.0.0.0", "port": _parsed("port", environ["PORT"], "$PORT")}
+    if environ.get("WEB_CONCURRENCY", "").strip():
+        found["max_pool_size"] = _parsed("max_pool_size", environ["WEB_CONCURRENCY"], "$WEB_CONCURRENCY")
+    return found
+
+
+def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
+    """Where to listen is one choice: a later source's socket replaces an address and port, and the other way."""
+    if "socket" in layer:
+        chosen.pop("address", None)
+        chosen.pop("port", None)
+    elif "address" in layer or "port" in layer:
+        chosen.pop("socket", None)
+    chosen.update(layer)
+
+
+def _file_layers(directory: Path) -> list[dict[str, object]]:
+    project, own = directory / "pyproject.toml", directory / "appsrv.toml"
+    return [_file_layer(project, _table(_toml(project), project)), _file_layer(own, _toml(own))]
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from None
+    # Only here, since most commands need no TOML at all.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from None
+
+
+def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    tool = content.get("tool", {})
+    table = tool.get("appsrv", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file}: tool.appsrv has to be a table: [tool.appsrv]")
+    return table
+
+
+def _file_layer(file: Path, table: Mapping[str, object]) -> dict[str, object]:
+    layer: dict[str, object] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in _BY_NAME:
+            raise SettingsError(f"{file}: unknown setting {key!r}{_nearest(name, _BY_NAME)}")
+        layer[name] = _parsed(name, value, f"{file}: {key}", file.parent)
+    return _one_way_to_listen(layer, str(file))
+
+
+def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]:
+    layer: dict[str, object] = {}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        if variable in OTHER_VARIABLES or not environ[variable].strip():
+            continue
+        if variable not in _BY_VARIABLE:
+            raise SettingsError(f"unknown variable ${variable} in the environment{_nearest(variable, _BY_VARIABLE)}")
+        name = _BY_VARIABLE[variable].name
+        layer[name] = _parsed(name, environ[variable], f"${variable}", here)
+    return _one_way_to_listen(layer, f"the {PREFIX}* variables")
+
+
+def _flag_layer(flags: Mapping[str, object], here: Path) -> dict[str, object]:
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name in given:
+        if name not in _BY_NAME:
+            raise SettingsError(f"unknown setting {name!r}{_nearest(name, _BY_NAME)}")
+    layer = {name: _parsed(name, value, _BY_NAME[name].long_flag, here) for name, value in given.items()}
+    return _one_way_to_listen(layer, "the command line")
+
+
+def _parsed(name: str, value: object, source: str, base: Path | None = None) -> object:
+    row = _BY_NAME[name]
+    try:
+        parsed = row.parse(value)
+    except ValueError as error:
+        shown = json.dumps(value, default=str, ensure_ascii=False)
+        raise SettingsError(f"{source}: {error}, not {shown}") from None
+    if row.parse is path and base is not None:
+        return os.path.abspath(base / str(parsed))
+    return parsed
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ", see docs/settings.md for those there are"
+
+
+def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, object]:
+    rivals = sorted({"address", "port"} & layer.keys())
+    if "socket" in layer and rivals:
+        raise SettingsError(f"{source}: socket and {rivals[0]} exclude each other: give one of them")
+    return layer
+
+
+def _consistent(settings: Settings) -> Settings:
+    if settings.min_instances > settings.max_pool_size:
+        raise SettingsError(
+            f"min_instances ({settings.min_instances}) is above max_pool_size ({settings.max_pool_size}): "
+            "raise --max-pool-size or lower --min-instances"
+        )
+    # Linux's sun_path: longer names fail at bind() with words that help nobody.
+    if settings.socket is not None and len(os.fsencode(settings.socket)) > 107:
+        raise SettingsError(f"socket: {settings.socket} is too long for a unix socket (107 bytes at most)")
+    return settings
+
+
+# -- docs/settings.md --------------------------------------------------------------------------------------
+
+_HEAD = """\
+# Settings
+
+<!-- Made from the table in package/appsrv/config.py: python -m appsrv.config > docs/settings.md -->
+
+Each setting can be given in four places. The later one in this list wins:
+
+1. `[tool.appsrv]` in the project's `pyproject.toml`
+2. `appsrv.toml` beside it, the keys at its top level
+3. a variable in the environment; a blank one counts as not set
+4. a flag of `appsrv start`
+
+Keys may be written `max_pool_size` or `max-pool-size`. A relative path is relative to the directory of the file
+it stands in, for variables and flags to the current directory. An unknown key or a bad value is an error (exit code
+2) and nothing is started. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are bytes, or `512K`, `64M`, `1G`.
+
+Two variables that hosting platforms set are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0) and
+`$WEB_CONCURRENCY` (for `max_pool_size`). `socket` excludes `address` and `port`; given in different places, the later
+place wins.
+"""
+
+
+def page() -> str:
+    """docs/settings.md, whole."""
+    groups = list(dict.fromkeys(row.group for row in ROWS))
+    parts = [_HEAD]
+    for group in (_LISTEN, *(name for name in groups if name != _LISTEN)):
+        parts.append(f"## {group}\n")
+        parts += [_paragraph(row) for row in ROWS if row.group == group]
+    return "\n".join(parts)
+
+
+def _paragraph(row: Row) -> str:
+    names = f"key `{row.name}`" if row.key_only else f"`{_usage(row)}` · `{row.variable}` · key `{row.name}`"
+    return f"### {row.name}\n\n{names}\n\n{row.help}\n\nDefault: {shown_default(row)}\n"
+
+
+def _usage(row: Row) -> str:
+    flags = ", ".join(flag for flag in (row.flag, row.long_flag) if flag)
+    return f"{flags} {row.metavar}".strip()
+
+
+def shown_default(row: Row) -> str:
+    """The default in words a reader of help or docs understands."""
+    if row.shown_default:
+        return row.shown_default
+    if row.default is None:
+        return "none"
+    return str(row.default).lower() if row.is_boolean else f"{row.default:g}" if isinstance(row.default, float) else str(row.default)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,347 @@
+"""All messages between appsrv's processes, and how each is written as bytes. Nothing here sends anything.
+
+A message is a frozen dataclass. Those that travel once per connection are packed with `struct`; the rare ones
+are JSON, so that a person with strace can read them. File descriptors travel beside a message (`channel`),
+in the order the docstring of the message names them. Both ends are always of one version of appsrv.
+
+    watchdog  -> server     Configure, PreloaderStarted, ProcessExited, RestartRequested, StopRequested
+    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed
+    watchdog  -> preloader  Configure
+    preloader -> watchdog   OutputPipes
+    server    -> preloader  Attach, Spawn, Quit
+    preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
+    server    -> worker     HandOff (over the shared hand-off socket), Lent, Gone
+    worker    -> server     Ready, Holding, Released, Closed, Wanted, GivenBack, Undelivered, CodeChanged
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from appsrv.errors import ProtocolError
+
+M = TypeVar("M", bound="Message")
+
+_BY_TAG: dict[int, type[Message]] = {}
+
+
+class Message:
+    """Base: one tag byte, then the fields as JSON."""
+
+    TAG: ClassVar[int]
+    LAYOUT: ClassVar[struct.Struct | None] = None
+
+    def __init_subclass__(cls, tag: int, layout: str | None = None) -> None:
+        if tag in _BY_TAG:
+            raise TypeError(f"tag {tag} is {_BY_TAG[tag].__name__}'s already")
+        cls.TAG = tag
+        cls.LAYOUT = struct.Struct(layout) if layout else None
+        _BY_TAG[tag] = cls
+
+    def pack(self) -> bytes:
+        """The message as bytes: one datagram."""
+        return bytes([self.TAG]) + json.dumps(_fields(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def unpack_body(cls: type[M], body: bytes) -> M:
+        """The message from what follows its tag byte."""
+        return cls(**json.loads(body))
+
+
+class Packed(Message, tag=0):
+    """Base of the frequent ones: fixed fields in `LAYOUT`, then, where the last field is `data`, free bytes."""
+
+    def __init_subclass__(cls, tag: int, layout: str | None = None) -> None:
+        super().__init_subclass__(tag, layout)
+
+    def pack(self) -> bytes:
+        fields = list(_fields(self).values())
+        data = fields.pop() if _ends_with_data(type(self)) else b""
+        return bytes([self.TAG]) + _layout(self).pack(*fields) + data
+
+    @classmethod
+    def unpack_body(cls: type[M], body: bytes) -> M:
+        layout = _layout(cls)
+        fields = layout.unpack_from(body)
+        return cls(*fields, body[layout.size :]) if _ends_with_data(cls) else cls(*fields)
+
+
+def unpack(datagram: bytes) -> Message:
+    """The message a datagram holds; ProtocolError when it holds none."""
+    kind = _BY_TAG.get(datagram[0]) if datagram else None
+    if kind is None:
+        raise ProtocolError(f"no message starts like {datagram[:16]!r}")
+    return kind.unpack_body(datagram[1:])
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}  # type: ignore[arg-type]
+
+
+def _layout(message: Message | type[Message]) -> struct.Struct:
+    assert message.LAYOUT is not None
+    return message.LAYOUT
+
+
+def _ends_with_data(kind: type[Message]) -> bool:
+    return dataclasses.fields(kind)[-1].name == "data"  # type: ignore[arg-type]
+
+
+# -- the watchdog and its two kinds of children -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Configure(Message, tag=1):
+    """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
+
+    `settings`, `app` and `listeners` are what `config.Settings`, `loader.AppSpec` and `listener.Listener` write
+    of themselves; `instance` is what `instance.InstanceInfo` writes; `bind_errno` is set for a development
+    preloader whose watchdog could not listen, so that the framework's own words are printed.
+    """
+
+    settings: dict[str, Any]
+    app: dict[str, Any]
+    listeners: list[dict[str, Any]]
+    instance: dict[str, Any]
+    development: bool = False
+    generation: int = 0
+    restarts: int = 0
+    bind_errno: int | None = None
+
+
+@dataclass(frozen=True)
+class StartPreloader(Message, tag=2):
+    """The server wants a preloader for this generation; the answer is PreloaderStarted."""
+
+    group: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class PreloaderStarted(Message, tag=3):
+    """A preloader runs. fds: the server's end of its channel. Sent again for each one to a new server."""
+
+    group: str
+    generation: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class ProcessExited(Message, tag=4):
+    """A preloader or a worker without one has ended; `status` is what waitpid(2) gave."""
+
+    pid: int
+    status: int
+
+
+@dataclass(frozen=True)
+class RestartRequested(Message, tag=5):
+    """The watchdog got SIGHUP."""
+
+
+@dataclass(frozen=True)
+class StopRequested(Message, tag=6):
+    """Stop taking connections and end; `graceful` lets requests finish for `stop_timeout` seconds."""
+
+    graceful: bool
+
+
+@dataclass(frozen=True)
+class StopInstance(Message, tag=7):
+    """Somebody asked the server to end the whole instance."""
+
+
+@dataclass(frozen=True)
+class ReopenLogs(Message, tag=8):
+    """The server log was moved away: open it again under its name."""
+
+
+@dataclass(frozen=True)
+class Booted(Message, tag=9):
+    """The first worker of the first generation is ready."""
+
+
+@dataclass(frozen=True)
+class BootFailed(Message, tag=10):
+    """The first generation cannot boot, and nothing is left to serve with."""
+
+    message: str
+    traceback: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class OutputPipes(Message, tag=11):
+    """A worker is being made. fds: the read ends of its stdout and stderr."""
+
+    pid: int
+
+
+# -- server and preloader ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attach(Message, tag=20):
+    """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard[, shared epoll].
+
+    `server` is the server's pid: messages about workers carry it back, so that a new server tells its own
+    workers from those of the one that died.
+    """
+
+    server: int
+    slots: int
+    cells: int
+    queue: str
+
+
+@dataclass(frozen=True)
+class Spawn(Message, tag=21):
+    """Fork one worker. fds: the worker's end of its channel."""
+
+    serial: int
+    slot: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class Quit(Message, tag=22):
+    """The preloader is not needed any more; its workers go on without it."""
+
+
+@dataclass(frozen=True)
+class Loaded(Message, tag=23):
+    """The application is imported: workers can be forked."""
+
+
+@dataclass(frozen=True)
+class LoadFailed(Message, tag=24):
+    """The application cannot be imported. The preloader ends, or waits for a code change where it can see one."""
+
+    message: str
+    traceback: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Spawned(Message, tag=25):
+    """The answer to Spawn; `pid` is -1 when fork(2) failed, and `error` says why."""
+
+    server: int
+    serial: int
+    pid: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerExited(Message, tag=26):
+    """A worker has ended; `status` is what waitpid(2) gave."""
+
+    server: int
+    serial: int
+    pid: int
+    status: int
+
+
+@dataclass(frozen=True)
+class CodeChanged(Message, tag=27):
+    """Files of the application have changed (development): a new generation is wanted."""
+
+    paths: list[str]
+
+
+# -- server and worker ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HandOff(Packed, tag=40, layout="<QHBQB"):
+    """A connection with something to read, for whoever takes it. fds: the connection[, the spooled body].
+
+    `peer` bytes of `data` are the client's address; what follows is what has been read already: nothing, or a
+    complete request head and `body` bytes of body (in the second fd when there is one).
+    """
+
+    cid: int
+    port: int
+    listener: int
+    body: int
+    peer: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Lent(Packed, tag=41, layout="<QHBB"):
+    """The answer to Wanted. fds: the connection. `peer` bytes of `data` are the client's address."""
+
+    cid: int
+    port: int
+    listener: int
+    peer: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Gone(Packed, tag=42, layout="<Q"):
+    """The connection is closed: drop your descriptor of it. Also the answer to Wanted when it is too late."""
+
+    cid: int
+
+
+@dataclass(frozen=True)
+class Ready(Packed, tag=43, layout="<Q"):
+    """The worker waits for its first request."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Holding(Packed, tag=44, layout="<Q"):
+    """The worker has parked this connection for the first time and keeps a descriptor of it."""
+
+    cid: int
+
+
+@dataclass(frozen=True)
+class Released(Packed, tag=45, layout="<Q"):
+    """A request is answered and the connection idle: watch it (portable queue)."""
+
+    cid: int
+
+
+@dataclass(frozen=True)
+class Closed(Packed, tag=46, layout="<QB"):
+    """The worker is done with the connection; `linger` asks to read what the client still sends before closing."""
+
+    cid: int
+    linger: int
+
+
+@dataclass(frozen=True)
+class Wanted(Packed, tag=47, layout="<Q"):
+    """The worker got an event for a connection whose descriptor it does not hold."""
+
+    cid: int
+
+
+@dataclass(frozen=True)
+class GivenBack(Packed, tag=48, layout="<Q"):
+    """The request is not complete yet: `data` is what has been read. fds: where it is long, a file with it."""
+
+    cid: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Undelivered(Packed, tag=49, layout="<QBB"):
+    """The client takes the response too slowly: the rest, to be sent by the drain lane.
+
+    `data` is `files` pairs of (offset, length), 16 bytes each, then bytes to send first; fds: the files, in order.
+    """
+
+    cid: int
+    keep_alive: int
+    files: int
+    data: bytes

@@ -1,0 +1,173 @@
+"""The scoreboard: shared memory in which each worker says what it is doing, written without a system call.
+
+One slot per worker, one cell per thread of it, and a table of the times since when connections are parked. A slot or
+cell has one writer, its worker, but for the slot's `retire` word, which the server writes. Times are
+`time.monotonic()`, which all processes of a machine share. Knows no worker, no connection: numbers only.
+
+    slot   retire u32 · (pad u32) · hand-offs taken u64 · events taken u64 · pid u64
+    cell   connection id u64 (0: idle) · started f64 · processed u64 · busy seconds f64 · response begun u32 · request line
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+
+HEAD_BYTES = 216
+PARKED_ENTRIES = 1 << 16
+
+_SLOT = struct.Struct("<IIQQQ")
+_RETIRE = struct.Struct("<I")
+_COUNT = struct.Struct("<Q")
+_CELL = struct.Struct("<QdQdI")
+_BEGUN = struct.Struct("<I")
+_TIME = struct.Struct("<d")
+_SLOT_BYTES = 64
+_CELL_BYTES = 256
+_BEGUN_AT = 32
+_HEAD_AT = 40
+_TAKEN_AT = 8
+
+
+@dataclass(frozen=True)
+class CellReading:
+    """What one thread of a worker is doing: `cid` is the connection served, 0 when idle."""
+
+    cid: int
+    started: float
+    processed: int
+    busy: float
+    response_begun: bool
+    request_line: str
+
+
+class Scoreboard:
+    """The whole board, as the process that made it or was given its descriptor sees it."""
+
+    def __init__(self, fd: int, slots: int, cells: int) -> None:
+        self.fd = fd
+        self.slots = slots
+        self.cells = cells
+        self._slot_size = _SLOT_BYTES + cells * _CELL_BYTES
+        self._parked_at = slots * self._slot_size
+        self._memory = mmap.mmap(fd, self._parked_at + PARKED_ENTRIES * _TIME.size)
+
+    @classmethod
+    def create(cls, slots: int, cells: int) -> Scoreboard:
+        """A new board, all zero, in memory that has no name."""
+        fd = _anonymous_memory()
+        os.ftruncate(fd, slots * (_SLOT_BYTES + cells * _CELL_BYTES) + PARKED_ENTRIES * _TIME.size)
+        return cls(fd, slots, cells)
+
+    def slot(self, index: int) -> Slot:
+        """The slot with this number."""
+        if not 0 <= index < self.slots:
+            raise IndexError(f"slot {index} of {self.slots}")
+        return Slot(self._memory, index * self._slot_size, self.cells)
+
+    def park(self, cid: int, now: float) -> None:
+        """Say since when a connection is parked; 0.0 when it is not. Ids share entries modulo `PARKED_ENTRIES`."""
+        _TIME.pack_into(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8, now)
+
+    def parked_since(self, cid: int) -> float:
+        """Since when the connection is parked, 0.0 when it is being served."""
+        since: float = _TIME.unpack_from(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8)[0]
+        return since
+
+
+class Slot:
+    """One worker's part of the board."""
+
+    def __init__(self, memory: mmap.mmap, offset: int, cells: int) -> None:
+        self._memory = memory
+        self._offset = offset
+        self._cells = cells
+        self._taken = 0
+
+    def clear(self) -> None:
+        """Make the slot new, for the next worker."""
+        size = _SLOT_BYTES + self._cells * _CELL_BYTES
+        self._memory[self._offset : self._offset + size] = bytes(size)
+
+    def cell(self, index: int) -> Cell:
+        """The cell of the worker's thread with this number."""
+        return Cell(self._memory, self._offset + _SLOT_BYTES + index * _CELL_BYTES)
+
+    def retire(self) -> None:
+        """Ask the worker to take nothing more."""
+        _RETIRE.pack_into(self._memory, self._offset, 1)
+
+    @property
+    def retiring(self) -> bool:
+        """Whether the worker has been asked to take nothing more."""
+        return bool(self._memory[self._offset])
+
+    def count_taken(self) -> None:
+        """One more message taken from the hand-off socket."""
+        self._taken += 1
+        _COUNT.pack_into(self._memory, self._offset + _TAKEN_AT, self._taken)
+
+    @property
+    def taken(self) -> int:
+        """Messages this worker has taken from the hand-off socket."""
+        count: int = _COUNT.unpack_from(self._memory, self._offset + _TAKEN_AT)[0]
+        return count
+
+    def read(self) -> list[CellReading]:
+        """What the worker's threads are doing."""
+        return [self.cell(index).read() for index in range(self._cells)]
+
+
+class Cell:
+    """One thread's part of a slot. `begin`, `line` and `end` are on the hot path."""
+
+    __slots__ = ("_busy", "_head_at", "_memory", "_offset", "_processed", "_started")
+
+    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+        self._memory = memory
+        self._offset = offset
+        self._head_at = offset + _HEAD_AT
+        self._processed = 0
+        self._busy = 0.0
+        self._started = 0.0
+
+    def begin(self, cid: int, now: float) -> None:
+        """A connection has been taken."""
+        self._started = now
+        _CELL.pack_into(self._memory, self._offset, cid, now, self._processed, self._busy, 0)
+
+    def line(self, data: bytes) -> None:
+        """The first bytes of the request, for the report if this worker does not survive it."""
+        at = self._head_at
+        self._memory[at : at + HEAD_BYTES] = data[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0")
+
+    def begun(self) -> None:
+        """The first byte of a response is about to leave: from now on a crash cannot be answered with a 502."""
+        _BEGUN.pack_into(self._memory, self._offset + _BEGUN_AT, 1)
+
+    def end(self, now: float, requests: int) -> None:
+        """The connection has been let go of after so many requests."""
+        self._processed += requests
+        self._busy += now - self._started
+        _CELL.pack_into(self._memory, self._offset, 0, now, self._processed, self._busy, 0)
+
+    def read(self) -> CellReading:
+        """The cell as another process sees it: each field true, though maybe not of one moment."""
+        cid, started, processed, busy, begun = _CELL.unpack_from(self._memory, self._offset)
+        head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
+        return CellReading(cid, started, processed, busy, bool(begun), _first_line(head))
+
+
+def _first_line(head: bytes) -> str:
+    line = head.lstrip(b"\r\n").split(b"\r\n", 1)[0]
+    return line.decode("latin-1").encode("unicode_escape").decode("ascii")
+
+
+def _anonymous_memory() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("appsrv-scoreboard", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,128 @@
+"""What a person writes for a setting, turned into the value the code works with.
+
+A parser takes the text of a flag or variable, or the native value of a TOML file, and raises ValueError with the
+words "expected ...". It knows neither where the value came from nor which setting it is for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+Parser = Callable[[object], object]
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def text(value: object) -> str:
+    """Some text that is not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("expected some text")
+    if "\0" in value:
+        raise ValueError("expected text without a NUL character")
+    return value.strip()
+
+
+def boolean(value: object) -> bool:
+    """`true` and `false`, and what people write for them in variables."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[value.strip().lower()]
+    raise ValueError("expected true or false")
+
+
+def integer(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
+    """A parser of whole numbers of `minimum` to `maximum` (None: no upper bound)."""
+    limits = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
+
+    def parse(value: object) -> int:
+        number = _whole(value)
+        if number is None or number < minimum or (maximum is not None and number > maximum):
+            raise ValueError(f"expected a whole number, {limits}")
+        return number
+
+    return parse
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def seconds(minimum: float = 0.0) -> Callable[[object], float]:
+    """A parser of durations: a number of seconds, or `90s`, `5m`, `1h30m`."""
+
+    def parse(value: object) -> float:
+        number = _duration(value)
+        if number is None or not minimum <= number <= 10**9:
+            raise ValueError(f"expected a number of seconds (or 90s, 5m, 1h30m), {minimum:g} or more")
+        return number
+
+    return parse
+
+
+def _duration(value: object) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    plain = value.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", plain):
+        return float(plain)
+    parts = _DURATION.fullmatch(plain) if plain else None
+    return None if parts is None else _add_up(*parts.groups())
+
+
+def _add_up(hours: str | None, minutes: str | None, rest: str | None) -> float:
+    return int(hours or 0) * 3600.0 + int(minutes or 0) * 60.0 + float(rest or 0)
+
+
+def size(value: object) -> int:
+    """A number of bytes: a whole number, or `512K`, `64M`, `1G` (powers of 1024)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    parts = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if parts is None:
+        raise ValueError("expected a number of bytes (or 512K, 64M, 1G)")
+    return int(parts[1]) * _UNITS[(parts[2] or "").lower()]
+
+
+def choice(*options: str) -> Callable[[object], str]:
+    """A parser that takes one of `options`, in any case."""
+
+    def parse(value: object) -> str:
+        lowered = value.strip().lower() if isinstance(value, str) else ""
+        if lowered not in options:
+            raise ValueError(f"expected {one_of(options)}")
+        return lowered
+
+    return parse
+
+
+def one_of(options: Sequence[str]) -> str:
+    """`a, b or c`."""
+    *first, last = options
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def host(value: object) -> str:
+    """A host name or IP address; the brackets of `[::1]` are dropped."""
+    plain = text(value)
+    if plain.startswith("[") and plain.endswith("]"):
+        plain = plain[1:-1]
+    if not re.fullmatch(r"[0-9A-Za-z_.:%-]+", plain):
+        raise ValueError("expected a host name or an IP address")
+    return plain
+
+
+def url_path(value: object) -> str:
+    """The path of a request, such as `/health?full=1`."""
+    plain = text(value)
+    if not re.fullmatch(r"/[!-~]*", plain):
+        raise ValueError("expected the path of a request, starting with /")
+    return plain
