@@ -1,0 +1,17 @@
+"""What every test has: nothing of the caller's own settings, and a clean home for run directories."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever runs the tests must not configure the server under test."""
+    for name in list(os.environ):
+        if name.startswith(("APPSRV_", "FLASK_", "DJANGO_")):
+            monkeypatch.delenv(name)
+    for name in ("PORT", "WEB_CONCURRENCY", "NO_COLOR", "FORCE_COLOR", "RUN_MAIN", "WERKZEUG_RUN_MAIN"):
+        monkeypatch.delenv(name, raising=False)

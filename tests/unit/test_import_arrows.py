@@ -1,0 +1,157 @@
+"""The arrows between modules: each imports from lower levels only; no process loads what it must not know."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "package" / "appsrv"
+
+# docs/design.md shows this table; a module that is in neither fails the first test.
+LEVELS: tuple[frozenset[str], ...] = (
+    frozenset({"__init__", "errors", "reloader", "values"}),
+    frozenset(
+        {"config", "message", "http1", "pool", "scoreboard", "listener", "loader", "instance", "text"}
+    ),
+    frozenset({"log", "wsgi", "channel", "ready_queue", "settings_page"}),
+    frozenset({"frontend", "worker", "output", "admin", "client", "lanes"}),
+    frozenset({"preloader", "manager"}),
+    frozenset({"server", "watchdog", "development"}),
+    frozenset({"cli", "__main__"}),
+)
+LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+# Third-party packages that only some modules may import, whether at the top or inside a function.
+ONLY_IN: dict[str, frozenset[str]] = {
+    "gevent": frozenset({"frontend", "lanes", "admin", "manager", "server", "ready_queue", "channel"}),
+    "click": frozenset({"cli"}),
+    "httptools": frozenset({"http1"}),
+}
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def typing_only(node: ast.AST) -> bool:
+    """`if TYPE_CHECKING:` draws no arrow: nothing is imported when the program runs."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not typing_only(child):
+            yield child
+            yield from walk(child)
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    """Dotted names one statement imports; `from appsrv import pool` counts as `appsrv.pool`."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.ImportFrom):
+        return [f"appsrv.{node.module}"] if node.module else [f"appsrv.{alias.name}" for alias in node.names]
+    return []
+
+
+def all_imports(module: str) -> set[str]:
+    return {name for node in walk(tree_of(module)) for name in imported_names(node)}
+
+
+def own_imports(module: str) -> set[str]:
+    parts = (name.split(".") for name in all_imports(module))
+    return {part[1] for part in parts if part[0] == "appsrv" and len(part) > 1 and part[1] in MODULES}
+
+
+def calls(module: str, dotted: str) -> bool:
+    """Whether the module calls `dotted` (as written: `os.fork`)."""
+    calls_made = (node.func for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call))
+    return any(ast.unparse(function) == dotted for function in calls_made)
+
+
+def test_every_module_has_a_level() -> None:
+    assert [module for module in MODULES if module not in LEVEL] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_from_lower_levels(module: str) -> None:
+    level = LEVEL.get(module, -1)
+    wrong = {name for name in own_imports(module) if LEVEL.get(name, len(LEVELS)) >= level}
+    assert wrong - {"__init__"} == set(), f"{module} (level {level}) may not import these"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_third_party_packages_stay_in_their_place(module: str) -> None:
+    roots = {name.split(".")[0] for name in all_imports(module)}
+    assert {package for package in roots & ONLY_IN.keys() if module not in ONLY_IN[package]} == set()
+
+
+@pytest.mark.parametrize("package", ["django_integration/appsrv_django", "flask_integration/appsrv_flask"])
+def test_integrations_know_only_the_public_face(package: str) -> None:
+    public = {"appsrv", "appsrv.development", "appsrv.errors", "appsrv.reloader", "appsrv.config"}
+    used = {
+        name
+        for path in (ROOT / package).rglob("*.py")
+        for node in walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in imported_names(node)
+    }
+    own = {".".join(name.split(".")[:2]) for name in used if name.split(".")[0] == "appsrv"}
+    assert {name for name in own if name.removeprefix("appsrv.") in MODULES} - public == set()
+
+
+# -- one place for each dangerous thing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "allowed"),
+    [
+        ("os.fork", {"preloader", "watchdog"}),
+        ("os.environ.get", {"config"}),
+        ("os.getenv", set()),
+        ("print", {"cli", "config"}),
+        ("click.echo", {"cli"}),
+    ],
+)
+def test_one_place_rules(call: str, allowed: set[str]) -> None:
+    assert {module for module in MODULES if calls(module, call)} <= allowed
+
+
+def test_only_config_reads_the_environment() -> None:
+    readers = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ"
+    }
+    # The preloader fills the environment of the application it is about to load; it decides nothing by it.
+    assert readers <= {"config", "preloader", "cli"}
+
+
+# -- what a process has in memory --------------------------------------------------------------------------
+
+FORBIDDEN = {
+    "preloader": ("gevent", "click", "psutil", "colorlog"),
+    "worker": ("gevent", "click", "psutil", "colorlog"),
+    "watchdog": ("gevent", "click", "psutil"),
+    "cli": ("gevent", "psutil", "httptools"),
+}
+
+
+@pytest.mark.parametrize("module", sorted(FORBIDDEN))
+def test_what_importing_a_module_loads(module: str) -> None:
+    if module not in MODULES:
+        pytest.skip(f"appsrv.{module} is not there yet")
+    code = f"import sys, appsrv.{module}; print(*[n for n in {FORBIDDEN[module]!r} if n in sys.modules])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
