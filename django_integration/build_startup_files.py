@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from setuptools.command.build_py import build_py
+from setuptools.command.install import install as Install
 
 HERE = Path(__file__).resolve().parent
 STARTUP_FILES = ("appsrv_django.pth", "appsrv_django.start")
@@ -27,7 +28,9 @@ class BuildStartupFiles(build_py):
         """Directory whose content becomes the root of the wheel (site-packages, once installed)."""
         if not self.editable_mode:
             return Path(self.build_lib)
-        root = Path(self.get_finalized_command("install").install_lib)
+        install = self.get_finalized_command("install")
+        assert isinstance(install, Install) and install.install_lib is not None
+        root = Path(install.install_lib)
         root.mkdir(parents=True, exist_ok=True)
         return root
 
@@ -39,5 +42,6 @@ class BuildStartupFiles(build_py):
 
     def get_source_files(self) -> list[str]:
         """What a source distribution needs besides the packages: these files and this one."""
+        sources: list[str] = list(super().get_source_files())  # type: ignore[no-untyped-call]
         names = [*STARTUP_FILES, Path(__file__).name]
-        return [*super().get_source_files(), *(f"{HERE.name}/{name}" for name in names)]
+        return [*sources, *(f"{HERE.name}/{name}" for name in names)]

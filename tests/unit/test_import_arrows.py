@@ -17,7 +17,18 @@ PACKAGE = ROOT / "package" / "appsrv"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "errors", "reloader", "values"}),
     frozenset(
-        {"config", "message", "http1", "pool", "scoreboard", "listener", "loader", "instance", "text"}
+        {
+            "config",
+            "message",
+            "http1",
+            "pool",
+            "scoreboard",
+            "listener",
+            "loader",
+            "instance",
+            "text",
+            "shared_epoll",
+        }
     ),
     frozenset({"log", "wsgi", "channel", "ready_queue", "settings_page"}),
     frozenset({"frontend", "worker", "output", "admin", "client", "lanes"}),

@@ -1,0 +1,198 @@
+"""The table of settings, its sources and their order, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appsrv import config, settings_page
+from appsrv.config import Settings
+from appsrv.errors import SettingsError
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(
+    directory: Path,
+    flags: dict[str, object] | None = None,
+    environ: dict[str, str] | None = None,
+    **kw: object,
+) -> Settings:
+    return config.load(flags or {}, environ or {}, directory, cwd=directory, defaults=kw)
+
+
+def test_defaults_are_those_of_the_table(tmp_path: Path) -> None:
+    assert load(tmp_path) == Settings()
+    assert (Settings().address, Settings().port, Settings().max_pool_size) == ("127.0.0.1", 8000, 6)
+
+
+def test_each_source_wins_over_those_before(tmp_path: Path) -> None:
+    flags: dict[str, object] = {"threads": "6"}
+    environ = {"APPSRV_THREADS": "5"}
+    own = tmp_path / "appsrv.toml"
+    own.write_text("threads = 4\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.appsrv]\nthreads = 3\n")
+    assert load(tmp_path, flags, environ, threads=2).threads == 6
+    assert load(tmp_path, {"threads": None}, environ, threads=2).threads == 5
+    assert load(tmp_path, environ={"APPSRV_THREADS": " "}, threads=2).threads == 4
+    own.unlink()
+    assert load(tmp_path, threads=2).threads == 3
+    (tmp_path / "pyproject.toml").unlink()
+    assert load(tmp_path, threads=2).threads == 2
+
+
+def test_keys_may_be_written_with_dashes_and_values_natively(tmp_path: Path) -> None:
+    (tmp_path / "appsrv.toml").write_text('max-pool-size = 3\npool_idle_time = "5m"\ndaemonize = true\n')
+    settings = load(tmp_path)
+    assert (settings.max_pool_size, settings.pool_idle_time, settings.daemonize) == (3, 300.0, True)
+
+
+def test_relative_paths_belong_to_the_file_or_to_the_current_directory(tmp_path: Path) -> None:
+    project, here = tmp_path / "project", tmp_path / "here"
+    project.mkdir()
+    (project / "appsrv.toml").write_text('log_file = "log/server.log"\n')
+    settings = config.load({"socket": "web.sock"}, {"APPSRV_PID_FILE": "../pid"}, project, cwd=here)
+    assert settings.log_file == str(project / "log/server.log")
+    assert settings.socket == str(here / "web.sock")
+    assert settings.pid_file == str(tmp_path / "pid")
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "expected"),
+    [
+        ({}, {"PORT": "5000"}, ("0.0.0.0", 5000)),
+        ({}, {"PORT": ""}, ("127.0.0.1", 8000)),
+        ({"port": "9000"}, {"PORT": "5000"}, ("127.0.0.1", 9000)),
+        ({"address": "::1"}, {"PORT": "5000"}, ("::1", 5000)),
+        ({}, {"PORT": "5000", "APPSRV_PORT": "7000"}, ("127.0.0.1", 7000)),
+    ],
+)
+def test_port_of_the_platform(
+    tmp_path: Path, flags: dict[str, object], environ: dict[str, str], expected: tuple[str, int]
+) -> None:
+    settings = load(tmp_path, flags, environ)
+    assert (settings.address, settings.port) == expected
+
+
+def test_port_of_the_platform_does_not_replace_a_socket(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"socket": "s"}, {"PORT": "5000"})
+    assert (settings.socket, settings.port) == (str(tmp_path / "s"), 8000)
+
+
+def test_web_concurrency_is_a_default_of_the_pool_size(tmp_path: Path) -> None:
+    assert load(tmp_path, environ={"WEB_CONCURRENCY": "3"}).max_pool_size == 3
+    assert load(tmp_path, environ={"WEB_CONCURRENCY": " "}).max_pool_size == 6
+    assert load(tmp_path, {"max_pool_size": "2"}, {"WEB_CONCURRENCY": "3"}).max_pool_size == 2
+    # A development server has its own default, and $WEB_CONCURRENCY is meant for production.
+    assert load(tmp_path, environ={"WEB_CONCURRENCY": "3"}, max_pool_size=1).max_pool_size == 1
+
+
+def test_a_later_way_to_listen_replaces_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "appsrv.toml").write_text("port = 7000\n")
+    assert load(tmp_path, {"socket": "s"}).socket == str(tmp_path / "s")
+    (tmp_path / "appsrv.toml").write_text('socket = "s"\n')
+    settings = load(tmp_path, {"port": "7001"})
+    assert (settings.socket, settings.port) == (None, 7001)
+
+
+def error(
+    tmp_path: Path, flags: dict[str, object] | None = None, environ: dict[str, str] | None = None
+) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, flags, environ)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_an_unknown_key_is_named_with_its_file_and_its_neighbour(tmp_path: Path) -> None:
+    file = tmp_path / "appsrv.toml"
+    file.write_text("max_pol_size = 3\n")
+    assert error(tmp_path) == f"{file}: unknown setting 'max_pol_size' (did you mean 'max_pool_size'?)"
+
+
+def test_an_unknown_key_of_pyproject(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.appsrv]\nxyzzy = 3\n")
+    assert "pyproject.toml: unknown setting 'xyzzy', see docs/settings.md" in error(tmp_path)
+
+
+def test_an_unknown_variable(tmp_path: Path) -> None:
+    message = error(tmp_path, environ={"APPSRV_THREAD": "3", "APPSRV_RUNSERVER": "0"})
+    assert message == "unknown variable $APPSRV_THREAD (did you mean 'APPSRV_THREADS'?)"
+
+
+def test_the_application_is_no_variable(tmp_path: Path) -> None:
+    assert "unknown variable $APPSRV_APP" in error(tmp_path, environ={"APPSRV_APP": "x:y"})
+
+
+def test_an_unknown_flag_is_a_defect_that_is_told(tmp_path: Path) -> None:
+    assert "unknown setting 'workers'" in error(tmp_path, {"workers": 3})
+
+
+def test_bad_values_name_where_they_stand(tmp_path: Path) -> None:
+    assert error(tmp_path, {"port": "http"}) == '--port: expected a whole number, 0 to 65535, not "http"'
+    assert error(tmp_path, environ={"PORT": "x"}).startswith("$PORT: expected a whole number")
+    assert error(tmp_path, environ={"WEB_CONCURRENCY": "0"}).startswith("$WEB_CONCURRENCY: expected")
+    assert error(tmp_path, environ={"APPSRV_LOG_LEVEL": "loud"}).startswith(
+        "$APPSRV_LOG_LEVEL: expected debug,"
+    )
+    file = tmp_path / "appsrv.toml"
+    file.write_text("threads = [1]\n")
+    assert error(tmp_path) == f"{file}: threads: expected a whole number, 1 to 1024, not [1]"
+
+
+@pytest.mark.parametrize("content", [b"threads = = 1", b"\xff\xfe"])
+def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "appsrv.toml").write_bytes(content)
+    assert str(tmp_path / "appsrv.toml") in error(tmp_path)
+
+
+def test_a_table_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool.appsrv = 3\n")
+    assert "has to be a table" in error(tmp_path)
+
+
+def test_a_pyproject_without_our_table(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool = 3\n")
+    assert load(tmp_path) == Settings()
+
+
+def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
+    assert "min_instances (7) is above max_pool_size (6)" in error(tmp_path, {"min_instances": "7"})
+    assert "socket and port exclude" in error(tmp_path, {"socket": "s", "port": "1"})
+    assert "APPSRV_* variables: socket and address" in error(
+        tmp_path, environ={"APPSRV_SOCKET": "s", "APPSRV_ADDRESS": "::1"}
+    )
+    assert "too long for a unix socket" in error(tmp_path, {"socket": "s" * 200})
+
+
+def test_settings_travel_as_json(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"socket": "s", "daemonize": True, "max_body_size": "2M"})
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_flags_and_variables_are_unique_and_follow_the_names() -> None:
+    short = [row.flag for row in config.ROWS if row.flag]
+    assert len(short) == len(set(short))
+    row = next(row for row in config.ROWS if row.name == "max_pool_size")
+    assert (row.long_flag, row.variable) == ("--max-pool-size", "APPSRV_MAX_POOL_SIZE")
+
+
+def test_every_default_is_a_value_its_own_parser_takes() -> None:
+    for row in config.ROWS:
+        if row.default is not None:
+            assert row.parse(row.default) == row.default, row.name
+
+
+def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPSRV_TEST", "1")
+    copy = config.environment()
+    assert copy.pop("APPSRV_TEST") == "1"
+    assert "APPSRV_TEST" in config.environment()
+
+
+def test_the_settings_page_is_the_table() -> None:
+    stored = (ROOT / "docs" / "settings.md").read_text()
+    assert stored == settings_page.page(), "run: python -m appsrv.settings_page > docs/settings.md"
+    for row in config.ROWS:
+        assert f"### {row.name}\n" in stored

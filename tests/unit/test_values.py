@@ -1,0 +1,88 @@
+"""Text of flags and variables, and native values of files, as the values the code works with."""
+
+from __future__ import annotations
+
+import pytest
+
+from appsrv import values
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("90", 90.0), (90, 90.0), ("0.5", 0.5), ("90s", 90.0), ("5m", 300.0), ("1h30m", 5400.0)],
+)
+def test_durations(given: object, expected: float) -> None:
+    assert values.seconds()(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given", ["", "5x", "-1", -1, True, None, "nan", float("nan"), float("inf"), "30m1h"]
+)
+def test_no_durations(given: object) -> None:
+    with pytest.raises(ValueError, match="expected a number of seconds"):
+        values.seconds()(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("0", 0),
+        (10, 10),
+        ("512K", 512 << 10),
+        ("64m", 64 << 20),
+        ("1G", 1 << 30),
+        ("1 GiB", 1 << 30),
+        ("7B", 7),
+    ],
+)
+def test_sizes(given: object, expected: int) -> None:
+    assert values.size(given) == expected
+
+
+@pytest.mark.parametrize("given", ["", "1.5G", "-1", -1, True, None, "K"])
+def test_no_sizes(given: object) -> None:
+    with pytest.raises(ValueError, match="expected a number of bytes"):
+        values.size(given)
+
+
+def test_whole_numbers_have_bounds_that_the_error_names() -> None:
+    assert values.integer(1, 9)(" 9 ") == 9
+    for bad in ("10", "0", "six", "1.0", 1.0, True, None, "٣"):
+        with pytest.raises(ValueError, match="expected a whole number, 1 to 9"):
+            values.integer(1, 9)(bad)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(True, True), ("on", True), ("No", False), ("0", False)])
+def test_booleans(given: object, expected: bool) -> None:
+    assert values.boolean(given) is expected
+
+
+@pytest.mark.parametrize("given", ["", "maybe", 1, None])
+def test_no_booleans(given: object) -> None:
+    with pytest.raises(ValueError, match="expected true or false"):
+        values.boolean(given)
+
+
+def test_choices_are_named_in_the_error() -> None:
+    assert values.choice("smart", "direct")("Smart") == "smart"
+    with pytest.raises(ValueError, match="expected smart or direct"):
+        values.choice("smart", "direct")("clever")
+
+
+def test_hosts() -> None:
+    assert values.host("[::1]") == "::1"
+    with pytest.raises(ValueError, match="host name"):
+        values.host("http://localhost/")
+
+
+def test_paths_of_requests() -> None:
+    assert values.url_path("/health?full=1") == "/health?full=1"
+    for bad in ("health", "/a b", "/a\r\nHost: x"):
+        with pytest.raises(ValueError, match="path of a request"):
+            values.url_path(bad)
+
+
+def test_text_is_neither_blank_nor_binary() -> None:
+    for bad in ("", "  ", 3, "a\0b"):
+        with pytest.raises(ValueError, match="expected"):
+            values.text(bad)
