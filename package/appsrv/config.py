@@ -1,14 +1,15 @@
 """Settings: one row per setting, and where its value comes from.
 
-`Settings` is the table: from each of its fields come the flag, the `APPSRV_*` variable, the key of `appsrv.toml` and
-`[tool.appsrv]`, and its paragraph in docs/settings.md (`python -m appsrv.config` prints that page). This is the only
-module that reads the process's environment. It knows neither click nor what a setting is used for.
+`Settings` is the table: from each of its fields come the flag, the `APPSRV_*` variable, the key of
+appsrv.toml and `[tool.appsrv]`, and its paragraph in docs/settings.md (module `settings_page`). This is the
+only module that reads the process's environment. It knows neither click nor what a setting is used for.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import json
 import os
 import sys
@@ -35,15 +36,15 @@ def setting(
     parse: values.Parser,
     *,
     group: str,
-    help: str,  # noqa: A002 - the word click and readers know
+    help: str,
     metavar: str = "",
     flag: str = "",
     shown_default: str = "",
     key_only: bool = False,
 ) -> Any:
     """One field of `Settings` with its row. `flag` is the short flag, `key_only`: settable in a file only."""
-    row = dict(parse=parse, group=group, help=help, metavar=metavar, flag=flag)
-    return field(default=default, metadata=row | dict(shown_default=shown_default, key_only=key_only))
+    row = {"parse": parse, "group": group, "help": help, "metavar": metavar, "flag": flag}
+    return field(default=default, metadata=row | {"shown_default": shown_default, "key_only": key_only})
 
 
 _LISTEN, _PROCESS, _POOL, _HTTP = "Listening", "The running server", "The pool of workers", "Requests"
@@ -54,108 +55,110 @@ class Settings:
     """The settings of one instance, all valid and consistent. Paths are absolute, times are seconds."""
 
     app: str | None = setting(
-        None, values.text, group=_PROCESS, metavar="APP", key_only=True, shown_default="found in the directory",
+        None, values.text, group=_PROCESS, metavar="APP", key_only=True,
+        shown_default="found in the directory",
         help="The application: `module:callable`, `module:factory()`, a file or a directory. "
         "On the command line it is the argument of `appsrv start`.",
-    )  # fmt: skip
+    )
     address: str = setting(
         "127.0.0.1", values.host, flag="-a", metavar="HOST", group=_LISTEN,
         shown_default="127.0.0.1, or 0.0.0.0 when $PORT is set", help="Address to listen on.",
-    )  # fmt: skip
+    )
     port: int = setting(
         8000, values.integer(0, 65535), flag="-p", metavar="NUMBER", group=_LISTEN,
         shown_default="8000, or $PORT", help="Port to listen on; 0 lets the system choose one.",
-    )  # fmt: skip
+    )
     socket: str | None = setting(
         None, path, flag="-S", metavar="PATH", group=_LISTEN,
         help="Listen on a unix socket instead of an address and port.",
-    )  # fmt: skip
+    )
     environment: str = setting(
         "production", values.text, flag="-e", metavar="NAME", group=_PROCESS,
         shown_default="production; development for runserver and flask run",
         help="Name of the environment. In `development`, error pages show the traceback.",
-    )  # fmt: skip
+    )
     daemonize: bool = setting(
         False, values.boolean, flag="-d", group=_PROCESS, help="Serve in the background."
-    )  # fmt: skip
+    )
     pid_file: str | None = setting(
         None, path, metavar="PATH", group=_PROCESS,
         shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid",
         help="Where the process id of the watchdog is kept while the server runs.",
-    )  # fmt: skip
+    )
     log_file: str | None = setting(
         None, path, metavar="PATH", group=_PROCESS,
         shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log",
         help="The server log: what appsrv reports and whatever the application prints.",
-    )  # fmt: skip
+    )
     log_level: str = setting(
-        "info", values.choice("debug", "info", "warning", "error", "critical"), metavar="LEVEL", group=_PROCESS,
+        "info", values.choice("debug", "info", "warning", "error", "critical"), metavar="LEVEL",
+        group=_PROCESS,
         help="Least level of appsrv's own lines in the server log: debug, info, warning, error or critical. "
         "What the application prints is always written.",
-    )  # fmt: skip
+    )
     max_pool_size: int = setting(
         6, values.integer(1, 1024), metavar="NUMBER", group=_POOL, shown_default="6, or $WEB_CONCURRENCY",
         help="Most workers that run at a time.",
-    )  # fmt: skip
+    )
     min_instances: int = setting(
         1, values.integer(0, 1024), metavar="NUMBER", group=_POOL,
         help="Workers that are started at once and kept even when idle.",
-    )  # fmt: skip
+    )
     threads: int = setting(
         1, values.integer(1, 1024), metavar="NUMBER", group=_POOL, help="Requests a worker serves at a time."
-    )  # fmt: skip
+    )
     pool_idle_time: float = setting(
         300.0, values.seconds(), metavar="SECONDS", group=_POOL,
         help="A worker without a request for this long leaves, down to the minimum; 0 keeps it.",
-    )  # fmt: skip
+    )
     max_requests: int = setting(
         0, values.integer(0), metavar="NUMBER", group=_POOL,
         help="A worker is replaced after about this many requests (up to 10 % more, so that they do not all "
         "leave together); 0 means never.",
-    )  # fmt: skip
+    )
     start_timeout: float = setting(
         90.0, values.seconds(0.1), metavar="SECONDS", group=_POOL,
         help="The application has to be imported within this time.",
-    )  # fmt: skip
+    )
     stop_timeout: float = setting(
         30.0, values.seconds(), metavar="SECONDS", group=_POOL,
         help="How long a worker that is to leave may take to finish its requests before it is killed.",
-    )  # fmt: skip
+    )
     spawn_method: str = setting(
         "smart", values.choice("smart", "direct"), metavar="METHOD", group=_POOL,
         help="`smart` imports the application once and forks the workers from there, `direct` imports it in "
         "each worker.",
-    )  # fmt: skip
+    )
     warm_up_path: str | None = setting(
         None, values.url_path, metavar="PATH", group=_POOL,
-        help="Before workers are forked, the application answers one request for this path. Saves memory, but a "
-        "first request may start threads, which a fork does not keep.",
-    )  # fmt: skip
+        help="Before workers are forked, the application answers one request for this path. Saves memory, "
+        "but a first request may start threads, which a fork does not keep.",
+    )
     max_request_queue_size: int = setting(
         100, values.integer(0), metavar="NUMBER", group=_HTTP,
         help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number.",
-    )  # fmt: skip
+    )
     keepalive_timeout: float = setting(
         65.0, values.seconds(), metavar="SECONDS", group=_HTTP,
-        help="How long an idle connection is kept open for its next request; 0 closes it after each response.",
-    )  # fmt: skip
+        help="How long an idle connection stays open for its next request; 0 closes it after each response.",
+    )
     header_timeout: float = setting(
         10.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
         help="A request's line and headers have to arrive within this time (408 otherwise).",
-    )  # fmt: skip
+    )
     body_timeout: float = setting(
         60.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
         help="Longest pause of a client while it sends a body (408) or takes a response.",
-    )  # fmt: skip
+    )
     max_body_size: int = setting(
         1 << 30, values.size, metavar="BYTES", group=_HTTP, shown_default="1G",
         help="Largest body of a request (413 otherwise): bytes, or 512K, 64M, 1G.",
-    )  # fmt: skip
+    )
     ready_queue: str = setting(
         "auto", values.choice("auto", "portable", "epoll"), metavar="KIND", group=_HTTP,
-        help="How idle connections wait: `epoll` is shared by all processes (Linux), `portable` works everywhere, "
-        "`auto` takes the best one there is.",
-    )  # fmt: skip
+        help="How idle connections wait: `epoll` is shared by all processes (Linux), `portable` works "
+        "everywhere, `auto` takes the best one there is.",
+    )
 
     def to_json(self) -> str:
         """For another process of this instance: `from_json` gives an equal object."""
@@ -192,8 +195,18 @@ class Row:
     def is_boolean(self) -> bool:
         return isinstance(self.default, bool)
 
+    @property
+    def default_text(self) -> str:
+        """The default in words for help and docs."""
+        if self.shown_default or self.default is None:
+            return self.shown_default or "none"
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default).lower()
 
-ROWS: tuple[Row, ...] = tuple(Row(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings))
+
+ROWS: tuple[Row, ...] = tuple(
+    Row(name=column.name, default=column.default, **column.metadata)
+    for column in dataclasses.fields(Settings)
+)
 _BY_NAME = {row.name: row for row in ROWS}
 _BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}
 
@@ -213,31 +226,30 @@ def load(
 ) -> Settings:
     """The settings of an instance for the project in `directory`; the later source wins:
 
-    the table's defaults, `defaults` (a command with defaults of its own), `[tool.appsrv]` of pyproject.toml,
-    appsrv.toml, `APPSRV_*` variables, `flags` (by field name; None: not given). Raises SettingsError.
+    the table's defaults, $PORT and $WEB_CONCURRENCY, `defaults` (parsed; of a command that has its own),
+    `[tool.appsrv]` of pyproject.toml, appsrv.toml, `APPSRV_*`, `flags` (by field name; None: not given).
+    Relative paths: of `cwd` (None: the current directory) or of the file. Raises SettingsError.
     """
     here = cwd or Path.cwd()
-    own = dict(defaults or {})
-    layers = [_conventional(environ, own), own, *_file_layers(directory)]
-    layers += [_variable_layer(environ, here), _flag_layer(flags, here)]
-    chosen: dict[str, object] = {}
-    for layer in layers:
+    chosen = dict(defaults or {})
+    for layer in (*_file_layers(directory), _variable_layer(environ, here), _flag_layer(flags, here)):
         _overlay(chosen, layer)
+    _adopt_conventions(chosen, environ)
     return _consistent(Settings(**chosen))  # type: ignore[arg-type]
 
 
-def _conventional(environ: Mapping[str, str], own: Mapping[str, object]) -> dict[str, object]:
-    """Defaults that platforms hand over: $PORT (then for everybody, as gunicorn does) and $WEB_CONCURRENCY."""
-    found: dict[str, object] = {}
-    if environ.get("PORT", "").strip() and not {"address", "port", "socket"} & own.keys():
-        found = {"address": "0.0.0.0", "port": _parsed("port", environ["PORT"], "$PORT")}
-    if environ.get("WEB_CONCURRENCY", "").strip():
-        found["max_pool_size"] = _parsed("max_pool_size", environ["WEB_CONCURRENCY"], "$WEB_CONCURRENCY")
-    return found
+def _adopt_conventions(chosen: dict[str, object], environ: Mapping[str, str]) -> None:
+    """What platforms hand over counts when nothing else was said: $PORT (to everybody), $WEB_CONCURRENCY."""
+    port, processes = environ.get("PORT", "").strip(), environ.get("WEB_CONCURRENCY", "").strip()
+    if port and not {"port", "socket"} & chosen.keys():
+        chosen["port"] = _parsed("port", port, "$PORT")
+        chosen.setdefault("address", "0.0.0.0")
+    if processes and "max_pool_size" not in chosen:
+        chosen["max_pool_size"] = _parsed("max_pool_size", processes, "$WEB_CONCURRENCY")
 
 
 def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
-    """Where to listen is one choice: a later source's socket replaces an address and port, and the other way."""
+    """Where to listen is one choice: a later source's socket replaces an address and port, or they it."""
     if "socket" in layer:
         chosen.pop("address", None)
         chosen.pop("port", None)
@@ -258,15 +270,13 @@ def _toml(file: Path) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from None
-    # Only here, since most commands need no TOML at all.
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    # Only here, since most projects have no such file. Python 3.10 lacks the standard library's reader.
+    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        return tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
+        parsed: dict[str, Any] = tomllib.loads(content)
+    except ValueError as error:
         raise SettingsError(f"{file} is not valid TOML: {error}") from None
+    return parsed
 
 
 def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -293,7 +303,7 @@ def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]
         if variable in OTHER_VARIABLES or not environ[variable].strip():
             continue
         if variable not in _BY_VARIABLE:
-            raise SettingsError(f"unknown variable ${variable} in the environment{_nearest(variable, _BY_VARIABLE)}")
+            raise SettingsError(f"unknown variable ${variable}{_nearest(variable, _BY_VARIABLE)}")
         name = _BY_VARIABLE[variable].name
         layer[name] = _parsed(name, environ[variable], f"${variable}", here)
     return _one_way_to_listen(layer, f"the {PREFIX}* variables")
@@ -342,60 +352,3 @@ def _consistent(settings: Settings) -> Settings:
     if settings.socket is not None and len(os.fsencode(settings.socket)) > 107:
         raise SettingsError(f"socket: {settings.socket} is too long for a unix socket (107 bytes at most)")
     return settings
-
-
-# -- docs/settings.md --------------------------------------------------------------------------------------
-
-_HEAD = """\
-# Settings
-
-<!-- Made from the table in package/appsrv/config.py: python -m appsrv.config > docs/settings.md -->
-
-Each setting can be given in four places. The later one in this list wins:
-
-1. `[tool.appsrv]` in the project's `pyproject.toml`
-2. `appsrv.toml` beside it, the keys at its top level
-3. a variable in the environment; a blank one counts as not set
-4. a flag of `appsrv start`
-
-Keys may be written `max_pool_size` or `max-pool-size`. A relative path is relative to the directory of the file
-it stands in, for variables and flags to the current directory. An unknown key or a bad value is an error (exit code
-2) and nothing is started. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are bytes, or `512K`, `64M`, `1G`.
-
-Two variables that hosting platforms set are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0) and
-`$WEB_CONCURRENCY` (for `max_pool_size`). `socket` excludes `address` and `port`; given in different places, the later
-place wins.
-"""
-
-
-def page() -> str:
-    """docs/settings.md, whole."""
-    groups = list(dict.fromkeys(row.group for row in ROWS))
-    parts = [_HEAD]
-    for group in (_LISTEN, *(name for name in groups if name != _LISTEN)):
-        parts.append(f"## {group}\n")
-        parts += [_paragraph(row) for row in ROWS if row.group == group]
-    return "\n".join(parts)
-
-
-def _paragraph(row: Row) -> str:
-    names = f"key `{row.name}`" if row.key_only else f"`{_usage(row)}` · `{row.variable}` · key `{row.name}`"
-    return f"### {row.name}\n\n{names}\n\n{row.help}\n\nDefault: {shown_default(row)}\n"
-
-
-def _usage(row: Row) -> str:
-    flags = ", ".join(flag for flag in (row.flag, row.long_flag) if flag)
-    return f"{flags} {row.metavar}".strip()
-
-
-def shown_default(row: Row) -> str:
-    """The default in words a reader of help or docs understands."""
-    if row.shown_default:
-        return row.shown_default
-    if row.default is None:
-        return "none"
-    return str(row.default).lower() if row.is_boolean else f"{row.default:g}" if isinstance(row.default, float) else str(row.default)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

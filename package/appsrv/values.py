@@ -1,7 +1,7 @@
 """What a person writes for a setting, turned into the value the code works with.
 
-A parser takes the text of a flag or variable, or the native value of a TOML file, and raises ValueError with the
-words "expected ...". It knows neither where the value came from nor which setting it is for.
+A parser takes the text of a flag or variable, or the native value of a TOML file, and raises ValueError with
+the words "expected ...". It knows neither where the value came from nor which setting it is for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Parser = Callable[[object], object]
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
 def text(value: object) -> str:
@@ -30,8 +30,9 @@ def boolean(value: object) -> bool:
     """`true` and `false`, and what people write for them in variables."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
-        return _BOOLEANS[value.strip().lower()]
+    plain = value.strip().lower() if isinstance(value, str) else ""
+    if plain in _TRUE | _FALSE:
+        return plain in _TRUE
     raise ValueError("expected true or false")
 
 

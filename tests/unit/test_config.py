@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from appsrv import config, settings_page
 from appsrv.config import Settings
 from appsrv.errors import SettingsError
