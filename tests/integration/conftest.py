@@ -1,0 +1,99 @@
+"""Fixtures that start the real server; what it left behind and what it said become part of the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from support.http import Address
+from support.server import COMMAND, Server, Site, free_port
+
+SERVERS = pytest.StashKey[list[Server]]()
+QUEUES = ("portable", "epoll") if sys.platform == "linux" else ("portable",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_queues: run on each implementation of the ready queue")
+    config.addinivalue_line("markers", "may_leave_processes: the test itself ends what the server leaves")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_queues"):
+        metafunc.parametrize("ready_queue", QUEUES, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and SERVERS in item.stash:
+        for number, server in enumerate(item.stash[SERVERS]):
+            report.sections.append((f"server {number}", server.evidence()))
+    return report
+
+
+@pytest.fixture
+def ready_queue(request: pytest.FixtureRequest) -> str:
+    queue: str = getattr(request, "param", "auto")
+    return queue
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "site")
+    yield site
+    site.remove()
+
+
+class Launch(Protocol):
+    def __call__(
+        self, argv: list[str], address: Address, environment: dict[str, str] | None = None
+    ) -> Server: ...
+
+
+class Serve(Protocol):
+    def __call__(
+        self, app: str, *options: str, environment: dict[str, str] | None = None, wait: bool = True
+    ) -> Server: ...
+
+
+@pytest.fixture
+def launch(site: Site, request: pytest.FixtureRequest) -> Iterator[Launch]:
+    """Start any command as a server; all are reaped, and one that leaves a process behind fails the test."""
+    servers: list[Server] = []
+    request.node.stash[SERVERS] = servers
+
+    def start(argv: list[str], address: Address, environment: dict[str, str] | None = None) -> Server:
+        servers.append(Server(site, argv, address, environment))
+        return servers[-1]
+
+    yield start
+    left = [line for server in servers for line in server.reap()]
+    if not request.node.get_closest_marker("may_leave_processes"):
+        assert left == [], "processes left behind"
+
+
+@pytest.fixture
+def serve(site: Site, launch: Launch, ready_queue: str) -> Serve:
+    """`serve("hello", "--threads", "2")`: tests/apps/hello.py behind `appsrv start`, ready to answer."""
+
+    def start(
+        app: str, *options: str, environment: dict[str, str] | None = None, wait: bool = True
+    ) -> Server:
+        if ":" not in app:
+            site.add_app(app)
+            app = f"{app}:application"
+        address: Address = ("127.0.0.1", free_port())
+        where = ["--port", str(address[1])]
+        if "--socket" in options:
+            address, where = options[options.index("--socket") + 1], []
+        argv = [COMMAND, "start", app, *where, "--ready-queue", ready_queue, *options]
+        server = launch(argv, address, environment)
+        return server.wait_ready() if wait else server
+
+    return start

@@ -1,0 +1,259 @@
+"""A real appsrv in a directory of its own: a child process, observed from outside, always reaped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from support import processes
+from support.http import Address, Body, Connection, Reply, connect, send
+from support.waiting import wait_for
+
+APPS = Path(__file__).resolve().parents[1] / "apps"
+BIN = Path(sys.executable).parent
+COMMAND = str(BIN / "appsrv")
+BOOT_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Site:
+    """A directory with an application in it, its own run directory, and an environment to run commands in."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        # Not under the test's directory: the path of a unix socket may have 107 characters at most.
+        self.run = Path(tempfile.mkdtemp(prefix="appsrv-"))
+        self.environment = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "XDG_RUNTIME_DIR": str(self.run),
+            "XDG_STATE_HOME": str(self.run / "state"),
+            "HOME": str(self.run),
+        }
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def add_app(self, name: str) -> None:
+        """Copy one of tests/apps into the directory."""
+        shutil.copy(APPS / f"{name}.py", self.directory)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def command(
+        self, *words: str, seconds: float = 30.0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`appsrv WORDS` in the directory, run to its end."""
+        return subprocess.run(
+            [COMMAND, *words],
+            cwd=self.directory,
+            env={**self.environment, **(environment or {})},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+
+    def remove(self) -> None:
+        shutil.rmtree(self.run, ignore_errors=True)
+
+
+class Server:
+    """One started server. `argv` is the whole command; `address` is where it is told to listen."""
+
+    def __init__(
+        self, site: Site, argv: Sequence[str], address: Address, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.site = site
+        self.argv = list(argv)
+        self.address = address
+        self.environment = {**site.environment, **(environment or {})}
+        self.output = site.run / f"output-{free_port()}.txt"
+        self.child = self._start()
+        self.session = self.child.pid
+        self._waited = False
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.output.open("wb") as output:
+            return subprocess.Popen(
+                self.argv,
+                cwd=self.site.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    # -- what it says --
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def terminal(self) -> str:
+        """What the command printed so far (both streams)."""
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+    def log_file(self) -> Path:
+        return Path(self.status()["instance"]["log_file"])
+
+    def log(self) -> str:
+        """The server log so far."""
+        return self._log_path().read_text(encoding="utf-8", errors="replace")
+
+    def _log_path(self) -> Path:
+        found = [*self.site.directory.glob("*.log"), *self.site.directory.glob("log/*.log")]
+        return found[0] if found else self.log_file()
+
+    def wait_log(self, pattern: str, seconds: float = 15.0) -> re.Match[str]:
+        """First match of a regular expression (multi-line) in the server log."""
+        compiled = re.compile(pattern, re.MULTILINE)
+        return wait_for(lambda: compiled.search(self.log()), f"{pattern!r} in the server log", seconds)
+
+    def status(self) -> dict[str, Any]:
+        """`GET /status` of the admin socket, asked without appsrv's own client."""
+        reply = send(self.admin_socket(), "GET", "/status")
+        assert reply.status == 200, reply.text
+        answer: dict[str, Any] = reply.json
+        return answer
+
+    def admin_socket(self) -> str:
+        found = sorted(self.site.run.glob("appsrv/*/admin.sock"), key=lambda path: path.stat().st_mtime)
+        assert found, f"no admin socket in {self.site.run}"
+        return str(found[-1])
+
+    def group(self) -> dict[str, Any]:
+        group: dict[str, Any] = self.status()["app_groups"][0]
+        return group
+
+    def workers(self) -> list[dict[str, Any]]:
+        workers: list[dict[str, Any]] = self.group()["workers"]
+        return workers
+
+    def worker_pids(self) -> set[int]:
+        return {worker["pid"] for worker in self.workers() if worker["state"] in ("idle", "busy")}
+
+    # -- waiting --
+
+    def wait_ready(self, seconds: float = BOOT_SECONDS) -> Server:
+        """Until the application runs in at least one worker."""
+        wait_for(self._ready, f"{' '.join(self.argv)} to be ready; it printed:\n{self.terminal}", seconds)
+        return self
+
+    def _ready(self) -> bool:
+        code = self.child.poll()
+        assert code is None, f"the server ended with {code} while starting; it printed:\n{self.terminal}"
+        try:
+            return self.group()["state"] == "running" and bool(self.worker_pids())
+        except (OSError, AssertionError, IndexError):
+            return False
+
+    def wait_listening(self, seconds: float = BOOT_SECONDS) -> Server:
+        """Until a connection is taken (for servers whose admin socket is of no interest)."""
+        wait_for(self._listening, f"a listener at {self.address}; printed:\n{self.terminal}", seconds)
+        return self
+
+    def _listening(self) -> bool:
+        code = self.child.poll()
+        assert code is None, f"the server ended with {code} while starting; it printed:\n{self.terminal}"
+        try:
+            connect(self.address, 1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def wait_workers(self, count: int, seconds: float = 15.0) -> set[int]:
+        """Until exactly `count` workers can serve; their pids."""
+
+        def enough() -> set[int] | None:
+            pids = self.worker_pids()
+            return pids if len(pids) == count else None
+
+        return wait_for(enough, f"{count} workers", seconds)
+
+    # -- talking to it --
+
+    def get(self, target: str = "/", headers: Mapping[str, str] | None = None) -> Reply:
+        return send(self.address, "GET", target, None, headers)
+
+    def request(
+        self, method: str, target: str, body: Body | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        return send(self.address, method, target, body, headers)
+
+    def keep_alive(self) -> Connection:
+        return Connection(self.address)
+
+    def raw(self) -> socket.socket:
+        return connect(self.address)
+
+    # -- processes --
+
+    def titles(self) -> dict[int, str]:
+        """Pid and title of every process of this server."""
+        return {process.pid: processes.title(process) for process in processes.in_session(self.session)}
+
+    def pid_of(self, title: str) -> int:
+        """The one process whose title starts with `title`."""
+        found = [pid for pid, text in self.titles().items() if text.startswith(title)]
+        assert len(found) == 1, (title, self.titles())
+        return found[0]
+
+    # -- the end --
+
+    def wait_exit(self, seconds: float = STOP_SECONDS) -> int:
+        return self.child.wait(seconds)
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
+        """Signal the started command, wait for its end; its exit code."""
+        if self.child.poll() is None:
+            self.child.send_signal(signum)
+        return self.wait_exit(seconds)
+
+    def reap(self) -> list[str]:
+        """End everything, by force if need be. Returns what a polite stop had left behind."""
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            left = processes.kill_session(self.session)
+            self.child.wait(STOP_SECONDS)
+            return [*left, "(it did not stop when asked to)"]
+        return processes.kill_session(self.session)
+
+    def evidence(self) -> str:
+        """All there is to see, for the report of a failed test."""
+        try:
+            status = json.dumps(self.status(), indent=1)
+        except Exception as error:
+            status = f"no status: {error!r}"
+        try:
+            log = self.log()
+        except Exception as error:
+            log = f"no log: {error!r}"
+        tree = "\n".join(f"{pid} {text}" for pid, text in self.titles().items())
+        sections = {"command": " ".join(self.argv), "exit": str(self.child.poll()), "processes": tree}
+        sections |= {"status": status, "terminal": self.terminal, "server log": log}
+        return "\n".join(f"--- {name}\n{text}" for name, text in sections.items())
