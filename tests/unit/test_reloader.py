@@ -1,0 +1,209 @@
+"""reloader.py: which files are watched, and what counts as a change."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import py_compile
+import queue
+import threading
+import time
+import types
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from appsrv import reloader
+
+DEADLINE = 10.0
+
+
+def save(path: Path, text: str, age: float = 0.0) -> str:
+    """Write a file and set its time: file systems are too coarse to tell two quick writes apart."""
+    path.write_text(text)
+    moment = time.time() - age
+    os.utime(path, (moment, moment))
+    return str(path)
+
+
+# -- which files
+
+
+def test_module_files_are_sources_outside_the_standard_library(tmp_path: Path) -> None:
+    mine = types.ModuleType("mine")
+    mine.__file__ = save(tmp_path / "mine.py", "")
+    zipped = types.ModuleType("zipped")
+    zipped.__file__ = os.path.join(save(tmp_path / "all.zip", ""), "zipped.py")
+    gone, odd, built_in = types.ModuleType("gone"), types.ModuleType("odd"), types.ModuleType("built_in")
+    gone.__file__, odd.__file__ = "\0", None
+    modules = {module.__name__: module for module in (mine, zipped, gone, odd, built_in, os, pytest)}
+    found = reloader.module_files({**modules, "broken": None})  # type: ignore[dict-item]
+    assert {mine.__file__, str(tmp_path / "all.zip"), pytest.__file__} == found
+
+
+def test_traceback_files_cover_syntax_errors_and_causes(tmp_path: Path) -> None:
+    broken = save(tmp_path / "broken.py", "x = (\n")
+    outer = save(
+        tmp_path / "outer.py",
+        f"try:\n compile('(', {broken!r}, 'exec')\nexcept SyntaxError as e:\n"
+        " raise ImportError('no') from e\n",
+    )
+    with pytest.raises(ImportError) as caught:
+        exec(compile(Path(outer).read_text(), outer, "exec"), {})
+    assert {broken, outer, __file__} <= reloader.traceback_files(caught.value)
+
+
+def test_changed_since_import_compares_with_the_compiled_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "mine.py", "x = 1\n", age=100)
+    assert not reloader.changed_since_import(path)
+    py_compile.compile(path)
+    assert not reloader.changed_since_import(path)
+    save(tmp_path / "mine.py", "x = 2\n", age=50)
+    assert reloader.changed_since_import(path)
+    Path(importlib.util.cache_from_source(path)).write_bytes(b"short")
+    assert not reloader.changed_since_import(path)
+
+
+# -- what counts as a change
+
+
+def test_snapshot_reports_each_change_once(tmp_path: Path) -> None:
+    one, two = save(tmp_path / "one", "a", age=9), save(tmp_path / "two", "a", age=9)
+    snapshot = reloader.Snapshot([one, two])
+    assert snapshot.changes([one, two]) == []
+    save(tmp_path / "two", "b", age=5)
+    assert snapshot.changes([one, two]) == [two]
+    assert snapshot.changes([one, two]) == []
+
+
+def test_snapshot_ignores_new_and_removed_files_but_not_replaced_ones(tmp_path: Path) -> None:
+    one = save(tmp_path / "one", "a", age=9)
+    snapshot = reloader.Snapshot([one])
+    late = save(tmp_path / "late", "a", age=9)
+    assert snapshot.changes([one, late]) == []
+    os.remove(one)
+    assert snapshot.changes([one, late]) == []
+    save(tmp_path / "one", "a", age=5)
+    assert snapshot.changes([one, late]) == [one]
+
+
+def test_missed_are_those_saved_while_the_program_started(tmp_path: Path) -> None:
+    old, fresh = save(tmp_path / "old.py", "x = 1", age=100), save(tmp_path / "fresh.py", "x = 1", age=20)
+    for path in (old, fresh):
+        py_compile.compile(path)
+    save(tmp_path / "old.py", "x = 22", age=99)
+    save(tmp_path / "fresh.py", "x = 22", age=1)
+    assert reloader.Snapshot([old, fresh]).missed(since=time.time() - 10) == [fresh]
+
+
+def test_looking_takes_a_bounded_share_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"monotonic": 100.0, "thread_time": 1.0}
+    for name in now:
+        monkeypatch.setattr(time, name, lambda name=name: now[name])
+    clock = reloader.CostClock(1.0)
+    with clock:
+        now["thread_time"] += 0.05
+    assert clock.interval == pytest.approx(0.05 / reloader.MAX_CPU_SHARE)
+    assert not clock.is_due()
+    now["monotonic"] += clock.interval
+    assert clock.is_due()
+
+
+# -- the real thing
+
+
+@pytest.fixture(params=["watchfiles", "polling"])
+def notice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "watchfiles":
+        pytest.importorskip("watchfiles")
+    else:
+        monkeypatch.setattr(reloader, "has_watchfiles", lambda: False)
+        monkeypatch.setattr(reloader, "INTERVAL", 0.01)
+    return str(request.param)
+
+
+class Watching:
+    """`watch` in a thread, its reports in a queue."""
+
+    def __init__(self, files: Callable[[], list[str]], handled: bool = False, since: float | None = None):
+        self.reports: queue.Queue[list[str]] = queue.Queue()
+        self.asked = threading.Event()
+        self.stop = threading.Event()
+        self.files, self.handled = files, handled
+        self.thread = threading.Thread(
+            target=reloader.watch,
+            args=(self._files, self._changed),
+            kwargs={"stop": self.stop, "since": since},
+        )
+
+    def _files(self) -> list[str]:
+        found = self.files()
+        self.asked.set()
+        return found
+
+    def _changed(self, paths: list[str]) -> bool:
+        self.reports.put(paths)
+        return not self.handled
+
+    def __enter__(self) -> Watching:
+        self.thread.start()
+        assert self.asked.wait(DEADLINE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive()
+
+
+def report_of(watching: Watching, touch: Callable[[], object]) -> list[str]:
+    """The first report; the change is made again until somebody watches (set-up takes its time)."""
+    limit = time.monotonic() + DEADLINE
+    while time.monotonic() < limit:
+        touch()
+        try:
+            return watching.reports.get(timeout=0.2)
+        except queue.Empty:
+            continue
+    raise AssertionError("no change was reported")
+
+
+@pytest.mark.usefixtures("notice")
+def test_a_saved_file_is_reported_and_ends_the_watch(tmp_path: Path) -> None:
+    path = save(tmp_path / "one.py", "a", age=9)
+    with Watching(lambda: [path]) as watching:
+        assert report_of(watching, lambda: (tmp_path / "one.py").write_text("b")) == [path]
+        watching.thread.join(DEADLINE)
+        assert not watching.thread.is_alive()
+
+
+@pytest.mark.usefixtures("notice")
+def test_a_change_somebody_handled_does_not_end_the_watch(tmp_path: Path) -> None:
+    path = save(tmp_path / "one.html", "a", age=9)
+    with Watching(lambda: [path], handled=True) as watching:
+        for text in ("bb", "ccc"):
+            assert report_of(watching, partial((tmp_path / "one.html").write_text, text)) == [path]
+
+
+@pytest.mark.usefixtures("notice")
+def test_what_was_saved_during_the_start_is_reported_at_once(tmp_path: Path) -> None:
+    path = save(tmp_path / "one.py", "x = 1", age=20)
+    py_compile.compile(path)
+    save(tmp_path / "one.py", "x = 22")
+    with Watching(lambda: [path], since=time.time() - 5) as watching:
+        assert watching.reports.get(timeout=DEADLINE) == [path]
+
+
+def test_without_inotify_watches_it_polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "one.py", "a", age=9)
+
+    def refuse(directories: set[str], stop: threading.Event) -> object:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(reloader, "has_watchfiles", lambda: True)
+    monkeypatch.setattr(reloader, "_system_changes", refuse)
+    monkeypatch.setattr(reloader, "INTERVAL", 0.01)
+    with Watching(lambda: [path]) as watching:
+        assert report_of(watching, lambda: (tmp_path / "one.py").write_text("b")) == [path]
