@@ -1,0 +1,370 @@
+"""Request heads: bytes in, a checked `RequestHead` out. No I/O, no clock, no body (see `http1_body`).
+
+httptools reads every head; what it lets pass is checked on top. An ordinary head (whole, no oddities) takes the
+quick way, `_quick_head`; any other, and anything wrong, goes line by line through `HeadReader`, which decides. Both
+give the same result for the same bytes, however they are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httptools
+
+from appsrv.errors import RequestError
+from appsrv.http_syntax import (
+    METHODS,
+    Limits,
+    RequestHead,
+    is_host,
+    is_token,
+    is_version,
+    length_of,
+    split_list,
+)
+
+__all__ = ["HeadReader", "Limits", "RequestHead", "parse_head"]
+
+_CACHE_SIZE = 2048
+_CACHED_LENGTH = 128
+_END = b"\r\n\r\n"
+_VERSION_11 = b"HTTP/1.1\r\n"
+
+# Fields that change how a request is read; most requests have none of them.
+_FRAMING = frozenset(
+    {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_UPGRADE"}
+)
+# `Proxy` would become HTTP_PROXY, which CGI programs take for a setting (CVE-2016-5385).
+_LEFT_OUT = frozenset({"HTTP_PROXY"})
+# Fields that must not come twice; Content-Length is looked after by httptools.
+_SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
+# httptools refuses raw bytes beyond ASCII in a target; it is shown another letter for each.
+_ASCII = bytes(range(128)) + b"x" * 128
+
+# -- caches: both are filled by checked values only, and bounded -------------------------------------------
+
+_keys: dict[bytes, str] = {}
+_hosts: set[str] = set()
+
+
+def _cgi_name(name: bytes) -> str:
+    """The CGI name of a header field, empty for one that no application may see.
+
+    An underscore would make `X_Real_IP` and `X-Real-IP` the same key: such names are left out (spoofing).
+    """
+    if b"_" in name:
+        return ""
+    key = name.decode("latin-1").upper().replace("-", "_")
+    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        key = f"HTTP_{key}"
+    return "" if key in _LEFT_OUT else key
+
+
+def _learn_key(name: bytes) -> str:
+    """`_cgi_name`, remembered for `_quick_head` when it is of use there."""
+    key = _cgi_name(name)
+    if key and len(name) <= _CACHED_LENGTH:
+        if len(_keys) >= _CACHE_SIZE:
+            _keys.clear()
+        _keys[name] = key
+    return key
+
+
+def _check_host(host: str) -> None:
+    if not is_host(host):
+        raise RequestError(400, "Host is not a host name with at most one port")
+    if len(host) <= _CACHED_LENGTH:
+        if len(_hosts) >= _CACHE_SIZE:
+            _hosts.clear()
+        _hosts.add(host)
+
+
+# -- the quick way -----------------------------------------------------------------------------------------
+
+
+class _Collector:
+    """A parser for whole heads without a body, used again and again.
+
+    httptools puts each header straight into `found`, without a Python call; a dictionary loses repeated fields, so
+    the caller compares its size with the number of lines.
+    """
+
+    __slots__ = ("feed", "found", "on_header")
+
+    def __init__(self) -> None:
+        self.found: dict[bytes, bytes] = {}
+        self.on_header: Callable[[bytes, bytes], None] = self.found.__setitem__
+        self.feed: Callable[[bytes], None] = httptools.HttpRequestParser(self).feed_data
+
+
+# Idle ones. Taking from and giving back to a list is atomic: threads need no lock.
+_collectors: list[_Collector] = []
+
+
+def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
+    """The head that `data` starts with and where its body starts, or None when the head is not complete.
+
+    Raises `RequestError` with the status to answer; the connection must then be closed.
+    """
+    end = data.find(_END) + 4
+    if 4 < end <= limits.header_line:
+        head = _quick_head(data[:end], limits)
+        if head is not None:
+            return head, end
+    reader = HeadReader(limits)
+    result = reader.feed(data)
+    return None if result is None else (result[0], len(data) - len(result[2]))
+
+
+def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
+    """The head in `raw` when nothing about it is unusual, else None (which says nothing about its worth)."""
+    try:
+        collector = _collectors.pop()
+    except IndexError:
+        collector = _Collector()
+    try:
+        verb, target, rest = raw.split(b" ", 2)
+        collector.feed(raw)
+        headers = list(collector.found.items())
+        collector.found.clear()
+        fields = {_keys[name]: value.decode("latin-1") for name, value in headers}
+        method = METHODS[verb]
+        host = fields["HTTP_HOST"]
+    except (ValueError, KeyError, httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    count = len(fields)
+    if (
+        raw.count(b"\n") != count + 2
+        or count > limits.header_count
+        or len(target) + len(verb) + 12 > limits.request_line
+        or not rest.startswith(_VERSION_11)
+        or not target.startswith(b"/")
+        or b"#" in target
+        or host not in _hosts
+        or b" \r\n" in raw
+        or b"\t" in raw
+        or b"\x7f" in raw
+    ):
+        return None
+    if _FRAMING.isdisjoint(fields):
+        _collectors.append(collector)
+        return tuple.__new__(
+            RequestHead, (method, target, "1.1", headers, fields, None, False, True, False, False)
+        )
+    return _framed(method, target, "1.1", headers, fields, limits)
+
+
+# -- the careful way ---------------------------------------------------------------------------------------
+
+
+class HeadReader:
+    """Reads a head from pieces of any size, line by line, and refuses it at the first wrong or endless line."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buffer = bytearray()
+        self._line_start = 0
+        self._scanned = 0
+        self._blank_lines = 0
+        self._head_start = 0
+        self._request_line: tuple[str, bytes, str] | None = None
+        self._header_lines = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._parser = httptools.HttpRequestParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools."""
+        self._headers.append((name, value.strip(b" \t")))
+
+    @property
+    def started(self) -> bool:
+        """Whether anything but empty lines has come."""
+        return len(self._buffer) > self._head_start
+
+    def feed(self, data: bytes) -> tuple[RequestHead, bytes, bytes] | None:
+        """The head, its bytes, and the bytes behind it; None while it is not complete. Raises `RequestError`."""
+        self._buffer += data
+        while True:
+            self._check_first_byte()
+            newline = self._buffer.find(b"\n", self._scanned)
+            end = newline + 1 or len(self._buffer)
+            self._check_size(end)
+            self._scanned = end
+            if newline < 0:
+                return None
+            line = bytes(self._buffer[self._line_start : end])
+            self._line_start = end
+            if self._take_line(line):
+                return self._finish(), bytes(self._buffer[self._head_start : end]), bytes(self._buffer[end:])
+
+    def _check_first_byte(self) -> None:
+        # A TLS ClientHello or other noise may never contain a line end: refuse it by its first byte.
+        if self._request_line is None and len(self._buffer) > self._line_start:
+            first = self._buffer[self._line_start]
+            if first not in b"\r\n" and not is_token(bytes((first,))):
+                raise RequestError(400, "This is not an HTTP request")
+
+    def _check_size(self, end: int) -> None:
+        length = end - self._line_start
+        if self._request_line is None:
+            if length > self._limits.request_line:
+                raise RequestError(414, "Request line too long")
+        elif length > self._limits.header_line:
+            raise RequestError(431, "Header line too long")
+        elif end - self._head_start > self._limits.header_block:
+            raise RequestError(431, "Header block too large")
+
+    def _take_line(self, line: bytes) -> bool:
+        """Take one whole line; True when it was the last of the head."""
+        if not line.endswith(b"\r\n"):
+            raise RequestError(400, "Line does not end with CR LF")
+        if self._request_line is None:
+            self._take_first_line(line)
+            return False
+        self._header_lines += 1
+        if line != b"\r\n" and self._header_lines > self._limits.header_count:
+            raise RequestError(431, "Too many header fields")
+        self._check_line(line)
+        return line == b"\r\n"
+
+    def _take_first_line(self, line: bytes) -> None:
+        if line != b"\r\n":
+            self._request_line = _request_line(line[:-2])
+            self._check_line(line.translate(_ASCII))
+            return
+        self._head_start = self._line_start
+        self._blank_lines += 1
+        if self._blank_lines > self._limits.leading_blank_lines:
+            raise RequestError(400, "Too many empty lines before the request")
+
+    def _check_line(self, line: bytes) -> None:
+        if b"\x7f" in line:
+            raise RequestError(400, "Control character in the request head")
+        try:
+            self._parser.feed_data(line)
+        except httptools.HttpParserUpgrade:
+            pass  # The head is complete; what it asks to upgrade to is ignored (RFC 9110 section 7.8).
+        except httptools.HttpParserError as error:
+            raise RequestError(400, str(error)) from None
+
+    def _finish(self) -> RequestHead:
+        assert self._request_line is not None
+        method, target, version = self._request_line
+        fields = _join_fields(self._headers)
+        if not target.startswith((b"/", b"*")):
+            fields["HTTP_HOST"] = _authority(target)
+        host = fields.get("HTTP_HOST")
+        if host is not None:
+            _check_host(host)
+        elif version == "1.1":
+            raise RequestError(400, "Host is missing")
+        return _framed(method, target, version, self._headers, fields, self._limits)
+
+
+def _request_line(line: bytes) -> tuple[str, bytes, str]:
+    """Method, target and version of a request line (RFC 9112 section 3): single spaces, nothing left out."""
+    words = line.split(b" ")
+    if len(words) != 3 or not is_token(words[0]) or not is_version(words[2]):
+        raise RequestError(400, "Malformed request line")
+    verb, target, version = words
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise RequestError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if verb not in METHODS:
+        raise RequestError(501, "Unknown method")
+    _check_target(verb, target)
+    return METHODS[verb], target, version[5:].decode()
+
+
+def _check_target(verb: bytes, target: bytes) -> None:
+    if b"#" in target:
+        raise RequestError(400, "Fragment in the request target")
+    if target.startswith(b"/") or (target == b"*" and verb == b"OPTIONS"):
+        return
+    if not target.lower().startswith((b"http://", b"https://")):
+        raise RequestError(400, "Malformed request target")
+
+
+def _authority(target: bytes) -> str:
+    """The host of an absolute target, which replaces that of Host (RFC 9112 section 3.2.2)."""
+    rest = target.partition(b"://")[2].partition(b"?")[0]
+    return rest.partition(b"/")[0].decode("latin-1")
+
+
+def _join_fields(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The fields by CGI name, repeated ones joined as PEP 3333 (RFC 3875) wants them."""
+    fields: dict[str, str] = {}
+    for name, value in headers:
+        key = _learn_key(name)
+        if key in fields:
+            if key in _SINGLE:
+                raise RequestError(400, f"{name.decode('latin-1')} given twice")
+            separator = "; " if key == "HTTP_COOKIE" else ","
+            fields[key] += separator + value.decode("latin-1")
+        elif key:
+            fields[key] = value.decode("latin-1")
+    return fields
+
+
+# -- both ways ---------------------------------------------------------------------------------------------
+
+
+def _framed(
+    method: str,
+    target: bytes,
+    version: str,
+    headers: list[tuple[bytes, bytes]],
+    fields: dict[str, str],
+    limits: Limits,
+) -> RequestHead:
+    """The head with what its fields say about the body and the connection."""
+    length = _content_length(fields, limits)
+    chunked = _is_chunked(fields, version)
+    if chunked and length is not None:
+        raise RequestError(400, "Content-Length and Transfer-Encoding together")
+    expects = _expects_continue(fields, version) and (chunked or bool(length))
+    keep_alive = _keeps_alive(fields, version)
+    upgrade = "HTTP_UPGRADE" in fields
+    return RequestHead(method, target, version, headers, fields, length, chunked, keep_alive, expects, upgrade)
+
+
+def _content_length(fields: dict[str, str], limits: Limits) -> int | None:
+    value = fields.get("CONTENT_LENGTH")
+    if value is None:
+        return None
+    length = length_of(value)
+    if length is None:
+        raise RequestError(400, "Malformed Content-Length")
+    if length > limits.body:
+        raise RequestError(413, "Request body too large")
+    return length
+
+
+def _is_chunked(fields: dict[str, str], version: str) -> bool:
+    """Whether the body is chunked; nothing but a lone `chunked` is taken (RFC 9112 section 6.1)."""
+    value = fields.get("HTTP_TRANSFER_ENCODING")
+    if value is None:
+        return False
+    if version == "1.0":
+        raise RequestError(400, "Transfer-Encoding in HTTP/1.0")
+    if value.lower() == "chunked":
+        return True
+    codings = split_list(value)
+    known = codings.count("chunked") == 1 and codings[-1] == "chunked" and all(c.isalnum() for c in codings)
+    raise RequestError(501 if known else 400, "Transfer-Encoding is not chunked alone")
+
+
+def _expects_continue(fields: dict[str, str], version: str) -> bool:
+    value = fields.get("HTTP_EXPECT")
+    if value is None or version == "1.0":
+        return False
+    if value.lower() != "100-continue":
+        raise RequestError(417, "Only 100-continue can be expected")
+    return True
+
+
+def _keeps_alive(fields: dict[str, str], version: str) -> bool:
+    value = fields.get("HTTP_CONNECTION")
+    if value is None:
+        return version == "1.1"
+    options = split_list(value)
+    return "close" not in options and (version == "1.1" or "keep-alive" in options)

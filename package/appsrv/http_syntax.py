@@ -1,0 +1,100 @@
+"""The words of HTTP/1.1: what a request head is, how large its parts may be, which bytes may stand where.
+
+Data and pure questions only. It reads no stream, raises no error and knows neither httptools nor WSGI.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of everything a client may send; sizes in bytes, line ends included."""
+
+    request_line: int = 8190
+    header_line: int = 16 * 1024
+    header_block: int = 64 * 1024
+    header_count: int = 100
+    leading_blank_lines: int = 8
+    body: int = 1024 * 1024 * 1024
+    chunk_line: int = 1024
+    chunk_extensions: int = 16 * 1024
+    trailer_block: int = 8 * 1024
+
+
+class RequestHead(NamedTuple):
+    """A request line and its header fields, already checked (RFC 9112 sections 3, 5 and 6).
+
+    `headers` holds the fields as sent; `fields` the same by their CGI names (RFC 3875 section 4.1.18), repeated
+    ones joined, unusable ones left out, and HTTP_HOST taken from an absolute target.
+    """
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    fields: dict[str, str]
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    expect_continue: bool
+    upgrade: bool
+
+    @property
+    def body_expected(self) -> bool:
+        """Whether body bytes follow the head on the wire."""
+        return self.chunked or bool(self.content_length)
+
+
+# What httptools knows (RFC 9110, WebDAV, UPnP, git, ...), without CONNECT, which only a proxy can serve.
+METHODS: dict[bytes, str] = {
+    name.encode(): name
+    for name in (
+        "GET HEAD POST PUT DELETE OPTIONS TRACE PATCH COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND "
+        "REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR "
+        "LINK UNLINK SOURCE QUERY"
+    ).split()
+}
+
+# Section 5.6.2 of RFC 9110.
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# A field value: visible characters, spaces, tabs and what is not ASCII (RFC 9110 section 5.5).
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# Names and addresses as people use them: RFC 3986 would also allow quotes, commas and escapes.
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+
+def is_token(name: bytes) -> bool:
+    """Whether `name` may be a method or field name."""
+    return _TOKEN.fullmatch(name) is not None
+
+
+def is_field_value(value: bytes) -> bool:
+    """Whether `value` has no control characters."""
+    return _VALUE.fullmatch(value) is not None
+
+
+def is_host(value: str) -> bool:
+    """Whether `value` is a host and at most one port, and nothing else."""
+    match = _HOST.fullmatch(value)
+    return match is not None and int(match[1] or 0) < 65536
+
+
+def is_version(word: bytes) -> bool:
+    """Whether `word` is an HTTP version at all, spoken here or not."""
+    return _VERSION.fullmatch(word) is not None
+
+
+def length_of(value: str) -> int | None:
+    """The number in a Content-Length, or None when it is not one: digits alone, no sign, no list."""
+    return int(value) if _DIGITS.fullmatch(value) else None
+
+
+def split_list(value: str) -> list[str]:
+    """The lower-case members of a comma-separated field (RFC 9110 section 5.6.1)."""
+    return [member.strip(" \t").lower() for member in value.split(",")]

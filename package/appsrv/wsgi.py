@@ -1,0 +1,409 @@
+"""Runs a WSGI application for one request and writes what it answers to a sink (PEP 3333).
+
+It knows no sockets and no processes: bytes go to a `Sink`, files to the same by their descriptor. Whatever the
+application does, exactly one framing goes out, and a body that is not whole never looks complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+import stat
+import traceback
+from collections.abc import Callable, Iterable
+from tempfile import _TemporaryFileWrapper
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
+
+from appsrv.environ import Environ, FileWrapper, build_environ, environ_base
+from appsrv.errors import ApplicationError, ClientDisconnected
+from appsrv.http_response import error_response, serialize
+from appsrv.http_syntax import RequestHead
+from appsrv.response_head import DATE, encode_header, encode_status, header_lines
+
+__all__ = [
+    "Environ",
+    "FileWrapper",
+    "Outcome",
+    "Sink",
+    "WSGIApplication",
+    "build_environ",
+    "environ_base",
+    "log_to_errors",
+    "respond",
+]
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+WSGIApplication = Callable[[Environ, Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
+LogException = Callable[[Environ, str, str], None]
+
+# A body up to this size leaves together with its head, in one piece.
+_JOIN_LIMIT = 256 * 1024
+# A file up to this size is read and leaves with its head as well.
+_READ_LIMIT = 32 * 1024
+
+
+class Sink(Protocol):
+    """Where a response goes. Every call takes all it is given, or raises `ClientDisconnected`."""
+
+    def send(self, data: bytes, /) -> None:
+        """Send `data`."""
+
+    def sendfile(self, fd: int, offset: int, count: int, /) -> None:
+        """Send `count` bytes of an open regular file from `offset`; EOFError when it turns out to be shorter."""
+
+    def cut(self) -> None:
+        """End the connection so that the client sees that the response is not whole."""
+
+
+class Outcome(NamedTuple):
+    """What became of a request. `keep_alive` is what the client was told; `error` what went wrong, if anything."""
+
+    status: int
+    body_bytes: int
+    keep_alive: bool
+    started: bool
+    cut: bool
+    error: BaseException | None
+    error_id: str | None
+
+
+def log_to_errors(environ: Environ, traceback_text: str, error_id: str) -> None:
+    """Write a traceback to `wsgi.errors`."""
+    errors = environ["wsgi.errors"]
+    path = environ.get("REQUEST_URI", "")
+    errors.write(f"Error {error_id} in {environ['REQUEST_METHOD']} {path}\n{traceback_text}")
+    errors.flush()
+
+
+def respond(
+    app: WSGIApplication,
+    environ: Environ,
+    head: RequestHead,
+    sink: Sink,
+    *,
+    date: bytes,
+    development: bool = False,
+    log_exception: LogException = log_to_errors,
+) -> Outcome:
+    """Run `app` for one request and send its response. `date` is the value of the Date field.
+
+    Raises nothing the application may throw, `SystemExit` included: that is answered with 500, or cut when the
+    head has already gone, and stands in the outcome.
+    """
+    exchange = _Exchange(head, sink, date)
+    try:
+        body = app(environ, exchange.start_response)
+        if (type(body) is list or type(body) is tuple) and len(body) == 1:
+            exchange.send_whole(body[0])
+        else:
+            _send_body(exchange, body)
+    except BaseException as error:
+        return _fail(exchange, environ, error, development, log_exception)
+    if exchange.complaint is not None:
+        return _complain(exchange, environ, log_exception)
+    return tuple.__new__(
+        Outcome, (exchange.status, exchange.sent, exchange.keep_alive, True, False, None, None)
+    )
+
+
+def _send_body(exchange: _Exchange, body: Iterable[bytes]) -> None:
+    try:
+        if type(body) is FileWrapper:
+            exchange.send_file(body)
+        elif type(body) is list or type(body) is tuple:
+            exchange.send_whole(b"".join(body))
+        else:
+            exchange.send_all(body)
+    finally:
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+
+class _Exchange:
+    """One response on its way out: `status` is 0 before start_response, `length` -1 without Content-Length."""
+
+    __slots__ = (
+        "bodiless",
+        "chunked",
+        "complaint",
+        "date",
+        "finished",
+        "has_date",
+        "head",
+        "keep_alive",
+        "length",
+        "lines",
+        "sent",
+        "sink",
+        "started",
+        "status",
+    )
+
+    def __init__(self, head: RequestHead, sink: Sink, date: bytes) -> None:
+        self.head = head
+        self.sink = sink
+        self.date = date
+        self.keep_alive = head.keep_alive
+        self.status = 0
+        self.sent = 0
+        self.started = False
+        self.finished = False
+        self.chunked = False
+        self.complaint: str | None = None
+
+    # -- what the application calls ------------------------------------------------------------------------
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's callable; a faulty status or header raises `ApplicationError` at the place of the fault."""
+        if exc_info or self.status:
+            self._check_restart(exc_info)
+        code, status_line = encode_status(status)
+        length = -1
+        has_date = False
+        lines = [status_line]
+        for pair in headers:
+            try:
+                line, meaning = header_lines[pair]
+            except (KeyError, TypeError):
+                line, meaning = encode_header(pair)
+            if meaning >= 0:
+                if length >= 0:
+                    raise ApplicationError("two Content-Length headers in one response")
+                length = meaning
+            elif meaning == DATE:
+                has_date = True
+            lines.append(line)
+        self.length = length
+        self.has_date = has_date
+        self.lines = lines
+        self.bodiless = code == 204 or code == 304 or self.head.method == "HEAD"
+        self.status = code
+        return self.write
+
+    def _check_restart(self, exc_info: ExcInfo | None) -> None:
+        if not exc_info:
+            raise ApplicationError("start_response was called a second time without exc_info")
+        if self.started and exc_info[1] is not None:
+            raise exc_info[1].with_traceback(exc_info[2])
+        self.status = 0
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333's `write` callable, and the way of each piece of an iterable."""
+        if not isinstance(data, bytes):
+            raise ApplicationError(f"a piece of the response body is not bytes: {type(data).__name__}")
+        if not data:
+            return
+        head = b"" if self.started else self._start_stream()
+        payload = head + self._framed(data)
+        if payload:
+            self.sink.send(payload)
+
+    # -- the ways to send a body ---------------------------------------------------------------------------
+
+    def send_whole(self, data: bytes) -> None:
+        """Send a body that is known in full, with its head in one piece."""
+        if self.started or not isinstance(data, bytes):
+            self.send_all((data,))
+            return
+        if len(data) != self._checked_length():
+            data = self._fit(data)
+        head = self._start()
+        if self.bodiless:
+            data = b""
+        self.sent = len(data)
+        if len(data) <= _JOIN_LIMIT:
+            self.sink.send(head + data)
+        else:
+            self.sink.send(head)
+            self.sink.send(data)
+        self.finished = True
+
+    def send_all(self, body: Iterable[bytes]) -> None:
+        """Send an iterable piece by piece, none later than the next is asked for."""
+        for data in body:
+            self.write(data)
+            if self.complaint is not None or (self.started and self.bodiless):
+                break
+        self._finish()
+
+    def send_file(self, wrapper: FileWrapper) -> None:
+        """Send a file from its position on: up to Content-Length, else up to its end."""
+        file = _regular_file(wrapper.filelike)
+        if file is None or self.started:
+            self.send_all(wrapper)
+            self.complaint = None  # Content-Length may end a file early: PEP 3333.
+            return
+        fd, offset, available = file
+        count = available if self._checked_length() < 0 else self.length
+        if count > available and not self.bodiless:
+            raise ApplicationError(f"the file has {available} bytes left, Content-Length says {count}")
+        self._announce(count)
+        self._send_part(self._start(), fd, offset, 0 if self.bodiless else count)
+        self.finished = True
+
+    def _send_part(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        if count <= _READ_LIMIT:
+            data = os.pread(fd, count, offset)
+            self.sent = len(data)
+            self.sink.send(head + data)
+            if len(data) < count:
+                raise ApplicationError("the file became shorter while it was sent")
+        else:
+            self.sink.send(head)
+            self.sink.sendfile(fd, offset, count)
+            self.sent = count
+
+    # -- framing -------------------------------------------------------------------------------------------
+
+    def _checked_length(self) -> int:
+        if not self.status:
+            raise ApplicationError("the application did not call start_response")
+        return self.length
+
+    def _fit(self, data: bytes) -> bytes:
+        """Make a whole body and its Content-Length agree."""
+        if self.length < 0:
+            if data or not self.bodiless:
+                self._announce(len(data))
+        elif not self.bodiless:
+            if len(data) < self.length:
+                raise ApplicationError(f"the body has {len(data)} bytes, Content-Length says {self.length}")
+            return self._truncated(data)
+        return data
+
+    def _announce(self, length: int) -> None:
+        """Add a Content-Length, unless there is one or the status must not have it."""
+        if self.length < 0 and self.status not in (204, 304):
+            self.length = length
+            self.lines.append(b"Content-Length: %d\r\n" % length)
+
+    def _start_stream(self) -> bytes:
+        """The head of a body whose length is not known beforehand, or announced by the application."""
+        if self._checked_length() < 0 and not self.bodiless:
+            if self.head.version == "1.1":
+                self.chunked = True
+                self.lines.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                self.keep_alive = False
+        return self._start()
+
+    def _start(self) -> bytes:
+        """The bytes of the head; from here on the response cannot be replaced by another."""
+        lines = self.lines
+        if self.status == 204:  # RFC 9110 section 8.6: never a Content-Length.
+            lines = [line for line in lines if not line.lower().startswith(b"content-length:")]
+        if not self.has_date:
+            lines.append(b"Date: %b\r\n" % self.date)
+        if not self.keep_alive:
+            lines.append(b"Connection: close\r\n")
+        elif self.head.version == "1.0":
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self.started = True
+        return b"".join(lines)
+
+    def _framed(self, data: bytes) -> bytes:
+        """One piece of the body as it goes on the wire; nothing beyond the announced length."""
+        if self.bodiless:
+            return b""
+        if 0 <= self.length < self.sent + len(data):
+            data = self._truncated(data)
+        self.sent += len(data)
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
+
+    def _truncated(self, data: bytes) -> bytes:
+        self.complaint = f"the body is longer than its Content-Length of {self.length}: the rest was dropped"
+        return data[: self.length - self.sent]
+
+    def _finish(self) -> None:
+        if not self.started:
+            if self._checked_length() > 0 and not self.bodiless:
+                raise ApplicationError(f"the body is empty, Content-Length says {self.length}")
+            if not self.bodiless:
+                self._announce(0)
+            self.sink.send(self._start())
+        elif self.chunked:
+            self.sink.send(b"0\r\n\r\n")
+        elif self.sent < self.length and not self.bodiless:
+            raise ApplicationError(f"the body ended after {self.sent} of {self.length} bytes")
+        self.finished = True
+
+
+def _regular_file(filelike: object) -> tuple[int, int, int] | None:
+    """Descriptor, position and bytes left of a plain file; None for whatever must be read to be understood.
+
+    Exact types only: a gzip file, too, has a descriptor, but that of other bytes than `read` gives.
+    """
+    if type(filelike) is _TemporaryFileWrapper:
+        filelike = filelike.file
+    raw = filelike.raw if type(filelike) is io.BufferedReader or type(filelike) is io.BufferedRandom else filelike
+    if type(raw) is not io.FileIO:
+        return None
+    assert isinstance(filelike, io.FileIO | io.BufferedReader | io.BufferedRandom)
+    status = os.fstat(raw.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if raw.writable():
+        filelike.flush()
+    position = filelike.tell()
+    return raw.fileno(), position, max(0, status.st_size - position)
+
+
+# -- when it goes wrong ------------------------------------------------------------------------------------
+
+
+def _fail(
+    exchange: _Exchange, environ: Environ, error: BaseException, development: bool, log: LogException
+) -> Outcome:
+    """Answer 500 while that is possible, else cut the connection; log what happened."""
+    if isinstance(error, ClientDisconnected):
+        return Outcome(exchange.status, exchange.sent, False, exchange.started, True, error, None)
+    error_id = secrets.token_hex(4)
+    text = _application_traceback(error)
+    _log(log, environ, text, error_id)
+    if exchange.finished:
+        return Outcome(exchange.status, exchange.sent, exchange.keep_alive, True, False, error, error_id)
+    if exchange.started:
+        exchange.sink.cut()
+        return Outcome(exchange.status, exchange.sent, False, True, True, error, error_id)
+    return _answer_500(exchange, error, error_id, text if development else None)
+
+
+def _answer_500(exchange: _Exchange, error: BaseException, error_id: str, text: str | None) -> Outcome:
+    head = exchange.head
+    page = error_response(500, error_id=error_id, traceback=text)
+    data = serialize(page, keep_alive=head.keep_alive, head=head, date=exchange.date)
+    try:
+        exchange.sink.send(data)
+    except ClientDisconnected:
+        return Outcome(500, 0, False, True, True, error, error_id)
+    size = 0 if head.method == "HEAD" else len(page.body)
+    return Outcome(500, size, head.keep_alive, True, False, error, error_id)
+
+
+def _complain(exchange: _Exchange, environ: Environ, log: LogException) -> Outcome:
+    """The outcome of a response that went out well formed, but not as the application meant it."""
+    error = ApplicationError(exchange.complaint)
+    error_id = secrets.token_hex(4)
+    _log(log, environ, _application_traceback(error), error_id)
+    return Outcome(exchange.status, exchange.sent, exchange.keep_alive, True, False, error, error_id)
+
+
+def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
+    # A log that cannot be written to must not change the answer.
+    with contextlib.suppress(Exception):
+        log(environ, text, error_id)
+
+
+def _application_traceback(error: BaseException) -> str:
+    """The traceback without our own frames on top: the reader looks for the application's."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))
