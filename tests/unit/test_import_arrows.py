@@ -27,10 +27,11 @@ LEVELS: tuple[frozenset[str], ...] = (
             "loader",
             "instance",
             "text",
+            "menu",
             "shared_epoll",
         }
     ),
-    frozenset({"log", "wsgi", "channel", "ready_queue", "settings_page"}),
+    frozenset({"log", "wsgi", "channel", "ready_queue", "settings_page", "finder"}),
     frozenset({"frontend", "worker", "output", "admin", "client", "lanes"}),
     frozenset({"preloader", "manager"}),
     frozenset({"server", "watchdog", "development"}),

@@ -1,0 +1,249 @@
+"""What to serve (`AppSpec`) and its import: the only code that touches the application before its requests.
+
+Runs in the preloader. It decides nothing about where an application might be (module `finder` does), and it
+changes no environment: it returns the variables, whoever calls it sets them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import CodeType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from appsrv.errors import AppLoadError, SettingsError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+OBJECTS = ("application", "app")
+FACTORIES = ("create_app", "make_app")
+Arguments = tuple[list[Any], dict[str, Any]]
+
+_MACHINERY = (
+    os.path.join(os.path.dirname(__file__), ""),
+    os.path.join(os.path.dirname(importlib.__file__), ""),
+    "<frozen importlib",
+)
+
+
+@dataclass(frozen=True)
+class AppSpec:
+    """One application. `root` is absolute: its current directory and the first entry of its `sys.path`.
+
+    `target` is `module`, `module:object` or `module:factory(...)` with literal arguments; a bare `module`
+    means the first of OBJECTS and FACTORIES it has. `startup_file` is the file to run as that module (None:
+    import it by name). `django_settings` is the DJANGO_SETTINGS_MODULE to set when nothing else does. Of kind
+    `command`, the application is what the command `argv` loads when it is run again.
+    """
+
+    root: str
+    target: str = ""
+    startup_file: str | None = None
+    kind: Literal["wsgi", "command"] = "wsgi"
+    argv: tuple[str, ...] = ()
+    django_settings: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What commands and the log call this application."""
+        return self.root
+
+    def to_json(self) -> str:
+        """For another process of this instance: `from_json` gives an equal object."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> AppSpec:
+        fields = json.loads(text)
+        return cls(**{**fields, "argv": tuple(fields["argv"])})
+
+
+# -- the application's environment -------------------------------------------------------------------------
+
+
+def application_environment(spec: AppSpec, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables to add to `environ` before the application is loaded."""
+    added = load_dotenv(spec.root, environ)
+    if spec.django_settings and "DJANGO_SETTINGS_MODULE" not in {**environ, **added}:
+        added["DJANGO_SETTINGS_MODULE"] = spec.django_settings
+    return added
+
+
+def load_dotenv(root: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `.env` beside the application that `environ` does not have. Raises SettingsError."""
+    variables = read_dotenv(os.path.join(root, ".env"))
+    return {name: value for name, value in variables.items() if name not in environ}
+
+
+def read_dotenv(file: str) -> dict[str, str]:
+    """The variables of one file of that format, {} without the file; names without `=` are left out."""
+    if not os.path.isfile(file):  # `.env` may be a virtual environment
+        return {}
+    from dotenv import dotenv_values  # only where there is such a file: half of a small application's start
+
+    try:
+        return {name: value for name, value in dotenv_values(file).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from None
+
+
+# -- loading -----------------------------------------------------------------------------------------------
+
+
+def load(spec: AppSpec) -> WSGIApplication:
+    """Makes `spec.root` the current directory and imports the application from there.
+
+    Raises AppLoadError: with the application's own traceback when it raised (or exited) while being imported.
+    """
+    module, expression = _split(spec.target)
+    try:
+        os.chdir(spec.root)
+    except OSError as error:
+        raise AppLoadError(f"{spec.root}: no such directory to serve from ({error.strerror})") from None
+    if spec.root not in sys.path[:1]:
+        sys.path.insert(0, spec.root)
+    loaded: ModuleType = guarded(lambda: _import(module, spec), f"{spec.target} cannot be imported")
+    return _checked(_resolve(loaded, expression, spec), spec)
+
+
+def guarded(action: Callable[[], Any], failure: str) -> Any:
+    """What `action` returns; an exception of the application becomes an AppLoadError, `failure: why`."""
+    try:
+        return action()
+    except AppLoadError:
+        raise
+    except SystemExit as error:
+        said = f"{failure}: it called sys.exit({error.code!r})"
+        raise AppLoadError(said, application_traceback(error)) from None
+    except Exception as error:
+        raise AppLoadError(f"{failure}: {_summary(error)}", application_traceback(error)) from error
+
+
+def _summary(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+
+
+def _split(target: str) -> tuple[str, str]:
+    module, _, expression = target.partition(":")
+    return module, expression
+
+
+def _import(module: str, spec: AppSpec) -> ModuleType:
+    if spec.startup_file is not None and "." not in module:
+        return _run_file(module, spec.startup_file)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise AppLoadError(f"there is no module {error.name!r} in {spec.root} or installed") from None
+        raise
+
+
+def _run_file(module: str, file: str) -> ModuleType:
+    """By its path, so that `app.py` is served even beside a package `app`, and `my-site.py` at all."""
+    description = importlib.util.spec_from_file_location(module, file)
+    if description is None or description.loader is None:
+        raise AppLoadError(f"{file} is not a Python file")
+    loaded = importlib.util.module_from_spec(description)
+    sys.modules[module] = loaded
+    description.loader.exec_module(loaded)
+    return loaded
+
+
+def _resolve(module: ModuleType, expression: str, spec: AppSpec) -> object:
+    if not expression:
+        return _conventional(module, spec)
+    name, arguments = _call(expression, spec)
+    found: object = module
+    for part in name.split("."):
+        found = _attribute(found, part, spec)
+    return found if arguments is None else _made(found, name, *arguments)
+
+
+def _attribute(holder: object, name: str, spec: AppSpec) -> object:
+    try:
+        return getattr(holder, name)
+    except AttributeError:
+        module = _split(spec.target)[0]
+        raise AppLoadError(f"{module} has no {name!r} (asked for as {spec.target})") from None
+
+
+def _conventional(module: ModuleType, spec: AppSpec) -> object:
+    for name in OBJECTS:
+        if getattr(module, name, None) is not None:
+            return getattr(module, name)
+    for name in FACTORIES:
+        if hasattr(module, name):
+            return _made(getattr(module, name), name, [], {})
+    usual = ", ".join(OBJECTS + FACTORIES)
+    raise AppLoadError(f"{spec.target} has none of {usual}: say which object, {spec.target}:NAME")
+
+
+def _call(expression: str, spec: AppSpec) -> tuple[str, Arguments | None]:
+    """`factory(1, debug=True)` as its name and literal arguments; None as arguments when it is no call."""
+    try:
+        tree = ast.parse(expression, mode="eval").body
+        if not isinstance(tree, ast.Call):
+            return _dotted(tree), None
+        keywords = {word.arg: ast.literal_eval(word.value) for word in tree.keywords if word.arg}
+        return _dotted(tree.func), ([ast.literal_eval(argument) for argument in tree.args], keywords)
+    except (SyntaxError, ValueError):
+        raise AppLoadError(
+            f"{spec.target} is neither module:object nor module:factory(literal, ...)"
+        ) from None
+
+
+def _dotted(tree: ast.expr) -> str:
+    if isinstance(tree, ast.Attribute):
+        return f"{_dotted(tree.value)}.{tree.attr}"
+    if isinstance(tree, ast.Name):
+        return tree.id
+    raise ValueError("not a name")
+
+
+def _made(factory: object, name: str, positional: list[Any], keywords: dict[str, Any]) -> object:
+    if not callable(factory):
+        raise AppLoadError(f"{name} is not a function that makes an application")
+    return guarded(lambda: factory(*positional, **keywords), f"{name}() failed")
+
+
+def _checked(found: object, spec: AppSpec) -> WSGIApplication:
+    if not callable(found):
+        kind = type(found).__name__
+        raise AppLoadError(f"{spec.target} is not a WSGI application: a {kind} cannot be called")
+    if _is_coroutine(found) or _is_coroutine(found.__call__):
+        raise AppLoadError(f"{spec.target} is an ASGI application, appsrv serves WSGI applications")
+    return found
+
+
+def _is_coroutine(function: object) -> bool:
+    code = getattr(function, "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & 0x80)  # inspect.CO_COROUTINE
+
+
+# -- tracebacks --------------------------------------------------------------------------------------------
+
+
+def application_traceback(error: BaseException) -> str:
+    """The traceback as the application's author knows it: the frames above their own code are left out."""
+    lines = traceback.format_exception(type(error), error, _own_frames(error.__traceback__))
+    return "".join(lines)
+
+
+def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith(_MACHINERY)

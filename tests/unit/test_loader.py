@@ -1,0 +1,190 @@
+"""The import of an application: what is found in the module, and how its failures are told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appsrv import loader
+from appsrv.errors import AppLoadError, SettingsError
+from appsrv.loader import AppSpec
+
+APP = "def app(environ, start_response):\n    return [b'']\n"
+
+
+@pytest.fixture(autouse=True)
+def own_interpreter_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def load(root: Path, target: str, source: str | None = None, startup_file: str | None = None) -> object:
+    if source is not None:
+        (root / "site_.py").write_text(source)
+    return loader.load(AppSpec(str(root), target, startup_file))
+
+
+def failure(root: Path, target: str, source: str | None = None) -> AppLoadError:
+    with pytest.raises(AppLoadError) as caught:
+        load(root, target, source)
+    assert caught.value.exit_code == 4
+    return caught.value
+
+
+def name_of(application: object) -> str:
+    return str(getattr(application, "__name__", application))
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("site_:app", "app"),
+        ("site_:Holder.inner", "inner"),
+        ("site_:make()", "made"),
+        ("site_:make('other', depth=1)", "other"),
+        ("site_", "app"),
+    ],
+)
+def test_targets(tmp_path: Path, target: str, expected: str) -> None:
+    source = APP + (
+        "class Holder:\n    @staticmethod\n    def inner(environ, start_response): ...\n"
+        "def make(name='made', depth=0):\n"
+        "    def application(environ, start_response): ...\n"
+        "    application.__name__ = name\n    return application\n"
+    )
+    assert name_of(load(tmp_path, target, source)) == expected
+    assert Path.cwd() == tmp_path
+    assert sys.path[0] == str(tmp_path)
+
+
+def test_a_bare_module_means_the_usual_names_in_their_order(tmp_path: Path) -> None:
+    assert (
+        name_of(load(tmp_path, "site_", "def app(e, s): ...\ndef application(e, s): ...\n")) == "application"
+    )
+    sys.modules.pop("site_")
+    source = "def create_app():\n    def made(environ, start_response): ...\n    return made\n"
+    assert name_of(load(tmp_path, "site_", source)) == "made"
+
+
+def test_a_startup_file_is_served_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "my-site.py").write_text(APP)
+    assert name_of(load(tmp_path, "my-site:app", startup_file=str(tmp_path / "my-site.py"))) == "app"
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").write_text("")
+    (tmp_path / "shop.py").write_text(APP)
+    assert name_of(load(tmp_path, "shop", startup_file=str(tmp_path / "shop.py"))) == "app"
+
+
+def test_the_traceback_begins_with_the_application_s_own_frames(tmp_path: Path) -> None:
+    (tmp_path / "deeper.py").write_text("def fail():\n    raise RuntimeError('no database')\nfail()\n")
+    error = failure(tmp_path, "site_:app", "import deeper\n" + APP)
+    assert str(error) == "site_:app cannot be imported: RuntimeError: no database"
+    lines = error.traceback.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1] == f'  File "{tmp_path}/site_.py", line 1, in <module>'
+    assert lines[-1] == "RuntimeError: no database"
+    for machinery in ("importlib", os.path.dirname(loader.__file__)):
+        assert machinery not in error.traceback
+
+
+def test_a_syntax_error_is_shown_with_its_line(tmp_path: Path) -> None:
+    error = failure(tmp_path, "site_", "def app(:\n")
+    assert error.traceback.splitlines()[0] == f'  File "{tmp_path}/site_.py", line 1'
+    assert "SyntaxError" in str(error)
+
+
+def test_the_cause_of_an_error_stays(tmp_path: Path) -> None:
+    source = "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise RuntimeError('outer') from e\n"
+    error = failure(tmp_path, "site_", source)
+    assert "ZeroDivisionError" in error.traceback
+    assert "direct cause" in error.traceback
+
+
+def test_an_application_that_exits(tmp_path: Path) -> None:
+    error = failure(tmp_path, "site_", "import sys\nsys.exit('set SECRET_KEY')\n")
+    assert str(error) == "site_ cannot be imported: it called sys.exit('set SECRET_KEY')"
+    assert "line 2, in <module>" in error.traceback
+
+
+def test_modules_that_are_not_there(tmp_path: Path) -> None:
+    error = failure(tmp_path, "nosuch.wsgi:app")
+    assert str(error) == f"there is no module 'nosuch' in {tmp_path} or installed"
+    assert error.traceback == ""
+    inner = failure(tmp_path, "site_", "import nosuch_dependency\n")
+    assert "ModuleNotFoundError: No module named 'nosuch_dependency'" in str(inner)
+    assert "import nosuch_dependency" in inner.traceback
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "part"),
+    [
+        ("site_:missing", "", "site_ has no 'missing'"),
+        ("site_:app", "app = 3", "not a WSGI application: a int cannot be called"),
+        ("site_:app", "async def app(scope, receive, send): ...", "is an ASGI application"),
+        (
+            "site_:app",
+            "class A:\n async def __call__(self, s, r, t): ...\napp = A()",
+            "is an ASGI application",
+        ),
+        ("site_", "", "has none of application, app, create_app, make_app"),
+        ("site_:make()", "make = 3", "make is not a function"),
+        ("site_:make()", "def make(config): ...", "make() failed: TypeError"),
+        ("site_:make()", "def make(): return None", "a NoneType cannot be called"),
+        ("site_:make(config)", "", "neither module:object nor module:factory(literal, ...)"),
+        ("site_:a b", "", "neither module:object"),
+    ],
+)
+def test_what_is_no_application(tmp_path: Path, target: str, source: str, part: str) -> None:
+    assert part in str(failure(tmp_path, target, source))
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    assert "no such directory to serve from" in str(failure(tmp_path / "gone", "x:y"))
+
+
+def test_a_factory_s_traceback_begins_in_the_factory(tmp_path: Path) -> None:
+    error = failure(tmp_path, "site_:make()", "def make():\n    raise KeyError('DATABASE_URL')\n")
+    assert error.traceback.splitlines()[1].endswith("line 2, in make")
+
+
+def test_specs_travel_as_json() -> None:
+    spec = AppSpec("/srv/shop", kind="command", argv=("python", "manage.py"))
+    assert AppSpec.from_json(spec.to_json()) == spec
+    assert spec.name == "/srv/shop"
+
+
+# -- the environment ---------------------------------------------------------------------------------------
+
+
+def test_dotenv_adds_what_is_not_set(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1\nB='two words'\nC\n# D=4\n")
+    assert loader.load_dotenv(str(tmp_path), {"A": "set"}) == {"B": "two words"}
+
+
+def test_no_dotenv_or_a_virtual_environment_of_that_name(tmp_path: Path) -> None:
+    assert loader.load_dotenv(str(tmp_path), {}) == {}
+    (tmp_path / ".env").mkdir()
+    assert loader.load_dotenv(str(tmp_path), {}) == {}
+
+
+def test_a_dotenv_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"A=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
+        loader.load_dotenv(str(tmp_path), {})
+
+
+def test_django_settings_are_the_last_resort(tmp_path: Path) -> None:
+    spec = AppSpec(str(tmp_path), "x:y", django_settings="shop.settings")
+    assert loader.application_environment(spec, {}) == {"DJANGO_SETTINGS_MODULE": "shop.settings"}
+    assert loader.application_environment(spec, {"DJANGO_SETTINGS_MODULE": "other"}) == {}
+    (tmp_path / ".env").write_text("DJANGO_SETTINGS_MODULE=dotenv\n")
+    assert loader.application_environment(spec, {}) == {"DJANGO_SETTINGS_MODULE": "dotenv"}
