@@ -1,0 +1,392 @@
+"""A running appsrv as commands find it: its run directory, its lock, and what it tells about itself.
+
+The lock is held for the life of the watchdog, so an instance is alive exactly while its lock is taken; a
+process id alone proves nothing. This module talks to no instance (see `client`) and knows no settings.
+
+    BASE/                 0700, ours
+        shop-8000-1f0c9a3e/
+            lock          flock: held by the watchdog; contains its pid
+            instance.json InstanceInfo
+            admin.sock    the admin socket
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from appsrv import pid_file as pids
+from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, SeveralInstances
+
+# Seconds. A command that looks whether an instance lives holds its lock for a moment, which is no reason to
+# refuse a start.
+LOCK_PATIENCE = 0.5
+
+
+@dataclass(frozen=True)
+class InstanceInfo:
+    """What instance.json says. `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is
+    wall time, `pid` the watchdog's, `app` the target within `root`.
+    """
+
+    name: str
+    pid: int
+    version: str
+    root: str
+    app: str
+    environment: str
+    bind: tuple[str, ...]
+    pid_file: str | None
+    log_file: str | None
+    started: float
+    daemonized: bool = False
+
+    @property
+    def ports(self) -> frozenset[int]:
+        return frozenset(port for url in self.bind if (port := urlsplit(url).port) is not None)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> InstanceInfo:
+        """Raises ValueError. Fields of a newer version are ignored."""
+        try:
+            found = json.loads(text)
+            names = {field.name for field in dataclasses.fields(cls)}
+            known = {name: value for name, value in found.items() if name in names}
+            return cls(**{**known, "bind": tuple(known["bind"])})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not an instance: {error}") from None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A living instance and where its run directory is."""
+
+    directory: Path
+    info: InstanceInfo
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.directory / "admin.sock"
+
+    def is_alive(self) -> bool:
+        return is_alive(self.directory)
+
+
+def http_url(host: str, port: int) -> str:
+    """`http://127.0.0.1:8000/`, with brackets around an IPv6 address."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def unix_url(path: str) -> str:
+    return f"unix:{path}"
+
+
+# -- where run directories are -----------------------------------------------------------------------------
+
+
+def bases(environ: Mapping[str, str]) -> list[Path]:
+    """Where this user's instances may be, the place for new ones first.
+
+    All are searched: a service started at boot has no $XDG_RUNTIME_DIR, the shell that asks for it has one.
+    """
+    uid = os.geteuid()
+    runtime = [environ.get("XDG_RUNTIME_DIR", ""), "/run" if uid == 0 else "", f"/run/user/{uid}"]
+    usable = [Path(place) / "appsrv" for place in runtime if os.path.isabs(place) and _is_ours(place)]
+    return [*dict.fromkeys(usable), state_directory(environ) / "run"]
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """`$XDG_STATE_HOME/appsrv`, by default `~/.local/state/appsrv`."""
+    chosen = environ.get("XDG_STATE_HOME", "")
+    home = environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir
+    return (Path(chosen) if os.path.isabs(chosen) else Path(home, ".local", "state")) / "appsrv"
+
+
+def _is_ours(place: str) -> bool:
+    """$XDG_RUNTIME_DIR of another user survives `su` and `sudo`."""
+    try:
+        found = os.stat(place)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _private_directory(place: Path) -> Path:
+    """Makes it, mode 0700, or refuses: whoever owns it could replace the admin socket."""
+    try:
+        os.makedirs(place.parent, mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(place, 0o700)
+        found = os.lstat(place)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise RunDirectoryError(f"{place} is no directory of this user: remove it, set XDG_RUNTIME_DIR")
+        os.chmod(place, 0o700)
+    except OSError as error:
+        raise RunDirectoryError(f"{place} cannot be used as run directory: {error.strerror}") from None
+    return place
+
+
+def instance_name(root: str, bind: str) -> str:
+    """`shop-8000-1f0c9a3e`. `bind` is `host:port` or the path of a unix socket; same pair, same name."""
+    digest = hashlib.sha256(f"{root}\0{bind}".encode(errors="surrogateescape")).hexdigest()[:8]
+    listening = Path(bind).stem if "/" in bind else bind.rpartition(":")[2]
+    parts = (re.sub(r"[^A-Za-z0-9_.]+", "_", part)[:20].strip("._") for part in (Path(root).name, listening))
+    return "-".join([*(part for part in parts if part), digest])
+
+
+# -- the run directory of this process ---------------------------------------------------------------------
+
+
+class InstanceDirectory:
+    """The run directory of the watchdog that calls `create`; its lock lives as long as `lock_fd`."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path = path
+        self.lock_fd = lock_fd
+
+    @classmethod
+    def create(cls, base: Path, root: str, bind: str) -> InstanceDirectory:
+        """Takes the place of `instance_name(root, bind)`. What a killed instance left there is removed.
+
+        Raises AlreadyRunning (with the pid) and RunDirectoryError.
+        """
+        path = _private_directory(base) / instance_name(root, bind)
+        if len(os.fsencode(path / "admin.sock")) > 103:  # sun_path: 108 on Linux, 104 on macOS
+            raise RunDirectoryError(f"{path} is too long for a socket: set XDG_RUNTIME_DIR to a shorter one")
+        directory = cls(path, _take(path))
+        directory._clear()
+        os.ftruncate(directory.lock_fd, 0)
+        os.pwrite(directory.lock_fd, str(os.getpid()).encode(), 0)
+        return directory
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.path / "admin.sock"
+
+    @property
+    def pid_file(self) -> Path:
+        """Where a development server keeps its pid file: not among the project's files."""
+        return self.path / "appsrv.pid"
+
+    def write(self, info: InstanceInfo) -> None:
+        """Publishes it, all at once; may be called again."""
+        draft = self.path / "instance.json.new"
+        draft.write_text(info.to_json(), encoding="utf-8")
+        draft.replace(self.path / "instance.json")
+
+    def remove(self) -> None:
+        """The end of the instance: directory and lock go, in this order, so that nobody sees half of it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """In a process that is not the watchdog: lets go of the lock without removing anything."""
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+
+    def _clear(self) -> None:
+        for leftover in self.path.iterdir():
+            if leftover.name != "lock":
+                leftover.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> int:
+    """The file descriptor of the lock of a directory that is certainly still there."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        _private_directory(path)
+        lock = _try_lock(path, create=True)
+        if lock is not None:
+            return lock
+        if time.monotonic() > deadline:
+            pid = pids.read(path / "lock")
+            raise AlreadyRunning(f"appsrv is already running on PID {pid or '(unknown)'}.", pid)
+        time.sleep(0.01)
+
+
+def _try_lock(path: Path, *, create: bool = False) -> int | None:
+    """The locked file, or None when another process has it. Raises FileNotFoundError unless `create`."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    try:
+        lock = os.open(path / "lock", flags, 0o600)
+    except FileNotFoundError:
+        if create:  # a command has just cleaned up the directory
+            return None
+        raise
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever cleaned up before us removed the file we have opened: then the lock locks nothing.
+        if os.path.samestat(os.fstat(lock), os.stat(path / "lock")):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
+
+
+# -- the instances there are -------------------------------------------------------------------------------
+
+
+def is_alive(directory: Path) -> bool:
+    """Whether a process holds the lock of that run directory."""
+    try:
+        lock = _try_lock(directory)
+    except OSError:
+        return False
+    if lock is None:
+        return (directory / "lock").exists()
+    os.close(lock)
+    return False
+
+
+def list_instances(places: Iterable[Path]) -> list[Instance]:
+    """Those that are alive, by name. What dead ones left behind is removed on the way."""
+    found = (_instance(directory) for base in places for directory in _directories(base))
+    return sorted((one for one in found if one is not None), key=lambda one: one.info.name)
+
+
+def _directories(base: Path) -> Iterator[Path]:
+    if not _is_ours(str(base)):
+        return
+    with contextlib.suppress(OSError):
+        yield from (entry for entry in sorted(base.iterdir()) if entry.is_dir() and not entry.is_symlink())
+
+
+def _instance(directory: Path) -> Instance | None:
+    _clean_up_if_dead(directory)
+    try:
+        text = (directory / "instance.json").read_text(encoding="utf-8")
+        return Instance(directory, InstanceInfo.from_json(text))
+    except (OSError, ValueError):  # gone meanwhile, or just starting
+        return None
+
+
+def _clean_up_if_dead(directory: Path) -> None:
+    try:
+        lock = _try_lock(directory)
+    except OSError:
+        return
+    if lock is not None:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def select(
+    instances: Sequence[Instance],
+    cwd: Path,
+    *,
+    name: str | None = None,
+    port: int | None = None,
+    pid_file: Path | None = None,
+    anywhere: bool = False,
+) -> Instance:
+    """The one that is meant: by pid file, port, prefix of its name, else by the directory the user is in
+    (with `anywhere`: else the only one there is). Raises NotRunning or SeveralInstances.
+    """
+    matching = _matching(instances, name, port, pid_file)
+    if name is None and port is None and pid_file is None:
+        matching = _around(instances, cwd) or (list(instances) if anywhere else [])
+    if len(matching) > 1:
+        raise SeveralInstances(_several(matching))
+    if not matching:
+        raise NotRunning(_not_running(instances, cwd, name, port, pid_file))
+    return matching[0]
+
+
+def _matching(
+    instances: Sequence[Instance], name: str | None, port: int | None, pid_file: Path | None
+) -> list[Instance]:
+    exact = [one for one in instances if one.info.name == name]
+    return exact or [
+        one
+        for one in instances
+        if (name is None or one.info.name.startswith(name))
+        and (port is None or port in one.info.ports)
+        and (pid_file is None or one.info.pid_file == os.path.abspath(pid_file))
+    ]
+
+
+def _around(instances: Sequence[Instance], cwd: Path) -> list[Instance]:
+    """Of the directory itself, else of the nearest ones above or below it."""
+    here = cwd.resolve()
+    roots = [(one, Path(one.info.root).resolve()) for one in instances]
+    return [one for one, root in roots if root == here] or [
+        one for one, root in roots if root in here.parents or here in root.parents
+    ]
+
+
+def _several(matching: Sequence[Instance]) -> str:
+    return "several instances are running. Name one of them:\n" + _table(matching)
+
+
+def _table(instances: Sequence[Instance]) -> str:
+    rows = [f"{'Name':<25}  {'PID':<7}  Description", "-" * 74]
+    rows += [f"{one.info.name:<25}  {one.info.pid:<7}  {describe(one.info)}" for one in instances]
+    return "\n".join(rows)
+
+
+def describe(info: InstanceInfo) -> str:
+    """`/srv/shop (production) on http://127.0.0.1:8000/`."""
+    return f"{info.root} ({info.environment}) on {', '.join(info.bind)}"
+
+
+def _not_running(
+    instances: Sequence[Instance], cwd: Path, name: str | None, port: int | None, pid_file: Path | None
+) -> str:
+    if pid_file is not None:
+        what = f"with the pid file {pid_file}"
+    elif port is not None:
+        what = f"on port {port}"
+    else:
+        what = f"named {name}" if name is not None else f"in {cwd}"
+    others = f" Running elsewhere:\n{_table(instances)}" if instances else ""
+    return f"appsrv is not running {what}.{others}"
+
+
+# -- pid and log files -------------------------------------------------------------------------------------
+
+
+def default_pid_file(root: Path, port: int | None) -> Path:
+    """`tmp/pids/appsrv.PORT.pid` where `tmp/pids` exists, else `appsrv.PORT.pid`; no PORT for a socket."""
+    return _beside(root, "tmp/pids", _numbered(port, "pid"))
+
+
+def default_log_file(root: Path, port: int | None) -> Path:
+    """`log/appsrv.PORT.log` where `log` exists, else `appsrv.PORT.log`; no PORT for a unix socket."""
+    return _beside(root, "log", _numbered(port, "log"))
+
+
+def development_log_file(root: Path, port: int | None, name: str, environ: Mapping[str, str]) -> Path:
+    """As above where `log` exists, else out of the project's way: nobody asked for a file there."""
+    if (root / "log").is_dir():
+        return default_log_file(root, port)
+    return state_directory(environ) / name / "server.log"
+
+
+def _numbered(port: int | None, suffix: str) -> str:
+    return f"appsrv.{suffix}" if port is None else f"appsrv.{port}.{suffix}"
+
+
+def _beside(root: Path, directory: str, name: str) -> Path:
+    return (root / directory if (root / directory).is_dir() else root) / name

@@ -1,0 +1,251 @@
+"""Run directories: whose they are, who lives in them, and which one a command means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appsrv import instance
+from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, SeveralInstances
+from appsrv.instance import Instance, InstanceDirectory, InstanceInfo
+
+INFO = InstanceInfo(
+    name="shop-8000-00000000",
+    pid=4242,
+    version="0.1.0",
+    root="/srv/shop",
+    app="wsgi:application",
+    environment="production",
+    bind=("http://127.0.0.1:8000/",),
+    pid_file="/srv/shop/appsrv.8000.pid",
+    log_file="/srv/shop/appsrv.8000.log",
+    started=1700000000.0,
+)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def create(base: Path, root: str = "/srv/shop", bind: str = "127.0.0.1:8000") -> InstanceDirectory:
+    directory = InstanceDirectory.create(base, root, bind)
+    directory.write(replace(INFO, name=directory.name, root=root, bind=(f"http://{bind}/",)))
+    return directory
+
+
+def make(root: str, port: int = 8000, pid_file: str | None = None) -> Instance:
+    name = instance.instance_name(root, f"127.0.0.1:{port}")
+    info = replace(INFO, name=name, root=root, bind=(f"http://127.0.0.1:{port}/",), pid_file=pid_file)
+    return Instance(Path("/run/appsrv") / name, info)
+
+
+# -- names and places --------------------------------------------------------------------------------------
+
+
+def test_names_are_readable_and_tell_instances_apart() -> None:
+    name = instance.instance_name("/srv/shop", "127.0.0.1:8000")
+    assert name.startswith("shop-8000-")
+    assert name == instance.instance_name("/srv/shop", "127.0.0.1:8000")
+    assert name != instance.instance_name("/opt/shop", "127.0.0.1:8000")
+    assert instance.instance_name("/srv/shop", "/run/web.sock").startswith("shop-web-")
+    assert instance.instance_name("/", "127.0.0.1:1").startswith("1-")
+    awkward = instance.instance_name("/srv/Größe & mehr-und-noch-viel-mehr", "[::1]:80")
+    assert awkward.isascii()
+    assert len(awkward) < 50
+
+
+def test_urls() -> None:
+    assert instance.http_url("127.0.0.1", 80) == "http://127.0.0.1:80/"
+    assert instance.http_url("::1", 80) == "http://[::1]:80/"
+    info = replace(INFO, bind=("http://[::1]:80/", "unix:/run/a.sock"))
+    assert info.ports == {80}
+
+
+def test_the_first_base_is_the_runtime_directory_of_this_user(tmp_path: Path) -> None:
+    runtime, home = tmp_path / "runtime", tmp_path / "home"
+    runtime.mkdir()
+    environ = {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(home)}
+    assert instance.bases(environ)[0] == runtime / "appsrv"
+    assert instance.bases(environ)[-1] == home / ".local/state/appsrv/run"
+    assert runtime / "appsrv" not in instance.bases({**environ, "XDG_RUNTIME_DIR": "relative"})
+    assert runtime / "none" / "appsrv" not in instance.bases(
+        {**environ, "XDG_RUNTIME_DIR": str(runtime / "none")}
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_the_runtime_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    assert tmp_path / "appsrv" not in instance.bases({"XDG_RUNTIME_DIR": str(tmp_path)})
+    os.mkdir(tmp_path / "appsrv")
+    os.chown(tmp_path / "appsrv", 65534, 65534)
+    with pytest.raises(RunDirectoryError, match="is no directory of this user"):
+        create(tmp_path / "appsrv")
+
+
+def test_state_directory(tmp_path: Path) -> None:
+    assert instance.state_directory({"XDG_STATE_HOME": "/var/s"}) == Path("/var/s/appsrv")
+    assert instance.state_directory({"HOME": "/home/a"}) == Path("/home/a/.local/state/appsrv")
+
+
+def test_files_stand_where_passenger_s_do(tmp_path: Path) -> None:
+    assert instance.default_pid_file(tmp_path, 8000) == tmp_path / "appsrv.8000.pid"
+    assert instance.default_log_file(tmp_path, None) == tmp_path / "appsrv.log"
+    environ = {"XDG_STATE_HOME": "/state"}
+    assert instance.development_log_file(tmp_path, 1, "n", environ) == Path("/state/appsrv/n/server.log")
+    (tmp_path / "tmp/pids").mkdir(parents=True)
+    (tmp_path / "log").mkdir()
+    assert instance.default_pid_file(tmp_path, None) == tmp_path / "tmp/pids/appsrv.pid"
+    assert instance.default_log_file(tmp_path, 8000) == tmp_path / "log/appsrv.8000.log"
+    assert instance.development_log_file(tmp_path, 1, "n", environ) == tmp_path / "log/appsrv.1.log"
+
+
+# -- the run directory -------------------------------------------------------------------------------------
+
+
+def test_a_run_directory_is_private_and_goes_with_its_instance(base: Path) -> None:
+    directory = create(base)
+    for place in (base, directory.path):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert not os.get_inheritable(directory.lock_fd)
+    (one,) = instance.list_instances([base])
+    assert (one.directory, one.info.root, one.is_alive()) == (directory.path, "/srv/shop", True)
+    assert one.admin_socket == directory.admin_socket
+    directory.remove()
+    assert not directory.path.exists()
+    assert not one.is_alive()
+    assert instance.list_instances([base]) == []
+
+
+def test_two_instances_do_not_meet_unless_they_are_the_same(base: Path) -> None:
+    first = create(base)
+    second = create(base, bind="127.0.0.1:8001")
+    with pytest.raises(AlreadyRunning, match=f"already running on PID {os.getpid()}") as caught:
+        create(base)
+    assert caught.value.pid == os.getpid()
+    assert len(instance.list_instances([base, base.parent / "none"])) == 2
+    first.remove()
+    create(base).remove()
+    second.remove()
+
+
+def test_what_a_killed_instance_left_is_used_again_or_cleaned_up(base: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from appsrv.instance import InstanceDirectory\n"
+        "d = InstanceDirectory.create(Path(sys.argv[1]), '/srv/shop', '127.0.0.1:8000')\n"
+        "(d.path / 'admin.sock').touch(); (d.path / 'instance.json').touch(); print(d.path, flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(base)]
+    for _ in range(2):  # the second one finds what the first one left
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            path = Path(child.stdout.readline().strip())
+            assert instance.is_alive(path)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        assert path.exists()
+        assert not instance.is_alive(path)
+    directory = create(base)
+    assert sorted(entry.name for entry in directory.path.iterdir()) == ["instance.json", "lock"]
+    directory.close()
+    assert instance.list_instances([base]) == []
+    assert not path.exists()
+
+
+def test_a_starting_instance_is_not_listed_and_not_removed(base: Path) -> None:
+    directory = InstanceDirectory.create(base, "/srv/shop", "127.0.0.1:8000")
+    assert instance.list_instances([base]) == []
+    assert directory.path.exists()
+    directory.remove()
+
+
+def test_closing_twice_is_harmless(base: Path) -> None:
+    directory = create(base)
+    directory.close()
+    directory.close()
+    directory.remove()
+
+
+def test_a_base_that_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(RunDirectoryError, match="is no directory of this user"):
+        create(tmp_path / "link")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunDirectoryError, match="cannot be used as run directory"):
+        create(tmp_path / "file" / "run")
+
+
+def test_a_base_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="too long for a socket"):
+        create(tmp_path / ("x" * 100))
+
+
+def test_what_is_no_instance_is_passed_over(base: Path) -> None:
+    (base / "stranger").mkdir(parents=True)
+    (base / "file").touch()
+    assert instance.list_instances([base]) == []
+    assert (base / "stranger").exists()
+
+
+def test_information_of_other_versions() -> None:
+    assert InstanceInfo.from_json(INFO.to_json()) == INFO
+    assert InstanceInfo.from_json(INFO.to_json().replace("{", '{"new": 1, ', 1)) == INFO
+    for broken in ("", "[]", "{}", '{"bind": []}'):
+        with pytest.raises(ValueError, match=r"not an instance|Expecting"):
+            InstanceInfo.from_json(broken)
+
+
+# -- which one is meant ------------------------------------------------------------------------------------
+
+
+def test_selection_by_directory() -> None:
+    shop, blog = make("/srv/shop", 8000), make("/srv/blog", 8001)
+    for here in ("/srv/shop", "/srv/shop/templates", "/srv/shop/a/b"):
+        assert instance.select([shop, blog], Path(here)) is shop
+    nested = make("/srv/shop/api", 8002)
+    assert instance.select([shop, nested], Path("/srv/shop/api")) is nested
+    assert instance.select([shop, nested], Path("/srv/shop")) is shop
+    assert instance.select([nested, blog], Path("/srv/shop")) is nested
+
+
+def test_selection_by_words() -> None:
+    shop, blog = make("/srv/shop", 8000, "/srv/shop/appsrv.8000.pid"), make("/srv/blog", 8001)
+    here = Path("/home")
+    assert instance.select([shop, blog], here, port=8001) is blog
+    assert instance.select([shop, blog], here, name="sho") is shop
+    assert instance.select([shop, blog], here, name=blog.info.name) is blog
+    assert instance.select([shop, blog], here, pid_file=Path("/srv/shop/../shop/appsrv.8000.pid")) is shop
+
+
+def test_several_that_fit_are_listed() -> None:
+    both = [make("/srv/shop", 8000), make("/srv/shop", 8001)]
+    with pytest.raises(SeveralInstances) as caught:
+        instance.select(both, Path("/srv/shop"))
+    for one in both:
+        assert one.info.name in str(caught.value)
+        assert one.info.bind[0] in str(caught.value)
+
+
+def test_none_that_fits_says_what_was_looked_for() -> None:
+    shop = make("/srv/shop")
+    with pytest.raises(NotRunning, match="not running in /home") as caught:
+        instance.select([shop], Path("/home"))
+    assert caught.value.exit_code == 3
+    assert shop.info.name in str(caught.value)
+    assert instance.select([shop], Path("/home"), anywhere=True) is shop
+    with pytest.raises(SeveralInstances):
+        instance.select([shop, make("/srv/blog")], Path("/home"), anywhere=True)
+    for words, part in (({"port": 1}, "on port 1"), ({"name": "x"}, "named x")):
+        with pytest.raises(NotRunning, match=part):
+            instance.select([shop], Path("/home"), **words)
+    with pytest.raises(NotRunning, match="with the pid file /tmp/pid"):
+        instance.select([], Path("/home"), pid_file=Path("/tmp/pid"))
