@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
 
+from appsrv.file_wrapper import FileWrapper
 from appsrv.http_syntax import RequestHead
 
-__all__ = ["Environ", "FileWrapper", "build_environ", "environ_base"]
+__all__ = ["Environ", "build_environ", "environ_base"]
 
 Environ = dict[str, Any]
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-
-
-class Readable(Protocol):
-    """What `wsgi.file_wrapper` needs of a file."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-class FileWrapper:
-    """`wsgi.file_wrapper`: an iterable over a file, which `wsgi.respond` sends without reading where it can."""
-
-    def __init__(self, filelike: Readable, block_size: int = 64 * 1024) -> None:
-        self.filelike = filelike
-        self.block_size = block_size
-
-    def __iter__(self) -> Iterator[bytes]:
-        while data := self.filelike.read(self.block_size):
-            yield data
-
-    def close(self) -> None:
-        """Close the file, if it can be."""
-        close = getattr(self.filelike, "close", None)
-        if close is not None:
-            close()
 
 
 def environ_base(
@@ -84,34 +60,36 @@ def build_environ(
     remote_addr: str = "",
     remote_port: str = "",
 ) -> Environ:
-    """The environ of one request. `content_length` is that of `input`, known once a chunked body is spooled."""
+    """The environ of one request.
+
+    `content_length` is that of `input`, known once a chunked body is spooled; None means that there is no body.
+    """
     environ = base | head.fields
-    target = head.target
-    raw_path, _, query = target.partition(b"?")
-    uri = target.decode("latin-1")
     environ["REQUEST_METHOD"] = head.method
-    environ["RAW_URI"] = environ["REQUEST_URI"] = uri
-    environ["QUERY_STRING"] = query.decode("latin-1")
-    if b"%" in raw_path:
-        raw_path = unquote_to_bytes(raw_path)
-    environ["PATH_INFO"] = raw_path.decode("latin-1")
+    environ["RAW_URI"] = environ["REQUEST_URI"] = uri = head.target.decode("latin-1")
+    path, _, environ["QUERY_STRING"] = uri.partition("?")
+    environ["PATH_INFO"] = _unquote(path) if "%" in path else path
     environ["wsgi.input"] = input
     environ["REMOTE_ADDR"] = remote_addr
     environ["REMOTE_PORT"] = remote_port
     if content_length is not None:
         environ["CONTENT_LENGTH"] = str(content_length)
-    if not target.startswith(b"/") or environ["SCRIPT_NAME"] or head.chunked or head.version != "1.1":
-        _adjust(environ, head)
+    if path[0] != "/" or environ["SCRIPT_NAME"] or head.chunked or head.version != "1.1":
+        _adjust(environ, head, path)
     if "SERVER_NAME" not in environ:
         _name_server_by_host(environ)
     return environ
 
 
-def _adjust(environ: Environ, head: RequestHead) -> None:
+def _unquote(path: str) -> str:
+    """Percent-decoding to what PEP 3333 calls a native string: each character one byte."""
+    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+
+
+def _adjust(environ: Environ, head: RequestHead, path: str) -> None:
     """What only some requests need: other forms of target, a mount point, a spooled body, HTTP/1.0."""
-    path = head.target.partition(b"?")[0]
-    if not path.startswith(b"/"):
-        environ["PATH_INFO"] = unquote_to_bytes(_path_of(path)).decode("latin-1")
+    if path[0] != "/":
+        environ["PATH_INFO"] = _unquote(_path_of(path))
     mount = environ["SCRIPT_NAME"]
     if mount and (environ["PATH_INFO"] + "/").startswith(mount + "/"):
         environ["PATH_INFO"] = environ["PATH_INFO"][len(mount) :]
@@ -120,12 +98,11 @@ def _adjust(environ: Environ, head: RequestHead) -> None:
     environ["SERVER_PROTOCOL"] = f"HTTP/{head.version}"
 
 
-def _path_of(target: bytes) -> bytes:
+def _path_of(target: str) -> str:
     """The path of a target in asterisk or absolute form; `*` names no path (PEP 3333 wants "/..." or "")."""
-    if target == b"*":
-        return b""
-    authority_and_path = target.partition(b"://")[2]
-    return b"/" + authority_and_path.partition(b"/")[2]
+    if target == "*":
+        return ""
+    return "/" + target.partition("://")[2].partition("/")[2]
 
 
 def _name_server_by_host(environ: Environ) -> None:

@@ -1,8 +1,8 @@
 """Request heads: bytes in, a checked `RequestHead` out. No I/O, no clock, no body (see `http1_body`).
 
-httptools reads every head; what it lets pass is checked on top. An ordinary head (whole, no oddities) takes the
-quick way, `_quick_head`; any other, and anything wrong, goes line by line through `HeadReader`, which decides. Both
-give the same result for the same bytes, however they are cut.
+httptools reads every head; what it lets pass is checked on top. An ordinary head (whole, no oddities) takes
+the quick way, `_quick_head`; any other, and anything wrong, goes line by line through `HeadReader`, which
+decides. Both give the same result for the same bytes, however they are cut.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from appsrv.http_syntax import (
     METHODS,
     Limits,
     RequestHead,
+    is_field_value,
     is_host,
     is_token,
     is_version,
@@ -28,12 +29,11 @@ __all__ = ["HeadReader", "Limits", "RequestHead", "parse_head"]
 _CACHE_SIZE = 2048
 _CACHED_LENGTH = 128
 _END = b"\r\n\r\n"
-_VERSION_11 = b"HTTP/1.1\r\n"
+_VERSIONS = {b"HTTP/1.1\r\n": "1.1", b"HTTP/1.0\r\n": "1.0"}
+_TAB, _SLASH, _HASH, _DELETE = b"\t/#\x7f"
 
 # Fields that change how a request is read; most requests have none of them.
-_FRAMING = frozenset(
-    {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_UPGRADE"}
-)
+_FRAMING = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE"})
 # `Proxy` would become HTTP_PROXY, which CGI programs take for a setting (CVE-2016-5385).
 _LEFT_OUT = frozenset({"HTTP_PROXY"})
 # Fields that must not come twice; Content-Length is looked after by httptools.
@@ -85,7 +85,7 @@ def _check_host(host: str) -> None:
 class _Collector:
     """A parser for whole heads without a body, used again and again.
 
-    httptools puts each header straight into `found`, without a Python call; a dictionary loses repeated fields, so
+    httptools puts each header straight into `found`, without a Python call. A dictionary loses repeated fields:
     the caller compares its size with the number of lines.
     """
 
@@ -125,10 +125,10 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
     try:
         verb, target, rest = raw.split(b" ", 2)
         collector.feed(raw)
-        headers = list(collector.found.items())
+        fields = {_keys[name]: value.decode("latin-1") for name, value in collector.found.items()}
         collector.found.clear()
-        fields = {_keys[name]: value.decode("latin-1") for name, value in headers}
         method = METHODS[verb]
+        version = _VERSIONS[rest[:10]]
         host = fields["HTTP_HOST"]
     except (ValueError, KeyError, httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
@@ -137,28 +137,35 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
         raw.count(b"\n") != count + 2
         or count > limits.header_count
         or len(target) + len(verb) + 12 > limits.request_line
-        or not rest.startswith(_VERSION_11)
-        or not target.startswith(b"/")
-        or b"#" in target
+        or target[0] != _SLASH
+        or _HASH in target
         or host not in _hosts
-        or b" \r\n" in raw
-        or b"\t" in raw
-        or b"\x7f" in raw
+        or _TAB in raw
+        or _DELETE in raw
+        or raw.find(b" \r\n") >= 0
     ):
         return None
-    if _FRAMING.isdisjoint(fields):
+    if (
+        version == "1.1"
+        and _FRAMING.isdisjoint(fields)
+        and fields.get("HTTP_CONNECTION", "keep-alive") == "keep-alive"
+    ):
         _collectors.append(collector)
+        # The same as RequestHead(...), in half the time.
         return tuple.__new__(
-            RequestHead, (method, target, "1.1", headers, fields, None, False, True, False, False)
+            RequestHead, (method, target, version, raw, fields, None, False, True, False, False)
         )
-    return _framed(method, target, "1.1", headers, fields, limits)
+    head = _framed(method, target, version, raw, fields, limits)
+    if head.keep_alive and not head.body_expected and not head.upgrade:
+        _collectors.append(collector)
+    return head
 
 
 # -- the careful way ---------------------------------------------------------------------------------------
 
 
 class HeadReader:
-    """Reads a head from pieces of any size, line by line, and refuses it at the first wrong or endless line."""
+    """Reads a head from pieces of any size, line by line; refuses it at the first wrong or endless line."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -182,7 +189,7 @@ class HeadReader:
         return len(self._buffer) > self._head_start
 
     def feed(self, data: bytes) -> tuple[RequestHead, bytes, bytes] | None:
-        """The head, its bytes, and the bytes behind it; None while it is not complete. Raises `RequestError`."""
+        """The head, its bytes, and the bytes behind it; None until it is complete. Raises `RequestError`."""
         self._buffer += data
         while True:
             self._check_first_byte()
@@ -195,7 +202,8 @@ class HeadReader:
             line = bytes(self._buffer[self._line_start : end])
             self._line_start = end
             if self._take_line(line):
-                return self._finish(), bytes(self._buffer[self._head_start : end]), bytes(self._buffer[end:])
+                raw = bytes(self._buffer[self._head_start : end])
+                return self._finish(raw), raw, bytes(self._buffer[end:])
 
     def _check_first_byte(self) -> None:
         # A TLS ClientHello or other noise may never contain a line end: refuse it by its first byte.
@@ -238,7 +246,7 @@ class HeadReader:
             raise RequestError(400, "Too many empty lines before the request")
 
     def _check_line(self, line: bytes) -> None:
-        if b"\x7f" in line:
+        if not is_field_value(line[:-2]):
             raise RequestError(400, "Control character in the request head")
         try:
             self._parser.feed_data(line)
@@ -247,7 +255,7 @@ class HeadReader:
         except httptools.HttpParserError as error:
             raise RequestError(400, str(error)) from None
 
-    def _finish(self) -> RequestHead:
+    def _finish(self, raw: bytes) -> RequestHead:
         assert self._request_line is not None
         method, target, version = self._request_line
         fields = _join_fields(self._headers)
@@ -258,7 +266,7 @@ class HeadReader:
             _check_host(host)
         elif version == "1.1":
             raise RequestError(400, "Host is missing")
-        return _framed(method, target, version, self._headers, fields, self._limits)
+        return _framed(method, target, version, raw, fields, self._limits)
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, str]:
@@ -312,7 +320,7 @@ def _framed(
     method: str,
     target: bytes,
     version: str,
-    headers: list[tuple[bytes, bytes]],
+    raw: bytes,
     fields: dict[str, str],
     limits: Limits,
 ) -> RequestHead:
@@ -321,10 +329,18 @@ def _framed(
     chunked = _is_chunked(fields, version)
     if chunked and length is not None:
         raise RequestError(400, "Content-Length and Transfer-Encoding together")
-    expects = _expects_continue(fields, version) and (chunked or bool(length))
-    keep_alive = _keeps_alive(fields, version)
-    upgrade = "HTTP_UPGRADE" in fields
-    return RequestHead(method, target, version, headers, fields, length, chunked, keep_alive, expects, upgrade)
+    return RequestHead(
+        method=method,
+        target=target,
+        version=version,
+        raw=raw,
+        fields=fields,
+        content_length=length,
+        chunked=chunked,
+        keep_alive=_keeps_alive(fields, version),
+        expect_continue=_expects_continue(fields, version) and (chunked or bool(length)),
+        upgrade="HTTP_UPGRADE" in fields,
+    )
 
 
 def _content_length(fields: dict[str, str], limits: Limits) -> int | None:

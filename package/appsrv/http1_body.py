@@ -20,9 +20,14 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
 
 # Fields that frame, route, authorise or change the meaning of the request: too late in a trailer.
 _FORBIDDEN_TRAILERS = frozenset(
-    b"authorization cache-control connection content-encoding content-length content-range content-type cookie "
-    b"expect forwarded host keep-alive max-forwards pragma proxy-authorization proxy-connection range te trailer "
-    b"transfer-encoding upgrade x-forwarded-for x-forwarded-host x-forwarded-prefix x-forwarded-proto".split()
+    {
+        *(b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"),
+        *(b"proxy-connection", b"te", b"trailer", b"upgrade", b"expect", b"max-forwards", b"range"),
+        *(b"cache-control", b"pragma"),
+        *(b"authorization", b"proxy-authorization", b"cookie", b"content-encoding", b"content-range"),
+        *(b"content-type", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port"),
+        *(b"x-forwarded-prefix", b"x-forwarded-proto"),
+    }
 )
 
 
@@ -51,7 +56,7 @@ class FixedBody:
 
 
 class ChunkedBody:
-    """A body in chunks; trailers are checked and dropped. `received` counts its own bytes, without framing."""
+    """A body in chunks; trailers are checked and dropped. `received` counts its bytes without the framing."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -56,7 +56,8 @@ _PAGE = """<!doctype html>
 <meta name="robots" content="noindex">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: {width}; margin: 12vh auto; padding: 0 1.5rem; color: #222; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; }}
+body {{ max-width: {width}; margin: 12vh auto; padding: 0 1.5rem; }}
 h1 {{ font-size: 1.5rem; }}
 pre {{ font-size: .85rem; overflow-x: auto; padding: 1rem; background: #f4f4f4; }}
 .id {{ color: #666; }}
@@ -71,7 +72,7 @@ pre {{ font-size: .85rem; overflow-x: auto; padding: 1rem; background: #f4f4f4; 
 
 _EXPLANATIONS = {
     500: "The application failed to answer this request. The reason is in the server log.",
-    502: "The process that was answering this request ended before it was done. The reason is in the server log.",
+    502: "The process that was answering this request ended too early. The reason is in the server log.",
     503: "The server is busy or starting. Please try again in a moment.",
     504: "The application took too long to answer.",
     507: "The server has no room left to keep this request.",

@@ -28,14 +28,15 @@ class Limits:
 class RequestHead(NamedTuple):
     """A request line and its header fields, already checked (RFC 9112 sections 3, 5 and 6).
 
-    `headers` holds the fields as sent; `fields` the same by their CGI names (RFC 3875 section 4.1.18), repeated
-    ones joined, unusable ones left out, and HTTP_HOST taken from an absolute target.
+    `raw` is the head as sent, with the empty line at its end. `fields` holds its header fields by their CGI
+    names (RFC 3875 section 4.1.18): repeated ones joined, unusable ones left out, HTTP_HOST taken from an
+    absolute target. `content_length` is None when there is no such field.
     """
 
     method: str
     target: bytes
     version: str
-    headers: list[tuple[bytes, bytes]]
+    raw: bytes
     fields: dict[str, str]
     content_length: int | None
     chunked: bool
@@ -48,15 +49,34 @@ class RequestHead(NamedTuple):
         """Whether body bytes follow the head on the wire."""
         return self.chunked or bool(self.content_length)
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The header fields as sent, in their order, without the white space around values."""
+        lines = self.raw.split(b"\r\n")[1:-2]
+        return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
+
 
 # What httptools knows (RFC 9110, WebDAV, UPnP, git, ...), without CONNECT, which only a proxy can serve.
 METHODS: dict[bytes, str] = {
     name.encode(): name
     for name in (
-        "GET HEAD POST PUT DELETE OPTIONS TRACE PATCH COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND "
-        "REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR "
-        "LINK UNLINK SOURCE QUERY"
-    ).split()
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "COPY", "LOCK", "MKCOL"),
+        *(
+            "MOVE",
+            "PROPFIND",
+            "PROPPATCH",
+            "SEARCH",
+            "UNLOCK",
+            "BIND",
+            "REBIND",
+            "UNBIND",
+            "ACL",
+            "REPORT",
+            "MERGE",
+        ),
+        *("MKACTIVITY", "CHECKOUT", "M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR"),
+        *("LINK", "UNLINK", "SOURCE"),
+    )
 }
 
 # Section 5.6.2 of RFC 9110.

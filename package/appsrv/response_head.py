@@ -1,7 +1,7 @@
 """What an application gives to `start_response`, checked and turned into lines. Pure, apart from its caches.
 
-PEP 3333: native strings, no control characters, no hop-by-hop fields. What breaks that is an `ApplicationError`:
-a header is never repaired, so that nothing an attacker put into a value reaches the wire.
+PEP 3333: native strings, no control characters, no hop-by-hop fields. What breaks that is an
+`ApplicationError`: a header is never repaired, so that nothing an attacker put into a value reaches the wire.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 
 # Fields of the connection, which is the server's (RFC 9110 section 7.6.1, and PEP 3333).
 _HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer trailers "
-    "transfer-encoding upgrade".split()
+    {
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding"),
+        *("proxy-authenticate", "proxy-authorization", "upgrade"),
+    }
 )
 
 # Already checked (name, value) -> line and its meaning. Read by `wsgi`, filled by `encode_header`; bounded.

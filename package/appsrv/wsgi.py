@@ -1,31 +1,28 @@
 """Runs a WSGI application for one request and writes what it answers to a sink (PEP 3333).
 
-It knows no sockets and no processes: bytes go to a `Sink`, files to the same by their descriptor. Whatever the
-application does, exactly one framing goes out, and a body that is not whole never looks complete.
+It knows no sockets and no processes: bytes go to a `Sink`, files to the same by their descriptor. Whatever
+the application does, exactly one framing goes out, and a body that is not whole never looks complete.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import secrets
-import stat
 import traceback
 from collections.abc import Callable, Iterable
-from tempfile import _TemporaryFileWrapper
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from appsrv.environ import Environ, FileWrapper, build_environ, environ_base
+from appsrv.environ import Environ, build_environ, environ_base
 from appsrv.errors import ApplicationError, ClientDisconnected
+from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
 from appsrv.response_head import DATE, encode_header, encode_status, header_lines
 
 __all__ = [
     "Environ",
-    "FileWrapper",
     "Outcome",
     "Sink",
     "WSGIApplication",
@@ -52,14 +49,18 @@ class Sink(Protocol):
         """Send `data`."""
 
     def sendfile(self, fd: int, offset: int, count: int, /) -> None:
-        """Send `count` bytes of an open regular file from `offset`; EOFError when it turns out to be shorter."""
+        """Send `count` bytes of an open regular file from `offset`; EOFError when it is shorter than that."""
 
     def cut(self) -> None:
         """End the connection so that the client sees that the response is not whole."""
 
 
 class Outcome(NamedTuple):
-    """What became of a request. `keep_alive` is what the client was told; `error` what went wrong, if anything."""
+    """What became of a request.
+
+    `keep_alive` is what the client was told; `cut` that the response is not whole, and the connection has to
+    end so that it shows; `error` what went wrong, logged under `error_id` (a client that left is not logged).
+    """
 
     status: int
     body_bytes: int
@@ -90,41 +91,39 @@ def respond(
 ) -> Outcome:
     """Run `app` for one request and send its response. `date` is the value of the Date field.
 
-    Raises nothing the application may throw, `SystemExit` included: that is answered with 500, or cut when the
-    head has already gone, and stands in the outcome.
+    Raises nothing that the application throws, `SystemExit` included: that is answered with 500, or cut when
+    the head has already gone, and stands in the outcome.
     """
-    exchange = _Exchange(head, sink, date)
+    answer = _Answer(head, sink, date)
     try:
-        body = app(environ, exchange.start_response)
+        body = app(environ, answer.start_response)
         if (type(body) is list or type(body) is tuple) and len(body) == 1:
-            exchange.send_whole(body[0])
+            answer.send_whole(body[0])
         else:
-            _send_body(exchange, body)
+            _send_body(answer, body)
     except BaseException as error:
-        return _fail(exchange, environ, error, development, log_exception)
-    if exchange.complaint is not None:
-        return _complain(exchange, environ, log_exception)
-    return tuple.__new__(
-        Outcome, (exchange.status, exchange.sent, exchange.keep_alive, True, False, None, None)
-    )
+        return _fail(answer, environ, error, development, log_exception)
+    if answer.complaint is not None:
+        return _complain(answer, environ, log_exception)
+    return tuple.__new__(Outcome, (answer.status, answer.sent, answer.keep_alive, True, False, None, None))
 
 
-def _send_body(exchange: _Exchange, body: Iterable[bytes]) -> None:
+def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
     try:
         if type(body) is FileWrapper:
-            exchange.send_file(body)
+            answer.send_file(body)
         elif type(body) is list or type(body) is tuple:
-            exchange.send_whole(b"".join(body))
+            answer.send_whole(b"".join(body))
         else:
-            exchange.send_all(body)
+            answer.send_all(body)
     finally:
         close = getattr(body, "close", None)
         if close is not None:
             close()
 
 
-class _Exchange:
-    """One response on its way out: `status` is 0 before start_response, `length` -1 without Content-Length."""
+class _Answer:
+    """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length."""
 
     __slots__ = (
         "bodiless",
@@ -160,7 +159,7 @@ class _Exchange:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """PEP 3333's callable; a faulty status or header raises `ApplicationError` at the place of the fault."""
+        """PEP 3333's callable; a faulty status or header raises `ApplicationError` where it is given."""
         if exc_info or self.status:
             self._check_restart(exc_info)
         code, status_line = encode_status(status)
@@ -234,17 +233,16 @@ class _Exchange:
 
     def send_file(self, wrapper: FileWrapper) -> None:
         """Send a file from its position on: up to Content-Length, else up to its end."""
-        file = _regular_file(wrapper.filelike)
+        file = plain_file(wrapper.filelike)
         if file is None or self.started:
             self.send_all(wrapper)
             self.complaint = None  # Content-Length may end a file early: PEP 3333.
             return
-        fd, offset, available = file
-        count = available if self._checked_length() < 0 else self.length
-        if count > available and not self.bodiless:
-            raise ApplicationError(f"the file has {available} bytes left, Content-Length says {count}")
+        count = file.available if self._checked_length() < 0 else self.length
+        if count > file.available and not self.bodiless:
+            raise ApplicationError(f"the file has {file.available} bytes left, Content-Length says {count}")
         self._announce(count)
-        self._send_part(self._start(), fd, offset, 0 if self.bodiless else count)
+        self._send_part(self._start(), file.fd, file.offset, 0 if self.bodiless else count)
         self.finished = True
 
     def _send_part(self, head: bytes, fd: int, offset: int, count: int) -> None:
@@ -335,64 +333,44 @@ class _Exchange:
         self.finished = True
 
 
-def _regular_file(filelike: object) -> tuple[int, int, int] | None:
-    """Descriptor, position and bytes left of a plain file; None for whatever must be read to be understood.
-
-    Exact types only: a gzip file, too, has a descriptor, but that of other bytes than `read` gives.
-    """
-    if type(filelike) is _TemporaryFileWrapper:
-        filelike = filelike.file
-    raw = filelike.raw if type(filelike) is io.BufferedReader or type(filelike) is io.BufferedRandom else filelike
-    if type(raw) is not io.FileIO:
-        return None
-    assert isinstance(filelike, io.FileIO | io.BufferedReader | io.BufferedRandom)
-    status = os.fstat(raw.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    if raw.writable():
-        filelike.flush()
-    position = filelike.tell()
-    return raw.fileno(), position, max(0, status.st_size - position)
-
-
 # -- when it goes wrong ------------------------------------------------------------------------------------
 
 
 def _fail(
-    exchange: _Exchange, environ: Environ, error: BaseException, development: bool, log: LogException
+    answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException
 ) -> Outcome:
     """Answer 500 while that is possible, else cut the connection; log what happened."""
     if isinstance(error, ClientDisconnected):
-        return Outcome(exchange.status, exchange.sent, False, exchange.started, True, error, None)
+        return Outcome(answer.status, answer.sent, False, answer.started, True, error, None)
     error_id = secrets.token_hex(4)
     text = _application_traceback(error)
     _log(log, environ, text, error_id)
-    if exchange.finished:
-        return Outcome(exchange.status, exchange.sent, exchange.keep_alive, True, False, error, error_id)
-    if exchange.started:
-        exchange.sink.cut()
-        return Outcome(exchange.status, exchange.sent, False, True, True, error, error_id)
-    return _answer_500(exchange, error, error_id, text if development else None)
+    if answer.finished:
+        return Outcome(answer.status, answer.sent, answer.keep_alive, True, False, error, error_id)
+    if answer.started:
+        answer.sink.cut()
+        return Outcome(answer.status, answer.sent, False, True, True, error, error_id)
+    return _error_page(answer, error, error_id, text if development else None)
 
 
-def _answer_500(exchange: _Exchange, error: BaseException, error_id: str, text: str | None) -> Outcome:
-    head = exchange.head
+def _error_page(answer: _Answer, error: BaseException, error_id: str, text: str | None) -> Outcome:
+    head = answer.head
     page = error_response(500, error_id=error_id, traceback=text)
-    data = serialize(page, keep_alive=head.keep_alive, head=head, date=exchange.date)
+    data = serialize(page, keep_alive=head.keep_alive, head=head, date=answer.date)
     try:
-        exchange.sink.send(data)
+        answer.sink.send(data)
     except ClientDisconnected:
         return Outcome(500, 0, False, True, True, error, error_id)
     size = 0 if head.method == "HEAD" else len(page.body)
     return Outcome(500, size, head.keep_alive, True, False, error, error_id)
 
 
-def _complain(exchange: _Exchange, environ: Environ, log: LogException) -> Outcome:
+def _complain(answer: _Answer, environ: Environ, log: LogException) -> Outcome:
     """The outcome of a response that went out well formed, but not as the application meant it."""
-    error = ApplicationError(exchange.complaint)
+    error = ApplicationError(answer.complaint)
     error_id = secrets.token_hex(4)
     _log(log, environ, _application_traceback(error), error_id)
-    return Outcome(exchange.status, exchange.sent, exchange.keep_alive, True, False, error, error_id)
+    return Outcome(answer.status, answer.sent, answer.keep_alive, True, False, error, error_id)
 
 
 def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
