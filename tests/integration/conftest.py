@@ -12,7 +12,7 @@ import pytest
 from support.http import Address
 from support.server import COMMAND, Server, Site, free_port
 
-SERVERS = pytest.StashKey[list[Server]]()
+SERVERS: pytest.StashKey[list[Server]] = pytest.StashKey()
 QUEUES = ("portable", "epoll") if sys.platform == "linux" else ("portable",)
 
 

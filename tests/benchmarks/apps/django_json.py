@@ -1,0 +1,29 @@
+"""Django with two middlewares and one JSON view."""
+
+import django
+from django.conf import settings
+from django.http import JsonResponse
+from django.urls import path
+
+settings.configure(
+    DEBUG=False,
+    SECRET_KEY="benchmark",
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=[
+        "django.middleware.security.SecurityMiddleware",
+        "django.middleware.common.CommonMiddleware",
+    ],
+)
+django.setup()
+
+
+def index(request):
+    return JsonResponse({"hello": "world"})
+
+
+urlpatterns = [path("", index)]
+
+from django.core.wsgi import get_wsgi_application  # noqa: E402 - only after django.setup()
+
+app = get_wsgi_application()

@@ -1,0 +1,20 @@
+"""No work at all: what is measured is the server. `/slow` takes 100 ms."""
+
+import os
+import time
+
+
+def app(environ, start_response):
+    body = b"Hello, world!\n"
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(0.1)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def who(environ, start_response):
+    """When and where the request began (a clock all processes share), after which it takes 100 ms."""
+    body = f"{os.getpid()} {time.clock_gettime(time.CLOCK_MONOTONIC)}".encode()
+    time.sleep(0.1)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
