@@ -6,6 +6,7 @@ once a second, less often when there are so many that it would cost more than ha
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -111,6 +112,15 @@ def changed_since_import(path: str) -> bool:
         return False
     recorded = int.from_bytes(head[8:12], "little"), int.from_bytes(head[12:16], "little")
     return recorded != (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
+
+
+def forget_compiled(path: str) -> None:
+    """Remove the compiled file of a source that changed.
+
+    Its time is kept in whole seconds: two saves of equal size within one second would look the same to it.
+    """
+    with contextlib.suppress(OSError, NotImplementedError, ValueError):
+        os.unlink(importlib.util.cache_from_source(path))
 
 
 # -- noticing ------------------------------------------------------------------------------------------------

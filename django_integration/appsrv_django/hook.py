@@ -1,0 +1,99 @@
+"""The start-up hook: lets `runserver` be looked up, and then decides whether appsrv serves it.
+
+Called by appsrv_django.pth (appsrv_django.start from Python 3.15 on) at every start of Python in this
+environment, twice in a virtual environment: it must be cheap, idempotent and must never raise. It waits for
+django.core.management to be imported and wraps the one function in which Django loads a command.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+# What type checkers take for typing.TYPE_CHECKING: typing itself would double the cost of this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+STARTED = time.time()
+"""When this Python started, near enough: files saved later may have been imported in their old form."""
+
+COMMAND = "runserver"
+MODULE = "django.core.management"
+
+
+def install() -> None:
+    """Wait for Django's commands, if this could be a runserver at all."""
+    if COMMAND not in getattr(sys, "argv", ()) or any(isinstance(item, Waiting) for item in sys.meta_path):
+        return
+    if MODULE in sys.modules:
+        wrap(sys.modules[MODULE])
+    else:
+        sys.meta_path.insert(0, Waiting())
+
+
+class Waiting:
+    """A finder that finds nothing itself: it only sees django.core.management go by, once."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of django.core.management as others find it, with the wrapping added to its loading."""
+        if name != MODULE:
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find(name, path, target) if find else None
+            if spec is not None:
+                _wrap_when_loaded(spec.loader)
+                return spec
+        return None
+
+
+def _wrap_when_loaded(loader: Any) -> None:
+    load = getattr(loader, "exec_module", None)
+    if load is None:
+        return
+
+    def exec_module(module: ModuleType) -> None:
+        load(module)
+        wrap(module)
+
+    try:
+        loader.exec_module = exec_module
+    except AttributeError:
+        # A loader that cannot be changed: INSTALLED_APPS remains as the way.
+        return
+
+
+def wrap(module: Any) -> None:
+    """Make `load_command_class` of django.core.management ask appsrv about runserver."""
+    original = getattr(module, "load_command_class", None)
+    if original is None or getattr(original, "appsrv_wrapped", False):
+        return
+
+    def load_command_class(app_name: str, name: str) -> Any:
+        command = original(app_name, name)
+        if name != COMMAND:
+            return command
+        from appsrv_django.takeover import replacement
+
+        return replacement(app_name, command)
+
+    load_command_class.appsrv_wrapped = True  # type: ignore[attr-defined]
+    load_command_class.__doc__ = original.__doc__
+    module.load_command_class = load_command_class
+    _watch_over_settings()
+
+
+def _watch_over_settings() -> None:
+    """Settings that cannot be read end a reloaded Django before its runserver is even looked up."""
+    if "--noreload" in sys.argv:
+        return
+    from appsrv_django.broken import excepthook
+
+    sys.excepthook = excepthook(sys.excepthook)

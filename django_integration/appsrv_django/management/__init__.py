@@ -1,0 +1,1 @@
+"""Makes `runserver` known to Django when "appsrv_django" stands in INSTALLED_APPS."""

@@ -1,0 +1,149 @@
+"""`runserver` on appsrv: a subclass of whatever runserver Django found, whose server is appsrv.
+
+Django's own command parses, checks and prints; it is only handed another server class. In the process that
+was typed, `run` starts a watchdog in its place; the watchdog starts the same command again as its preloader,
+and there `run` goes on to the server class, which waits for workers to be wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.commands.runserver import Command as CoreCommand
+from django.db import connections
+from django.utils import autoreload as django_autoreload
+
+from appsrv import development, project
+from appsrv.errors import ListenError
+from appsrv_django import autoreload, broken
+from appsrv_django.access_log import log_request
+from appsrv_django.takeover import RELOADER_VARIABLE, reason_to_step_aside
+
+if TYPE_CHECKING:
+    Base = CoreCommand
+else:
+    Base = object
+
+WSGIApplication = Callable[..., Iterable[bytes]]
+
+DEFAULTS = {"max_pool_size": 1, "threads": 8}
+"""One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
+
+MAX_PORT = 65535
+
+
+class Runserver(Base):
+    """The part that is ours; `subclass` puts it in front of a runserver."""
+
+    # Set by Django's handle().
+    addr: str
+    port: str
+    use_ipv6: bool
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Django's options and ours."""
+        super().add_arguments(parser)
+        group = parser.add_argument_group("appsrv")
+        _add_number(group, "--max-pool-size", "Number of worker processes at most (default: 1).")
+        _add_number(group, "--threads", "Number of threads in each worker process (default: 8).")
+
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        """Django's; after a change that broke the settings, wait for the next change."""
+        try:
+            return super().handle(*args, **options)
+        except Exception as error:
+            if not (development.inside_preloader() and options["use_reloader"]):
+                raise
+            traceback.print_exception(error)
+            broken.serve(error)
+
+    def run(self, **options: Any) -> None:
+        """Called by Django when the address is known."""
+        if development.inside_preloader():
+            self._preload(options)
+        elif reason_to_step_aside(self, options, os.environ, sys.modules):
+            super().run(**options)
+        else:
+            self._start(options)
+
+    def _start(self, options: dict[str, Any]) -> NoReturn:
+        if int(self.port) > MAX_PORT:
+            raise CommandError(f"{self.port!r} is not a valid port number.")
+        given = {name: options[name] for name in DEFAULTS if options.get(name) is not None}
+        development.start(
+            argv=[sys.executable, *sys.orig_argv[1:]],
+            root=project.script_directory(sys.argv[0]),
+            host=self.addr,
+            port=int(self.port),
+            ipv6=self.use_ipv6,
+            defaults=DEFAULTS,
+            flags=given,
+            reload=options["use_reloader"],
+            environ={RELOADER_VARIABLE: "true"} if options["use_reloader"] else {},
+        )
+
+    def _preload(self, options: dict[str, Any]) -> None:
+        if options["use_reloader"]:
+            autoreload.announce()
+        self.server_cls = cast(Any, type("Server", (Server,), {"command": self, "options": options}))
+        # check_errors remembers the file of an error: Django's reloaders watch it.
+        django_autoreload.check_errors(self.inner_run)(None, **options)
+
+    def on_bind(self, server_port: int) -> None:
+        """Nothing yet: Django calls it before there is an application, the banner comes when both exist."""
+
+    def announce(self, urls: list[str]) -> None:
+        """Django's banner."""
+        super().on_bind(urlsplit(urls[0]).port or int(self.port))
+        sys.stdout.flush()
+
+
+class Server:
+    """Stands where Django's runserver expects its WSGIServer. Knows no sockets: those are the watchdog's."""
+
+    command: Runserver
+    options: dict[str, Any]
+
+    def __init__(self, address: tuple[str, int], handler: object, **_: object) -> None:
+        self.server_port = address[1]
+
+    def set_app(self, application: WSGIApplication) -> None:
+        """What the workers will call."""
+        self._application = application
+
+    def serve_forever(self) -> NoReturn:
+        """Become the preloader; raises OSError where the watchdog could not bind, as a real server would."""
+        connections.close_all()
+        sys.stdout.flush()
+        try:
+            development.serve(
+                lambda: self._application,
+                banner=self.command.announce,
+                watch=autoreload.Watch() if self.options["use_reloader"] else None,
+                log_request=log_request,
+            )
+        except ListenError as error:
+            raise OSError(error.errno, str(error)) from error
+
+
+def subclass(base: type[BaseCommand]) -> type[BaseCommand]:
+    """A runserver that does what `base` does, served by appsrv."""
+    if issubclass(base, Runserver):
+        return base
+    attributes = {"__module__": __name__, "__doc__": base.__doc__}
+    return type("Command", (Runserver, base), attributes)
+
+
+def _add_number(group: argparse._ArgumentGroup, flag: str, text: str) -> None:
+    try:
+        group.add_argument(flag, type=int, metavar="N", help=text)
+    except argparse.ArgumentError:
+        # The runserver below has an option of this name: it is the one that is meant.
+        return

@@ -1,0 +1,79 @@
+"""Decides whether appsrv serves this runserver or steps aside for the original. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.core.management.commands.runserver import Command as CoreCommand
+from django.core.servers.basehttp import WSGIServer
+
+from appsrv import project
+
+SWITCH = "APPSRV_RUNSERVER"
+RELOADER_VARIABLE = "RUN_MAIN"
+
+OURS = "appsrv_django"
+REPLACED = ("django.core", "django.contrib.staticfiles", "whitenoise.runserver_nostatic")
+"""The applications whose runserver only says what to serve, not how; any other has its reasons."""
+
+DEBUGGERS = ("pydevd", "debugpy", "_pydevd_bundle")
+
+
+def switched_off(environ: Mapping[str, str]) -> bool:
+    """True when APPSRV_RUNSERVER=0 (or false, no, off)."""
+    return environ.get(SWITCH, "").strip().lower() in ("0", "false", "no", "off")
+
+
+def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
+    """What load_command_class answers for runserver: ours where the project asks for it."""
+    if app_name == OURS or switched_off(os.environ) or not _project_names_appsrv():
+        return command
+    if app_name not in REPLACED:
+        _say_that(app_name)
+        return command
+    from appsrv_django.runserver import subclass
+
+    return subclass(type(command))()
+
+
+def _project_names_appsrv() -> bool:
+    return project.names_appsrv(project.script_directory(sys.argv[0]))
+
+
+def _say_that(app_name: str) -> None:
+    if sys.argv[1:2] == ["runserver"] and RELOADER_VARIABLE not in os.environ:
+        sys.stderr.write(f"appsrv steps aside: runserver is provided by {app_name}.\n")
+
+
+def reason_to_step_aside(
+    command: BaseCommand, options: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]
+) -> str | None:
+    """Why the original has to serve, or None. `modules` are the names of the loaded modules."""
+    if switched_off(environ):
+        return f"{SWITCH} is off"
+    if not getattr(command, "_called_from_command_line", False):
+        return "it was called by code, as `testserver` does, and not typed"
+    if sys.platform == "win32":
+        return "appsrv needs fork(), which Windows does not have"
+    if not options["use_threading"]:
+        return "--nothreading was given"
+    if sys.gettrace() is not None or not set(DEBUGGERS).isdisjoint(modules):
+        return "a debugger is attached"
+    if environ.get(RELOADER_VARIABLE) == "true":
+        return "it runs inside Django's own reloader"
+    if serves_itself(type(command)):
+        return "this runserver brings its own server"
+    return None
+
+
+def serves_itself(command: type[BaseCommand]) -> bool:
+    """True for a runserver that replaced the part of Django's which starts the server (daphne's does)."""
+    if not issubclass(command, CoreCommand):
+        return True
+    replaced = [cls for cls in command.__mro__ if "inner_run" in vars(cls) or "run" in vars(cls)]
+    others = [cls for cls in replaced if cls is not CoreCommand and not cls.__module__.startswith(f"{OURS}.")]
+    return bool(others) or command.server_cls is not WSGIServer

@@ -1,0 +1,74 @@
+"""Watching for changes by Werkzeug's rules: what it watches, extra files, exclude patterns, and its lines."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from werkzeug import _reloader
+from werkzeug._internal import _log
+
+from appsrv import reloader
+
+STARTED = time.time()
+"""When this command began, near enough: files saved later may have been imported in their old form."""
+
+Report = Callable[[list[str]], None]
+
+
+def name() -> str:
+    """What the line "Restarting with ..." names."""
+    loop = cast(Any, _reloader.reloader_loops["auto"])
+    if reloader.has_watchfiles() and loop is _reloader.StatReloaderLoop:
+        return "watchfiles"
+    return str(loop.name or "watchdog")
+
+
+class Watch:
+    """What a worker runs in a thread of its own to learn about changes."""
+
+    def __init__(
+        self, extra_files: Iterable[str], exclude_patterns: Iterable[str], error: BaseException | None = None
+    ) -> None:
+        """`error`: why the application could not be loaded; its files are watched too."""
+        broken = reloader.traceback_files(error) if error else set()
+        self._extra_files = {*extra_files, *broken}
+        self._exclude_patterns = set(exclude_patterns)
+
+    def __call__(self, report: Report) -> None:
+        """Call `report` with the first change, then return."""
+
+        def changed(paths: list[str]) -> bool:
+            for path in paths:
+                _log("info", f" * Detected change in {path!r}, reloading")
+                reloader.forget_compiled(path)
+            report(paths)
+            return True
+
+        missed = reloader.Snapshot(self._files()).missed(since=STARTED)
+        if missed:
+            changed(missed)
+        elif name() in ("stat", "watchfiles"):
+            reloader.watch(self._files, changed)
+        else:
+            self._run_watchdog(changed)
+
+    def _files(self) -> Iterable[str]:
+        return _reloader._find_stat_paths(self._extra_files, self._exclude_patterns)
+
+    def _run_watchdog(self, changed: Callable[[list[str]], bool]) -> None:
+        """Werkzeug's own loop on the package watchdog, told to report instead of to exit."""
+
+        def trigger_reload(loop: Any, filename: str | bytes) -> None:
+            if not loop.should_reload.is_set():
+                loop.should_reload.set()
+                changed([os.fsdecode(filename)])
+
+        kind = cast(
+            Any, type("Loop", (_reloader.reloader_loops["auto"],), {"trigger_reload": trigger_reload})
+        )
+        with kind(self._extra_files, self._exclude_patterns) as running:
+            while not running.should_reload.wait(timeout=running.interval):
+                running.run_step()

@@ -1,0 +1,98 @@
+"""`flask run`: the command that Flask finds by the entry point, in every project of the environment.
+
+It has all options of the built-in command and two of ours. Where the project's dependency files do not name
+appsrv, or appsrv cannot do what is asked, it calls the built-in. A failing import here would break every
+flask command of the environment: whatever goes wrong, `run` is then the built-in itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+from flask.cli import ScriptInfo, run_command
+
+SWITCH = "APPSRV_RUNSERVER"
+RELOADER_VARIABLE = "WERKZEUG_RUN_MAIN"
+DEBUGGERS = ("pydevd", "debugpy", "_pydevd_bundle")
+
+
+@click.pass_context
+def callback(ctx: click.Context, /, max_pool_size: int | None, threads: int | None, **params: Any) -> None:
+    """Serve with appsrv, or call the built-in with its own parameters."""
+    info = ctx.ensure_object(ScriptInfo)
+    if switched_off(os.environ) or not project_names_appsrv(info.app_import_path):
+        ctx.invoke(run_command, **params)
+        return
+    from appsrv import development
+    from appsrv_flask import run_on_appsrv
+
+    options = run_on_appsrv.Options.of(params)
+    if development.inside_preloader():
+        run_on_appsrv.preload(info, options)
+    elif reason_to_step_aside(params, os.environ, sys.modules):
+        ctx.invoke(run_command, **params)
+    else:
+        flags = {"max_pool_size": max_pool_size, "threads": threads}
+        run_on_appsrv.start(options, {name: value for name, value in flags.items() if value is not None})
+
+
+def switched_off(environ: Mapping[str, str]) -> bool:
+    """True when APPSRV_RUNSERVER=0 (or false, no, off)."""
+    return environ.get(SWITCH, "").strip().lower() in ("0", "false", "no", "off")
+
+
+def reason_to_step_aside(
+    params: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]
+) -> str | None:
+    """Why the built-in has to serve, or None. `modules` are the names of the loaded modules."""
+    if sys.platform == "win32":
+        return "appsrv needs fork(), which Windows does not have"
+    if not params["with_threads"]:
+        return "--without-threads was given"
+    if params["cert"]:
+        return "--cert was given, and appsrv does not speak TLS yet"
+    if params["host"].startswith("unix://"):
+        return "it listens on a unix socket"
+    if sys.gettrace() is not None or not set(DEBUGGERS).isdisjoint(modules):
+        return "a debugger is attached"
+    if environ.get(RELOADER_VARIABLE) == "true":
+        return "it runs inside Werkzeug's own reloader"
+    return None
+
+
+def project_names_appsrv(app: str | None) -> bool:
+    """True when the project of the command, or that of an --app given as a path, names appsrv."""
+    from appsrv import project
+
+    directories = {project.script_directory(sys.argv[0]): None}
+    if app and os.sep in app:
+        directories[os.path.dirname(os.path.abspath(app.split(":")[0]))] = None
+    return any(project.names_appsrv(directory) for directory in directories)
+
+
+def build() -> click.Command:
+    """The built-in's twin."""
+    ours: list[click.Parameter] = [
+        click.Option(
+            ["--max-pool-size"], type=click.IntRange(min=1), help="Worker processes at most. [appsrv]"
+        ),
+        click.Option(["--threads"], type=click.IntRange(min=1), help="Threads in each worker. [appsrv]"),
+    ]
+    return click.Command(
+        "run",
+        params=[*run_command.params, *ours],
+        callback=callback,
+        help=run_command.help,
+        short_help=run_command.short_help,
+    )
+
+
+try:
+    run: click.Command = build()
+except Exception:
+    # A Flask or click this was not written for.
+    run = run_command

@@ -1,0 +1,193 @@
+"""What `flask run` does once appsrv serves: the steps and lines of the built-in, with appsrv as the server.
+
+`start` runs in the process that was typed and becomes the watchdog; `preload` runs when the watchdog starts
+the same command again, loads the application and waits for workers to be wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+import click
+from flask.cli import ScriptInfo, show_server_banner
+from flask.helpers import get_debug_flag
+from werkzeug._internal import _log
+from werkzeug.debug import DebuggedApplication
+from werkzeug.serving import BaseWSGIServer, _ansi_style
+
+from appsrv import development, project
+from appsrv.errors import ListenError
+from appsrv_flask import autoreload
+from appsrv_flask.access_log import log_request
+from appsrv_flask.command import RELOADER_VARIABLE
+
+WSGIApplication = Callable[..., Iterable[bytes]]
+
+DEFAULTS = {"max_pool_size": 1, "threads": 8}
+"""One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
+
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Options:
+    """The built-in's parameters that matter here, with debug mode's defaults filled in."""
+
+    host: str
+    port: int
+    reload: bool
+    debugger: bool
+    extra_files: list[str]
+    exclude_patterns: list[str]
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Options:
+        """From the parameters as click parsed them."""
+        debug = get_debug_flag()
+        unset: dict[str, Any] = {
+            "reload": debug,
+            "debugger": debug,
+            "extra_files": [],
+            "exclude_patterns": [],
+        }
+        chosen: dict[str, Any] = {field.name: params[field.name] for field in fields(cls)}
+        return cls(**{name: unset[name] if value is None else value for name, value in chosen.items()})
+
+
+def start(options: Options, flags: Mapping[str, int]) -> NoReturn:
+    """Become the watchdog of this command."""
+    if not 0 <= options.port <= MAX_PORT:
+        raise click.BadParameter(f"{options.port} is not a port: 0 to {MAX_PORT}.", param_hint="--port")
+    development.start(
+        argv=[sys.executable, *sys.orig_argv[1:]],
+        root=project.script_directory(sys.argv[0]),
+        host=options.host,
+        port=options.port,
+        ipv6=":" in options.host,
+        defaults=DEFAULTS,
+        flags=flags,
+        reload=options.reload,
+        environ={RELOADER_VARIABLE: "true"} if options.reload else {},
+    )
+
+
+def preload(info: ScriptInfo, options: Options) -> NoReturn:
+    """Load the application and serve it."""
+    first = development.generation() == 1
+    if not first:
+        _log("info", f" * Restarting with {autoreload.name()}")
+    application, error = load(info, may_fail=not first)
+    with _as_first_process():
+        if first:
+            show_server_banner(get_debug_flag(), info.app_import_path)
+        # Wrapped before the fork: all workers have the same secret and count wrong PINs together.
+        wrapped = with_debugger(application, options)
+    sys.stdout.flush()
+    try:
+        development.serve(
+            lambda: wrapped,
+            banner=Banner(options, wrapped, first),
+            watch=autoreload.Watch(options.extra_files, options.exclude_patterns, error)
+            if options.reload
+            else None,
+            log_request=log_request,
+        )
+    except ListenError as failure:
+        exit_without_address(options, failure.errno or 0)
+
+
+def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, BaseException | None]:
+    """The application; after a change, one that raises what kept the real one from loading."""
+    try:
+        return cast(WSGIApplication, info.load_app()), None
+    except Exception as error:
+        if not may_fail:
+            raise
+        traceback.print_exc()
+        return raising(error), error
+
+
+def raising(error: Exception) -> WSGIApplication:
+    """An application that only raises, so that the debugger or the server shows the error."""
+
+    def application(environ: object, start_response: object) -> Iterable[bytes]:
+        raise error from None
+
+    return application
+
+
+def with_debugger(application: WSGIApplication, options: Options) -> WSGIApplication:
+    """The application as Werkzeug's run_simple wraps it."""
+    if not options.debugger:
+        return application
+    debugged = DebuggedApplication(cast(Any, application), evalex=True)
+    debugged.trusted_hosts.append(options.host)
+    return cast(WSGIApplication, debugged)
+
+
+@contextmanager
+def _as_first_process() -> Iterator[None]:
+    """Without the reloader's mark, with which Flask prints no banner and the debugger's lines come early."""
+    mark = os.environ.pop(RELOADER_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if mark is not None:
+            os.environ[RELOADER_VARIABLE] = mark
+
+
+class Banner:
+    """The built-in's lines about where it runs and about the debugger, through Werkzeug's own code."""
+
+    def __init__(self, options: Options, application: WSGIApplication, first: bool) -> None:
+        self._options = options
+        self._application = application
+        self._first = first
+
+    def __call__(self, urls: list[str]) -> None:
+        """Print them; `urls` are where the watchdog really listens."""
+        if self._first:
+            self._print_addresses(urlsplit(urls[0]).port or self._options.port)
+        if self._options.reload and self._first:
+            _log("info", f" * Restarting with {autoreload.name()}")
+        if self._options.reload and isinstance(self._application, DebuggedApplication):
+            self._print_pin(self._application)
+
+    def _print_addresses(self, port: int) -> None:
+        family = socket.AF_INET6 if ":" in self._options.host else socket.AF_INET
+        server = SimpleNamespace(host=self._options.host, port=port, address_family=family, ssl_context=None)
+        BaseWSGIServer.log_startup(cast(Any, server))
+        _log("info", _ansi_style("Press CTRL+C to quit", "yellow"))
+
+    def _print_pin(self, application: DebuggedApplication) -> None:
+        _log("warning", " * Debugger is active!")
+        if application.pin is None:
+            _log("warning", " * Debugger PIN disabled. DEBUGGER UNSECURED!")
+        else:
+            _log("info", " * Debugger PIN: %s", application.pin)
+
+
+def exit_without_address(options: Options, number: int) -> NoReturn:
+    """Werkzeug's words when the address cannot be had."""
+    click.echo(os.strerror(number), err=True)
+    if number == errno.EADDRINUSE:
+        click.echo(
+            f"Port {options.port} is in use by another program. Either identify and"
+            " stop that program, or start the server with a different port.",
+            err=True,
+        )
+        if sys.platform == "darwin" and options.port == 5000:
+            click.echo(
+                "On macOS, try searching for and disabling 'AirPlay Receiver' in System Settings.", err=True
+            )
+    sys.exit(1)
