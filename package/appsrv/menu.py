@@ -1,0 +1,125 @@
+"""A menu on a terminal: arrow keys and Enter, by termios alone.
+
+Knows bytes from and to a terminal, nothing of what is chosen. Whatever happens, the terminal is left as it
+was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import termios
+import tty
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+# Seconds a terminal may take to send the rest of an arrow key; a lone Esc key is Esc.
+ESCAPE_DELAY = 0.1
+
+_UP = (b"\x1b[A", b"\x1bOA", b"k", b"\x10")
+_DOWN = (b"\x1b[B", b"\x1bOB", b"j", b"\x0e", b"\t")
+_ENTER = (b"\r", b"\n")
+_CANCEL = (b"q", b"Q", b"\x1b", b"\x03", b"\x04", b"")
+_HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
+
+
+def choose(entries: Sequence[str], terminal: int) -> int | None:
+    """The number of the chosen entry; None for Cancel (added as the last one), `q`, Esc or Ctrl-C."""
+    lines = [*entries, "Cancel"]
+    with _keys(terminal):
+        chosen = _run(lines, terminal)
+    return chosen if chosen is not None and chosen < len(entries) else None
+
+
+def _run(lines: Sequence[str], terminal: int) -> int | None:
+    current, ascii_only = 0, False
+    _draw(lines, current, terminal, ascii_only)
+    while True:
+        key = _read_key(terminal)
+        if key in _ENTER or key in _CANCEL:
+            return current if key in _ENTER else None
+        current = moved(current, key, len(lines))
+        ascii_only ^= key == b"!"
+        _write(terminal, f"\x1b[{_height(lines, terminal)}A")
+        _draw(lines, current, terminal, ascii_only)
+
+
+def moved(current: int, key: bytes, count: int) -> int:
+    """The entry the marker is at after that key; it goes round at both ends."""
+    return (current + (key in _DOWN) - (key in _UP)) % count
+
+
+def window(count: int, current: int, height: int) -> range:
+    """The entries to show when only `height` fit: those around the current one."""
+    start = max(0, min(current - height // 2, count - height))
+    return range(start, min(count, start + height))
+
+
+def _height(lines: Sequence[str], terminal: int) -> int:
+    return min(len(lines), max(1, _size(terminal).lines - 5))
+
+
+def _draw(lines: Sequence[str], current: int, terminal: int, ascii_only: bool) -> None:
+    marker, width = (">" if ascii_only else "\u2023"), _size(terminal).columns
+    for number in window(len(lines), current, _height(lines, terminal)):
+        # Cut, since a line that wraps would be two when the marker moves up again.
+        text = f" {marker if number == current else ' '}   {lines[number]}"[: width - 1]
+        _write(terminal, f"{_CLEAR}{text}\n")
+
+
+def _size(terminal: int) -> os.terminal_size:
+    try:
+        size = os.get_terminal_size(terminal)
+    except OSError:
+        size = os.terminal_size((0, 0))
+    return os.terminal_size((size.columns or 80, size.lines or 24))
+
+
+def _write(terminal: int, text: str) -> None:
+    content = text.encode("utf-8", "replace")
+    while content:
+        content = content[os.write(terminal, content) :]
+
+
+def _read_key(terminal: int) -> bytes:
+    """One key: a byte, or the three of an arrow key."""
+    key = os.read(terminal, 1)
+    if key == b"\x1b":
+        while len(key) < 3 and select.select([terminal], [], [], ESCAPE_DELAY)[0]:
+            key += os.read(terminal, 1)
+    return key
+
+
+@contextlib.contextmanager
+def _keys(terminal: int) -> Iterator[None]:
+    """Each key comes at once and unseen; Ctrl-C and Ctrl-Z are keys too, so that no exit goes unnoticed."""
+    before = termios.tcgetattr(terminal)
+    with _tidy_exit():
+        try:
+            tty.setcbreak(terminal)
+            raw = termios.tcgetattr(terminal)
+            raw[3] &= ~termios.ISIG
+            termios.tcsetattr(terminal, termios.TCSADRAIN, raw)
+            _write(terminal, _HIDE)
+            yield
+        finally:
+            with contextlib.suppress(OSError, termios.error):  # the terminal may have been closed
+                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+                _write(terminal, _SHOW)
+
+
+@contextlib.contextmanager
+def _tidy_exit() -> Iterator[None]:
+    """A signal that would end the process at once ends it through `finally`."""
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,187 @@
+"""What commands show, as text: durations, sizes, the banner and the reports of `appsrv status`.
+
+Pure: given the parsed answer of the admin socket, returns lines in the layout of passenger-status. Fields
+that a server of another version lacks are shown as empty or 0, never an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appsrv.instance import InstanceInfo
+
+RULE = "=" * 79
+TITLE, BOLD, RESET = "\x1b[1;33;44m", "\x1b[1m", "\x1b[0m"
+_BREAKS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+Json = Mapping[str, Any]
+
+
+def duration(seconds: float) -> str:
+    """`1d 2h 3m 4s`, without the units before the first one that counts."""
+    rest = max(0, int(seconds))
+    parts: list[str] = []
+    for length, unit in _BREAKS:
+        count, rest = divmod(rest, length)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts)
+
+
+def memory(count: int) -> str:
+    """`99M`: whole mebibytes."""
+    return f"{round(count / (1 << 20))}M"
+
+
+def ago(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{duration(seconds)} ago"
+
+
+def printable(text: object) -> str:
+    """Without the control characters by which a message of an application could drive the terminal."""
+    return "".join(char for char in str(text) if char in "\n\t" or char.isprintable())
+
+
+def date(wall_time: float) -> str:
+    """`2024-06-21 13:50:09 +0000`, local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(wall_time))
+
+
+# -- appsrv start ------------------------------------------------------------------------------------------
+
+
+def banner(info: InstanceInfo) -> str:
+    """What a started server says of itself."""
+    stopping = "You can stop appsrv by pressing Ctrl-C."
+    if info.daemonized:
+        stopping = "Serving in the background as a daemon.\n"
+        stopping += f"You can stop appsrv by running: appsrv stop {info.name}"
+    lines = [
+        " appsrv web server started ".center(79, "="),
+        f"PID file: {info.pid_file or 'none'}",
+        f"Log file: {info.log_file or 'none'}",
+        f"Environment: {info.environment}",
+        f"Accessible via: {', '.join(info.bind)}",
+        "",
+        stopping,
+        RULE,
+    ]
+    return "\n".join(lines)
+
+
+# -- appsrv status -----------------------------------------------------------------------------------------
+
+
+def status_report(status: Json, now: float, *, colour: bool = False, verbose: bool = False) -> str:
+    """The pool: general information and the application groups with their workers."""
+    lines = [*_header(status, now), "", *_general(status, colour), ""]
+    lines.append(_title("Application groups", colour))
+    for group in status.get("app_groups", []):
+        lines += [*_group(group, now, colour, verbose), ""]
+    if not status.get("app_groups"):
+        lines += ["appsrv is currently not serving any applications.", ""]
+    return "\n".join(lines).rstrip("\n")
+
+
+def server_report(status: Json, now: float, *, colour: bool = False) -> str:
+    """The processes and files around the pool."""
+    instance, server = status.get("instance", {}), status.get("server", {})
+    rows = {
+        "Watchdog PID": instance.get("pid", ""),
+        "Server PID": server.get("pid", ""),
+        "Server uptime": duration(server.get("uptime", 0)),
+        "Server restarts": server.get("restarts", 0),
+        "Connections": server.get("connections", 0),
+        "Ready queue": server.get("ready_queue", ""),
+        "Listening on": ", ".join(instance.get("bind", [])),
+        "Started": date(instance.get("started", 0)),
+        "PID file": instance.get("pid_file") or "none",
+        "Log file": instance.get("log_file") or "none",
+    }
+    lines = [f"{name:<15} : {printable(value)}" for name, value in rows.items()]
+    return "\n".join([*_header(status, now), "", _title("Server", colour), *lines])
+
+
+def _header(status: Json, now: float) -> list[str]:
+    version, name = status.get("version", "?"), status.get("instance", {}).get("name", "?")
+    return [
+        f"Version : {printable(version)}",
+        f"Date    : {date(now)}",
+        f"Instance: {printable(name)} (appsrv/{printable(version)})",
+    ]
+
+
+def _title(words: str, colour: bool) -> str:
+    line = f"----------- {words} -----------"
+    return f"{TITLE}{line}{RESET}" if colour else line
+
+
+def _general(status: Json, colour: bool) -> list[str]:
+    return [
+        _title("General information", colour),
+        f"Max pool size : {status.get('max_pool_size', 0)}",
+        f"App groups    : {len(status.get('app_groups', []))}",
+        f"Processes     : {status.get('processes', 0)}",
+        f"Requests in top-level queue : {status.get('queue', 0)}",
+    ]
+
+
+def group_title(group: Json) -> str:
+    """`/srv/shop (production)`."""
+    return printable(f"{group.get('name', '?')} ({group.get('environment', '?')})")
+
+
+def _group(group: Json, now: float, colour: bool, verbose: bool) -> Iterator[str]:
+    yield f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:"
+    yield f"  App root: {printable(group.get('root', ''))}"
+    if verbose:
+        yield f"  App: {printable(group.get('app', ''))}, generation {group.get('generation', 0)}"
+    yield from _remarks(group, now, verbose)
+    yield f"  Requests in queue: {group.get('queue', 0)}"
+    for worker in group.get("workers", []):
+        yield from _worker(worker, verbose)
+
+
+def _remarks(group: Json, now: float, verbose: bool) -> Iterator[str]:
+    """Whatever is not as on every other day."""
+    spawning = group.get("spawning", 0)
+    if group.get("state") == "restarting":
+        yield "  (restarting...)"
+    elif spawning:
+        yield f"  (spawning {spawning} new process{'es' if spawning > 1 else ''}...)"
+    yield from _last_error(group, now, verbose)
+    death = group.get("last_death")
+    if death:
+        when = ago(now - death.get("time", now))
+        yield f"  Last death: PID {death.get('pid')}, {when}: {printable(death.get('cause', '?'))}"
+
+
+def _last_error(group: Json, now: float, verbose: bool) -> Iterator[str]:
+    error = group.get("last_error")
+    if not error:
+        return
+    if group.get("workers"):
+        yield "  Resisting deployment error: the previous code keeps serving"
+    message = printable(error.get("message", "?")).partition("\n")[0]
+    yield f"  Last error: {message} ({ago(now - error.get('time', now))})"
+    if verbose:
+        yield from (f"    {line}" for line in printable(error.get("traceback") or "").splitlines())
+
+
+_STATES = {"booting": "Starting...", "retiring": "Shutting down..."}
+
+
+def _worker(worker: Json, verbose: bool) -> Iterator[str]:
+    yield (
+        f"  * PID: {worker.get('pid', 0):<5}   Sessions: {worker.get('sessions', 0):<2}      "
+        f"Processed: {worker.get('processed', 0):<5}   Uptime: {duration(worker.get('uptime', 0))}"
+    )
+    cpu, used = f"{worker.get('cpu', 0):.0f}%", memory(worker.get("memory", 0))
+    yield f"    CPU: {cpu:<5}   Memory  : {used:<5}   Last used: {ago(worker.get('last_used'))}"
+    if verbose:
+        yield f"    Threads: {worker.get('threads', 1)}   Generation: {worker.get('generation', 0)}"
+    if worker.get("state") in _STATES:
+        yield f"    {_STATES[worker['state']]}"
