@@ -62,7 +62,7 @@ def build_environ(
 ) -> Environ:
     """The environ of one request.
 
-    `content_length` is that of `input`, known once a chunked body is spooled; None means that there is no body.
+    `content_length` is that of `input`, known once a chunked body is spooled; None: there is no body.
     """
     environ = base | head.fields
     environ["REQUEST_METHOD"] = head.method

@@ -26,25 +26,38 @@ from appsrv.http_syntax import (
 
 __all__ = ["HeadReader", "Limits", "RequestHead", "parse_head"]
 
-_CACHE_SIZE = 2048
-_CACHED_LENGTH = 128
+_CACHE_SIZE = 4096
+_CACHED_LENGTH = 256
 _END = b"\r\n\r\n"
-_VERSIONS = {b"HTTP/1.1\r\n": "1.1", b"HTTP/1.0\r\n": "1.0"}
-_TAB, _SLASH, _HASH, _DELETE = b"\t/#\x7f"
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+_SLASH, _HASH = b"/#"
 
-# Fields that change how a request is read; most requests have none of them.
-_FRAMING = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE"})
+# Fields that change how a request is read, and the empty name of those left out; most requests have none.
+_SPECIAL = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE", ""})
 # `Proxy` would become HTTP_PROXY, which CGI programs take for a setting (CVE-2016-5385).
 _LEFT_OUT = frozenset({"HTTP_PROXY"})
-# Fields that must not come twice; Content-Length is looked after by httptools.
+# Fields that must not come twice; Content-Length is looked after by httptools, too.
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
 # httptools refuses raw bytes beyond ASCII in a target; it is shown another letter for each.
 _ASCII = bytes(range(128)) + b"x" * 128
 
-# -- caches: both are filled by checked values only, and bounded -------------------------------------------
+# What header lines mean. Clients repeat themselves: most lines of most requests have been seen before.
+_known_fields: dict[bytes, tuple[str, str]] = {}
 
-_keys: dict[bytes, str] = {}
-_hosts: set[str] = set()
+
+def _field_of(line: bytes) -> tuple[str, str]:
+    """The CGI name and the value of a header line that httptools has accepted; remembers short ones."""
+    if not is_field_value(line):
+        raise RequestError(400, "Control character in a header field")
+    name, _, raw_value = line.partition(b":")
+    key, value = _cgi_name(name), raw_value.strip(b" \t").decode("latin-1")
+    if key == "HTTP_HOST":
+        _check_host(value)
+    if len(line) <= _CACHED_LENGTH:
+        if len(_known_fields) >= _CACHE_SIZE:
+            _known_fields.clear()
+        _known_fields[line] = key, value
+    return key, value
 
 
 def _cgi_name(name: bytes) -> str:
@@ -60,45 +73,15 @@ def _cgi_name(name: bytes) -> str:
     return "" if key in _LEFT_OUT else key
 
 
-def _learn_key(name: bytes) -> str:
-    """`_cgi_name`, remembered for `_quick_head` when it is of use there."""
-    key = _cgi_name(name)
-    if key and len(name) <= _CACHED_LENGTH:
-        if len(_keys) >= _CACHE_SIZE:
-            _keys.clear()
-        _keys[name] = key
-    return key
-
-
 def _check_host(host: str) -> None:
     if not is_host(host):
         raise RequestError(400, "Host is not a host name with at most one port")
-    if len(host) <= _CACHED_LENGTH:
-        if len(_hosts) >= _CACHE_SIZE:
-            _hosts.clear()
-        _hosts.add(host)
 
 
 # -- the quick way -----------------------------------------------------------------------------------------
 
-
-class _Collector:
-    """A parser for whole heads without a body, used again and again.
-
-    httptools puts each header straight into `found`, without a Python call. A dictionary loses repeated fields:
-    the caller compares its size with the number of lines.
-    """
-
-    __slots__ = ("feed", "found", "on_header")
-
-    def __init__(self) -> None:
-        self.found: dict[bytes, bytes] = {}
-        self.on_header: Callable[[bytes, bytes], None] = self.found.__setitem__
-        self.feed: Callable[[bytes], None] = httptools.HttpRequestParser(self).feed_data
-
-
-# Idle ones. Taking from and giving back to a list is atomic: threads need no lock.
-_collectors: list[_Collector] = []
+# Idle parsers, each at the start of a request. Taking from a list and giving back is atomic: no lock.
+_idle_parsers: list[Callable[[bytes], None]] = []
 
 
 def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
@@ -111,53 +94,46 @@ def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
         head = _quick_head(data[:end], limits)
         if head is not None:
             return head, end
-    reader = HeadReader(limits)
-    result = reader.feed(data)
+    result = HeadReader(limits).feed(data)
     return None if result is None else (result[0], len(data) - len(result[2]))
 
 
 def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
     """The head in `raw` when nothing about it is unusual, else None (which says nothing about its worth)."""
     try:
-        collector = _collectors.pop()
+        feed = _idle_parsers.pop()
     except IndexError:
-        collector = _Collector()
+        feed = httptools.HttpRequestParser(None).feed_data
+    lines = raw.split(b"\r\n")
+    fields: dict[str, str] = {}
     try:
-        verb, target, rest = raw.split(b" ", 2)
-        collector.feed(raw)
-        fields = {_keys[name]: value.decode("latin-1") for name, value in collector.found.items()}
-        collector.found.clear()
+        feed(raw)
+        verb, target, protocol = lines[0].split(b" ")
         method = METHODS[verb]
-        version = _VERSIONS[rest[:10]]
-        host = fields["HTTP_HOST"]
-    except (ValueError, KeyError, httptools.HttpParserError, httptools.HttpParserUpgrade):
+        version = _VERSIONS[protocol]
+        for line in lines[1:-2]:
+            key, value = _known_fields.get(line) or _field_of(line)
+            fields[key] = value
+    except (ValueError, KeyError, RequestError, httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    count = len(fields)
+    count = len(lines) - 3
     if (
-        raw.count(b"\n") != count + 2
+        len(fields) != count
         or count > limits.header_count
-        or len(target) + len(verb) + 12 > limits.request_line
+        or len(lines[0]) + 2 > limits.request_line
         or target[0] != _SLASH
         or _HASH in target
-        or host not in _hosts
-        or _TAB in raw
-        or _DELETE in raw
-        or raw.find(b" \r\n") >= 0
+        or "HTTP_HOST" not in fields
     ):
         return None
-    if (
-        version == "1.1"
-        and _FRAMING.isdisjoint(fields)
-        and fields.get("HTTP_CONNECTION", "keep-alive") == "keep-alive"
-    ):
-        _collectors.append(collector)
+    if version == "1.1" and _SPECIAL.isdisjoint(fields) and fields.get("HTTP_CONNECTION", "keep-alive") == "keep-alive":
+        _idle_parsers.append(feed)
         # The same as RequestHead(...), in half the time.
-        return tuple.__new__(
-            RequestHead, (method, target, version, raw, fields, None, False, True, False, False)
-        )
+        return tuple.__new__(RequestHead, (method, target, version, raw, fields, None, False, True, False, False))
+    fields.pop("", None)
     head = _framed(method, target, version, raw, fields, limits)
     if head.keep_alive and not head.body_expected and not head.upgrade:
-        _collectors.append(collector)
+        _idle_parsers.append(feed)
     return head
 
 
@@ -175,13 +151,8 @@ class HeadReader:
         self._blank_lines = 0
         self._head_start = 0
         self._request_line: tuple[str, bytes, str] | None = None
-        self._header_lines = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._parser = httptools.HttpRequestParser(self)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools."""
-        self._headers.append((name, value.strip(b" \t")))
+        self._lines: list[bytes] = []
+        self._parser = httptools.HttpRequestParser(None)
 
     @property
     def started(self) -> bool:
@@ -229,11 +200,13 @@ class HeadReader:
         if self._request_line is None:
             self._take_first_line(line)
             return False
-        self._header_lines += 1
-        if line != b"\r\n" and self._header_lines > self._limits.header_count:
-            raise RequestError(431, "Too many header fields")
         self._check_line(line)
-        return line == b"\r\n"
+        if line == b"\r\n":
+            return True
+        self._lines.append(line[:-2])
+        if len(self._lines) > self._limits.header_count:
+            raise RequestError(431, "Too many header fields")
+        return False
 
     def _take_first_line(self, line: bytes) -> None:
         if line != b"\r\n":
@@ -246,8 +219,6 @@ class HeadReader:
             raise RequestError(400, "Too many empty lines before the request")
 
     def _check_line(self, line: bytes) -> None:
-        if not is_field_value(line[:-2]):
-            raise RequestError(400, "Control character in the request head")
         try:
             self._parser.feed_data(line)
         except httptools.HttpParserUpgrade:
@@ -258,14 +229,11 @@ class HeadReader:
     def _finish(self, raw: bytes) -> RequestHead:
         assert self._request_line is not None
         method, target, version = self._request_line
-        fields = _join_fields(self._headers)
+        fields = _join_fields(self._lines)
+        if "HTTP_HOST" not in fields and version == "1.1":
+            raise RequestError(400, "Host is missing")
         if not target.startswith((b"/", b"*")):
             fields["HTTP_HOST"] = _authority(target)
-        host = fields.get("HTTP_HOST")
-        if host is not None:
-            _check_host(host)
-        elif version == "1.1":
-            raise RequestError(400, "Host is missing")
         return _framed(method, target, version, raw, fields, self._limits)
 
 
@@ -295,21 +263,22 @@ def _check_target(verb: bytes, target: bytes) -> None:
 def _authority(target: bytes) -> str:
     """The host of an absolute target, which replaces that of Host (RFC 9112 section 3.2.2)."""
     rest = target.partition(b"://")[2].partition(b"?")[0]
-    return rest.partition(b"/")[0].decode("latin-1")
+    host = rest.partition(b"/")[0].decode("latin-1")
+    _check_host(host)
+    return host
 
 
-def _join_fields(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _join_fields(lines: list[bytes]) -> dict[str, str]:
     """The fields by CGI name, repeated ones joined as PEP 3333 (RFC 3875) wants them."""
     fields: dict[str, str] = {}
-    for name, value in headers:
-        key = _learn_key(name)
+    for line in lines:
+        key, value = _known_fields.get(line) or _field_of(line)
+        if key in _SINGLE and key in fields:
+            raise RequestError(400, f"{key.removeprefix('HTTP_')} given twice")
         if key in fields:
-            if key in _SINGLE:
-                raise RequestError(400, f"{name.decode('latin-1')} given twice")
-            separator = "; " if key == "HTTP_COOKIE" else ","
-            fields[key] += separator + value.decode("latin-1")
+            fields[key] += ("; " if key == "HTTP_COOKIE" else ",") + value
         elif key:
-            fields[key] = value.decode("latin-1")
+            fields[key] = value
     return fields
 
 

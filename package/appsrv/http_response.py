@@ -31,9 +31,7 @@ def http_date(now: float) -> bytes:
     return formatdate(now, usegmt=True).encode("ascii")
 
 
-def serialize(
-    response: Response, *, keep_alive: bool, head: RequestHead | None, date: bytes | None = None
-) -> bytes:
+def serialize(response: Response, *, keep_alive: bool, head: RequestHead | None, date: bytes | None = None) -> bytes:
     """The bytes of `response` to the request with `head`; None stands for one that could not be read."""
     lines = [f"HTTP/1.1 {response.status} {response.reason}"]
     lines += [f"{name}: {value}" for name, value in response.headers]

@@ -10,7 +10,7 @@ import re
 
 from appsrv.errors import ApplicationError
 
-__all__ = ["DATE", "ORDINARY", "encode_header", "encode_status", "header_lines"]
+__all__ = ["DATE", "ORDINARY", "encode_header", "encode_status", "header_lines", "status_lines"]
 
 # The meaning of a line: an ordinary one, a Date, or (0 and more) the Content-Length.
 ORDINARY = -1
@@ -32,23 +32,21 @@ _HOP_BY_HOP = frozenset(
     }
 )
 
-# Already checked (name, value) -> line and its meaning. Read by `wsgi`, filled by `encode_header`; bounded.
+# What has been checked before: (name, value) -> line and its meaning, status -> code and line. Bounded; filled
+# here, looked into by `wsgi`, which spares the calls.
 header_lines: dict[tuple[str, str], tuple[bytes, int]] = {}
-_status_lines: dict[str, tuple[int, bytes]] = {}
+status_lines: dict[str, tuple[int, bytes]] = {}
 
 
 def encode_status(status: str) -> tuple[int, bytes]:
     """The code and status line of "200 OK". Raises `ApplicationError`."""
-    known = _status_lines.get(status)
-    if known is not None:
-        return known
     match = _STATUS.fullmatch(status) if isinstance(status, str) else None
     if match is None:
         raise ApplicationError(f'status is not a string like "200 OK": {status!r}')
-    if len(_status_lines) >= _CACHE_SIZE:
-        _status_lines.clear()
+    if len(status_lines) >= _CACHE_SIZE:
+        status_lines.clear()
     result = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}\r\n".encode("latin-1")
-    _status_lines[status] = result
+    status_lines[status] = result
     return result
 
 

@@ -19,7 +19,7 @@ from appsrv.errors import ApplicationError, ClientDisconnected
 from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
-from appsrv.response_head import DATE, encode_header, encode_status, header_lines
+from appsrv.response_head import DATE, encode_header, encode_status, header_lines, status_lines
 
 __all__ = [
     "Environ",
@@ -148,6 +148,7 @@ class _Answer:
         self.date = date
         self.keep_alive = head.keep_alive
         self.status = 0
+        self.length = -1
         self.sent = 0
         self.started = False
         self.finished = False
@@ -162,7 +163,7 @@ class _Answer:
         """PEP 3333's callable; a faulty status or header raises `ApplicationError` where it is given."""
         if exc_info or self.status:
             self._check_restart(exc_info)
-        code, status_line = encode_status(status)
+        code, status_line = status_lines.get(status) or encode_status(status)
         length = -1
         has_date = False
         lines = [status_line]
@@ -190,7 +191,9 @@ class _Answer:
             raise ApplicationError("start_response was called a second time without exc_info")
         if self.started and exc_info[1] is not None:
             raise exc_info[1].with_traceback(exc_info[2])
-        self.status = 0
+        if self.started:
+            raise ApplicationError("start_response was called again after the response had begun")
+        self.status, self.length = 0, -1
 
     def write(self, data: bytes) -> None:
         """PEP 3333's `write` callable, and the way of each piece of an iterable."""
@@ -210,7 +213,7 @@ class _Answer:
         if self.started or not isinstance(data, bytes):
             self.send_all((data,))
             return
-        if len(data) != self._checked_length():
+        if len(data) != self.length:
             data = self._fit(data)
         head = self._start()
         if self.bodiless:
@@ -266,7 +269,7 @@ class _Answer:
 
     def _fit(self, data: bytes) -> bytes:
         """Make a whole body and its Content-Length agree."""
-        if self.length < 0:
+        if self._checked_length() < 0:
             if data or not self.bodiless:
                 self._announce(len(data))
         elif not self.bodiless:
@@ -296,13 +299,11 @@ class _Answer:
         lines = self.lines
         if self.status == 204:  # RFC 9110 section 8.6: never a Content-Length.
             lines = [line for line in lines if not line.lower().startswith(b"content-length:")]
-        if not self.has_date:
-            lines.append(b"Date: %b\r\n" % self.date)
         if not self.keep_alive:
             lines.append(b"Connection: close\r\n")
         elif self.head.version == "1.0":
             lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
+        lines.append(b"\r\n" if self.has_date else b"Date: %b\r\n\r\n" % self.date)
         self.started = True
         return b"".join(lines)
 
@@ -336,9 +337,7 @@ class _Answer:
 # -- when it goes wrong ------------------------------------------------------------------------------------
 
 
-def _fail(
-    answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException
-) -> Outcome:
+def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> Outcome:
     """Answer 500 while that is possible, else cut the connection; log what happened."""
     if isinstance(error, ClientDisconnected):
         return Outcome(answer.status, answer.sent, False, answer.started, True, error, None)
