@@ -1,4 +1,4 @@
-"""A channel: messages and file descriptors over one end of a SOCK_SEQPACKET pair (SOCK_DGRAM where there is none).
+"""A channel: messages and file descriptors over one end of a SOCK_SEQPACKET pair (else SOCK_DGRAM).
 
 Knows how to carry messages, not what they mean.
 """
@@ -15,8 +15,9 @@ from appsrv import message
 from appsrv.errors import ProtocolError
 
 MAX_FDS = 16
-MAX_DATAGRAM = 80 * 1024
+MAX_DATAGRAM = 160 * 1024
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+_TRUNCATED = socket.MSG_TRUNC | socket.MSG_CTRUNC
 _SOCKET_TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 
 
@@ -32,14 +33,22 @@ def pair(buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def receive(sock: socket.socket, size: int = MAX_DATAGRAM) -> tuple[bytes, list[int]]:
-    """One datagram and the descriptors that came with it; (b"", []) at the end. BlockingIOError when none waits."""
-    data, ancillary, flags, _ = sock.recvmsg(size, _FD_SPACE)
-    fds = _descriptors(ancillary)
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        close_all(fds)
-        raise ProtocolError(f"a datagram did not fit into {size} bytes and {MAX_FDS} descriptors")
-    return data, fds
+class Receiver:
+    """Reads datagrams from one socket into a buffer of its own: for one thread at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray(MAX_DATAGRAM)
+        self._buffers = [self._buffer]
+
+    def receive(self, flags: int = 0) -> tuple[bytes, list[int]]:
+        """One datagram and its descriptors; (b"", []) at the end. BlockingIOError when none waits."""
+        size, ancillary, seen, _ = self._sock.recvmsg_into(self._buffers, _FD_SPACE, flags)
+        fds = _descriptors(ancillary) if ancillary else []
+        if seen & _TRUNCATED:
+            close_all(fds)
+            raise ProtocolError(f"a datagram did not fit into {MAX_DATAGRAM} bytes and {MAX_FDS} descriptors")
+        return bytes(self._buffer[:size]), fds
 
 
 def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
@@ -71,6 +80,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._receiver = Receiver(sock)
 
     @classmethod
     def from_fd(cls, fd: int) -> Channel:
@@ -89,10 +99,10 @@ class Channel:
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             raise ChannelClosed("the other process has gone") from error
 
-    def receive(self) -> tuple[message.Message, list[int]]:
+    def receive(self, flags: int = 0) -> tuple[message.Message, list[int]]:
         """The next message and its descriptors; ChannelClosed at the end, BlockingIOError when none waits."""
         try:
-            data, fds = receive(self.sock)
+            data, fds = self._receiver.receive(flags)
         except ConnectionResetError as error:
             raise ChannelClosed("the other process has gone") from error
         if not data:

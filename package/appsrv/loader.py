@@ -67,6 +67,15 @@ class AppSpec:
         return cls(**{**fields, "argv": tuple(fields["argv"])})
 
 
+def is_below(name: str, prefix: str) -> bool:
+    """Whether the application of that name is at or below a path: `/srv/shop` is not below `/srv/sho`.
+
+    Both as they are written, or both with their links resolved.
+    """
+    pairs = ((name, prefix), (os.path.realpath(name), os.path.realpath(prefix)))
+    return any(f"{one}/".startswith(f"{other.rstrip('/')}/") for one, other in pairs)
+
+
 # -- the application's environment -------------------------------------------------------------------------
 
 

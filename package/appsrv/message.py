@@ -49,7 +49,8 @@ class Message:
     @classmethod
     def unpack_body(cls: type[M], body: bytes) -> M:
         """The message from what follows its tag byte."""
-        return cls(**json.loads(body))
+        fields: dict[str, Any] = json.loads(body)
+        return cls(**fields)
 
 
 class Packed(Message, tag=0):
@@ -99,26 +100,33 @@ class Configure(Message, tag=1):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
     `settings`, `app` and `listeners` are what `config.Settings`, `loader.AppSpec` and `listener.Listener` write
-    of themselves; `instance` is what `instance.InstanceInfo` writes; `bind_errno` is set for a development
-    preloader whose watchdog could not listen, so that the framework's own words are printed.
+    of themselves, `instance` what `instance.InstanceInfo` writes. To a server, `generation` is the last one there
+    was (0: none) and `have_preloader` says that its preloader lives. `bind_errno` is set for a development preloader
+    whose watchdog could not listen, so that the framework's own words are printed.
     """
 
-    settings: dict[str, Any]
-    app: dict[str, Any]
+    settings: str
+    app: str
     listeners: list[dict[str, Any]]
-    instance: dict[str, Any]
-    development: bool = False
-    generation: int = 0
+    instance: str
+    run_directory: str
+    development: bool
+    generation: int
+    have_preloader: bool = False
     restarts: int = 0
     bind_errno: int | None = None
 
 
 @dataclass(frozen=True)
 class StartPreloader(Message, tag=2):
-    """The server wants a preloader for this generation; the answer is PreloaderStarted."""
+    """The server wants a preloader for this generation; the answer is PreloaderStarted.
+
+    `serial` is 0, or, where workers are spawned directly, the worker that this process is to become.
+    """
 
     group: str
     generation: int
+    serial: int
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class PreloaderStarted(Message, tag=3):
 
     group: str
     generation: int
+    serial: int
     pid: int
 
 
@@ -200,11 +209,12 @@ class Attach(Message, tag=20):
 
 @dataclass(frozen=True)
 class Spawn(Message, tag=21):
-    """Fork one worker. fds: the worker's end of its channel."""
+    """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel."""
 
     serial: int
     slot: int
     first: bool
+    become: bool
 
 
 @dataclass(frozen=True)
@@ -261,7 +271,7 @@ class HandOff(Packed, tag=40, layout="<QHBQB"):
     """A connection with something to read, for whoever takes it. fds: the connection[, the spooled body].
 
     `peer` bytes of `data` are the client's address; what follows is what has been read already: nothing, or a
-    complete request head and `body` bytes of body (in the second fd when there is one).
+    complete request head, `body` bytes of body (in the second fd when there is one), and what came after it.
     """
 
     cid: int

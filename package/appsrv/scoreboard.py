@@ -4,8 +4,9 @@ One slot per worker, one cell per thread of it, and a table of the times since w
 cell has one writer, its worker, but for the slot's `retire` word, which the server writes. Times are
 `time.monotonic()`, which all processes of a machine share. Knows no worker, no connection: numbers only.
 
-    slot   retire u32 · (pad u32) · hand-offs taken u64 · events taken u64 · pid u64
-    cell   connection id u64 (0: idle) · started f64 · processed u64 · busy seconds f64 · response begun u32 · request line
+    slot   retire u8 · attention u8 · (pad) · hand-offs taken u64
+    cell   connection id u64 (0: idle) · started f64 · processed u64 · busy seconds f64 · response begun u32 ·
+           first bytes of the request
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from dataclasses import dataclass
 HEAD_BYTES = 216
 PARKED_ENTRIES = 1 << 16
 
-_SLOT = struct.Struct("<IIQQQ")
-_RETIRE = struct.Struct("<I")
 _COUNT = struct.Struct("<Q")
 _CELL = struct.Struct("<QdQdI")
 _BEGUN = struct.Struct("<I")
@@ -98,12 +97,24 @@ class Slot:
 
     def retire(self) -> None:
         """Ask the worker to take nothing more."""
-        _RETIRE.pack_into(self._memory, self._offset, 1)
+        self._memory[self._offset] = 1
+        self.call()
 
     @property
     def retiring(self) -> bool:
         """Whether the worker has been asked to take nothing more."""
         return bool(self._memory[self._offset])
+
+    def call(self) -> None:
+        """Ask the worker to look at its orders and its channel."""
+        self._memory[self._offset + 1] = 1
+
+    def called(self) -> bool:
+        """Whether the worker has been asked; the request is taken back before the answer, so that none is lost."""
+        if not self._memory[self._offset + 1]:
+            return False
+        self._memory[self._offset + 1] = 0
+        return True
 
     def count_taken(self) -> None:
         """One more message taken from the hand-off socket."""

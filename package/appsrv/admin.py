@@ -1,0 +1,111 @@
+"""The admin socket: small JSON over HTTP on a unix socket in the run directory, for the commands and for monitoring.
+
+    GET  /status        everything the server knows of itself
+    POST /restart       {"prefix": "/srv/shop"} or "/" for all; answers when the outcome is known
+    POST /stop          ends the whole instance
+    POST /reopen-logs   opens the server log again
+
+Only the user who runs the instance, and root, are answered: the kernel says who connects (SO_PEERCRED, unix(7)).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gevent import pywsgi
+from gevent import socket as gevent_socket
+
+log = logging.getLogger("appsrv.admin")
+
+Answer = tuple[int, Any]
+Route = Callable[[Mapping[str, Any]], Answer]
+LARGEST_REQUEST = 64 * 1024
+_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
+
+
+class Handler(pywsgi.WSGIHandler):
+    """Serves one connection of a user who may."""
+
+    def handle(self) -> None:
+        """Ask the kernel who it is first."""
+        if may_ask(peer_uid(self.socket), os.geteuid()):
+            super().handle()
+        else:
+            log.warning("a process of user %d was turned away from the admin socket", peer_uid(self.socket))
+            self.socket.close()
+
+    def format_request(self) -> str:
+        """Unused: the admin socket keeps no access log."""
+        return ""
+
+
+class Admin:
+    """Serves the routes. `routes` maps (method, path) to what answers."""
+
+    def __init__(self, path: str, routes: Mapping[tuple[str, str], Route]) -> None:
+        self._routes = routes
+        self._server = pywsgi.WSGIServer(
+            _listen(path), self._application, handler_class=Handler, log=None, error_log=log
+        )
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Answer nothing more."""
+        self._server.stop(timeout=0.5)
+
+    def _application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        status, answer = self._answer(environ)
+        body = json.dumps(answer).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response(f"{status} {_REASONS[status]}", headers)
+        return [body]
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        route = self._routes.get((method, path))
+        if route is None:
+            known = any(path == other for _, other in self._routes)
+            return (405, {"error": f"{path} does not take {method}"}) if known else (404, {"error": f"no {path} here"})
+        try:
+            body = environ["wsgi.input"].read(LARGEST_REQUEST)
+            arguments = json.loads(body) if body else {}
+        except ValueError:
+            return 400, {"error": "the body is not JSON"}
+        if not isinstance(arguments, dict):
+            return 400, {"error": "the body is not a JSON object"}
+        return route(arguments)
+
+
+def peer_uid(sock: Any) -> int:
+    """The user id of the process at the other end of a unix socket, as the kernel knows it."""
+    if hasattr(socket, "SO_PEERCRED"):
+        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(uid)
+    # LOCAL_PEERCRED of macOS and the BSDs: struct xucred, version then uid (unix(4)).
+    _, uid = struct.unpack_from("II", sock.getsockopt(0, 1, 76))
+    return int(uid)
+
+
+def may_ask(asking: int, own: int) -> bool:
+    """Whether a user may see and steer the instance of another one."""
+    return asking in (0, own)
+
+
+def _listen(path: str) -> Any:
+    sock = gevent_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(16)
+    return sock

@@ -1,0 +1,123 @@
+"""Development servers: what `manage.py runserver` and `flask run` call. The public face for the integrations.
+
+The command that was typed becomes a clean watchdog (`start`); the watchdog runs the very same command again, which
+finds itself inside the preloader and gives its application away (`serve`). So the framework's own command parses,
+checks and prints, and none of it happens twice in one process. Knows no framework.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from appsrv import config, preloader
+from appsrv.channel import Channel
+from appsrv.errors import AppLoadError, AppsrvError
+from appsrv.exchange import AccessLog, WSGIApplication
+from appsrv.loader import AppSpec
+from appsrv.worker import Watch
+
+VARIABLE = "APPSRV_PRELOADER"
+
+
+def inside_preloader() -> bool:
+    """Whether this process is the preloader that a watchdog made of the same command."""
+    return VARIABLE in os.environ
+
+
+def start(
+    *, argv: Sequence[str], root: str | Path, host: str, port: int, ipv6: bool = False,
+    defaults: Mapping[str, object] | None = None, flags: Mapping[str, object] | None = None, reload: bool = True,
+    environ: Mapping[str, str] | None = None,
+) -> NoReturn:
+    """Replace this process by a watchdog whose preloader is the command `argv`.
+
+    `defaults` are the integration's, below files and variables; `flags` what the user gave. SettingsError ends the process
+    with its message and exit code.
+    """
+    given = {"address": host, "port": port, **(flags or {})}
+    below = {"environment": "development", **(defaults or {})}
+    try:
+        settings = config.load(given, os.environ, Path(root), defaults=below)
+    except AppsrvError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if settings.max_pool_size == 1 and "APPSRV_SPAWN_METHOD" not in os.environ:
+        settings = dataclasses.replace(settings, spawn_method="direct")
+    spec = AppSpec(root=str(root), kind="command", argv=tuple(argv))
+    order = {"settings": settings.to_json(), "spec": spec.to_json(), "environ": dict(environ or {})}
+    _become_watchdog(json.dumps(order).encode())
+
+
+def _become_watchdog(order: bytes) -> NoReturn:
+    read, write = os.pipe()
+    os.set_inheritable(read, True)
+    os.write(write, order)
+    os.close(write)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    code = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.development import main; main()"
+    os.execv(sys.executable, [sys.executable, "-c", code, str(read)])
+
+
+def main() -> None:
+    """The process that was typed, once it is a watchdog."""
+    from appsrv.watchdog import Development, run
+
+    with open(int(sys.argv[1]), "rb") as pipe:
+        order = json.loads(pipe.read())
+    settings = config.Settings.from_json(order["settings"])
+    spec = AppSpec.from_json(order["spec"])
+    try:
+        code = run(
+            settings, spec, announce=lambda info: None, development=Development(spec.argv, order["environ"])
+        )
+    except AppsrvError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)
+
+
+def serve(
+    load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: Watch | None = None,
+    log_request: AccessLog | None = None,
+) -> NoReturn:
+    """In the preloader: load the application, say so, and be or make the workers that the server wants.
+
+    `load` raises what keeps the application from being loaded. `watch`, in the worker, or here when loading
+    failed, reports files that have changed. OSError with the reason when the watchdog could not listen.
+    """
+    server_fd, watchdog_fd = map(int, os.environ.pop(VARIABLE).split(","))
+    preloader.prepare_process()
+    watchdog = Channel.from_fd(watchdog_fd)
+    configure = preloader.configuration(watchdog)
+    if configure.bind_errno is not None:
+        raise OSError(configure.bind_errno, os.strerror(configure.bind_errno))
+    duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, access_log=log_request)
+    urls = [_url(made) for made in configure.listeners]
+    preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog).run(lambda: _load(load, banner, urls))
+    sys.exit(0)
+
+
+def _load(
+    load: Callable[[], WSGIApplication], banner: Callable[[list[str]], None], urls: list[str]
+) -> WSGIApplication:
+    from appsrv.loader import guarded
+
+    application: WSGIApplication = guarded(load, "the application cannot be loaded")
+    banner(urls)
+    return application
+
+
+def _url(made: Mapping[str, object]) -> str:
+    from appsrv.listener import Listener
+
+    return Listener(**made).url  # type: ignore[arg-type]
+
+
+__all__ = ["AppLoadError", "inside_preloader", "serve", "start"]

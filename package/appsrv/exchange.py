@@ -1,0 +1,217 @@
+"""One connection's turn in a worker: read a request, let the application answer it, let the connection go.
+
+Knows the order of things; HTTP is `http1`'s, PEP 3333 is `wsgi`'s, and where a connection goes afterwards is the ready
+queue's. A request that has not arrived whole is given back: no worker waits for a client.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from appsrv import http1, wsgi
+from appsrv.environ import build_environ
+from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.http1_body import body_reader
+from appsrv.http_response import error_response, http_date, serialize
+from appsrv.http_syntax import Limits, RequestHead
+from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
+from appsrv.scoreboard import Cell
+from appsrv.sink import Sink
+
+READ = 64 * 1024
+BODY_IN_WORKER = 2 << 20
+
+WSGIApplication = Callable[..., Any]
+AccessLog = Callable[[dict[str, Any], int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What every exchange of a worker shares: the application, the limits, one environ to start from per listener."""
+
+    application: WSGIApplication
+    limits: Limits
+    environs: list[dict[str, Any]]
+    development: bool
+    access_log: AccessLog | None = None
+
+
+class Exchange:
+    """The turn-taker of one thread: built once, used for every connection the thread takes."""
+
+    def __init__(self, serving: Serving, queue: ReadyQueue, cell: Cell) -> None:
+        self._serving = serving
+        self._queue = queue
+        self._cell = cell
+        self._sink = Sink(cell)
+        self._now = 0
+        self._date = b""
+
+    def serve(self, connection: Connection, now: float) -> None:
+        """Answer what the connection has to ask; afterwards it is somebody else's."""
+        cell = self._cell
+        cell.begin(connection.cid, now)
+        done = 0
+        try:
+            done = self._serve(connection)
+        except RequestError as error:
+            self._refuse(connection, error)
+        except ClientDisconnected:
+            self._abandon(connection)
+        finally:
+            cell.end(time.monotonic(), done)
+
+    def _serve(self, connection: Connection) -> int:
+        spooled = connection.spooled
+        if spooled is not None:
+            connection.spooled = None
+            return self._serve_spooled(connection, spooled)
+        try:
+            data = connection.sock.recv(READ)
+        except BlockingIOError:
+            self._queue.give_back(connection, b"")
+            return 0
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+        if not data:
+            raise ClientDisconnected("the client closed the connection")
+        return self._serve_data(connection, data)
+
+    def _serve_data(self, connection: Connection, data: bytes) -> int:
+        """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
+        done = 0
+        while True:
+            self._cell.line(data)
+            parsed = http1.parse_head(data, self._serving.limits)
+            if parsed is None:
+                return self._incomplete(connection, data, done)
+            head, offset = parsed
+            if not head.body_expected:
+                body, rest = _EMPTY, data[offset:]
+            else:
+                found = self._read_body(connection, head, data, offset)
+                if found is None:
+                    return done
+                body, rest = found
+            done += 1
+            if not self._answer(connection, head, io.BytesIO(body), len(body), more=bool(rest)):
+                return done
+            data = rest
+
+    def _incomplete(self, connection: Connection, data: bytes, done: int) -> int:
+        self._queue.give_back(connection, data)
+        return done
+
+    def _read_body(
+        self, connection: Connection, head: RequestHead, data: bytes, offset: int
+    ) -> tuple[bytes, bytes] | None:
+        """(body, what follows it); None when it did not arrive at once and the slow lane has the connection."""
+        if head.content_length is not None and len(data) - offset >= head.content_length and not head.chunked:
+            end = offset + head.content_length
+            return data[offset:end], data[end:]
+        reader = body_reader(head, self._serving.limits)
+        pieces, raw, rest = [], [data[:offset]], data[offset:]
+        while True:
+            raw.append(rest)
+            body, rest = reader.feed(rest)
+            pieces.append(body)
+            if reader.complete:
+                return b"".join(pieces), rest
+            rest = self._more(connection, head, reader.received)
+            if not rest:
+                self._queue.give_back(connection, b"".join(raw))
+                return None
+
+    def _more(self, connection: Connection, head: RequestHead, received: int) -> bytes:
+        """What else has arrived; nothing when the slow lane should read on."""
+        if head.expect_continue or max(received, head.content_length or 0) > BODY_IN_WORKER:
+            return b""
+        try:
+            return connection.sock.recv(READ)
+        except OSError:
+            return b""
+
+    def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
+        parsed = http1.parse_head(spooled.data, self._serving.limits)
+        assert parsed is not None, "the slow lane hands on whole heads"
+        head, offset = parsed
+        self._cell.line(spooled.data)
+        end = offset + (spooled.body if spooled.file is None else 0)
+        rest = spooled.data[end:]
+        with _body_of(spooled, offset, end) as body:
+            more = self._answer(connection, head, body, spooled.body, more=bool(rest))
+        return 1 + (self._serve_data(connection, rest) if more else 0)
+
+    def _answer(
+        self, connection: Connection, head: RequestHead, body: IO[bytes], length: int, *, more: bool
+    ) -> bool:
+        """Run the application; True when `more` has been read already and this worker is to go on with it."""
+        serving, sink = self._serving, self._sink
+        sink.use(connection.sock)
+        started = time.time()
+        environ = build_environ(
+            serving.environs[connection.listener],
+            head,
+            input=body,
+            content_length=length if head.body_expected else None,
+            remote_addr=connection.address,
+            remote_port=str(connection.port),
+        )
+        try:
+            outcome = wsgi.respond(
+                serving.application, environ, head, sink, date=self._http_date(started), development=serving.development
+            )
+            if serving.access_log is not None:
+                serving.access_log(environ, outcome.status, outcome.body_bytes, started)
+            return self._let_go(connection, outcome, more)
+        finally:
+            sink.forget()
+
+    def _let_go(self, connection: Connection, outcome: wsgi.Outcome, more: bool) -> bool:
+        if outcome.cut:
+            self._abandon(connection)
+            return False
+        if self._sink.pending():
+            first, files = self._sink.rest(INLINE)
+            self._queue.undelivered(connection, first, files, keep_alive=outcome.keep_alive)
+            return False
+        if not outcome.keep_alive:
+            self._queue.close(connection)
+        elif not more:
+            self._queue.park(connection)
+        return more and outcome.keep_alive
+
+    def _refuse(self, connection: Connection, error: RequestError) -> None:
+        """Answer a request that breaks the rules, and end the connection: what follows it cannot be told."""
+        response = error_response(error.status, detail=error.reason)
+        try:
+            connection.sock.send(serialize(response, keep_alive=False, head=None))
+        except OSError:
+            pass
+        self._queue.close(connection, linger=True)
+
+    def _abandon(self, connection: Connection) -> None:
+        """End the connection so that nobody takes what was sent for the whole (RFC 9112 section 8)."""
+        self._queue.close(connection, reset=True)
+
+    def _http_date(self, now: float) -> bytes:
+        if int(now) != self._now:
+            self._now = int(now)
+            self._date = http_date(now)
+        return self._date
+
+
+def _body_of(spooled: Spooled, start: int, end: int) -> IO[bytes]:
+    if spooled.file is None:
+        return io.BytesIO(spooled.data[start:end])
+    body = os.fdopen(spooled.file, "rb")
+    body.seek(0)
+    return body
+
+
+_EMPTY = b""

@@ -1,0 +1,350 @@
+"""The front end: accepts connections, hands those with something to read to workers, takes back what they cannot do.
+
+Owns every client's connection for its whole life. Knows workers as numbers with a channel; how many there should be is
+the manager's business. The only place that accepts clients.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+
+from appsrv import channel as channels
+from appsrv import lanes, message
+from appsrv.channel import Outbox
+from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.http_response import Response, error_response, serialize
+from appsrv.http_syntax import Limits
+from appsrv.parking import READABLE, ClientConnection, EpollParking, Parking
+
+log = logging.getLogger("appsrv.frontend")
+
+ACCEPTS_AT_ONCE = 64
+SWEEP = 5.0
+OUT_OF_DESCRIPTORS = 0.1
+INLINE_BODY = 32 * 1024
+
+Fallback = Callable[[], Response]
+
+
+class Post(Protocol):
+    """What the front end knows of a worker: how to write to it, and how to make it look."""
+
+    outbox: Outbox
+
+    def call(self) -> None:
+        """Make the worker read its channel soon."""
+
+
+class FrontEnd:
+    """All connections of one application group. `nudge` is called when a request may have to wait."""
+
+    def __init__(
+        self, parking: Parking, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
+        nudge: Callable[[], None],
+    ) -> None:
+        self.parking = parking
+        self.connections: dict[int, ClientConnection] = {}
+        self.accepted = 0
+        self.fallback: Fallback | None = None
+        self._limits = limits
+        self._timeouts = timeouts
+        self._keepalive_timeout = keepalive_timeout
+        self._nudge = nudge
+        self._posts: dict[int, Post] = {}
+        self._accepting: list[Any] = []
+        self._loop = get_hub().loop
+        self._handlers = self._message_handlers()
+        if isinstance(parking, EpollParking):
+            parking.count_over(lambda: self.connections)
+
+    # -- accepting ----------------------------------------------------------------------------------------------------
+
+    def listen(self, sockets: Sequence[tuple[int, socket.socket]]) -> None:
+        """Accept from these sockets, each with the number of its listener."""
+        for listener, sock in sockets:
+            watcher = self._loop.io(sock.fileno(), READABLE)
+            watcher.start(self._accept, watcher, sock, listener)
+            self._accepting.append(watcher)
+
+    def stop_listening(self) -> None:
+        """Accept nothing more; the sockets stay open in the watchdog."""
+        for watcher in self._accepting:
+            watcher.stop()
+        self._accepting.clear()
+
+    def _accept(self, watcher: Any, sock: socket.socket, listener: int) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                client, address = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(watcher, error, (sock, listener))
+                return
+            self._welcome(client, address, listener)
+
+    def _pause(self, watcher: Any, error: OSError, arguments: tuple[socket.socket, int]) -> None:
+        # Out of descriptors or memory (EMFILE, ENFILE, ENOBUFS): clients wait in the backlog meanwhile.
+        log.error("cannot accept connections: %s; trying again", error.strerror)
+        watcher.stop()
+        gevent.spawn_later(OUT_OF_DESCRIPTORS, self._resume, watcher, *arguments)
+
+    def _resume(self, watcher: Any, sock: socket.socket, listener: int) -> None:
+        if watcher in self._accepting:
+            watcher.start(self._accept, watcher, sock, listener)
+
+    def _welcome(self, client: socket.socket, address: Any, listener: int) -> None:
+        client.setblocking(False)
+        self.accepted += 1
+        host, port = address[:2] if isinstance(address, tuple) else ("", 0)
+        connection = ClientConnection(self.accepted, client, host, port, listener)
+        self.connections[self.accepted] = connection
+        if self.fallback is not None:
+            self.refuse(connection, self.fallback())
+            return
+        self.parking.push(connection)
+        self._nudge()
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def worker_joined(self, serial: int, post: Post) -> None:
+        """A worker may take connections from now on."""
+        self._posts[serial] = post
+
+    def worker_gone(self, serial: int, served: Iterable[tuple[int, bool]], error_id: str) -> None:
+        """A worker has died. `served`: the connections it had, and whether a response had begun on them."""
+        self._posts.pop(serial, None)
+        self.parking.worker_died()
+        for cid, begun in served:
+            connection = self.connections.get(cid)
+            if connection is None:
+                continue
+            if begun:
+                self.close(connection, reset=True)
+            else:
+                self.refuse(connection, error_response(502, error_id=error_id))
+        for connection in self.connections.values():
+            if connection.holders is not None:
+                connection.holders.discard(serial)
+
+    def recover_lost(self, busy: Callable[[], set[int]]) -> None:
+        """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
+        gevent.spawn(self._recover_lost, busy)
+
+    def _recover_lost(self, busy: Callable[[], set[int]]) -> None:
+        suspects: set[int] = set()
+        for _ in range(10):
+            lost = self.parking.lost(self.connections, busy())
+            for connection in lost:
+                if connection.cid in suspects:
+                    self.parking.recover(connection)
+            suspects = {connection.cid for connection in lost} - suspects
+            gevent.sleep(0.5)
+
+    def heard(self, serial: int, msg: message.Message, fds: list[int]) -> None:
+        """A worker has said something about a connection."""
+        handler = self._handlers.get(type(msg))
+        cid: int = getattr(msg, "cid", 0)
+        connection = self.connections.get(cid)
+        if handler is None:
+            log.error("a worker sent what the front end does not know: %s", msg)
+        elif connection is not None:
+            handler(serial, connection, msg, fds)
+        elif isinstance(msg, message.Wanted):
+            self._posts[serial].outbox.send(message.Gone(cid))
+        channels.close_all(fds)
+
+    def _message_handlers(self) -> dict[type[message.Message], Callable[..., None]]:
+        return {
+            message.Holding: self._on_holding,
+            message.Released: self._on_released,
+            message.Closed: self._on_closed,
+            message.Wanted: self._on_wanted,
+            message.GivenBack: self._on_given_back,
+            message.Undelivered: self._on_undelivered,
+        }
+
+    def _on_holding(self, serial: int, connection: ClientConnection, _msg: object, _fds: object) -> None:
+        if connection.holders is None:
+            connection.holders = set()
+        connection.holders.add(serial)
+
+    def _on_released(self, _serial: int, connection: ClientConnection, _msg: object, _fds: object) -> None:
+        self.parking.park(connection)
+
+    def _on_closed(
+        self, serial: int, connection: ClientConnection, msg: message.Closed, _fds: object
+    ) -> None:
+        if connection.holders is not None:
+            connection.holders.discard(serial)
+        if msg.linger:
+            self._in_lane(connection, self._linger)
+        else:
+            self.close(connection)
+
+    def _on_wanted(self, serial: int, connection: ClientConnection, _msg: object, _fds: object) -> None:
+        peer = connection.address.encode()
+        lent = message.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
+        self._posts[serial].outbox.send(lent, [connection.sock.fileno()])
+
+    def _on_given_back(
+        self, _serial: int, connection: ClientConnection, msg: message.GivenBack, fds: list[int]
+    ) -> None:
+        data = _whole_file(fds[0]) if fds else msg.data
+        self._in_lane(connection, self._read_on, data)
+
+    def _on_undelivered(
+        self, _serial: int, connection: ClientConnection, msg: message.Undelivered, fds: list[int]
+    ) -> None:
+        places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
+        files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
+        first = msg.data[16 * msg.files :]
+        self._in_lane(connection, self._drain, first, files, bool(msg.keep_alive))
+
+    # -- lanes --------------------------------------------------------------------------------------------------------
+
+    def _in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
+        connection.lane = True
+        gevent.spawn(self._run_lane, connection, work, *arguments)
+
+    def _run_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
+        try:
+            work(connection, *arguments)
+        except ClientDisconnected:
+            self.close(connection)
+        except Exception:
+            log.exception("a lane of the front end failed")
+            self.close(connection, reset=True)
+
+    def _read_on(self, connection: ClientConnection, data: bytes) -> None:
+        try:
+            request = lanes.read_request(connection.sock, data, self._limits, self._timeouts)
+        except RequestError as error:
+            self._answer_error(connection, error, data)
+            return
+        connection.lane = False
+        self._push_request(connection, request)
+
+    def _answer_error(self, connection: ClientConnection, error: RequestError, data: bytes) -> None:
+        if error.status == 408 and not data.strip(b"\r\n"):
+            self.close(connection)
+            return
+        if error.status >= 500:
+            log.error("%s", error.reason)
+        self.refuse(connection, error_response(error.status, detail=error.reason))
+
+    def _push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
+        if self.fallback is not None:
+            request.body.close()
+            self.refuse(connection, self.fallback())
+            return
+        length = len(request.body)
+        if length <= INLINE_BODY:
+            data = request.raw_head + request.body.read_all() + request.rest
+            self.parking.push(connection, length, data)
+        else:
+            fd, _, _ = request.body.into_file()
+            self.parking.push(connection, length, request.raw_head + request.rest, fd)
+        request.body.close()
+        self._nudge()
+
+    def _drain(
+        self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
+    ) -> None:
+        try:
+            lanes.send_all(connection.sock, first, self._timeouts.drain)
+            lanes.send_files(connection.sock, files, self._timeouts.drain)
+        finally:
+            channels.close_all([fd for fd, _, _ in files])
+        connection.lane = False
+        if keep_alive:
+            self.board_park(connection)
+        else:
+            _end_of_sending(connection.sock)
+            self.close(connection)
+
+    def board_park(self, connection: ClientConnection) -> None:
+        """Let the connection wait for its next request."""
+        self.parking.board.park(connection.cid, time.monotonic())
+        self.parking.park(connection)
+
+    def _linger(self, connection: ClientConnection) -> None:
+        lanes.linger(connection.sock)
+        self.close(connection)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def refuse(self, connection: ClientConnection, response: Response) -> None:
+        """Answer with an error of our own and close."""
+        self._in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
+
+    def _refuse(self, connection: ClientConnection, data: bytes) -> None:
+        lanes.send_all(connection.sock, data, self._timeouts.drain)
+        self._linger(connection)
+
+    def refuse_waiting(self, most: int, response: Response) -> int:
+        """Answer so many of the requests that no worker has taken with an error; returns how many there were."""
+        count = 0
+        for cid, _ in self.parking.steal(most):
+            connection = self.connections.get(cid)
+            if connection is not None:
+                count += 1
+                self.refuse(connection, response)
+        return count
+
+    def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
+        """The connection is over, here and in every worker that holds it."""
+        if self.connections.pop(connection.cid, None) is None:
+            return
+        self.parking.forget(connection)
+        self.parking.board.park(connection.cid, 0.0)
+        if reset:
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif connection.holders:
+            _end_of_sending(connection.sock)
+        for serial in connection.holders or ():
+            post = self._posts.get(serial)
+            if post is not None:
+                post.outbox.send(message.Gone(connection.cid))
+                post.call()
+        connection.sock.close()
+
+    def sweep(self, busy: set[int]) -> None:
+        """Close what has been idle for longer than `keepalive_timeout`; `busy`: what workers are serving."""
+        oldest = time.monotonic() - self._keepalive_timeout
+        for connection in list(self.connections.values()):
+            since = self.parking.board.parked_since(connection.cid)
+            if 0.0 < since < oldest and not connection.lane and connection.cid not in busy:
+                _end_of_sending(connection.sock)
+                self.close(connection)
+
+    def close_idle(self, busy: set[int]) -> None:
+        """The server stops: close every connection on which nothing is going on."""
+        for connection in list(self.connections.values()):
+            if not connection.lane and connection.cid not in busy and self._is_parked(connection):
+                _end_of_sending(connection.sock)
+                self.close(connection)
+
+    def _is_parked(self, connection: ClientConnection) -> bool:
+        return self.parking.board.parked_since(connection.cid) > 0.0
+
+
+def _end_of_sending(sock: socket.socket) -> None:
+    # Workers hold the file too: only shutdown reaches the client at once.
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
+
+
+def _whole_file(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)

@@ -1,0 +1,168 @@
+"""The slow lane and the drain lane: where the server waits for clients, so that no worker has to.
+
+The slow lane reads a request until it is complete, the drain lane sends what is left of a response; each is a greenlet
+per connection, under timeouts. Knows one client's socket at a time, neither workers nor queues.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gevent.socket import wait_read, wait_write
+
+from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.http1 import HeadReader
+from appsrv.http1_body import body_reader
+from appsrv.http_syntax import Limits, RequestHead
+from appsrv.spool import Spool
+
+READ = 32 * 1024
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+BODY_IN_MEMORY = 128 * 1024
+LINGER = 2.0
+LINGER_BYTES = 1 << 20
+_SEND = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds: for a whole head, between two pieces of a body, between two pieces a client takes of a response."""
+
+    header: float
+    body: float
+    drain: float = 60.0
+
+
+@dataclass
+class CompleteRequest:
+    """What the slow lane has read: the raw head, its meaning, the body without its framing, what came after."""
+
+    raw_head: bytes
+    head: RequestHead
+    body: Spool
+    rest: bytes
+
+
+def read_request(sock: socket.socket, already: bytes, limits: Limits, timeouts: Timeouts) -> CompleteRequest:
+    """Read on until the request is whole.
+
+    Raises RequestError (408 after a timeout, 413, 507, ...) or ClientDisconnected.
+    """
+    head, raw_head, rest = _read_head(sock, already, limits, timeouts)
+    body = Spool(BODY_IN_MEMORY)
+    if head.body_expected:
+        try:
+            rest = _read_body(sock, head, rest, body, limits, timeouts)
+        except BaseException:
+            body.close()
+            raise
+    return CompleteRequest(raw_head, head, body, rest)
+
+
+def _read_head(
+    sock: socket.socket, data: bytes, limits: Limits, timeouts: Timeouts
+) -> tuple[RequestHead, bytes, bytes]:
+    reader = HeadReader(limits)
+    deadline = time.monotonic() + timeouts.header
+    while True:
+        found = reader.feed(data)
+        if found is not None:
+            return found
+        data = _receive(sock, deadline - time.monotonic(), "the request head did not arrive in time")
+
+
+def _read_body(
+    sock: socket.socket, head: RequestHead, data: bytes, body: Spool, limits: Limits, timeouts: Timeouts
+) -> bytes:
+    """Read into `body`; returns what the client has sent after it."""
+    reader = body_reader(head, limits)
+    if head.expect_continue and not data:
+        send_all(sock, CONTINUE, timeouts.body)
+    while True:
+        piece, data = reader.feed(data)
+        _store(piece, body)
+        if reader.complete:
+            return data
+        data = _receive(sock, timeouts.body, "the request body did not arrive in time")
+
+
+def _store(piece: bytes, body: Spool) -> None:
+    try:
+        body.write(piece)
+    except OSError as error:
+        raise RequestError(507, f"no room to keep the request body: {error.strerror}") from error
+
+
+def _receive(sock: socket.socket, timeout: float, complaint: str) -> bytes:
+    try:
+        _wait(wait_read, sock, timeout)
+        data = sock.recv(READ)
+    except BlockingIOError:
+        return b""
+    except TimeoutError as error:
+        raise RequestError(408, complaint) from error
+    except OSError as error:
+        raise ClientDisconnected(str(error)) from error
+    if not data:
+        raise ClientDisconnected("the client closed the connection in the middle of a request")
+    return data
+
+
+def send_all(sock: socket.socket, data: bytes, timeout: float) -> None:
+    """Send all of `data`; ClientDisconnected when the client takes nothing for `timeout` seconds."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[sock.send(view[:_SEND]) :]
+        except BlockingIOError:
+            _wait_writable(sock, timeout)
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+
+
+def send_files(sock: socket.socket, files: Sequence[tuple[int, int, int]], timeout: float) -> None:
+    """Send parts of files, each (descriptor, offset, length), without reading them into this process."""
+    for fd, offset, length in files:
+        while length:
+            try:
+                sent = os.sendfile(sock.fileno(), fd, offset, min(length, 1 << 30))
+            except BlockingIOError:
+                _wait_writable(sock, timeout)
+                continue
+            except OSError as error:
+                raise ClientDisconnected(str(error)) from error
+            if not sent:
+                raise ClientDisconnected("the file became shorter while it was sent")
+            offset, length = offset + sent, length - sent
+
+
+def linger(sock: socket.socket) -> None:
+    """Close so that the client reads the answer before the reset that unread data brings (RFC 9112 section 9.6)."""
+    deadline, left = time.monotonic() + LINGER, LINGER_BYTES
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while left > 0:
+            _wait(wait_read, sock, deadline - time.monotonic())
+            data = sock.recv(READ)
+            if not data:
+                return
+            left -= len(data)
+    except OSError:
+        return
+
+
+def _wait_writable(sock: socket.socket, timeout: float) -> None:
+    try:
+        _wait(wait_write, sock, timeout)
+    except TimeoutError as error:
+        raise ClientDisconnected(f"the client took nothing for {timeout:g} s") from error
+
+
+def _wait(what: object, sock: socket.socket, timeout: float) -> None:
+    what(sock.fileno(), max(0.0, timeout), TimeoutError("timed out"))  # type: ignore[operator]
+
+

@@ -1,0 +1,130 @@
+"""Listening sockets: made from an address or a path, passed on, described as URLs. Accepts nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from appsrv.errors import ListenError
+
+BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What listening sockets are bound to: (`host`, `port`), or `path` for a unix socket.
+
+    `sockets` is how many there are: a host name may stand for several addresses.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    sockets: int = 1
+
+    @property
+    def url(self) -> str:
+        """As a person types it into a browser; `unix:PATH` for a unix socket."""
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    def to_json(self) -> dict[str, Any]:
+        """For `message.Configure`."""
+        return asdict(self)
+
+
+def listen(host: str, port: int, *, ipv6: bool = False) -> tuple[Listener, list[socket.socket]]:
+    """Sockets that listen on every address `host` stands for; port 0 lets the system choose one."""
+    found = _resolve(host, port, ipv6)
+    sockets = [_bind(family, address) for family, address in found]
+    bound = sockets[0].getsockname()[1]
+    return Listener(host, bound, sockets=len(sockets)), sockets
+
+
+def listen_unix(path: str) -> tuple[Listener, list[socket.socket]]:
+    """A socket that listens on this path; a dead server's socket file there is replaced, anything else is not."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _remove_dead_socket(path)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror}", error.errno) from error
+    sock.setblocking(False)
+    return Listener(path=os.path.abspath(path)), [sock]
+
+
+def remove_unix(listener: Listener) -> None:
+    """Take away the socket file, where there is one."""
+    if listener.path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(listener.path)
+
+
+def adopt(fd: int) -> socket.socket:
+    """The listening socket another process left open here under this number."""
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def _resolve(host: str, port: int, ipv6: bool) -> list[tuple[socket.AddressFamily, Any]]:
+    family = socket.AF_INET6 if ipv6 else socket.AF_UNSPEC
+    try:
+        found = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ListenError(f"cannot listen on {host}: {error.strerror}", errno.EADDRNOTAVAIL) from error
+    except OverflowError as error:
+        raise ListenError(f"cannot listen on port {port}: it must be 0 to 65535", errno.EINVAL) from error
+    if family == socket.AF_UNSPEC and any(entry[0] == socket.AF_INET for entry in found):
+        found = [entry for entry in found if entry[0] == socket.AF_INET]
+    return list({(entry[0], entry[4]): None for entry in found})
+
+
+def _bind(family: socket.AddressFamily, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Accepted connections inherit it, so that no response waits for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            # The kernel keeps a connection back until there is something to read, so that no worker finds it empty.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(_bind_message(address, error), error.errno) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _bind_message(address: Any, error: OSError) -> str:
+    advice = {
+        errno.EADDRINUSE: "another program listens there; choose another port with --port",
+        errno.EACCES: "ports below 1024 need the right to bind them; choose another with --port",
+        errno.EADDRNOTAVAIL: "this machine has no such address; choose another with --address",
+    }.get(error.errno or 0, "choose another with --address and --port")
+    return f"cannot listen on {address[0]}:{address[1]}: {error.strerror} ({advice})"
+
+
+def _remove_dead_socket(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ListenError(f"cannot listen on {path}: a file of that name exists", errno.EADDRINUSE)
+    except FileNotFoundError:
+        return
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+        if probe.connect_ex(path) == 0:
+            raise ListenError(f"cannot listen on {path}: another program listens there", errno.EADDRINUSE)
+    os.unlink(path)

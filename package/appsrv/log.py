@@ -1,0 +1,146 @@
+"""The server log: one line per event and per line of output, in a file and, in the foreground, on the terminal.
+
+    2026-11-22 18:33:08.123 INFO     App 4711 stdout: hello
+    2026-11-22 18:33:09.001 WARNING  worker 4711 of /srv/shop ended: killed by SIGKILL
+
+The watchdog owns it; the server writes to it through a pipe (`to_watchdog`, `from_server`). The file is opened again
+when it was moved away, so that rotation loses nothing. Knows lines and levels, not processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+from io import TextIOWrapper
+from typing import TextIO
+
+from appsrv.errors import RunDirectoryError
+
+LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
+TIME = "%Y-%m-%d %H:%M:%S"
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold_red"}
+
+
+class ServerLog:
+    """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is."""
+
+    def __init__(self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False) -> None:
+        self.path = path
+        self._file = _FileHandler(path)
+        self._plain = plain
+        self._terminal = _TerminalHandler(terminal) if terminal is not None else None
+        self._lowest = LEVELS[level]
+
+    def event(self, level: int, text: str) -> None:
+        """Something appsrv has to say."""
+        if level < self._lowest:
+            return
+        for line in text.splitlines() or [""]:
+            record = _record(level, line)
+            self._file.handle(record)
+            if self._terminal is not None and (not self._plain or level >= logging.WARNING):
+                self._terminal.handle(record)
+
+    def output(self, source: str, text: str, *, error: bool) -> None:
+        """One line an application process has written; never filtered."""
+        record = _record(logging.WARNING if error else logging.INFO, f"{source}: {text}")
+        self._file.handle(record)
+        if self._terminal is None:
+            return
+        if self._plain:
+            self._terminal.raw(text)
+        else:
+            self._terminal.handle(record)
+
+    def reopen(self) -> None:
+        """Open the file again under its name."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._file.close()
+
+
+class _FileHandler(logging.handlers.WatchedFileHandler):
+    """Opens its file again when that was moved; a disk that is full costs lines, never the watchdog."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot write the server log {path}: {error.strerror} (choose another with --log-file)"
+            ) from error
+        self.setFormatter(logging.Formatter(LINE, TIME))
+        self._lost = 0
+
+    def _open(self) -> TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return open(fd, "a", encoding="utf-8", errors="backslashreplace")
+
+    def reopen(self) -> None:
+        """As `reopenIfNeeded`, whether or not the file has moved."""
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = self._open()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._lost += 1
+        if self._lost == 1:
+            reason = sys.exc_info()[1]
+            print(f"appsrv: the server log {self.baseFilename} cannot be written: {reason}", file=sys.__stderr__)
+
+
+class _TerminalHandler(logging.StreamHandler[TextIO]):
+    """In colour on a terminal, unless NO_COLOR says otherwise (colorlog knows)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        import colorlog
+
+        layout = "%(asctime)s.%(msecs)03d %(log_color)s%(levelname)-8s%(reset)s %(message)s"
+        self.setFormatter(colorlog.ColoredFormatter(layout, TIME, log_colors=_COLOURS, stream=stream))
+
+    def raw(self, text: str) -> None:
+        """The line as the application wrote it."""
+        try:
+            self.stream.write(f"{text}\n")
+            self.flush()
+        except (OSError, ValueError):
+            return
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A terminal that has gone away loses nothing: the file has the line."""
+
+
+def _record(level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord("appsrv", level, "", 0, text, None, None)
+
+
+# -- from the server to the watchdog ------------------------------------------------------------------------------
+
+
+class _PrefixedLines(logging.Formatter):
+    """Every line of a record, tracebacks too, starts with the record's level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(f"{record.levelname} {line}" for line in super().format(record).splitlines())
+
+
+def to_watchdog(level: str) -> None:
+    """Let `logging` of this process write to its stdout, which the watchdog reads."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_PrefixedLines("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(LEVELS[level])
+
+
+def from_server(line: str) -> tuple[int, str]:
+    """(level, text) of a line that `to_watchdog` wrote; whatever else the server printed is an error."""
+    name, _, text = line.partition(" ")
+    level = logging.getLevelName(name)
+    return (level, text) if isinstance(level, int) else (logging.ERROR, line)

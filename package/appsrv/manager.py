@@ -1,0 +1,616 @@
+"""The manager of one application group: carries out what the pool decides, and tells it what has happened.
+
+Owns the group's preloaders and workers as handles (a handle is not the process: it is what the server knows of it). The
+numbers are the pool's; connections are the front end's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from gevent import get_hub
+from gevent.event import AsyncResult
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.channel import Channel, ChannelClosed, Outbox
+from appsrv.config import Settings
+from appsrv.death import cause_of_death
+from appsrv.frontend import FrontEnd
+from appsrv.http_response import error_response
+from appsrv.pool import (
+    Action,
+    Backoff,
+    Kill,
+    Load,
+    Pool,
+    PoolLimits,
+    RestartDone,
+    RestartFailed,
+    Retire,
+    Spawn,
+    WorkerState,
+)
+from appsrv.scoreboard import CellReading, Scoreboard, Slot
+
+log = logging.getLogger("appsrv.manager")
+
+LOOK_BUSY, LOOK_IDLE = 0.02, 0.25
+QUIET = 2.0
+RETRY_AFTER = 5
+FIRST_BOOT_TRIES = 3
+
+
+@dataclass
+class PreloaderHandle:
+    """What the server knows of a preloader."""
+
+    generation: int
+    serial: int
+    pid: int
+    outbox: Outbox
+    watcher: Any
+    since: float
+    loaded: bool = False
+    failed: bool = False
+
+
+@dataclass
+class WorkerHandle:
+    """What the server knows of a worker."""
+
+    serial: int
+    generation: int
+    index: int
+    slot: Slot
+    outbox: Outbox
+    watcher: Any
+    since: float
+    started: float
+    pid: int = 0
+    theirs: int = -1
+    reason: str = ""
+    readings: list[CellReading] = field(default_factory=list)
+
+    def call(self) -> None:
+        """Make the worker look at its channel."""
+        self.slot.call()
+
+    def load(self, now: float) -> Load:
+        """The worker's load, read from the scoreboard."""
+        self.readings = self.slot.read()
+        sessions = sum(1 for cell in self.readings if cell.cid)
+        processed = sum(cell.processed for cell in self.readings)
+        return Load(sessions, processed, max((cell.started for cell in self.readings), default=0.0))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a restart ended."""
+
+    ok: bool
+    generation: int
+    message: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a generation could not be loaded, or how a worker died."""
+
+    when: float
+    message: str
+    traceback: str = ""
+    exit_code: int = 4
+    pid: int = 0
+
+
+class Manager:
+    """One application group. `tell_watchdog` sends a message to the watchdog."""
+
+    def __init__(
+        self, name: str, settings: Settings, *, development: bool, board: Scoreboard, frontend: FrontEnd,
+        tell_watchdog: Callable[[message.Message], None],
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.frontend = frontend
+        self.workers: dict[int, WorkerHandle] = {}
+        self.preloaders: dict[tuple[int, int], PreloaderHandle] = {}
+        self.failure: Failure | None = None
+        self.last_death: Failure | None = None
+        self.waiting = 0
+        self._development = development
+        self._direct = settings.spawn_method == "direct"
+        self._board = board
+        self._tell_watchdog = tell_watchdog
+        self._pool = Pool(pool_limits(settings))
+        self._free_slots = list(range(board.slots))
+        self._taken_by_dead = 0
+        self._restarting: AsyncResult[Outcome] | None = None
+        self._next_generation = 1
+        self._booted = False
+        self._load_backoff = Backoff()
+        self._active_until = 0.0
+        self._look: Any = get_hub().loop.timer(LOOK_BUSY, repeat=LOOK_BUSY)
+        self._slow_look = get_hub().loop.timer(LOOK_IDLE, repeat=LOOK_IDLE)
+        self._slow_look.start(self._observe)
+
+    # -- what the admin socket asks for -------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """The generation that serves."""
+        return self._pool.generation
+
+    @property
+    def state(self) -> str:
+        """One word for the whole group."""
+        if self._restarting is not None or self._pool.successor is not None:
+            return "restarting"
+        if self.failure is not None and not any(self.ready_workers()):
+            return "broken"
+        return "running" if any(self.ready_workers()) else "booting"
+
+    def ready_workers(self) -> Iterator[WorkerHandle]:
+        """The workers that serve."""
+        for serial, book in self._pool.workers.items():
+            if book.state is WorkerState.READY and serial in self.workers:
+                yield self.workers[serial]
+
+    def worker_state(self, handle: WorkerHandle) -> str:
+        """booting, idle, busy or retiring."""
+        book = self._pool.workers.get(handle.serial)
+        if book is None or book.state is not WorkerState.READY:
+            return book.state.value if book is not None else WorkerState.GONE.value
+        return "busy" if any(cell.cid for cell in handle.readings) else "idle"
+
+    @property
+    def spawning(self) -> int:
+        """Workers that boot."""
+        return sum(book.state is WorkerState.BOOTING for book in self._pool.workers.values())
+
+    def restart(self) -> Outcome:
+        """A new generation, rolled in without a gap; returns when it serves alone or has failed."""
+        if self._restarting is None:
+            self._restarting = AsyncResult()
+            self._start_generation()
+        outcome = self._restarting.get()
+        assert outcome is not None
+        return outcome
+
+    # -- the life of the group ----------------------------------------------------------------------------------------
+
+    def boot(self, generation: int, *, have_preloader: bool) -> None:
+        """Start the first generation, or go on with the one that another server has had."""
+        self._booted = generation > 0
+        self._pool.generation = max(1, generation)
+        self._next_generation = self._pool.generation + 1
+        if not have_preloader:
+            self._start_preloader(self._pool.generation)
+
+    def _start_generation(self) -> None:
+        generation, self._next_generation = self._next_generation, self._next_generation + 1
+        log.info("restarting %s: generation %d boots", self.name, generation)
+        self._start_preloader(generation)
+
+    def _start_preloader(self, generation: int) -> None:
+        if not self._direct:
+            self._tell_watchdog(message.StartPreloader(self.name, generation, 0))
+        elif generation == self._pool.generation:
+            self._act(self._pool.loaded(generation, time.monotonic()))
+        else:
+            self._act(self._pool.roll(generation, time.monotonic()))
+
+    def code_changed(self, paths: list[str]) -> None:
+        """Development: every request from now on is for the new code."""
+        log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self.name)
+        self.failure = None
+        self.frontend.fallback = None
+        generation, self._next_generation = self._next_generation, self._next_generation + 1
+        for handle in list(self.preloaders.values()):
+            self._dismiss(handle)
+        self._act(self._pool.replace(generation, time.monotonic()))
+        self._start_preloader(generation)
+
+    def close(self) -> None:
+        """Spawn nothing more and let every worker finish."""
+        self._act(self._pool.close(time.monotonic()))
+        for handle in list(self.preloaders.values()):
+            self._dismiss(handle)
+
+    def kill_all(self) -> None:
+        """End every worker now."""
+        for handle in self.workers.values():
+            _signal(handle.pid, signal.SIGKILL)
+
+    # -- preloaders ---------------------------------------------------------------------------------------------------
+
+    def preloader_started(self, msg: message.PreloaderStarted, fd: int) -> None:
+        """The watchdog has started a preloader, or has had one since before this server lived."""
+        channel = Channel.from_fd(fd)
+        channel.sock.setblocking(False)
+        watcher = get_hub().loop.io(fd, 1)
+        handle = PreloaderHandle(
+            msg.generation, msg.serial, msg.pid, Outbox(channel), watcher, time.monotonic()
+        )
+        self.preloaders[msg.generation, msg.serial] = handle
+        watcher.start(self._from_preloader, handle)
+        parking = self.frontend.parking
+        attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, parking.kind)
+        handle.outbox.send(attach, parking.fds_for_workers())
+        worker = self.workers.get(msg.serial)
+        if worker is not None:
+            self._become(handle, worker)
+
+    def _become(self, handle: PreloaderHandle, worker: WorkerHandle) -> None:
+        worker.pid = handle.pid
+        first = len(self.workers) == 1
+        handle.outbox.send(message.Spawn(worker.serial, worker.index, first, become=True), [worker.theirs])
+        self._given(worker)
+
+    def _from_preloader(self, handle: PreloaderHandle) -> None:
+        for msg in _messages(handle.outbox.channel):
+            if isinstance(msg, message.Loaded):
+                self._on_loaded(handle)
+            elif isinstance(msg, message.LoadFailed):
+                self._on_load_failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
+            elif isinstance(msg, message.Spawned):
+                self._on_spawned(msg)
+            elif isinstance(msg, message.WorkerExited):
+                if msg.server == os.getpid():
+                    self._worker_exited(msg.serial, msg.status)
+            elif isinstance(msg, message.CodeChanged):
+                self.code_changed(msg.paths)
+
+    def _on_loaded(self, handle: PreloaderHandle) -> None:
+        handle.loaded = True
+        self._load_backoff.succeeded()
+        if self._direct:
+            return
+        now = time.monotonic()
+        if handle.generation > self._pool.generation:
+            self._act(self._pool.roll(handle.generation, now))
+        else:
+            self._act(self._pool.loaded(handle.generation, now))
+
+    def _on_load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
+        handle.failed = True
+        log.error("%s (generation %d) cannot be loaded: %s", self.name, handle.generation, failure.message)
+        for line in failure.traceback.splitlines():
+            log.error("  %s", line)
+        self.failure = failure
+        if handle.serial:
+            self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
+            self._forget_worker(self.workers.get(handle.serial))
+        if handle.generation != self._pool.generation:
+            self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+        elif not self._booted and not self._development:
+            self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
+        else:
+            self._pool.unloaded(handle.generation)
+            if not any(self.ready_workers()):
+                self._serve_failure()
+
+    def _serve_failure(self) -> None:
+        """Answer every request with the reason why the application cannot."""
+        self.frontend.fallback = self._failure_page
+        self.frontend.refuse_waiting(1 << 16, self._failure_page())
+
+    def _failure_page(self) -> Any:
+        failure = self.failure
+        shown = failure is not None and self._development
+        return error_response(
+            500 if shown else 503,
+            detail=failure.message if failure and shown else None,
+            traceback=failure.traceback or None if failure and shown else None,
+            retry_after=None if shown else RETRY_AFTER,
+        )
+
+    def _dismiss(self, handle: PreloaderHandle) -> None:
+        """The preloader is not needed any more."""
+        handle.watcher.stop()
+        self.preloaders.pop((handle.generation, handle.serial), None)
+        self._pool.unloaded(handle.generation)
+        if handle.failed:
+            _signal(handle.pid, signal.SIGTERM)
+        elif not handle.serial:
+            handle.outbox.send(message.Quit())
+        handle.outbox.channel.close()
+
+    # -- what the pool decides ----------------------------------------------------------------------------------------
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Spawn):
+                self._spawn(action)
+            elif isinstance(action, Retire):
+                self._retire(action)
+            elif isinstance(action, Kill):
+                self._kill(action)
+            elif isinstance(action, RestartDone):
+                self._restart_done(action.generation)
+            elif isinstance(action, RestartFailed):
+                self._restart_failed(action)
+
+    def _spawn(self, action: Spawn) -> None:
+        if not self._free_slots:
+            gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), "no free slot")))
+            return
+        index = self._free_slots.pop(0)
+        slot = self._board.slot(index)
+        slot.clear()
+        ours, theirs = channels.pair()
+        ours.setblocking(False)
+        watcher = get_hub().loop.io(ours.fileno(), 1)
+        handle = WorkerHandle(
+            action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
+            time.monotonic(), time.time(), theirs=theirs.detach(),
+        )
+        self.workers[action.serial] = handle
+        watcher.start(self._from_worker, handle)
+        if self._direct:
+            self._tell_watchdog(message.StartPreloader(self.name, action.generation, action.serial))
+            return
+        preloader = self.preloaders[action.generation, 0]
+        spawn = message.Spawn(action.serial, index, action.first, become=False)
+        preloader.outbox.send(spawn, [handle.theirs])
+        self._given(handle)
+
+    def _given(self, handle: WorkerHandle) -> None:
+        os.close(handle.theirs)
+        handle.theirs = -1
+
+    def _retire(self, action: Retire) -> None:
+        handle = self.workers.get(action.serial)
+        if handle is None:
+            return
+        log.info("worker %d of %s retires: %s", handle.pid, self.name, action.reason)
+        handle.slot.retire()
+        _signal(handle.pid, signal.SIGTERM)
+
+    def _kill(self, action: Kill) -> None:
+        handle = self.workers.get(action.serial)
+        if handle is None:
+            return
+        handle.reason = action.reason
+        log.warning("killing worker %d of %s: %s", handle.pid, self.name, action.reason)
+        _signal(handle.pid, signal.SIGKILL)
+
+    # -- restarts -----------------------------------------------------------------------------------------------------
+
+    def _restart_done(self, generation: int) -> None:
+        self.failure = None
+        log.info("%s is at generation %d", self.name, generation)
+        for handle in [p for p in self.preloaders.values() if p.generation < generation]:
+            self._dismiss(handle)
+        self._restart_over(Outcome(True, generation))
+
+    def _restart_failed(self, action: RestartFailed) -> None:
+        log.error(
+            "%s stays at generation %d: generation %d cannot boot (%s)",
+            self.name, self._pool.generation, action.generation, action.reason,
+        )
+        failure = self.failure or Failure(time.time(), action.reason)
+        self.failure = failure
+        for handle in [p for p in self.preloaders.values() if p.generation == action.generation]:
+            self._dismiss(handle)
+        self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+
+    def _restart_over(self, outcome: Outcome) -> None:
+        waiting, self._restarting = self._restarting, None
+        if waiting is not None:
+            waiting.set(outcome)
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def _from_worker(self, handle: WorkerHandle) -> None:
+        try:
+            for msg, fds in _datagrams(handle.outbox.channel):
+                if isinstance(msg, message.Ready):
+                    self._on_ready(handle, msg.pid)
+                elif isinstance(msg, message.CodeChanged):
+                    self.code_changed(msg.paths)
+                else:
+                    self.frontend.heard(handle.serial, msg, fds)
+        except ChannelClosed:
+            handle.watcher.stop()
+
+    def _on_ready(self, handle: WorkerHandle, pid: int) -> None:
+        handle.pid = pid
+        log.info("worker %d of %s is ready (generation %d)", pid, self.name, handle.generation)
+        self.frontend.worker_joined(handle.serial, handle)
+        if handle.generation == self._pool.generation:
+            self.failure = None
+        self.frontend.fallback = None
+        self._act(self._pool.ready(handle.serial, time.monotonic()))
+        if not self._booted:
+            self._booted = True
+            self._tell_watchdog(message.Booted())
+
+    def _on_spawned(self, msg: message.Spawned) -> None:
+        handle = self.workers.get(msg.serial)
+        if msg.server != os.getpid() or handle is None:
+            return
+        handle.pid = msg.pid
+        if msg.pid == -1:
+            log.error("cannot fork a worker of %s: %s", self.name, msg.error)
+            self._forget_worker(handle)
+            self._act(self._pool.gone(msg.serial, time.monotonic(), msg.error))
+
+    def process_exited(self, pid: int, status: int) -> None:
+        """The watchdog has reaped a preloader, or a worker whose preloader is gone."""
+        for worker in [w for w in self.workers.values() if w.pid == pid]:
+            self._worker_exited(worker.serial, status)
+        for preloader in [p for p in self.preloaders.values() if p.pid == pid]:
+            self._preloader_exited(preloader, status)
+
+    def _preloader_exited(self, handle: PreloaderHandle, status: int) -> None:
+        self._from_preloader(handle)
+        handle.watcher.stop()
+        handle.outbox.channel.close()
+        self.preloaders.pop((handle.generation, handle.serial), None)
+        self._pool.unloaded(handle.generation)
+        if handle.serial:
+            return
+        cause = cause_of_death(status)
+        if handle.loaded:
+            log.error("the preloader %d of %s ended: %s", handle.pid, self.name, cause)
+        elif not handle.failed:
+            self._on_load_failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
+        self._replace_preloader(handle.generation)
+
+    def _replace_preloader(self, generation: int) -> None:
+        if generation != self._pool.generation or self._pool.closed or not self._booted:
+            return
+        for serial in [w.serial for w in self._pool.workers.values() if not self.workers[w.serial].pid]:
+            self._worker_exited(serial, 0)
+        self._load_backoff.failed(time.monotonic())
+        gevent.spawn_later(self._load_backoff.until - time.monotonic(), self._start_preloader, generation)
+
+    def _worker_exited(self, serial: int, status: int) -> None:
+        handle = self.workers.get(serial)
+        if handle is None:
+            return
+        self._from_worker(handle)
+        book = self._pool.workers.get(serial)
+        expected = book is not None and book.state is WorkerState.RETIRING and not handle.reason
+        cause = handle.reason or cause_of_death(status)
+        served = [cell for cell in handle.slot.read() if cell.cid]
+        if not (expected and status == 0):
+            self._report_death(handle, cause, served)
+        self._taken_by_dead += handle.slot.taken
+        self._forget_worker(handle)
+        self._act(self._pool.gone(serial, time.monotonic(), cause))
+        self._check_first_boot(cause)
+
+    def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
+        error_id = secrets.token_hex(4)
+        log.error("worker %d of %s ended: %s", handle.pid, self.name, cause)
+        for cell in served:
+            log.error(
+                "error id %s: worker %d was serving %s for %.3f s when it ended: %s",
+                error_id, handle.pid, cell.request_line, time.monotonic() - cell.started, cause,
+            )
+        self.last_death = Failure(time.time(), cause, pid=handle.pid)
+        self.frontend.worker_gone(handle.serial, [(cell.cid, cell.response_begun) for cell in served], error_id)
+        self.frontend.recover_lost(self.busy)
+
+    def _check_first_boot(self, cause: str) -> None:
+        if self._booted or self._development or self._pool.backoff.failures < FIRST_BOOT_TRIES:
+            return
+        reason = f"{FIRST_BOOT_TRIES} workers in a row ended before they were ready; the last one: {cause}"
+        self._tell_watchdog(message.BootFailed(reason, "", 3))
+
+    def _forget_worker(self, handle: WorkerHandle | None) -> None:
+        if handle is None or self.workers.pop(handle.serial, None) is None:
+            return
+        self.frontend.worker_gone(handle.serial, [], "")
+        handle.watcher.stop()
+        handle.outbox.discard()
+        handle.outbox.channel.close()
+        if handle.theirs >= 0:
+            self._given(handle)
+        self._free_slots.append(handle.index)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """A request may have to wait: look soon, and often for a while."""
+        self._active_until = time.monotonic() + QUIET
+        if not self._look.active:
+            self._look.start(self._observe_often)
+
+    def busy(self) -> set[int]:
+        """The connections that workers are serving."""
+        return {cell.cid for handle in self.workers.values() for cell in handle.slot.read() if cell.cid}
+
+    def _observe_often(self) -> None:
+        if time.monotonic() > self._active_until:
+            self._look.stop()
+        self._observe()
+
+    def _observe(self) -> None:
+        now = time.monotonic()
+        before = sum(book.load.processed for book in self._pool.workers.values())
+        loads = {serial: handle.load(now) for serial, handle in self.workers.items()}
+        if sum(load.processed for load in loads.values()) != before:
+            self.nudge()
+        self._flush()
+        self.waiting = self._count_waiting()
+        self._act(self._pool.observe(loads, self.waiting, now))
+        self._check_preloaders(now)
+        self._limit_queue()
+
+    def _count_waiting(self) -> int:
+        taken = self._taken_by_dead + sum(handle.slot.taken for handle in self.workers.values())
+        return self.frontend.parking.waiting(taken)
+
+    def _limit_queue(self) -> None:
+        most = self.settings.max_request_queue_size
+        if most and self.waiting > most and self._pool.saturated():
+            page = error_response(503, retry_after=RETRY_AFTER)
+            refused = self.frontend.refuse_waiting(self.waiting - most, page)
+            log.warning("%d requests refused: more than max_request_queue_size (%d) wait", refused, most)
+
+    def _check_preloaders(self, now: float) -> None:
+        limit = self.settings.start_timeout
+        for handle in list(self.preloaders.values()):
+            if not (handle.loaded or handle.failed) and now - handle.since > limit:
+                failure = Failure(time.time(), f"it was not imported within start_timeout ({limit:g} s)")
+                self._on_load_failed(handle, failure)
+                _signal(handle.pid, signal.SIGKILL)
+
+    def _flush(self) -> None:
+        for worker in self.workers.values():
+            if worker.outbox:
+                worker.outbox.flush()
+        for preloader in self.preloaders.values():
+            if preloader.outbox:
+                preloader.outbox.flush()
+
+
+def pool_limits(settings: Settings) -> PoolLimits:
+    """The pool's numbers among the settings."""
+    return PoolLimits(
+        max_pool_size=settings.max_pool_size,
+        min_instances=settings.min_instances,
+        pool_idle_time=settings.pool_idle_time,
+        start_timeout=settings.start_timeout,
+        stop_timeout=settings.stop_timeout,
+        max_requests=settings.max_requests,
+        max_requests_jitter=settings.max_requests // 10,
+    )
+
+
+def _messages(channel: Channel) -> Iterator[message.Message]:
+    try:
+        for msg, fds in _datagrams(channel):
+            channels.close_all(fds)
+            yield msg
+    except ChannelClosed:
+        return
+
+
+def _datagrams(channel: Channel) -> Iterator[tuple[message.Message, list[int]]]:
+    while True:
+        try:
+            yield channel.receive()
+        except BlockingIOError:
+            return
+
+
+def _signal(pid: int, number: int) -> None:
+    if pid > 0:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return

@@ -1,0 +1,273 @@
+"""The ready queue as the front end sees it: connections on their way to workers, and where idle ones are parked.
+
+The counterpart of `ready_queue`, in the same two implementations. Knows connections and counts, not what is said on
+them, nor who the workers are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from gevent import get_hub
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.ready_queue import HAND_OFF, hand_off_pair
+from appsrv.scoreboard import Scoreboard
+from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
+
+READABLE, WRITABLE = 1, 2
+
+
+class ClientConnection:
+    """A client's connection, for its whole life. `lane` is set while a greenlet of the server works on it."""
+
+    __slots__ = ("address", "cid", "holders", "lane", "listener", "port", "sock", "watch")
+
+    def __init__(self, cid: int, sock: socket.socket, address: str, port: int, listener: int) -> None:
+        self.cid = cid
+        self.sock = sock
+        self.address = address
+        self.port = port
+        self.listener = listener
+        self.lane = False
+        self.holders: set[int] | None = None
+        self.watch: Any = None
+
+
+class Parking:
+    """What both implementations share: the hand-off socket and its count."""
+
+    kind = ""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self.board = board
+        self.ours, self.theirs = hand_off_pair()
+        self._waiting: deque[tuple[message.HandOff, list[int]]] = deque()
+        self._writable: Any = get_hub().loop.io(self.ours.fileno(), WRITABLE)
+        self._pushed = 0
+
+    def fds_for_workers(self) -> list[int]:
+        """What `message.Attach` carries."""
+        return [self.theirs.fileno(), self.board.fd]
+
+    def push(self, connection: ClientConnection, body: int = 0, data: bytes = b"", file: int | None = None) -> None:
+        """Hand the connection to whichever worker is free first."""
+        peer = connection.address.encode()
+        msg = message.HandOff(
+            connection.cid, connection.port, connection.listener, body, len(peer), peer + data
+        )
+        fds = [connection.sock.fileno()] if file is None else [connection.sock.fileno(), file]
+        self.board.park(connection.cid, 0.0)
+        self._pushed += 1
+        if self._waiting or not self._try(msg, fds):
+            self._keep(msg, fds)
+
+    def waiting(self, taken: int) -> int:
+        """Requests that no worker has taken yet; `taken` is the sum of all workers' hand-off counters."""
+        raise NotImplementedError
+
+    def park(self, connection: ClientConnection) -> None:
+        """Nothing is to be read from the connection now; it is pushed when there is."""
+        raise NotImplementedError
+
+    def forget(self, connection: ClientConnection) -> None:
+        """The connection is about to be closed."""
+
+    def steal(self, most: int) -> Iterator[tuple[int, bytes]]:
+        """Take at most so many requests back from the workers: (connection id, what has been read)."""
+        for _ in range(most):
+            stolen = self._steal_one()
+            if stolen is None:
+                return
+            yield stolen
+
+    def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
+        """Connections that a dead worker took without leaving word: nobody serves or watches them."""
+        raise NotImplementedError
+
+    def recover(self, connection: ClientConnection) -> None:
+        """Let a lost connection be taken again."""
+        raise NotImplementedError
+
+    def worker_died(self) -> None:
+        """A worker may have died with the door to the hand-off socket in its hand."""
+
+    def close(self) -> None:
+        """No connection is handed over any more; workers see the end of the hand-off socket."""
+        self._writable.stop()
+        self.ours.close()
+        self.theirs.close()
+
+    def _unread(self) -> bool:
+        answer = fcntl.ioctl(self.theirs.fileno(), termios.FIONREAD, b"\0\0\0\0")
+        return bool(struct.unpack("i", answer)[0])
+
+    def _in_hand_off(self, taken: int) -> int:
+        if not self._unread():
+            # What a worker took when it was killed is counted nowhere: start again from an empty socket.
+            self._pushed = taken + len(self._waiting)
+            return len(self._waiting)
+        return max(1, self._pushed - taken)
+
+    def _steal_one(self) -> tuple[int, bytes] | None:
+        try:
+            data, _, _, _ = self.theirs.recvmsg(channels.MAX_DATAGRAM, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        self._pushed -= 1
+        msg = message.HandOff.unpack_body(data[1:])
+        return msg.cid, b""
+
+    def _try(self, msg: message.HandOff, fds: Sequence[int]) -> bool:
+        try:
+            channels.send(self.ours, msg.pack(), fds)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _keep(self, msg: message.HandOff, fds: Sequence[int]) -> None:
+        self._waiting.append((msg, [os.dup(fd) for fd in fds]))
+        if not self._writable.active:
+            self._writable.start(self._flush)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            msg, fds = self._waiting[0]
+            if not self._try(msg, fds):
+                return
+            self._waiting.popleft()
+            channels.close_all(fds)
+        self._writable.stop()
+
+
+class WatchedParking(Parking):
+    """Portable: the server's event loop watches every idle connection."""
+
+    kind = "portable"
+
+    def __init__(self, board: Scoreboard) -> None:
+        super().__init__(board)
+        self._loop = get_hub().loop
+
+    def waiting(self, taken: int) -> int:
+        return self._in_hand_off(taken)
+
+    def park(self, connection: ClientConnection) -> None:
+        if connection.watch is None:
+            connection.watch = self._loop.io(connection.sock.fileno(), READABLE)
+        connection.watch.start(self._readable, connection)
+
+    def _readable(self, connection: ClientConnection) -> None:
+        connection.watch.stop()
+        self.push(connection)
+
+    def forget(self, connection: ClientConnection) -> None:
+        if connection.watch is not None:
+            connection.watch.stop()
+            connection.watch.close()
+            connection.watch = None
+
+    def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
+        if self._waiting or self._unread():
+            return []
+        return [c for c in connections.values() if not (c.lane or c.cid in busy or (c.watch and c.watch.active))]
+
+    def recover(self, connection: ClientConnection) -> None:
+        self.push(connection)
+
+
+class EpollParking(Parking):
+    """Linux: idle connections are in the epoll instance that the workers wait in."""
+
+    kind = "epoll"
+
+    def __init__(self, board: Scoreboard) -> None:
+        super().__init__(board)
+        self._epoll = SharedEpoll.create()
+        self._waiter = self._epoll.waiter()
+        self._door = self._epoll.register(self.theirs.fileno(), HAND_OFF)
+        self._parked: Callable[[], Mapping[int, ClientConnection]] = dict
+
+    def fds_for_workers(self) -> list[int]:
+        return [*super().fds_for_workers(), self._epoll.fd]
+
+    def count_over(self, connections: Callable[[], Mapping[int, ClientConnection]]) -> None:
+        """Where to find the connections when the length of the queue is asked for."""
+        self._parked = connections
+
+    def waiting(self, taken: int) -> int:
+        if not _readable(self._epoll.fd):
+            return self._in_hand_off(taken)
+        parked = [c for c in self._parked().values() if self._is_parked(c)]
+        return self._in_hand_off(taken) + len(_ready(parked))
+
+    def park(self, connection: ClientConnection) -> None:
+        registration: Registration | None = connection.watch
+        if registration is None:
+            registration = connection.watch = self._epoll.register(connection.sock.fileno(), connection.cid)
+        registration.arm()
+
+    def forget(self, connection: ClientConnection) -> None:
+        if connection.watch is not None:
+            connection.watch.forget()
+            connection.watch = None
+
+    def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
+        # As long as an entry fires, what is readable may be waiting its turn.
+        if self._waiting or self._unread() or _readable(self._epoll.fd):
+            return []
+        return _ready([c for c in connections.values() if not c.lane and c.cid not in busy])
+
+    def recover(self, connection: ClientConnection) -> None:
+        self.park(connection)
+
+    def worker_died(self) -> None:
+        self._door.arm()
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._epoll.fd)
+
+    def _steal_one(self) -> tuple[int, bytes] | None:
+        cid = self._waiter.next(0)
+        if cid is None:
+            return super()._steal_one()
+        if cid != HAND_OFF:
+            return cid, b""
+        stolen = super()._steal_one()
+        self._door.arm()
+        return stolen
+
+    def _is_parked(self, connection: ClientConnection) -> bool:
+        return not connection.lane and self.board.parked_since(connection.cid) > 0.0
+
+
+def parking(kind: str, board: Scoreboard) -> Parking:
+    """The ready queue that the setting asks for: `auto` is the shared epoll where there is one."""
+    if kind == "epoll" or (kind == "auto" and AVAILABLE):
+        return EpollParking(board)
+    return WatchedParking(board)
+
+
+def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
+    """Those that have something to read, by one system call."""
+    poll = select.poll()
+    by_fd = {connection.sock.fileno(): connection for connection in connections}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    return [by_fd[fd] for fd, _ in poll.poll(0)]
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,361 @@
+"""The pool: how many workers there should be, of which generation, and which of them have to go.
+
+Pure. It is told what happened and what time it is, changes its books and returns the actions; `manager` carries them
+out. No clock, no pid is touched here, a worker is a serial number. Two dictionaries are the whole state: the workers
+and the generations whose preloader can fork.
+
+A worker is *outgoing* when it belongs to an older generation than the goal or has served its `max_requests`: each one
+is retired only when a successor is ready, so that neither restarts nor recycling leave a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class WorkerState(Enum):
+    """booting -> ready -> retiring -> gone; `ready` is shown as idle or busy, which the scoreboard knows."""
+
+    BOOTING = "booting"
+    READY = "ready"
+    RETIRING = "retiring"
+    GONE = "gone"
+
+
+LEGAL_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
+    WorkerState.BOOTING: frozenset({WorkerState.READY, WorkerState.RETIRING, WorkerState.GONE}),
+    WorkerState.READY: frozenset({WorkerState.RETIRING, WorkerState.GONE}),
+    WorkerState.RETIRING: frozenset({WorkerState.GONE}),
+    WorkerState.GONE: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class PoolLimits:
+    """The operator's numbers; times in seconds, 0 for `pool_idle_time` and `max_requests` means never."""
+
+    max_pool_size: int = 6
+    min_instances: int = 1
+    pool_idle_time: float = 300.0
+    start_timeout: float = 90.0
+    stop_timeout: float = 30.0
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    parallel: int = 1
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the scoreboard says of one worker: requests in it now, requests done, when it last took one."""
+
+    sessions: int
+    processed: int
+    last_used: float
+
+
+IDLE = Load(0, 0, 0.0)
+
+
+# -- actions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Fork a worker from the preloader of this generation. `first`: no other worker lives or boots."""
+
+    serial: int
+    generation: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Let the worker finish what it does, and end."""
+
+    serial: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End the worker now."""
+
+    serial: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RestartDone:
+    """Only workers of this generation serve from now on."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class RestartFailed:
+    """The generation could not boot a worker; the one before goes on."""
+
+    generation: int
+    reason: str
+
+
+Action = Spawn | Retire | Kill | RestartDone | RestartFailed
+
+
+@dataclass
+class Worker:
+    """The pool's book about one worker; times are those it was told."""
+
+    serial: int
+    generation: int
+    since: float
+    quota: int
+    state: WorkerState = WorkerState.BOOTING
+    killed: bool = False
+    load: Load = IDLE
+
+    def move(self, state: WorkerState, now: float) -> None:
+        """Change the state; AssertionError for a move that is not in the table."""
+        assert state in LEGAL_MOVES[self.state], f"worker {self.serial}: {self.state.value} -> {state.value}"
+        self.state = state
+        self.since = now
+
+    @property
+    def worn(self) -> bool:
+        """Whether it has served its share of requests."""
+        return bool(self.quota) and self.load.processed >= self.quota
+
+    def idle_since(self) -> float:
+        """Since when it has had nothing to do."""
+        return max(self.since, self.load.last_used)
+
+
+@dataclass
+class Backoff:
+    """How long to wait after the n-th failure in a row: 0.25 s, doubling, at most 30 s."""
+
+    failures: int = 0
+    until: float = 0.0
+    first: float = 0.25
+    longest: float = 30.0
+
+    def failed(self, now: float) -> None:
+        """One more failure in a row."""
+        self.until = now + min(self.longest, self.first * 2**self.failures)
+        self.failures = min(self.failures + 1, 32)
+
+    def succeeded(self) -> None:
+        """The row of failures is broken."""
+        self.failures = 0
+        self.until = 0.0
+
+
+YOUNG = 1.0
+
+
+@dataclass
+class Pool:
+    """The books of one application group."""
+
+    limits: PoolLimits
+    generation: int = 1
+    successor: int | None = None
+    workers: dict[int, Worker] = field(default_factory=dict)
+    loaded_generations: set[int] = field(default_factory=set)
+    backoff: Backoff = field(default_factory=Backoff)
+    closed: bool = False
+    _last_serial: int = 0
+
+    # -- what happened ------------------------------------------------------------------------------------------------
+
+    def loaded(self, generation: int, now: float) -> list[Action]:
+        """The preloader of this generation can fork."""
+        self.loaded_generations.add(generation)
+        return self.balance(now)
+
+    def unloaded(self, generation: int) -> None:
+        """The preloader of this generation has gone; its workers go on."""
+        self.loaded_generations.discard(generation)
+
+    def roll(self, generation: int, now: float) -> list[Action]:
+        """Replace the workers by those of this loaded generation, `parallel` at a time, without a gap."""
+        self.successor = generation
+        self.backoff.succeeded()
+        return self.loaded(generation, now)
+
+    def replace(self, generation: int, now: float) -> list[Action]:
+        """Take everything from the old workers at once; requests wait until the new generation is there."""
+        self.generation, self.successor = generation, None
+        self.backoff.succeeded()
+        old = [w for w in self._alive() if w.generation != generation]
+        return [self._retire(worker, now, "the code has changed") for worker in old] + self.balance(now)
+
+    def ready(self, serial: int, now: float) -> list[Action]:
+        """A worker waits for its first request."""
+        worker = self.workers.get(serial)
+        if worker is None or worker.state is not WorkerState.BOOTING:
+            return []
+        worker.move(WorkerState.READY, now)
+        self.backoff.succeeded()
+        actions = self._succeed_one(now)
+        return actions + self._finish_roll() + self.balance(now)
+
+    def gone(self, serial: int, now: float, reason: str = "ended") -> list[Action]:
+        """A worker has ended, for whatever reason, or could not be forked."""
+        worker = self.workers.pop(serial, None)
+        if worker is None:
+            return []
+        stillborn = worker.state is WorkerState.BOOTING or self._died_young(worker, now)
+        worker.move(WorkerState.GONE, now)
+        actions: list[Action] = []
+        if stillborn:
+            self.backoff.failed(now)
+            if worker.generation == self.successor:
+                actions = self._abandon_roll(now, reason)
+        return actions + self._finish_roll() + self.balance(now)
+
+    def observe(self, loads: Mapping[int, Load], waiting: int, now: float) -> list[Action]:
+        """A look at the scoreboard and the queue: grow, shrink, recycle, enforce the time limits."""
+        for serial, load in loads.items():
+            if serial in self.workers:
+                self.workers[serial].load = load
+        return self._overdue(now) + self.balance(now, waiting) + self._shrink(now, waiting)
+
+    def detach(self, serial: int, now: float, reason: str) -> list[Action]:
+        """Take one worker out; a successor comes where the numbers ask for one."""
+        worker = self.workers.get(serial)
+        if worker is None or worker.state is WorkerState.RETIRING:
+            return []
+        return [self._retire(worker, now, reason), *self.balance(now)]
+
+    def close(self, now: float) -> list[Action]:
+        """The instance ends: nothing is spawned any more and every worker retires."""
+        self.closed = True
+        return [self._retire(worker, now, "the server stops") for worker in self._alive()]
+
+    # -- the numbers --------------------------------------------------------------------------------------------------
+
+    @property
+    def goal(self) -> int:
+        """The generation that new workers are of."""
+        return self.generation if self.successor is None else self.successor
+
+    def outgoing(self) -> list[Worker]:
+        """Ready workers that have to go once a successor is there, oldest generation first."""
+        leaving = [w for w in self._of(WorkerState.READY) if w.generation != self.goal or w.worn]
+        return sorted(leaving, key=lambda w: (w.generation, w.since))
+
+    def incoming(self) -> list[Worker]:
+        """Workers of the goal's generation that boot or serve and are not worn."""
+        return [w for w in self._alive() if w.generation == self.goal and not w.worn]
+
+    def saturated(self) -> bool:
+        """Whether no ready worker is free."""
+        return all(worker.load.sessions for worker in self._of(WorkerState.READY))
+
+    def balance(self, now: float, waiting: int = 0) -> list[Action]:
+        """The workers to spawn so that the numbers hold again."""
+        if self.closed or self.goal not in self.loaded_generations or now < self.backoff.until:
+            return []
+        return [self._spawn(now) for _ in range(self._wanted(waiting))]
+
+    def _wanted(self, waiting: int) -> int:
+        outgoing, incoming = self.outgoing(), self.incoming()
+        booting = sum(w.state is WorkerState.BOOTING for w in incoming)
+        floor = max(self.limits.min_instances, 1 if self.successor is not None else 0)
+        wanted = max(0, floor - len(incoming) - len(outgoing))
+        if outgoing:
+            wanted = max(wanted, min(len(outgoing), self.limits.parallel) - booting)
+        if waiting and self.saturated():
+            wanted = max(wanted, waiting - booting)
+        room = self.limits.max_pool_size + (self.limits.parallel if outgoing else 0) - len(outgoing) - len(incoming)
+        if self.backoff.failures:
+            room = min(room, 1 - booting)
+        return max(0, min(wanted, room))
+
+    def next_event(self) -> float | None:
+        """When `observe` should be called at the latest because a back-off ends; None when there is none."""
+        return self.backoff.until or None
+
+    def check(self) -> None:
+        """The invariants; AssertionError when the books are wrong."""
+        alive = len(list(self._alive()))
+        assert alive <= self.limits.max_pool_size + self.limits.parallel, f"{alive} workers"
+        assert all(serial == worker.serial for serial, worker in self.workers.items())
+        assert all(worker.state is not WorkerState.GONE for worker in self.workers.values())
+        assert self.successor is None or self.successor > self.generation
+
+    # -- the moves ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, now: float) -> Spawn:
+        first = not any(True for _ in self._alive())
+        self._last_serial += 1
+        serial = self._last_serial
+        self.workers[serial] = Worker(serial, self.goal, now, self._quota(serial))
+        return Spawn(serial, self.goal, first)
+
+    def _quota(self, serial: int) -> int:
+        # A multiplicative hash spreads neighbours, so that workers born together do not leave together.
+        if not self.limits.max_requests:
+            return 0
+        return self.limits.max_requests + (serial * 2654435761 % 2**32) % (self.limits.max_requests_jitter + 1)
+
+    def _retire(self, worker: Worker, now: float, reason: str) -> Retire:
+        worker.move(WorkerState.RETIRING, now)
+        return Retire(worker.serial, reason)
+
+    def _succeed_one(self, now: float) -> list[Action]:
+        for worker in self.outgoing()[:1]:
+            reason = "it served its max_requests" if worker.generation == self.goal else "a new generation is ready"
+            return [self._retire(worker, now, reason)]
+        return []
+
+    def _finish_roll(self) -> list[Action]:
+        if self.successor is None:
+            return []
+        old = [w for w in self._alive() if w.generation != self.successor]
+        arrived = any(w.generation == self.successor for w in self._of(WorkerState.READY))
+        if old or not arrived:
+            return []
+        self.generation, self.successor = self.successor, None
+        return [RestartDone(self.generation)]
+
+    def _abandon_roll(self, now: float, reason: str) -> list[Action]:
+        failed, self.successor = self.goal, None
+        self.backoff.succeeded()
+        new = [w for w in self._alive() if w.generation == failed]
+        return [RestartFailed(failed, reason), *(self._retire(w, now, "its generation cannot boot") for w in new)]
+
+    def _overdue(self, now: float) -> list[Action]:
+        return [action for worker in self.workers.values() for action in self._overdue_one(worker, now)]
+
+    def _overdue_one(self, worker: Worker, now: float) -> Iterator[Action]:
+        limit, reason = {
+            WorkerState.BOOTING: (self.limits.start_timeout, "start_timeout"),
+            WorkerState.RETIRING: (self.limits.stop_timeout, "stop_timeout"),
+        }.get(worker.state, (0.0, ""))
+        if limit and now - worker.since > limit and not worker.killed:
+            worker.killed = True
+            yield Kill(worker.serial, f"{reason} of {limit:g} s is over")
+
+    def _shrink(self, now: float, waiting: int) -> list[Action]:
+        if not self.limits.pool_idle_time or waiting or self.successor is not None:
+            return []
+        spare = len(self.incoming()) - self.limits.min_instances
+        idle = [w for w in self._of(WorkerState.READY) if self._idle_too_long(w, now)]
+        leaving = sorted(idle, key=Worker.idle_since)[: max(0, spare)]
+        return [self._retire(worker, now, "idle for pool_idle_time") for worker in leaving]
+
+    def _idle_too_long(self, worker: Worker, now: float) -> bool:
+        return not worker.load.sessions and now - worker.idle_since() > self.limits.pool_idle_time
+
+    def _died_young(self, worker: Worker, now: float) -> bool:
+        return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < YOUNG
+
+    def _of(self, state: WorkerState) -> Iterator[Worker]:
+        return (worker for worker in self.workers.values() if worker.state is state)
+
+    def _alive(self) -> list[Worker]:
+        return [w for w in self.workers.values() if w.state in (WorkerState.BOOTING, WorkerState.READY)]

@@ -1,0 +1,264 @@
+"""The preloader: imports the application once, forks workers on request, reaps them and reports how they ended.
+
+The only place that forks workers. Exactly one thread while it forks. It has two channels: one to the server, which
+gives the orders and may be replaced by another server at any time, and one to the watchdog, which gets the read
+ends of the workers' stdout and stderr. Where workers are spawned directly, this process becomes the worker itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import io
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import FrameType
+
+import setproctitle
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.channel import Channel, ChannelClosed
+from appsrv.config import Settings
+from appsrv.errors import AppLoadError, ProtocolError
+from appsrv.exchange import AccessLog, WSGIApplication
+from appsrv.scoreboard import Scoreboard
+from appsrv.shared_epoll import SharedEpoll
+from appsrv.worker import Duty, Station, Watch, Worker
+
+Load = Callable[[], WSGIApplication]
+_IOLBF = 1
+
+
+@dataclass
+class _Child:
+    serial: int
+    server: int
+
+
+class BecomeWorker(Exception):
+    """This process, a fresh child or the preloader itself, is to be a worker from now on."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__("be a worker")
+        self.worker = worker
+
+
+class Preloader:
+    """The preloader's loop. `run` returns when its time, or that of the worker it has become, is over."""
+
+    def __init__(self, duty: Duty, server: Channel, watchdog: Channel) -> None:
+        self._duty = duty
+        self._server = server
+        self._watchdog = watchdog
+        self._children: dict[int, _Child] = {}
+        self._station: Station | None = None
+        self._loaded = False
+        self._wake: tuple[int, int] | None = None
+
+    def run(self, load: Load) -> None:
+        """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left."""
+        setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
+        try:
+            self._duty = replace(self._duty, application=load())
+        except AppLoadError as error:
+            self._report_failure(error)
+            return
+        try:
+            self._prepare()
+            self._serve()
+        except BecomeWorker as change:
+            change.worker.run()
+
+    def _report_failure(self, error: AppLoadError) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._server.send(message.LoadFailed(str(error), error.traceback, error.exit_code))
+        if self._duty.watch is not None:
+            self._duty.watch(self._report_change)
+
+    def _report_change(self, paths: list[str]) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._server.send(message.CodeChanged(paths))
+
+    def _prepare(self) -> None:
+        """What is done once so that the workers share memory, then listen for the ends of children."""
+        self._loaded = True
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        gc.collect()
+        gc.freeze()
+
+    def _serve(self) -> None:
+        assert self._wake is not None
+        with contextlib.suppress(ChannelClosed):
+            while True:
+                server, watchdog, wake = self._server.fileno(), self._watchdog.fileno(), self._wake[0]
+                ready, _, _ = select.select([server, watchdog, wake], [], [])
+                if wake in ready:
+                    os.read(wake, 512)
+                    self._reap()
+                if watchdog in ready:
+                    return
+                if server in ready and not self._obey(*self._server.receive()):
+                    return
+
+    def _obey(self, order: message.Message, fds: list[int]) -> bool:
+        if isinstance(order, message.Attach):
+            self._attach(order, fds)
+        elif isinstance(order, message.Spawn):
+            self._spawn(order, fds[0])
+        elif isinstance(order, message.Quit):
+            return False
+        else:
+            raise ProtocolError(f"a preloader cannot do {order}")
+        return True
+
+    def _attach(self, order: message.Attach, fds: list[int]) -> None:
+        """Work for this server from now on; workers of another one have seen the end of their channels."""
+        if self._station is not None:
+            _leave(self._station)
+        hand_off = socket.socket(fileno=fds[0])
+        board = Scoreboard(fds[1], order.slots, order.cells)
+        epoll = SharedEpoll(fds[2]) if order.queue == "epoll" else None
+        self._station = Station(order.server, hand_off, board, epoll)
+        self._server.send(message.Loaded())
+
+    # -- making workers -----------------------------------------------------------------------------------------------
+
+    def _spawn(self, order: message.Spawn, fd: int) -> None:
+        assert self._station is not None
+        if order.become:
+            raise BecomeWorker(self._worker(order, fd))
+        try:
+            pid, pipes = _fork_with_pipes()
+        except OSError as error:
+            os.close(fd)
+            self._server.send(message.Spawned(self._station.server, order.serial, -1, str(error)))
+            return
+        if pid == 0:
+            self._shed()
+            raise BecomeWorker(self._worker(order, fd))
+        os.close(fd)
+        self._children[pid] = _Child(order.serial, self._station.server)
+        self._watchdog.send(message.OutputPipes(pid), pipes)
+        channels.close_all(pipes)
+        self._server.send(message.Spawned(self._station.server, order.serial, pid))
+
+    def _worker(self, order: message.Spawn, fd: int) -> Worker:
+        assert self._station is not None
+        self._mark_first(order.first)
+        return Worker(self._duty, self._station, Channel.from_fd(fd), order.slot, first=order.first)
+
+    def _mark_first(self, first: bool) -> None:
+        # Schedulers of applications ask these variables whether they are in the one process that may run them.
+        if self._duty.development and not first:
+            for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
+                os.environ.pop(name, None)
+
+    def _shed(self) -> None:
+        """In a child: drop what is the preloader's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._children.clear()
+        for channel in (self._server, self._watchdog):
+            channel.close()
+        assert self._wake is not None
+        channels.close_all(self._wake)
+
+    def _reap(self) -> None:
+        # By pid, not -1: the application may have children of its own.
+        for pid in list(self._children):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                child = self._children.pop(pid)
+                self._server.send(message.WorkerExited(child.server, child.serial, pid, status))
+
+
+def _fork_with_pipes() -> tuple[int, list[int]]:
+    """(pid, read ends of the child's stdout and stderr); in the child (0, [])."""
+    out, err = os.pipe(), os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        pid = os.fork()
+    except OSError:
+        channels.close_all(out + err)
+        raise
+    if pid == 0:
+        os.dup2(out[1], 1)
+        os.dup2(err[1], 2)
+        channels.close_all(out + err)
+        return 0, []
+    channels.close_all((out[1], err[1]))
+    return pid, [out[0], err[0]]
+
+
+def _leave(station: Station) -> None:
+    station.hand_off.close()
+    os.close(station.board.fd)
+    if station.epoll is not None:
+        os.close(station.epoll.fd)
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
+    """SIGCHLD only has to wake the loop."""
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
+
+
+def prepare_process() -> None:
+    """Output line by line, also that of C code; the stack of a segfault on stderr; quiet on the terminal's signals."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def configuration(channel: Channel) -> message.Configure:
+    """The first message of the watchdog."""
+    first, _ = channel.receive()
+    if not isinstance(first, message.Configure):
+        raise ProtocolError(f"a preloader starts with Configure, not {first}")
+    return first
+
+
+def duty_of(
+    configure: message.Configure, name: str, *, watch: Watch | None = None, access_log: AccessLog | None = None
+) -> Duty:
+    """What the configuration asks for; the application is still to come."""
+    settings = Settings.from_json(configure.settings)
+    return Duty(
+        name, _not_loaded, settings, configure.listeners, configure.development, access_log, watch
+    )
+
+
+def _not_loaded(environ: object, start_response: object) -> list[bytes]:
+    raise AppLoadError("the application has not been loaded")
+
+
+def main(server_fd: int, watchdog_fd: int) -> None:
+    """A preloader started by the watchdog for an application it can import by name."""
+    from appsrv import loader
+
+    prepare_process()
+    watchdog = Channel.from_fd(watchdog_fd)
+    configure = configuration(watchdog)
+    spec = loader.AppSpec.from_json(configure.app)
+    os.environ.update(loader.application_environment(spec, os.environ))
+    Preloader(duty_of(configure, spec.name), Channel.from_fd(server_fd), watchdog).run(lambda: loader.load(spec))

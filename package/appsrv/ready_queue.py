@@ -1,0 +1,293 @@
+"""The ready queue as a worker sees it: take a connection that has something to read, park it, give it up.
+
+Two implementations of one interface. *Portable*: every request comes over the hand-off socket, and the front end
+watches the connection in between. *Epoll* (Linux): idle connections are parked in one epoll instance shared by all
+workers and the front end, so that a keep-alive request costs no message. Knows connections, not HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.channel import Channel, ChannelClosed, Receiver
+from appsrv.scoreboard import Scoreboard, Slot
+from appsrv.shared_epoll import Registration, SharedEpoll
+from appsrv.spool import Spool
+
+HAND_OFF = 0
+WAIT_MS = 1000
+INLINE = 60 * 1024
+
+
+class Spooled(NamedTuple):
+    """A complete request that the slow lane has read.
+
+    `data` is the head, then the `body` bytes of body unless they are in `file`, then what the client has sent
+    after it.
+    """
+
+    data: bytes
+    body: int
+    file: int | None
+
+
+@dataclass
+class Connection:
+    """A client's connection in a worker's hands."""
+
+    __slots__ = ("address", "cid", "listener", "port", "registration", "sock", "spooled")
+
+    cid: int
+    sock: socket.socket
+    address: str
+    port: int
+    listener: int
+    spooled: Spooled | None
+    registration: Registration | None
+
+
+class Orphaned(Exception):
+    """The server is gone: nobody hands connections out any more."""
+
+
+class ReadyQueue:
+    """What both implementations share: the way of a connection in and out of this worker."""
+
+    def __init__(self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot) -> None:
+        self._hand_off = hand_off
+        self._receiver = Receiver(hand_off)
+        self._channel = channel
+        self._board = board
+        self._slot = slot
+
+    def fileno(self) -> int:
+        """Readable when something waits."""
+        raise NotImplementedError
+
+    def take(self) -> Connection | None:
+        """The next connection with something to read; None after a second, or when a signal came."""
+        raise NotImplementedError
+
+    def park(self, connection: Connection) -> None:
+        """The request is answered and the client may send another one, to any worker."""
+        raise NotImplementedError
+
+    def attend(self) -> None:
+        """Read what the server has sent; Orphaned when it is gone."""
+        while True:
+            try:
+                msg, fds = self._channel.receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except ChannelClosed as error:
+                raise Orphaned from error
+            channels.close_all(fds)
+            self._heed(msg)
+
+    def close(self, connection: Connection, *, linger: bool = False, reset: bool = False) -> None:
+        """The connection ends here.
+
+        `linger`: the client may still be sending what nobody will read. `reset`: the client must not take what
+        it got for the whole, so it is to see a reset instead of an orderly end.
+        """
+        self._forget(connection)
+        _end(connection.sock, linger=linger, reset=reset)
+        connection.sock.close()
+        self._tell(message.Closed(connection.cid, int(linger)))
+
+    def give_back(self, connection: Connection, data: bytes) -> None:
+        """The request is incomplete: the front end's slow lane reads the rest."""
+        self._forget(connection)
+        connection.sock.close()
+        if len(data) <= INLINE:
+            self._tell(message.GivenBack(connection.cid, data))
+            return
+        fd = _as_file(data)
+        try:
+            self._tell(message.GivenBack(connection.cid, b""), [fd])
+        finally:
+            os.close(fd)
+
+    def undelivered(
+        self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool
+    ) -> None:
+        """The rest of a response, for the drain lane: `first`, then (descriptor, offset, length) of each file."""
+        self._forget(connection)
+        connection.sock.close()
+        places = b"".join(struct.pack("<QQ", offset, length) for _, offset, length in files)
+        rest = message.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
+        self._tell(rest, [fd for fd, _, _ in files])
+
+    def _forget(self, connection: Connection) -> None:
+        """Drop what the queue remembers of the connection."""
+
+    def _heed(self, msg: message.Message) -> None:
+        """Do what the server says."""
+
+    def _tell(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
+        try:
+            self._channel.send(msg, fds)
+        except ChannelClosed as error:
+            raise Orphaned from error
+
+    def _receive_hand_off(self, flags: int = 0) -> Connection | None:
+        try:
+            data, fds = self._receiver.receive(flags)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise Orphaned
+        self._slot.count_taken()
+        return _from_hand_off(message.HandOff.unpack_body(data[1:]), fds)
+
+
+class PortableQueue(ReadyQueue):
+    """Blocks on the hand-off socket: the kernel gives each message to exactly one worker, the longest waiting."""
+
+    def fileno(self) -> int:
+        return self._hand_off.fileno()
+
+    def take(self) -> Connection | None:
+        # The timeout is a property of the socket (`hand_off_pair`), not of the call.
+        return self._receive_hand_off()
+
+    def park(self, connection: Connection) -> None:
+        connection.sock.close()
+        self._board.park(connection.cid, time.monotonic())
+        self._tell(message.Released(connection.cid))
+
+
+class EpollQueue(ReadyQueue):
+    """Waits in the epoll instance that all workers share; keeps a descriptor of each connection it has parked."""
+
+    def __init__(
+        self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll
+    ) -> None:
+        super().__init__(hand_off, channel, board, slot)
+        self._epoll = epoll
+        self._waiter = epoll.waiter()
+        self._held: dict[int, Connection] = {}
+        self._door = epoll.register(hand_off.fileno(), HAND_OFF)
+        self._door.arm()
+
+    def fileno(self) -> int:
+        return self._epoll.fd
+
+    def take(self) -> Connection | None:
+        cid = self._waiter.next(WAIT_MS)
+        if cid is None:
+            return None
+        if cid == HAND_OFF:
+            return self._take_hand_off()
+        connection = self._held.get(cid) or self._borrow(cid)
+        if connection is not None and self._slot.retiring:
+            self._rearm(connection)
+            return None
+        return connection
+
+    def park(self, connection: Connection) -> None:
+        registration = connection.registration
+        self._board.park(connection.cid, time.monotonic())
+        if registration is None:
+            registration = self._hold(connection)
+        registration.arm()
+
+    def _hold(self, connection: Connection) -> Registration:
+        registration = self._epoll.register(connection.sock.fileno(), connection.cid)
+        connection.registration = registration
+        self._held[connection.cid] = connection
+        self._tell(message.Holding(connection.cid))
+        return registration
+
+    def _take_hand_off(self) -> Connection | None:
+        if self._slot.retiring:
+            self._door.arm()
+            return None
+        connection = self._receive_hand_off(socket.MSG_DONTWAIT)
+        self._door.arm()
+        return connection
+
+    def _rearm(self, connection: Connection) -> None:
+        if connection.registration is None:
+            self._hold(connection)
+        assert connection.registration is not None
+        connection.registration.arm()
+
+    def _borrow(self, cid: int) -> Connection | None:
+        self._tell(message.Wanted(cid))
+        while True:
+            try:
+                answer, fds = self._channel.receive()
+            except ChannelClosed as error:
+                raise Orphaned from error
+            self._heed(answer)
+            if isinstance(answer, message.Lent):
+                return _from_lent(answer, fds)
+            if isinstance(answer, message.Gone) and answer.cid == cid:
+                return None
+
+    def _heed(self, msg: message.Message) -> None:
+        if isinstance(msg, message.Gone):
+            held = self._held.pop(msg.cid, None)
+            if held is not None:
+                held.sock.close()
+
+    def _forget(self, connection: Connection) -> None:
+        if self._held.pop(connection.cid, None) is not None:
+            assert connection.registration is not None
+            connection.registration.forget()
+            connection.registration = None
+
+
+def hand_off_pair() -> tuple[socket.socket, socket.socket]:
+    """(front end's end, workers' end) of a hand-off socket. Reading blocks for a second at the most."""
+    ours, theirs = channels.pair()
+    ours.setblocking(False)
+    seconds = struct.pack("@ll", WAIT_MS // 1000, 0)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+    return ours, theirs
+
+
+def _from_hand_off(msg: message.HandOff, fds: list[int]) -> Connection:
+    address = msg.data[: msg.peer].decode()
+    connection = Connection(msg.cid, _client_socket(fds[0]), address, msg.port, msg.listener, None, None)
+    if len(msg.data) > msg.peer:
+        connection.spooled = Spooled(msg.data[msg.peer :], msg.body, fds[1] if len(fds) > 1 else None)
+    return connection
+
+
+def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:
+    address = msg.data[: msg.peer].decode()
+    return Connection(msg.cid, _client_socket(fds[0]), address, msg.port, msg.listener, None, None)
+
+
+def _client_socket(fd: int) -> socket.socket:
+    # Naming family, type and protocol spares three system calls; nobody asks the object for them.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+
+
+def _end(sock: socket.socket, *, linger: bool, reset: bool) -> None:
+    # Other processes hold the file too: closing a descriptor alone would not reach the client.
+    with contextlib.suppress(OSError):
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif not linger:
+            sock.shutdown(socket.SHUT_WR)
+
+
+def _as_file(data: bytes) -> int:
+    spool = Spool(0)
+    spool.write(data)
+    fd, _, _ = spool.into_file()
+    copy = os.dup(fd)
+    spool.close()
+    return copy

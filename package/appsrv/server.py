@@ -1,0 +1,196 @@
+"""The server process: joins front end, manager and admin socket, and listens to the watchdog. Decides nothing itself.
+
+gevent's loop runs here and nowhere else. Nothing is monkey-patched.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+import gevent.event
+import setproctitle
+from gevent import get_hub
+
+from appsrv import lanes, listener, message
+from appsrv.channel import Channel, ChannelClosed, Outbox
+from appsrv.config import Settings
+from appsrv.frontend import SWEEP, FrontEnd
+from appsrv.http_syntax import Limits
+from appsrv.log import to_watchdog
+from appsrv.manager import Manager
+from appsrv.parking import READABLE, parking
+from appsrv.pool import PoolLimits
+from appsrv.scoreboard import Scoreboard
+
+log = logging.getLogger("appsrv.server")
+
+QUICK = 3.0
+STEP = 0.02
+KILLED = 2.0
+
+
+class Server:
+    """The composition. `run` returns when the instance has been told to end."""
+
+    def __init__(self, channel: Channel, configure: message.Configure, sockets: list[socket.socket]) -> None:
+        self._settings = Settings.from_json(configure.settings)
+        self._instance: dict[str, Any] = json.loads(configure.instance)
+        self._configure = configure
+        self._sockets = sockets
+        channel.sock.setblocking(False)
+        self._watchdog = Outbox(channel)
+        self._watcher = get_hub().loop.io(channel.fileno(), READABLE)
+        self._stopping: gevent.Greenlet[..., None] | None = None
+        self._over = gevent.event.Event()
+        self.frontend, self.manager = self._build()
+
+    def _build(self) -> tuple[FrontEnd, Manager]:
+        settings = self._settings
+        board = Scoreboard.create(slots_for(settings), settings.threads)
+        timeouts = lanes.Timeouts(settings.header_timeout, settings.body_timeout)
+        frontend = FrontEnd(
+            parking(settings.ready_queue, board), Limits(body=settings.max_body_size), timeouts,
+            settings.keepalive_timeout, self._nudge,
+        )
+        name = json.loads(self._configure.app)["root"]
+        manager = Manager(
+            name, settings, development=self._configure.development, board=board, frontend=frontend,
+            tell_watchdog=self._watchdog.send,
+        )
+        return frontend, manager
+
+    def run(self) -> None:
+        """Serve until the watchdog says otherwise or is gone."""
+        self._watcher.start(self._from_watchdog)
+        self.manager.boot(self._configure.generation, have_preloader=self._configure.have_preloader)
+        self.frontend.listen([(number, sock) for number, sock in self._numbered()])
+        gevent.spawn(self._start_admin)
+        gevent.spawn(self._sweep)
+        self._over.wait()
+
+    def _numbered(self) -> list[tuple[int, socket.socket]]:
+        numbers = [n for n, made in enumerate(self._configure.listeners) for _ in range(made["sockets"])]
+        return list(zip(numbers, self._sockets, strict=True))
+
+    def _nudge(self) -> None:
+        self.manager.nudge()
+
+    def _sweep(self) -> None:
+        while True:
+            gevent.sleep(min(SWEEP, self._settings.keepalive_timeout))
+            self.frontend.sweep(self.manager.busy())
+
+    # -- the watchdog -------------------------------------------------------------------------------------------------
+
+    def _from_watchdog(self) -> None:
+        try:
+            while True:
+                self._obey(*self._watchdog.channel.receive())
+        except BlockingIOError:
+            return
+        except ChannelClosed:
+            self._watcher.stop()
+            log.error("the watchdog has gone")
+            self._stop(graceful=False)
+
+    def _obey(self, order: message.Message, fds: list[int]) -> None:
+        if isinstance(order, message.PreloaderStarted):
+            self.manager.preloader_started(order, fds[0])
+        elif isinstance(order, message.ProcessExited):
+            self.manager.process_exited(order.pid, order.status)
+        elif isinstance(order, message.RestartRequested):
+            gevent.spawn(self.manager.restart)
+        elif isinstance(order, message.StopRequested):
+            self._stop(graceful=order.graceful)
+        else:
+            log.error("the watchdog sent what a server cannot do: %s", order)
+
+    def _stop(self, *, graceful: bool) -> None:
+        seconds = self._settings.stop_timeout if graceful else QUICK
+        if self._stopping is not None:
+            self._stopping.kill(block=False)
+        self._stopping = gevent.spawn(self._wind_down, time.monotonic() + seconds)
+
+    def _wind_down(self, deadline: float) -> None:
+        """Let what has been asked be answered, within the time; then end."""
+        self.frontend.stop_listening()
+        self.frontend.close_idle(self.manager.busy())
+        _until(lambda: not self.manager.waiting and not self._in_lanes(), deadline)
+        self.manager.close()
+        _until(lambda: not self.manager.workers, deadline)
+        if self.manager.workers:
+            log.warning("%d workers did not end in time and are killed", len(self.manager.workers))
+            self.manager.kill_all()
+        _until(lambda: not self._in_lanes(), deadline)
+        _until(lambda: not self.manager.workers, time.monotonic() + KILLED)
+        self._over.set()
+
+    def _in_lanes(self) -> bool:
+        return any(connection.lane for connection in self.frontend.connections.values())
+
+    # -- the admin socket ---------------------------------------------------------------------------------------------
+
+    def _start_admin(self) -> None:
+        # Imported here: the first request need not wait for it.
+        from appsrv.admin import Admin
+        from appsrv.report import Report
+
+        report = Report(self._instance, self._configure.restarts)
+        path = os.path.join(self._configure.run_directory, "admin.sock")
+        if os.path.exists(path):
+            os.unlink(path)
+        routes = {
+            ("GET", "/status"): lambda _: (200, report.build([self.manager])),
+            ("POST", "/restart"): self._restart,
+            ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
+            ("POST", "/reopen-logs"): lambda _: self._tell(message.ReopenLogs()),
+        }
+        Admin(path, routes).start()
+
+    def _restart(self, arguments: Mapping[str, Any]) -> tuple[int, Any]:
+        prefix = arguments.get("prefix")
+        if not isinstance(prefix, str):
+            return 400, {"error": "prefix is missing"}
+        if not self.manager.name.startswith(prefix):
+            return 200, {"restarted": []}
+        outcome = self.manager.restart()
+        return 200, {"restarted": [{"name": self.manager.name, **outcome.__dict__}]}
+
+    def _tell(self, msg: message.Message) -> tuple[int, Any]:
+        self._watchdog.send(msg)
+        return 202, {}
+
+
+def slots_for(settings: Settings) -> int:
+    """Room on the scoreboard for a full pool, its successors and those that are still retiring."""
+    return 3 * (settings.max_pool_size + PoolLimits().parallel) + 2
+
+
+def _until(condition: Any, deadline: float) -> None:
+    while not condition() and time.monotonic() < deadline:
+        gevent.sleep(STEP)
+
+
+def main(channel_fd: int) -> None:
+    """A server started by the watchdog."""
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(ignored, signal.SIG_IGN)
+    setproctitle.setproctitle("appsrv server")
+    channel = Channel.from_fd(channel_fd)
+    configure, fds = channel.receive()
+    assert isinstance(configure, message.Configure)
+    to_watchdog(Settings.from_json(configure.settings).log_level)
+    try:
+        Server(channel, configure, [listener.adopt(fd) for fd in fds]).run()
+    except Exception:
+        log.exception("the server failed")
+        sys.exit(1)

@@ -1,0 +1,124 @@
+"""Where a worker writes a response: to the client at once, and what the client does not take yet into a backlog.
+
+A slow client never holds the worker: the backlog goes to the drain lane when the application has finished. Only a
+response larger than `response_buffer` waits for its client. Knows bytes and one socket, not HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+
+from appsrv.errors import ClientDisconnected
+from appsrv.scoreboard import Cell
+from appsrv.spool import Spool
+
+MEMORY = 1 << 20
+RESPONSE_BUFFER = 128 << 20
+STALLED = 60.0
+_PIECE = 256 * 1024
+
+
+class Sink:
+    """One response's way to one client. `PEP 3333` asks that `send` has the data on its way when it returns."""
+
+    __slots__ = ("_backlog", "_cell", "_file", "_sock", "begun")
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._sock: socket.socket = None  # type: ignore[assignment]  # set by `use` before anything else
+        self._backlog: Spool | None = None
+        self._file: tuple[int, int, int] | None = None
+        self.begun = False
+
+    def use(self, sock: socket.socket) -> None:
+        """Start a response on this connection."""
+        self._sock = sock
+        self.begun = False
+
+    def send(self, data: bytes) -> None:
+        """Send, or keep what the client does not take; ClientDisconnected when it has gone."""
+        if not self.begun:
+            self.begun = True
+            self._cell.begun()
+        if self._backlog is not None:
+            self._append(data)
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+        if sent != len(data):
+            self._backlog = Spool(MEMORY)
+            self._append(data[sent:])
+
+    def sendfile(self, fd: int, offset: int, count: int) -> None:
+        """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length)."""
+        while count and self._backlog is None:
+            try:
+                sent = os.sendfile(self._sock.fileno(), fd, offset, count)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise ClientDisconnected(str(error)) from error
+            if not sent:
+                raise EOFError("the file became shorter while it was sent")
+            offset, count = offset + sent, count - sent
+        if count:
+            self._file = (os.dup(fd), offset, count)
+
+    def cut(self) -> None:
+        """The response is not whole; the exchange, which is told so too, ends the connection."""
+        self.forget()
+
+    def pending(self) -> bool:
+        """Whether something is left for the drain lane."""
+        return self._backlog is not None or self._file is not None
+
+    def rest(self, inline: int) -> tuple[bytes, list[tuple[int, int, int]]]:
+        """What is left: at most `inline` bytes to send first, then files as (descriptor, offset, length)."""
+        first, files = b"", []
+        if self._backlog is not None and len(self._backlog) <= inline:
+            first = self._backlog.read_all()
+        elif self._backlog is not None:
+            files.append(self._backlog.into_file())
+        if self._file is not None:
+            files.append(self._file)
+        return first, files
+
+    def forget(self) -> None:
+        """Drop what is left."""
+        if self._backlog is not None:
+            self._backlog.close()
+            self._backlog = None
+        if self._file is not None:
+            os.close(self._file[0])
+            self._file = None
+
+    def _append(self, data: bytes) -> None:
+        assert self._backlog is not None
+        self._flush()
+        while len(self._backlog) + len(data) > RESPONSE_BUFFER:
+            self._wait_for_client()
+            self._flush()
+        self._backlog.write(data)
+
+    def _flush(self) -> None:
+        backlog = self._backlog
+        assert backlog is not None
+        while len(backlog):
+            try:
+                backlog.take(self._sock.send(backlog.peek(_PIECE)))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ClientDisconnected(str(error)) from error
+
+    def _wait_for_client(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLOUT)
+        if not poll.poll(STALLED * 1000):
+            raise ClientDisconnected(f"the client took nothing for {STALLED:g} s")

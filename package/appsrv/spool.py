@@ -1,0 +1,87 @@
+"""Bytes that have to wait: in memory at first, beyond a limit in a file without a name. Knows nothing of HTTP.
+
+The same class holds request bodies on their way to a worker and responses on their way to a slow client.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import IO
+
+
+class Spool:
+    """Append bytes, take them from the front, or pass the whole on as a descriptor.
+
+    `memory` bytes at most stay in memory; `directory` is where the file goes (default: the system's). Writing
+    raises OSError when the disk is full.
+    """
+
+    def __init__(self, memory: int, directory: str | None = None) -> None:
+        self._limit = memory
+        self._directory = directory
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = None
+        self._taken = 0
+        self.written = 0
+
+    def __len__(self) -> int:
+        return self.written - self._taken
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the bytes have outgrown the memory."""
+        return self._file is not None
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        if self._file is None and self.written + len(data) > self._limit:
+            self._spill()
+        if self._file is None:
+            self._memory += data
+        else:
+            _write_all(self._file.fileno(), data)
+        self.written += len(data)
+
+    def peek(self, size: int) -> bytes:
+        """At most `size` bytes from the front, which stay."""
+        if self._file is None:
+            return bytes(self._memory[self._taken : self._taken + size])
+        return os.pread(self._file.fileno(), size, self._taken)
+
+    def take(self, size: int) -> None:
+        """Drop `size` bytes from the front."""
+        self._taken += size
+
+    def read_all(self) -> bytes:
+        """What is left, as one piece of memory."""
+        return self.peek(len(self))
+
+    def into_file(self) -> tuple[int, int, int]:
+        """(descriptor, offset, length) of what is left; the descriptor is the spool's own until it is closed."""
+        if self._file is None:
+            self._spill()
+        assert self._file is not None
+        return self._file.fileno(), self._taken, len(self)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._memory = bytearray()
+        if self._file is not None:
+            self._file.close()
+
+    def _spill(self) -> None:
+        file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - lives as long as the spool
+        try:
+            _write_all(file.fileno(), bytes(self._memory))
+        except OSError:
+            file.close()
+            raise
+        self._file = file
+        self._memory = bytearray()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

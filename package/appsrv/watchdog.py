@@ -1,0 +1,554 @@
+"""The watchdog: the command you started. Owns what must outlive everything else, and starts the others again.
+
+Its own are the listening sockets, the run directory, the pid file, the server log and the signals. Small on purpose: no
+gevent, no application code, one loop. It keeps a duplicate of each preloader's channel, so that a server that died is
+replaced without importing the application again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import setproctitle
+
+from appsrv import __version__, listener, message, pid_file
+from appsrv import channel as channels
+from appsrv.channel import Channel, ChannelClosed
+from appsrv.config import Settings
+from appsrv.death import cause_of_death
+from appsrv.errors import AppLoadError, AppsrvError, BootError, ListenError
+from appsrv.instance import (
+    InstanceDirectory,
+    InstanceInfo,
+    bases,
+    default_log_file,
+    default_pid_file,
+    development_log_file,
+    instance_name,
+)
+from appsrv.listener import Listener
+from appsrv.loader import AppSpec
+from appsrv.log import ServerLog, from_server
+from appsrv.output import OutputPipe
+
+Announce = Callable[[InstanceInfo], None]
+
+PR_SET_CHILD_SUBREAPER = 36
+LAST_WORDS = 2.0
+YOUNG = 1.0
+# The application's directory must not be able to shadow a module of ours or of the library.
+_BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.{0} import main; main(*map(int, sys.argv[1:]))"
+
+
+@dataclass
+class _Child:
+    """A server or a preloader, as its parent knows it."""
+
+    pid: int
+    channel: Channel
+    started: float
+    group: str = ""
+    generation: int = 0
+    serial: int = 0
+    spare: socket.socket | None = None
+
+
+@dataclass(frozen=True)
+class Development:
+    """What makes an instance a development server: the command that is run again as its preloader."""
+
+    argv: Sequence[str]
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+class Watchdog:
+    """One running instance, from the sockets to the last word in the log."""
+
+    def __init__(
+        self, settings: Settings, spec: AppSpec, environ: Mapping[str, str], development: Development | None
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._environ = environ
+        self._development = development
+        self._selector = selectors.DefaultSelector()
+        self._server: _Child | None = None
+        self._preloaders: dict[int, _Child] = {}
+        self._generation = 0
+        self._restarts = 0
+        self._stopping = False
+        self._exit_code = 0
+        self._failure: AppsrvError | None = None
+        self._wake: tuple[int, int] | None = None
+        self._signals: list[int] = []
+        self._server_due = 0.0
+        self._bind_errno: int | None = None
+        self.booted: Callable[[], None] = lambda: None
+
+    # -- what it owns -------------------------------------------------------------------------------------------------
+
+    def open(self, terminal: TextIO | None) -> InstanceInfo:
+        """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
+        self._listener, self._sockets = self._listen()
+        root = self._spec.root
+        try:
+            self._directory = InstanceDirectory.create(bases(self._environ)[0], root, self._bound())
+            self._pid_path = self._pid_file()
+            pid_file.write(self._pid_path, os.getpid())
+            log_path = self._log_file()
+            self._log = ServerLog(str(log_path), self._settings.log_level, terminal, plain=bool(self._development))
+        except BaseException:
+            self._give_back()
+            raise
+        return self._publish(str(log_path))
+
+    def moved(self) -> None:
+        """This process has a new pid since `open` (it daemonized)."""
+        pid_file.write(self._pid_path, os.getpid())
+        self._publish(self._log.path)
+
+    def _publish(self, log_path: str) -> InstanceInfo:
+        self._info = InstanceInfo(
+            name=self._directory.name, pid=os.getpid(), version=__version__, root=self._spec.root,
+            app=self._spec.target or " ".join(self._spec.argv), environment=self._settings.environment,
+            bind=(self._listener.url,), pid_file=str(self._pid_path), log_file=log_path, started=time.time(),
+            daemonized=self._settings.daemonize,
+        )
+        self._directory.write(self._info)
+        return self._info
+
+    def _listen(self) -> tuple[Listener, list[socket.socket]]:
+        settings = self._settings
+        try:
+            if settings.socket is not None:
+                return listener.listen_unix(settings.socket)
+            return listener.listen(settings.address, settings.port, ipv6=":" in settings.address)
+        except ListenError as error:
+            if self._development is None:
+                raise
+            # The framework's own command says so in its own words, at its own time.
+            self._bind_errno = error.errno
+            return Listener(settings.address, settings.port, sockets=0), []
+
+    def _bound(self) -> str:
+        return self._listener.path or f"{self._listener.host}:{self._listener.port}"
+
+    def _port(self) -> int | None:
+        return None if self._listener.path else self._listener.port
+
+    def _pid_file(self) -> Path:
+        if self._settings.pid_file is not None:
+            return Path(self._settings.pid_file)
+        if self._development is not None:
+            return self._directory.pid_file
+        return default_pid_file(Path(self._spec.root), self._port())
+
+    def _log_file(self) -> Path:
+        if self._settings.log_file is not None:
+            return Path(self._settings.log_file)
+        if self._development is None:
+            return default_log_file(Path(self._spec.root), self._port())
+        name = instance_name(self._spec.root, self._bound())
+        path = development_log_file(Path(self._spec.root), self._port(), name, self._environ)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def _give_back(self) -> None:
+        """Let go of everything that somebody else may want."""
+        for sock in self._sockets:
+            sock.close()
+        if self._sockets:
+            listener.remove_unix(self._listener)
+        if hasattr(self, "_pid_path"):
+            pid_file.remove(self._pid_path, os.getpid())
+        if hasattr(self, "_directory"):
+            self._directory.remove()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop; returns the exit code. Raises what kept the first generation from booting."""
+        setproctitle.setproctitle("appsrv watchdog")
+        become_subreaper()
+        self._catch_signals()
+        try:
+            self._start_server()
+            while self._server is not None or not self._stopping:
+                self._turn()
+            self._end_preloaders()
+        finally:
+            self._last_words()
+            self._give_back()
+            self._log.close()
+        if self._failure is not None:
+            raise self._failure
+        return self._exit_code
+
+    def _turn(self) -> None:
+        if self._server is None and time.monotonic() >= self._server_due and not self._stopping:
+            self._start_server()
+        for key, _ in self._selector.select(self._patience()):
+            key.data()
+        while self._signals:
+            self._on_signal(self._signals.pop(0))
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._server_due - time.monotonic()) if self._server is None else None
+
+    def _catch_signals(self) -> None:
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        self._selector.register(self._wake[0], selectors.EVENT_READ, self._drain_wake)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _drain_wake(self) -> None:
+        assert self._wake is not None
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake[0], 4096)
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number == signal.SIGHUP:
+            self._tell_server(message.RestartRequested())
+        elif number == signal.SIGUSR1:
+            self._reopen_log()
+        elif self._stopping and number == signal.SIGINT:
+            self._kill_everything()
+        else:
+            self._stop(graceful=number == signal.SIGTERM)
+
+    def _stop(self, *, graceful: bool) -> None:
+        self._stopping = True
+        self._tell_server(message.StopRequested(graceful))
+
+    def _reopen_log(self) -> None:
+        self._log.reopen()
+        self._log.event(logging.INFO, "the server log was opened again")
+
+    # -- children -----------------------------------------------------------------------------------------------------
+
+    def _start_server(self) -> None:
+        ours, theirs = channels.pair()
+        pid = self._spawn("server", [theirs], {}, self._on_server_line)
+        theirs.close()
+        self._server = _Child(pid, Channel(ours), time.monotonic())
+        alive = self._latest_preloader()
+        configure = self._configure(self._generation, have_preloader=alive is not None)
+        self._server.channel.send(configure, [sock.fileno() for sock in self._sockets])
+        self._selector.register(ours, selectors.EVENT_READ, self._from_server)
+        if alive is not None:
+            self._introduce(alive)
+
+    def _latest_preloader(self) -> _Child | None:
+        """The one to go on with; all others, which the dead server had, are ended."""
+        usable = [p for p in self._preloaders.values() if p.spare is not None]
+        latest = max(usable, key=lambda child: child.generation, default=None)
+        for child in self._preloaders.values():
+            if child is not latest:
+                _signal(child.pid, signal.SIGTERM)
+        return latest
+
+    def _configure(self, generation: int, *, have_preloader: bool = False) -> message.Configure:
+        return message.Configure(
+            settings=self._settings.to_json(), app=self._spec.to_json(), listeners=[self._listener.to_json()],
+            instance=self._info.to_json(), run_directory=str(self._directory.path),
+            development=self._development is not None, generation=generation, have_preloader=have_preloader,
+            restarts=self._restarts, bind_errno=self._bind_errno,
+        )
+
+    def _start_preloader(self, order: message.StartPreloader) -> None:
+        server_end, preloader_end = channels.pair()
+        ours, theirs = channels.pair()
+        fds = [preloader_end, theirs]
+        environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": self._settings.environment}
+        if self._development is not None:
+            environ |= self._development.environ
+            environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
+            pid = self._spawn_command(self._development.argv, fds, environ)
+        else:
+            pid = self._spawn("preloader", fds, environ, None)
+        preloader_end.close()
+        theirs.close()
+        child = _Child(
+            pid, Channel(ours), time.monotonic(), order.group, order.generation, order.serial, server_end
+        )
+        self._preloaders[pid] = child
+        self._generation = max(self._generation, order.generation)
+        child.channel.send(self._configure(order.generation))
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
+        self._introduce(child)
+        if order.serial:
+            # A process that becomes a worker is of use to the server that asked for it alone.
+            child.spare = None
+            server_end.close()
+
+    def _introduce(self, child: _Child) -> None:
+        assert child.spare is not None
+        started = message.PreloaderStarted(child.group, child.generation, child.serial, child.pid)
+        self._tell_server(started, [child.spare.fileno()])
+
+    def _spawn(
+        self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str], say: Callable[[str], None] | None
+    ) -> int:
+        argv = [sys.executable, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
+        return self._spawn_command(argv, fds, environ, say)
+
+    def _spawn_command(
+        self, argv: Sequence[str], fds: Sequence[socket.socket], environ: Mapping[str, str],
+        say: Callable[[str], None] | None = None,
+    ) -> int:
+        """Start a process in a process group of its own, with these descriptors, its output on pipes to here."""
+        out, err = os.pipe(), os.pipe()
+        for sock in fds:
+            os.set_inheritable(sock.fileno(), True)
+        actions = [(os.POSIX_SPAWN_DUP2, out[1], 1), (os.POSIX_SPAWN_DUP2, err[1], 2)]
+        pid = os.posix_spawn(
+            argv[0], list(argv), {**self._environ, **environ}, file_actions=actions, setpgroup=0,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], setsigmask=[],
+        )
+        for sock in fds:
+            os.set_inheritable(sock.fileno(), False)
+        channels.close_all((out[1], err[1]))
+        self._read_pipes(pid, (out[0], err[0]), say)
+        return pid
+
+    def _read_pipes(self, pid: int, pipes: Sequence[int], say: Callable[[str], None] | None = None) -> None:
+        for number, fd in enumerate(pipes):
+            stream = ("stdout", "stderr")[number]
+            sayer = say if say is not None and stream == "stdout" else self._sayer(pid, stream)
+            self._watch_pipe(OutputPipe(fd, sayer))
+
+    def _sayer(self, pid: int, stream: str) -> Callable[[str], None]:
+        source, error = f"App {pid} {stream}", stream == "stderr"
+        return lambda line: self._log.output(source, line, error=error)
+
+    def _watch_pipe(self, pipe: OutputPipe) -> None:
+        def read() -> None:
+            if not pipe.read():
+                self._selector.unregister(pipe.fileno())
+                pipe.close()
+
+        read.pipe = pipe  # type: ignore[attr-defined]
+        self._selector.register(pipe.fileno(), selectors.EVENT_READ, read)
+
+    def _on_server_line(self, line: str) -> None:
+        level, text = from_server(line)
+        self._log.event(level, text)
+
+    # -- what they say ------------------------------------------------------------------------------------------------
+
+    def _tell_server(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
+        if self._server is not None:
+            with contextlib.suppress(ChannelClosed):
+                self._server.channel.send(msg, fds)
+
+    def _from_server(self) -> None:
+        assert self._server is not None
+        try:
+            msg, fds = self._server.channel.receive()
+        except ChannelClosed:
+            self._selector.unregister(self._server.channel)
+            return
+        channels.close_all(fds)
+        if isinstance(msg, message.StartPreloader):
+            if not self._stopping:
+                self._start_preloader(msg)
+        elif isinstance(msg, message.StopInstance):
+            self._stop(graceful=True)
+        elif isinstance(msg, message.ReopenLogs):
+            self._reopen_log()
+        elif isinstance(msg, message.Booted):
+            self.booted()
+        elif isinstance(msg, message.BootFailed):
+            self._boot_failed(msg)
+
+    def _boot_failed(self, msg: message.BootFailed) -> None:
+        kind = AppLoadError(msg.message, msg.traceback) if msg.exit_code == 4 else BootError(msg.message)
+        self._failure = kind
+        self._stop(graceful=False)
+
+    def _from_preloader(self, child: _Child) -> None:
+        try:
+            msg, fds = child.channel.receive()
+        except ChannelClosed:
+            self._selector.unregister(child.channel)
+            return
+        if isinstance(msg, message.OutputPipes):
+            self._read_pipes(msg.pid, fds)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if self._server is not None and pid == self._server.pid:
+                self._server_exited(self._server, status)
+            else:
+                self._other_exited(pid, status)
+
+    def _server_exited(self, child: _Child, status: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(child.channel)
+        child.channel.close()
+        self._server = None
+        if self._stopping:
+            return
+        self._log.event(logging.ERROR, f"the server {child.pid} ended: {cause_of_death(status)}; starting another one")
+        self._restarts += 1
+        young = time.monotonic() - child.started < YOUNG
+        self._server_due = time.monotonic() + (YOUNG if young else 0.0)
+
+    def _other_exited(self, pid: int, status: int) -> None:
+        child = self._preloaders.pop(pid, None)
+        if child is not None:
+            self._forget_preloader(child, status)
+        self._tell_server(message.ProcessExited(pid, status))
+
+    def _forget_preloader(self, child: _Child, status: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(child.channel)
+        child.channel.close()
+        if child.spare is not None:
+            child.spare.close()
+        if self._development is not None and self._bind_errno is not None:
+            self._exit_code = os.waitstatus_to_exitcode(status)
+            self._stop(graceful=False)
+
+    def _end_preloaders(self) -> None:
+        for pid in self._preloaders:
+            _signal(pid, signal.SIGTERM)
+        deadline = time.monotonic() + LAST_WORDS
+        while self._preloaders and time.monotonic() < deadline:
+            self._turn_briefly()
+        for pid in self._preloaders:
+            _signal(pid, signal.SIGKILL)
+
+    def _turn_briefly(self) -> None:
+        for key, _ in self._selector.select(0.1):
+            key.data()
+        self._signals.clear()
+        self._reap()
+
+    def _kill_everything(self) -> None:
+        if self._server is not None:
+            for pid in descendants(os.getpid()):
+                _signal(pid, signal.SIGKILL)
+
+    def _last_words(self) -> None:
+        """What the processes have written and nobody has read yet."""
+        for key in list(self._selector.get_map().values()):
+            pipe = getattr(key.data, "pipe", None)
+            if pipe is not None:
+                pipe.read_all()
+        self._selector.close()
+
+
+def become_subreaper() -> None:
+    """Workers whose preloader has gone become our children (prctl(2), Linux); elsewhere init has them."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one, children first."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+    return []
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+# -- starting ---------------------------------------------------------------------------------------------------------
+
+
+def run(
+    settings: Settings, spec: AppSpec, *, announce: Announce, environ: Mapping[str, str] | None = None,
+    development: Development | None = None,
+) -> int:
+    """Serve until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once the application
+    has booted. Raises an AppsrvError when something keeps it from starting.
+    """
+    watchdog = Watchdog(settings, spec, os.environ if environ is None else environ, development)
+    if settings.daemonize:
+        return _run_in_background(watchdog, announce)
+    info = watchdog.open(sys.stdout)
+    announce(info)
+    return watchdog.run()
+
+
+def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
+    """The caller waits for one byte that says that the application has booted, or for the reason why not."""
+    info = watchdog.open(None)
+    news, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        return _hear_from_background(news, info, announce)
+    os.setsid()
+    os.close(news)
+    _leave_terminal()
+    watchdog.moved()
+    watchdog.booted = lambda: os.close(tell) if os.write(tell, b"+") else None
+    try:
+        code = watchdog.run()
+    except AppsrvError as error:
+        with contextlib.suppress(OSError):
+            os.write(tell, _as_bytes(error))
+        code = error.exit_code
+    os._exit(code)
+
+
+def _hear_from_background(news: int, info: InstanceInfo, announce: Announce) -> int:
+    with open(news, "rb") as pipe:
+        said = pipe.read()
+    if said == b"+":
+        announce(info)
+        return 0
+    raise _from_bytes(said)
+
+
+def _as_bytes(error: AppsrvError) -> bytes:
+    return f"{error.exit_code}\0{error}\0{getattr(error, 'traceback', '')}".encode()
+
+
+def _from_bytes(said: bytes) -> AppsrvError:
+    if not said:
+        return BootError("the server in the background ended before it was ready; the server log says why")
+    code, text, traceback = said.decode().split("\0", 2)
+    return AppLoadError(text, traceback) if code == "4" else BootError(text)
+
+
+def _leave_terminal() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)

@@ -1,0 +1,155 @@
+"""A worker: takes connections from the ready queue, one per thread at a time, until it is told to retire.
+
+Runs in the process that has the application. Imports neither gevent nor psutil nor click: the application's process
+is as its author left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import setproctitle
+
+from appsrv import message
+from appsrv.channel import Channel, ChannelClosed
+from appsrv.config import Settings
+from appsrv.environ import environ_base
+from appsrv.exchange import AccessLog, Exchange, Serving, WSGIApplication
+from appsrv.http_syntax import Limits
+from appsrv.leadership import Leadership
+from appsrv.ready_queue import Connection, EpollQueue, Orphaned, PortableQueue, ReadyQueue
+from appsrv.scoreboard import Scoreboard, Slot
+from appsrv.shared_epoll import SharedEpoll
+
+Watch = Callable[[Callable[[list[str]], None]], None]
+
+
+@dataclass(frozen=True)
+class Station:
+    """What a server gave a preloader for its workers: where requests come from and where to say what one does."""
+
+    server: int
+    hand_off: socket.socket
+    board: Scoreboard
+    epoll: SharedEpoll | None
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What all workers of one preloader do: the application and how to serve it."""
+
+    name: str
+    application: WSGIApplication
+    settings: Settings
+    listeners: Sequence[dict[str, Any]]
+    development: bool
+    access_log: AccessLog | None = None
+    watch: Watch | None = None
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits of the wire that the settings name."""
+    return Limits(body=settings.max_body_size)
+
+
+class Worker:
+    """One worker, in its own process. `run` returns when it has retired."""
+
+    def __init__(self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool) -> None:
+        self._duty = duty
+        self._channel = channel
+        self._slot = station.board.slot(slot)
+        self._queue = _ready_queue(station, channel, self._slot)
+        self._exchanges = self._make_exchanges()
+        self._leadership = Leadership(self._queue.fileno(), self._turn)
+        self._first = first
+        self._retiring = False
+
+    def run(self) -> None:
+        """Serve until told to retire, then finish what has been taken."""
+        setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
+        self._handle_signals()
+        gc.enable()
+        if self._first and self._duty.watch is not None:
+            threading.Thread(target=self._duty.watch, args=(self._report,), daemon=True).start()
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(message.Ready(os.getpid()))
+            self._leadership.run(self._duty.settings.threads)
+
+    def _turn(self, me: int) -> bool:
+        """Take one connection and serve it; False when this worker takes nothing more."""
+        try:
+            with self._leadership.taking:
+                connection = self._take()
+            if connection is not None:
+                self._leadership.busy()
+                self._exchanges[me].serve(connection, time.monotonic())
+        except Orphaned:
+            self._retiring = True
+        return not self._retiring
+
+    def _take(self) -> Connection | None:
+        connection = self._queue.take()
+        if self._slot.called() or connection is None:
+            self._attend()
+        if connection is not None and self._retiring and connection.spooled is None:
+            self._queue.give_back(connection, b"")
+            return None
+        return connection
+
+    def _attend(self) -> None:
+        self._queue.attend()
+        self._retiring = self._retiring or self._slot.retiring
+
+    def _make_exchanges(self) -> list[Exchange]:
+        duty = self._duty
+        serving = Serving(
+            duty.application, limits_of(duty.settings), environs(duty), duty.development, duty.access_log
+        )
+        cells = (self._slot.cell(n) for n in range(duty.settings.threads))
+        return [Exchange(serving, self._queue, cell) for cell in cells]
+
+    def _handle_signals(self) -> None:
+        signal.signal(signal.SIGTERM, self._on_term)
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(ignored, signal.SIG_IGN)
+
+    def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
+        self._retiring = True
+
+    def _report(self, paths: list[str]) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(message.CodeChanged(paths))
+
+
+def _ready_queue(station: Station, channel: Channel, slot: Slot) -> ReadyQueue:
+    if station.epoll is None:
+        return PortableQueue(station.hand_off, channel, station.board, slot)
+    return EpollQueue(station.hand_off, channel, station.board, slot, station.epoll)
+
+
+def environs(duty: Duty) -> list[dict[str, Any]]:
+    """One environ to start from for each listening socket, in the order of `duty.listeners`."""
+    settings = duty.settings
+    return [
+        environ_base(
+            server_name=None if listener["path"] else listener["host"],
+            server_port=None if listener["path"] else listener["port"],
+            multithread=settings.threads > 1,
+            multiprocess=settings.max_pool_size > 1,
+            errors=sys.stderr,
+        )
+        for listener in duty.listeners
+    ]
+
