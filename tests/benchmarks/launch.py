@@ -18,6 +18,7 @@ import psutil
 
 from benchmarks.load import LoadFailed, get
 
+MARK = "BENCHMARK_SCRATCH"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 
@@ -37,7 +38,7 @@ class Running:
 
     def pss(self) -> float:
         """Proportional set size of the whole tree, in MiB: shared pages are counted once."""
-        return sum(_pss(process) for process in _tree(self.session)) / 2**20
+        return sum(_pss(process) for process in _tree(self.session, self.scratch)) / 2**20
 
 
 def free_port() -> int:
@@ -63,11 +64,12 @@ def running(
     """Start, wait for the first answer, yield, end every process of it."""
     output = scratch / "output.txt"
     with output.open("wb") as stream:
+        variables = {"XDG_RUNTIME_DIR": str(scratch), "PYTHONPATH": str(directory), MARK: str(scratch)}
         started = time.monotonic()
         child = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(scratch), "PYTHONPATH": str(directory), **environment},
+            env={**os.environ, **variables, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -77,7 +79,7 @@ def running(
         passed = _wait_answer(child, port, started, output)
         yield Running(port, child.pid, passed, scratch)
     finally:
-        _end(child)
+        _end(child, scratch)
 
 
 def _wait_answer(child: subprocess.Popen[bytes], port: int, started: float, output: Path) -> float:
@@ -98,21 +100,22 @@ def _tail(output: Path) -> str:
     return lines[-1] if lines else "it printed nothing"
 
 
-def _tree(leader: int) -> list[psutil.Process]:
-    """Everything below a process and everything in its session: either may miss some (Passenger's agents)."""
+def _tree(leader: int, scratch: Path) -> list[psutil.Process]:
+    """Everything started for a run: in the session of its first process, or with the scratch directory in the
+    environment. Each may miss some: Passenger leaves the session, others write over their environment.
+    """
+    return [p for p in psutil.process_iter() if _session(p.pid) == leader or _names(p, scratch)]
+
+
+def _names(process: psutil.Process, scratch: Path) -> bool:
     try:
-        found = {process.pid: process for process in psutil.Process(leader).children(recursive=True)}
-    except psutil.NoSuchProcess:
-        found = {}
-    return [
-        *found.values(),
-        *(p for p in psutil.process_iter() if _session(p.pid) == leader and p.pid not in found),
-    ]
+        return process.environ().get(MARK) == str(scratch)
+    except psutil.Error:
+        return False
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], scratch: Path) -> None:
     """Ask politely, then kill whatever is left."""
-    tree = _tree(child.pid)
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
     try:
@@ -120,7 +123,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-    for process in {*tree, *_tree(child.pid)}:
+    for process in _tree(child.pid, scratch):
         _kill(process)
 
 
