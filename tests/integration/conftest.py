@@ -12,7 +12,7 @@ import pytest
 from support.http import Address
 from support.server import COMMAND, Server, Site, free_port
 
-SERVERS: pytest.StashKey[list[Server]] = pytest.StashKey()
+SERVERS = pytest.StashKey[list[Server]]()
 QUEUES = ("portable", "epoll") if sys.platform == "linux" else ("portable",)
 
 
@@ -32,7 +32,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and SERVERS in item.stash:
-        for number, server in enumerate(item.stash[SERVERS]):
+        servers: list[Server] = item.stash[SERVERS]
+        for number, server in enumerate(servers, 1):
             report.sections.append((f"server {number}", server.evidence()))
     return report
 

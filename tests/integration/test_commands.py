@@ -1,0 +1,206 @@
+"""`status`, `stop`, `restart-app`, `reopen-logs`: what they print, and the codes they end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import Serve
+from support.load import Load
+from support.server import Site
+from support.waiting import wait_for
+
+VERSIONED = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "9")])
+    return [b"version {number}"]
+"""
+
+
+# -- status ------------------------------------------------------------------------------------------------
+
+
+def test_status_has_the_familiar_layout(serve: Serve, site: Site) -> None:
+    server = serve("hello", "--min-instances", "2")
+    server.wait_workers(2)
+    server.get("/")
+    done = site.command("status")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "General information",
+        "Max pool size",
+        "Application groups",
+        "PID",
+        "Sessions",
+        "Processed",
+    ):
+        assert words in done.stdout
+    for words in ("Uptime", "CPU", "Memory", "Last used", str(site.directory)):
+        assert words in done.stdout
+    assert all(str(pid) in done.stdout for pid in server.worker_pids())
+
+
+def test_status_json_has_everything(serve: Serve, site: Site) -> None:
+    server = serve("hello")
+    for _ in range(5):
+        server.get("/")
+    status = json.loads(site.command("status", "--json").stdout)
+    assert status["instance"]["pid"] == server.pid
+    worker = status["app_groups"][0]["workers"][0]
+    assert worker["processed"] == 5
+    assert worker["memory"] > 1_000_000
+    assert worker["state"] == "idle"
+    assert set(status["app_groups"][0]) >= {
+        "name",
+        "generation",
+        "queue",
+        "last_error",
+        "last_death",
+        "state",
+    }
+
+
+def test_status_of_nothing(site: Site) -> None:
+    assert site.command("status").returncode == 3
+
+
+@pytest.mark.may_leave_processes
+def test_status_of_a_dead_one(serve: Serve, site: Site) -> None:
+    server = serve("hello")
+    for pid in server.titles():
+        os.kill(pid, signal.SIGKILL)
+    server.wait_exit()
+    done = site.command("status")
+    assert done.returncode == 1, done.stdout + done.stderr
+
+
+def test_status_is_quick(serve: Serve, site: Site) -> None:
+    serve("hello")
+    times = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert site.command("status").returncode == 0
+        times.append(time.monotonic() - started)
+    # 150 ms on a quiet machine is the promise of tests/benchmarks; here the machine is busy with tests.
+    assert statistics.median(times) < 1.0
+
+
+# -- stop --------------------------------------------------------------------------------------------------
+
+
+def test_stop(serve: Serve, site: Site) -> None:
+    server = serve("hello")
+    done = site.command("stop")
+    assert done.returncode == 0, done.stderr
+    assert "Stopping web server" in done.stdout
+    server.wait_exit()
+    assert site.command("status").returncode == 3
+
+
+def test_stop_of_nothing(site: Site) -> None:
+    assert site.command("stop").returncode == 1
+    assert site.command("stop", "--ignore-pid-not-found").returncode == 0
+
+
+def test_stop_finishes_what_is_in_flight(serve: Serve, site: Site) -> None:
+    server = serve("holding")
+    connection = server.keep_alive()
+    connection.request("GET", "/hold?name=last")
+    wait_for((site.directory / "last.begun").exists, "the request in the application")
+    server.child.send_signal(signal.SIGTERM)
+    server.wait_log("(?i)stop")
+    site.write("last.release", "")
+    assert connection.getresponse().status == 200
+    connection.close()
+    server.wait_exit()
+
+
+# -- restart-app -------------------------------------------------------------------------------------------
+
+
+def write_version(site: Site, number: int) -> None:
+    site.write("app.py", VERSIONED.format(number=number))
+
+
+def wait_answers(load: Load, text: str) -> None:
+    wait_for(lambda: load.answers[text] > 20, f"answers {text!r}")
+
+
+@pytest.mark.both_queues
+def test_restart_under_load_drops_nothing(serve: Serve, site: Site) -> None:
+    write_version(site, 1)
+    server = serve("app:application", "--min-instances", "2")
+    with Load(server.address, 4) as kept, Load(server.address, 2, keep_alive=False) as closing:
+        wait_for(lambda: kept.served > 50 and closing.served > 20, "load")
+        for number in (2, 3):
+            write_version(site, number)
+            done = site.command("restart-app", ".")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert f"Restarting {site.directory} (production)" in done.stdout
+            wait_answers(kept, f"version {number}")
+    assert kept.failures + closing.failures == []
+    assert server.get("/").text == "version 3"
+    assert server.group()["generation"] == 3
+
+
+def test_broken_code_leaves_the_old_serving(serve: Serve, site: Site) -> None:
+    write_version(site, 1)
+    server = serve("app:application")
+    site.write("app.py", "import module_that_is_not_there\n")
+    done = site.command("restart-app", "/")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "No module named 'module_that_is_not_there'" in done.stdout + done.stderr
+    assert server.get("/").text == "version 1"
+    assert server.group()["last_error"]["traceback"]
+    write_version(site, 2)
+    assert site.command("restart-app", "/").returncode == 0
+    assert server.get("/").text == "version 2"
+
+
+def test_restart_waits_for_requests_in_flight(serve: Serve, site: Site) -> None:
+    server = serve("holding")
+    old = min(server.worker_pids())
+    connection = server.keep_alive()
+    connection.request("GET", "/hold?name=long")
+    wait_for((site.directory / "long.begun").exists, "the request in the application")
+    assert site.command("restart-app", "/").returncode == 0
+    assert int(server.get("/").text) != old
+    site.write("long.release", "")
+    response = connection.getresponse()
+    assert (response.status, int(response.read())) == (200, old)
+    connection.close()
+
+
+def test_restart_that_matches_nothing(serve: Serve, site: Site) -> None:
+    serve("hello")
+    assert site.command("restart-app", "/no/such/app").returncode == 1
+    assert site.command("restart-app", "/no/such/app", "--ignore-app-not-running").returncode == 0
+
+
+def test_restart_without_path_needs_a_terminal(serve: Serve, site: Site) -> None:
+    serve("hello")
+    done = site.command("restart-app")
+    assert done.returncode != 0
+    assert "path" in done.stderr.lower()
+
+
+# -- reopen-logs -------------------------------------------------------------------------------------------
+
+
+def test_reopen_logs(serve: Serve, site: Site) -> None:
+    server = serve("printing")
+    server.get("/print?before")
+    server.wait_log("stdout: before$")
+    log = Path(server.status()["instance"]["log_file"])
+    rotated = log.with_suffix(".old")
+    log.rename(rotated)
+    assert site.command("reopen-logs").returncode == 0
+    server.get("/print?after")
+    wait_for(lambda: log.exists() and "stdout: after" in log.read_text(), "the line in the new file")
+    assert "stdout: after" not in rotated.read_text()

@@ -1,0 +1,111 @@
+"""Death of any process: noticed, named, replaced; nobody's connection is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import psutil
+import pytest
+
+from integration.conftest import Serve
+from support.load import Load
+from support.server import Server
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.both_queues
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"),
+    [("/kill", "SIGKILL"), ("/segfault", "SIGSEGV"), ("/exit", r"exit.*7")],
+)
+def test_client_of_a_dead_worker_is_answered(serve: Serve, target: str, cause: str) -> None:
+    server = serve("crashing", "--max-pool-size", "1")
+    pid = int(server.get("/").text)
+    reply = server.get(target)
+    assert reply.status == 502
+    error_id = re.search(r"\b[0-9a-f]{8}\b", reply.text)
+    assert error_id, reply.text
+    line = server.wait_log(rf"^.*{error_id.group()}.*$").group()
+    assert str(pid) in line
+    assert f"GET {target} HTTP/1.1" in line
+    assert re.search(cause, line), line
+    assert int(server.get("/").text) != pid
+    assert server.group()["last_death"]["pid"] == pid
+
+
+def test_other_requests_survive_a_crash(serve: Serve) -> None:
+    server = serve("crashing", "--max-pool-size", "3", "--min-instances", "3")
+    server.wait_workers(3)
+    with Load(server.address, 4) as load:
+        for _ in range(3):
+            assert server.get("/kill").status == 502
+        served = load.served
+        wait_for(lambda: load.served > served + 100, "100 more answers after the crashes")
+    assert load.failures == []
+    server.wait_workers(3)
+
+
+def test_idle_worker_killed_from_outside_is_replaced(serve: Serve) -> None:
+    server = serve("crashing", "--min-instances", "2")
+    before = server.wait_workers(2)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: server.worker_pids() - before, "a replacement")
+    assert victim not in server.worker_pids()
+
+
+def test_killed_server_process_comes_back(serve: Serve) -> None:
+    server = serve("crashing", "--min-instances", "2")
+    preloader, old = server.pid_of("appsrv preloader"), server.pid_of("appsrv server")
+    os.kill(old, signal.SIGKILL)
+    assert server.get("/").status == 200, "asked at once: the socket never refuses"
+    wait_for(lambda: server.status()["server"]["pid"] != old, "a new server process")
+    server.wait_workers(2)
+    assert server.pid_of("appsrv preloader") == preloader, "the application is not imported again"
+
+
+def test_killed_server_process_never_refuses_a_connection(serve: Serve) -> None:
+    server = serve("crashing", "--min-instances", "2")
+    with Load(server.address, 3, keep_alive=False) as load:
+        wait_for(lambda: load.served > 20, "load")
+        os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
+        served = load.served
+        wait_for(lambda: load.served > served + 100, "answers after the kill")
+    assert [failure for failure in load.failures if "Refused" in failure] == []
+    assert len(load.failures) <= 3, load.failures
+
+
+def test_killed_preloader_comes_back(serve: Serve) -> None:
+    server = serve("crashing")
+    os.kill(server.pid_of("appsrv preloader"), signal.SIGKILL)
+    pid = int(server.get("/").text)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: server.worker_pids() - {pid}, "a worker of a new preloader", 20)
+    assert server.get("/").status == 200
+
+
+@pytest.mark.may_leave_processes
+def test_killed_watchdog_leaves_nothing_behind(serve: Serve) -> None:
+    server: Server = serve("crashing")
+    others = [psutil.Process(pid) for pid in server.titles() if pid != server.pid]
+    server.child.kill()
+    server.wait_exit()
+    wait_for(lambda: not any(process.is_running() for process in others), "the end of the other processes")
+
+
+@pytest.mark.may_leave_processes
+def test_start_after_kill_of_everything(serve: Serve) -> None:
+    """A stale pid file and run directory are no obstacle."""
+    server = serve("crashing")
+    for pid in server.titles():
+        os.kill(pid, signal.SIGKILL)
+    server.wait_exit()
+    again = server.site.command("status")
+    assert again.returncode == 1, again.stderr
+    port = str(server.address[1])
+    second = serve("crashing", "--port", port)
+    second.address = server.address
+    assert second.get("/").status == 200

@@ -1,0 +1,94 @@
+"""The server log: whole lines of everything the application prints, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+
+from integration.conftest import Serve
+from support.server import Server
+from support.waiting import wait_for
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    return serve("printing", "--max-pool-size", "1")
+
+
+@pytest.mark.parametrize(
+    ("way", "stream"),
+    [
+        ("print", "stdout"),
+        ("stderr", "stderr"),
+        ("write", "stdout"),
+        ("write2", "stderr"),
+        ("pieces", "stdout"),
+        ("c", "stdout"),
+        ("errors", "stderr"),
+    ],
+)
+def test_line_names_pid_and_stream(server: Server, way: str, stream: str) -> None:
+    pid = server.get(f"/{way}?text-by-{way}").text
+    line = server.wait_log(rf"^.*text-by-{way}$").group()
+    assert re.search(rf"App {pid} {stream}: text-by-{way}$", line), line
+    assert re.match(r"\[? ?\d{4}-\d\d-\d\d", line), f"no time in {line!r}"
+
+
+def test_output_of_child_processes(server: Server) -> None:
+    server.get("/child?from-a-child")
+    server.wait_log(r"App \d+ stdout: from-a-child$")
+    server.wait_log(r"App \d+ stderr: from-a-child$")
+
+
+def test_nothing_is_split_or_lost(server: Server) -> None:
+    server.get("/many?number")
+    server.wait_log(r"stdout: number 1999$")
+    found = re.findall(r"stdout: number (\d+)$", server.log(), re.MULTILINE)
+    assert found == [str(number) for number in range(2000)]
+
+
+def test_bytes_that_are_not_text(server: Server) -> None:
+    server.get("/bytes?odd")
+    server.wait_log(r"stdout: .*odd$")
+
+
+def test_unfinished_line_appears_when_its_worker_ends(server: Server) -> None:
+    server.get("/unfinished?no-newline")
+    log = server.site.directory
+    assert server.stop() == 0
+    assert any("no-newline" in path.read_text() for path in log.glob("**/*.log"))
+
+
+def test_last_words_of_a_crash(serve: Serve) -> None:
+    server = serve("printing", "--max-pool-size", "1")
+    server.get("/write?last-words")
+    pid = min(server.worker_pids())
+    os.kill(pid, signal.SIGKILL)
+    server.wait_log(rf"App {pid} stdout: last-words$")
+
+
+def test_application_keeps_its_own_log_files(serve: Serve) -> None:
+    server = serve("printing")
+    server.site.write(
+        "own.py",
+        "import logging\n"
+        "logging.basicConfig(filename='own-file.txt', level=logging.INFO)\n"
+        "def application(environ, start_response):\n"
+        "    logging.info('only in its own file')\n"
+        "    start_response('200 OK', [('Content-Length', '2')])\n"
+        "    return [b'ok']\n",
+    )
+    own = serve("own:application")
+    assert own.get("/").text == "ok"
+    text = server.site.directory / "own-file.txt"
+    wait_for(lambda: text.exists() and "only in its own file" in text.read_text(), "the application's log")
+    assert "only in its own file" not in own.log()
+
+
+def test_foreground_shows_the_log_on_the_terminal(server: Server) -> None:
+    server.get("/print?on-the-terminal")
+    wait_for(lambda: "on-the-terminal" in server.terminal, "the line on the terminal")
+    assert "\x1b[" not in server.terminal, "colour although it is no terminal"
