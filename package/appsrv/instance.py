@@ -22,6 +22,7 @@ import pwd
 import re
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, Several
 # Seconds. A command that looks whether an instance lives holds its lock for a moment, which is no reason to
 # refuse a start.
 LOCK_PATIENCE = 0.5
+
+# Bytes of a unix socket's path: sun_path without its closing NUL.
+LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class InstanceDirectory:
         Raises AlreadyRunning (with the pid) and RunDirectoryError.
         """
         path = _private_directory(base) / instance_name(root, bind)
-        if len(os.fsencode(path / "admin.sock")) > 103:  # sun_path: 108 on Linux, 104 on macOS
+        if len(os.fsencode(path / "admin.sock")) > LONGEST_SOCKET:
             raise RunDirectoryError(f"{path} is too long for a socket: set XDG_RUNTIME_DIR to a shorter one")
         directory = cls(path, _take(path))
         directory._clear()

@@ -25,25 +25,28 @@ _CANCEL = (b"q", b"Q", b"\x1b", b"\x03", b"\x04", b"")
 _HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
 
 
-def choose(entries: Sequence[str], terminal: int) -> int | None:
-    """The number of the chosen entry; None for Cancel (added as the last one), `q`, Esc or Ctrl-C."""
+def choose(entries: Sequence[str], terminal: int, screen: int) -> int | None:
+    """The number of the chosen entry; None for Cancel (added as the last one), `q`, Esc or Ctrl-C.
+
+    `terminal` is the file descriptor keys come from, `screen` that of the same terminal to draw on.
+    """
     lines = [*entries, "Cancel"]
-    with _keys(terminal):
-        chosen = _run(lines, terminal)
+    with _keys(terminal, screen):
+        chosen = _run(lines, terminal, screen)
     return chosen if chosen is not None and chosen < len(entries) else None
 
 
-def _run(lines: Sequence[str], terminal: int) -> int | None:
+def _run(lines: Sequence[str], terminal: int, screen: int) -> int | None:
     current, ascii_only = 0, False
-    _draw(lines, current, terminal, ascii_only)
+    _draw(lines, current, screen, ascii_only)
     while True:
         key = _read_key(terminal)
         if key in _ENTER or key in _CANCEL:
             return current if key in _ENTER else None
         current = moved(current, key, len(lines))
         ascii_only ^= key == b"!"
-        _write(terminal, f"\x1b[{_height(lines, terminal)}A")
-        _draw(lines, current, terminal, ascii_only)
+        _write(screen, f"\x1b[{_height(lines, screen)}A")
+        _draw(lines, current, screen, ascii_only)
 
 
 def moved(current: int, key: bytes, count: int) -> int:
@@ -57,30 +60,30 @@ def window(count: int, current: int, height: int) -> range:
     return range(start, min(count, start + height))
 
 
-def _height(lines: Sequence[str], terminal: int) -> int:
-    return min(len(lines), max(1, _size(terminal).lines - 5))
+def _height(lines: Sequence[str], screen: int) -> int:
+    return min(len(lines), max(1, _size(screen).lines - 5))
 
 
-def _draw(lines: Sequence[str], current: int, terminal: int, ascii_only: bool) -> None:
-    marker, width = (">" if ascii_only else "\u2023"), _size(terminal).columns
-    for number in window(len(lines), current, _height(lines, terminal)):
+def _draw(lines: Sequence[str], current: int, screen: int, ascii_only: bool) -> None:
+    marker, width = (">" if ascii_only else "\u2023"), _size(screen).columns
+    for number in window(len(lines), current, _height(lines, screen)):
         # Cut, since a line that wraps would be two when the marker moves up again.
         text = f" {marker if number == current else ' '}   {lines[number]}"[: width - 1]
-        _write(terminal, f"{_CLEAR}{text}\n")
+        _write(screen, f"{_CLEAR}{text}\n")
 
 
-def _size(terminal: int) -> os.terminal_size:
+def _size(screen: int) -> os.terminal_size:
     try:
-        size = os.get_terminal_size(terminal)
+        size = os.get_terminal_size(screen)
     except OSError:
         size = os.terminal_size((0, 0))
     return os.terminal_size((size.columns or 80, size.lines or 24))
 
 
-def _write(terminal: int, text: str) -> None:
+def _write(screen: int, text: str) -> None:
     content = text.encode("utf-8", "replace")
     while content:
-        content = content[os.write(terminal, content) :]
+        content = content[os.write(screen, content) :]
 
 
 def _read_key(terminal: int) -> bytes:
@@ -93,7 +96,7 @@ def _read_key(terminal: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _keys(terminal: int) -> Iterator[None]:
+def _keys(terminal: int, screen: int) -> Iterator[None]:
     """Each key comes at once and unseen; Ctrl-C and Ctrl-Z are keys too, so that no exit goes unnoticed."""
     before = termios.tcgetattr(terminal)
     with _tidy_exit():
@@ -102,12 +105,12 @@ def _keys(terminal: int) -> Iterator[None]:
             raw = termios.tcgetattr(terminal)
             raw[3] &= ~termios.ISIG
             termios.tcsetattr(terminal, termios.TCSADRAIN, raw)
-            _write(terminal, _HIDE)
+            _write(screen, _HIDE)
             yield
         finally:
             with contextlib.suppress(OSError, termios.error):  # the terminal may have been closed
                 termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-                _write(terminal, _SHOW)
+                _write(screen, _SHOW)
 
 
 @contextlib.contextmanager

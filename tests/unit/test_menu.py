@@ -18,7 +18,7 @@ from appsrv import menu
 
 CODE = (
     "import sys; from appsrv import menu\n"
-    "print('chose', menu.choose(['/srv/shop (production)', '/srv/blog (production)'], 0), flush=True)\n"
+    "print('chose', menu.choose(['/srv/shop (production)', '/srv/blog (production)'], 0, 1), flush=True)\n"
 )
 DEADLINE = 10.0
 

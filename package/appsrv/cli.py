@@ -1,0 +1,403 @@
+"""The command line: `appsrv start`, `stop`, `status`, `restart-app`, `reopen-logs`, `version`.
+
+The only module that prints. It turns words into calls: what a setting is stands in `config`, where an
+application is in `finder`, which instance is meant in `instance`, how things look in `text`. Exit codes are those
+of the errors. Whatever only one command needs is imported by that command, so that `status` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from appsrv import __version__, config, instance, pid_file, text
+from appsrv.client import AdminClient
+from appsrv.errors import AdminError, AppLoadError, AppsrvError, NotRunning, OperatorError
+from appsrv.instance import Instance, InstanceInfo
+from appsrv.loader import is_below
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; errors are one line on stderr, `appsrv: error: ...`."""
+    try:
+        result = commands.main(arguments, prog_name="appsrv", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        return _usage_error(error)
+    except click.ClickException as error:
+        return _say_error(error.format_message(), error.exit_code)
+    except AppsrvError as error:
+        return _own_error(error)
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has enough; the interpreter must not complain when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _usage_error(error: click.UsageError) -> int:
+    _say_error(error.format_message(), error.exit_code)
+    if error.ctx is not None:
+        click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
+    return error.exit_code
+
+
+def _own_error(error: AppsrvError) -> int:
+    if isinstance(error, AppLoadError) and error.traceback:
+        click.echo(text.printable(error.traceback.rstrip("\n")), err=True)
+    return _say_error(str(error), error.exit_code)
+
+
+def _say_error(message: str, exit_code: int) -> int:
+    click.echo(f"appsrv: error: {message}", err=True)
+    return exit_code
+
+
+def _no_colour(_: click.Context, __: click.Parameter, chosen: bool) -> None:
+    """As the variable: then everything that colours something, now or in a process started later, knows."""
+    if chosen:
+        os.environ["NO_COLOR"] = "1"
+
+
+_NO_COLOUR = click.Option(
+    ["--no-color"], is_flag=True, expose_value=False, callback=_no_colour, help="No colours; like NO_COLOR=1."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="appsrv %(version)s")
+def commands() -> None:
+    """An application server for Django, Flask and any WSGI application."""
+
+
+@commands.command()
+def version() -> None:
+    """Show the version."""
+    click.echo(f"appsrv {__version__}")
+
+
+# -- start -------------------------------------------------------------------------------------------------
+
+
+def start(app: str | None, **flags: object) -> int:
+    """Serve the application APP.
+
+    APP is module:callable, module:factory(), a file or a directory. Without it the application is looked for in
+    the current directory: the configured one, manage.py, FLASK_APP, wsgi.py, app.py or passenger_wsgi.py.
+    """
+    from appsrv import finder
+    from appsrv.watchdog import run
+
+    environ = config.environment()
+    here = working_directory(environ)
+    settings = config.load(flags, environ, finder.project_directory(app, here), cwd=here)
+    spec = finder.find(app, here, environ, settings.app)
+    return run(settings, spec, announce=announce)
+
+
+def announce(info: InstanceInfo) -> None:
+    """The banner, once the application is being served."""
+    click.echo(text.banner(info))
+    sys.stdout.flush()
+
+
+def _setting_options() -> Iterable[click.Option]:
+    for row in config.ROWS:
+        names = [name for name in (row.flag, row.long_flag) if name]
+        described = f"{row.help.replace('`', '')} [{row.default_text.replace('`', '')}]"
+        if row.key_only:
+            continue
+        if row.is_boolean:
+            names[-1] += f"/--no-{row.long_flag[2:]}"
+            yield click.Option(names, default=None, help=described)
+        else:
+            yield click.Option(names, metavar=row.metavar, default=None, help=described)
+
+
+commands.add_command(
+    click.Command(
+        "start",
+        callback=start,
+        help=start.__doc__,
+        params=[click.Argument(["app"], required=False), *_setting_options(), _NO_COLOUR],
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+)
+
+
+def working_directory(environ: Mapping[str, str]) -> Path:
+    """As the shell shows it: `/srv/shop/current` stays a link, which the next deployment will turn."""
+    logical = environ.get("PWD", "")
+    try:
+        if os.path.isabs(logical) and os.path.samefile(logical, os.getcwd()):
+            return Path(os.path.normpath(logical))
+        return Path.cwd()
+    except FileNotFoundError:
+        raise OperatorError("the current directory has been removed: change to another one") from None
+
+
+# -- which instance ----------------------------------------------------------------------------------------
+
+
+def _instance_options(command: Command) -> Command:
+    """NAME, --port and --pid-file: how every command says which instance it means."""
+    for add in (
+        click.option("--pid-file", type=click.Path(path_type=Path), metavar="PATH", help="By its pid file."),
+        click.option("-p", "--port", type=int, metavar="NUMBER", help="The instance on that port."),
+    ):
+        command = add(command)
+    return command
+
+
+def _find(
+    name: str | None, port: int | None, pid_file: Path | None, *, anywhere: bool = False
+) -> tuple[Instance, AdminClient]:
+    """The instance that is meant, and the way to talk to it. Raises NotRunning and SeveralInstances."""
+    running, here = _running()
+    one = instance.select(running, here, name=name, port=port, pid_file=pid_file, anywhere=anywhere)
+    return one, _client(one)
+
+
+def _running() -> tuple[list[Instance], Path]:
+    environ = config.environment()
+    return instance.list_instances(instance.bases(environ)), working_directory(environ)
+
+
+def _client(one: Instance) -> AdminClient:
+    return AdminClient(one.admin_socket, one.is_alive)
+
+
+def _failed(error: NotRunning) -> OperatorError:
+    """3 is what `status` says; a command that could not do its work has failed like any other."""
+    return AdminError(str(error))
+
+
+# -- status ------------------------------------------------------------------------------------------------
+
+
+@commands.command(params=[_NO_COLOUR])
+@click.argument("name", required=False)
+@_instance_options
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="More about applications and workers.")
+@click.option("--show", type=click.Choice(["pool", "server"]), default="pool", help="What to show [pool].")
+def status(
+    name: str | None, port: int | None, pid_file: Path | None, as_json: bool, verbose: bool, show: str
+) -> int:
+    """Show what a running appsrv is doing.
+
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory or the only
+    one there is. Exit codes: 0 running, 1 dead but its pid file is there, 3 not running.
+    """
+    try:
+        answer = _find(name, port, pid_file, anywhere=True)[1].status()
+    except NotRunning as error:
+        raise _with_stale_pid_file(error, pid_file, named=bool(name or port)) from None
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _show_report(answer, verbose, show)
+    return 0
+
+
+def _show_report(answer: dict[str, Any], verbose: bool, show: str) -> None:
+    now, colour = time.time(), wants_colour(config.environment(), sys.stdout.isatty())
+    if show == "server":
+        report = text.server_report(answer, now, colour=colour)
+    else:
+        report = text.status_report(answer, now, colour=colour, verbose=verbose)
+    click.echo(report, color=colour)
+
+
+def wants_colour(environ: Mapping[str, str], is_terminal: bool) -> bool:
+    """NO_COLOR wins over FORCE_COLOR (no-color.org); without either, terminals that can are coloured."""
+    if environ.get("NO_COLOR"):
+        return False
+    return bool(environ.get("FORCE_COLOR")) or (is_terminal and environ.get("TERM") != "dumb")
+
+
+def _with_stale_pid_file(error: NotRunning, named_file: Path | None, *, named: bool) -> NotRunning:
+    """Exit code 1 (LSB) when a pid file says that an instance has died without tidying up."""
+    if named_file is not None:
+        left = named_file if pid_file.is_stale(named_file) else None
+    else:
+        left = None if named else pid_file.stale(Path.cwd())
+    if left is None:
+        return error
+    dead = NotRunning(f"appsrv is not running, but its pid file {left} is there: it was killed.")
+    dead.exit_code = 1
+    return dead
+
+
+# -- stop --------------------------------------------------------------------------------------------------
+
+
+@commands.command()
+@click.argument("name", required=False)
+@_instance_options
+@click.option("-i", "--ignore-pid-not-found", is_flag=True, help="Nothing to stop is no error.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS", help="How long to wait [60]."
+)
+def stop(
+    name: str | None, port: int | None, pid_file: Path | None, ignore_pid_not_found: bool, timeout: float
+) -> int:
+    """Stop a running appsrv: requests that are being served are finished first.
+
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory.
+    """
+    try:
+        one, client = _find(name, port, pid_file)
+    except NotRunning as error:
+        if ignore_pid_not_found:
+            return 0
+        raise _failed(error) from None
+    click.echo("Stopping web server...", nl=False)
+    _ask_to_stop(one, client)
+    _wait_until_gone(one, timeout)
+    click.echo(" done")
+    return 0
+
+
+def _ask_to_stop(one: Instance, client: AdminClient) -> None:
+    """A server that does not listen must not keep anyone from stopping it: the watchdog takes a signal, too."""
+    try:
+        client.stop()
+    except (AdminError, NotRunning):
+        if one.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one.info.pid, signal.SIGTERM)
+
+
+def _wait_until_gone(one: Instance, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while one.is_alive():
+        if time.monotonic() > deadline:
+            click.echo()
+            raise AdminError(f"it has not stopped within {timeout:g} s; it runs on PID {one.info.pid}")
+        time.sleep(0.02)
+
+
+# -- restart-app -------------------------------------------------------------------------------------------
+
+
+@commands.command("restart-app")
+@click.argument("path_prefix", required=False, metavar="[PATH_PREFIX]")
+@click.option("--instance", "name", metavar="NAME", help="In the instance of that name only.")
+@_instance_options
+@click.option("--ignore-app-not-running", is_flag=True, help="No such application is no error.")
+def restart_app(
+    path_prefix: str | None,
+    name: str | None,
+    port: int | None,
+    pid_file: Path | None,
+    ignore_app_not_running: bool,
+) -> int:
+    """Restart applications without losing a request.
+
+    Those at or below PATH_PREFIX: a path, . for the current directory, / for all. Without it, a menu is shown.
+    Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1.
+    """
+    clients = [_client(one) for one in _candidates(name, port, pid_file)]
+    groups = [(client, group) for client in clients for group in _groups(client)]
+    if path_prefix is None:
+        chosen = _ask_which(groups)
+    else:
+        prefix = os.path.normpath(working_directory(config.environment()) / path_prefix)
+        chosen = [(client, group) for client, group in groups if is_below(group.get("name", ""), prefix)]
+    if not chosen and path_prefix is not None and not ignore_app_not_running:
+        raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
+    return max([_restart(client, group) for client, group in chosen], default=0)
+
+
+def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:
+    """All instances, since a path says enough, unless one of them is named."""
+    running, here = _running()
+    if name is None and port is None and pid_file is None:
+        return running
+    try:
+        return [instance.select(running, here, name=name, port=port, pid_file=pid_file)]
+    except NotRunning as error:
+        raise _failed(error) from None
+
+
+def _groups(client: AdminClient) -> list[dict[str, Any]]:
+    try:
+        groups: list[dict[str, Any]] = client.status().get("app_groups", [])
+    except NotRunning:  # has ended since it was listed
+        return []
+    return groups
+
+
+_Choice = tuple[AdminClient, dict[str, Any]]
+
+
+def _ask_which(groups: Sequence[_Choice]) -> list[_Choice]:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("name the path of an application, or / for all: there is no terminal to ask on")
+    if not groups:
+        raise AdminError("There are no applications running.")
+    from appsrv import menu
+
+    colour = wants_colour(config.environment(), True)
+    click.echo("Please select the application to restart.")
+    click.echo(_grey("Tip: re-run this command with --help to learn how to automate it.", colour))
+    click.echo(_grey("If the menu doesn't display correctly, press '!'", colour) + "\n")
+    sys.stdout.flush()
+    titles = [text.group_title(group) for _, group in groups]
+    chosen = menu.choose(titles, sys.stdin.fileno(), sys.stdout.fileno())
+    click.echo()
+    return [] if chosen is None else [groups[chosen]]
+
+
+def _grey(line: str, colour: bool) -> str:
+    return click.style(line, fg="bright_black") if colour else line
+
+
+def _restart(client: AdminClient, group: Mapping[str, Any]) -> int:
+    title = text.group_title(group)
+    click.echo(f"Restarting {title}")
+    sys.stdout.flush()
+    outcomes = [one for one in client.restart(group["name"]) if one.get("name") == group["name"]]
+    if not outcomes:
+        return _say_error(f"{title} has gone before it was restarted", 1)
+    return 0 if outcomes[0].get("ok") else _restart_failed(title, outcomes[0])
+
+
+def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
+    if outcome.get("traceback"):
+        click.echo(text.printable(outcome["traceback"]).rstrip("\n"), err=True)
+    reason = text.printable(outcome.get("message") or "no reason is known")
+    return _say_error(f"{title} was not restarted, its previous code keeps serving: {reason}", 1)
+
+
+# -- reopen-logs -------------------------------------------------------------------------------------------
+
+
+@commands.command("reopen-logs")
+@click.argument("name", required=False)
+@_instance_options
+def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> int:
+    """Open the server log anew, after it was renamed by log rotation."""
+    try:
+        _find(name, port, pid_file, anywhere=True)[1].reopen_logs()
+    except NotRunning as error:
+        raise _failed(error) from None
+    click.echo("All done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
