@@ -104,7 +104,7 @@ def start(app: str | None, **flags: object) -> int:
     here = working_directory(environ)
     settings = config.load(flags, environ, finder.project_directory(app, here), cwd=here)
     spec = finder.find(app, here, environ, settings.app)
-    return run(settings, spec, announce=announce)
+    return run(settings, spec, announce=announce, environ=environ)
 
 
 def announce(info: InstanceInfo) -> None:

@@ -35,7 +35,8 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"frontend", "worker", "output", "admin", "client", "lanes"}),
     frozenset({"preloader", "manager"}),
     frozenset({"server", "watchdog", "development"}),
-    frozenset({"cli", "__main__"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
