@@ -7,8 +7,11 @@ the memory of the process that serves. Where Django could not be set up it runs 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,39 +56,44 @@ def announce() -> None:
 
 
 class Watch:
-    """What a worker runs in a thread of its own to learn about changes."""
+    """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         """`error`: why the application could not be loaded; its files are watched too."""
         self._error = error
 
     def __call__(self, report: Report) -> None:
-        """`report` the first change that no receiver of `file_changed` took care of, then return."""
+        """`report` each change that no receiver of `file_changed` took care of."""
         found = get_reloader()
-        _report_instead_of_exit(found, report)
         if self._error is None:
+            _notify(found, partial(_notify_changed, found, report))
             _notify_missed(found)
             # A thread that never ran tells Django that nothing has to be waited for.
             found.run(threading.Thread())
-            return
-        found.extra_files.update(map(Path, reloader.traceback_files(self._error)))
-        # Receivers read settings, which may be what is broken.
-        autoreload.autoreload_started.send_robust(sender=found)
-        _notify_missed(found)
-        found.run_loop()
+        else:
+            # No signals: their receivers read settings, which may be what is broken.
+            files = reloader.traceback_files(self._error) | _settings_file()
+            found.extra_files.update(map(Path, files))
+            _notify(found, partial(_report_changed, report))
+            _notify_newer(found, files)
+            found.run_loop()
 
 
-def _report_instead_of_exit(found: autoreload.BaseReloader, report: Report) -> None:
-    def notify_file_changed(path: Path) -> None:
-        answers = autoreload.file_changed.send(sender=found, file_path=path)
-        if found.should_stop or any(answer for _, answer in answers):
-            return
-        logger.info("%s changed, reloading.", path)
-        reloader.forget_compiled(str(path))
-        found.stop()
-        report([str(path)])
-
+def _notify(found: autoreload.BaseReloader, notify_file_changed: Callable[[Path], None]) -> None:
+    """Have a reloader call this instead of ending the process."""
     found.notify_file_changed = notify_file_changed  # type: ignore[method-assign,assignment]
+
+
+def _notify_changed(found: autoreload.BaseReloader, report: Report, path: Path) -> None:
+    answers = autoreload.file_changed.send(sender=found, file_path=path)
+    if not any(answer for _, answer in answers):
+        _report_changed(report, path)
+
+
+def _report_changed(report: Report, path: Path) -> None:
+    logger.info("%s changed, reloading.", path)
+    reloader.forget_compiled(str(path))
+    report([str(path)])
 
 
 def _notify_missed(found: autoreload.BaseReloader) -> None:
@@ -93,3 +101,18 @@ def _notify_missed(found: autoreload.BaseReloader) -> None:
     files = [str(path) for path in found.watched_files(include_globs=False)]
     for path in reloader.Snapshot(files).missed(since=STARTED):
         found.notify_file_changed(Path(path))
+
+
+def _notify_newer(found: autoreload.BaseReloader, files: set[str]) -> None:
+    """The same where loading failed: there may be no compiled file to compare with, only the time."""
+    for path in sorted(files):
+        saved = reloader.stamp(path)
+        if saved is not None and saved[0] > STARTED * 1e9:
+            found.notify_file_changed(Path(path))
+
+
+def _settings_file() -> set[str]:
+    """The settings module, which a traceback does not show when it could be read at the second attempt."""
+    module = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
+    path = getattr(module, "__file__", None)
+    return {os.path.abspath(path)} if path else set()

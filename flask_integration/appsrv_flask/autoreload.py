@@ -27,7 +27,7 @@ def name() -> str:
 
 
 class Watch:
-    """What a worker runs in a thread of its own to learn about changes."""
+    """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
 
     def __init__(
         self, extra_files: Iterable[str], exclude_patterns: Iterable[str], error: BaseException | None = None
@@ -38,19 +38,19 @@ class Watch:
         self._exclude_patterns = set(exclude_patterns)
 
     def __call__(self, report: Report) -> None:
-        """Call `report` with the first change, then return."""
+        """`report` each change."""
 
         def changed(paths: list[str]) -> bool:
             for path in paths:
                 _log("info", f" * Detected change in {path!r}, reloading")
                 reloader.forget_compiled(path)
             report(paths)
-            return True
+            return False
 
         missed = reloader.Snapshot(self._files()).missed(since=STARTED)
         if missed:
             changed(missed)
-        elif name() in ("stat", "watchfiles"):
+        if name() in ("stat", "watchfiles"):
             reloader.watch(self._files, changed)
         else:
             self._run_watchdog(changed)
@@ -61,14 +61,12 @@ class Watch:
     def _run_watchdog(self, changed: Callable[[list[str]], bool]) -> None:
         """Werkzeug's own loop on the package watchdog, told to report instead of to exit."""
 
-        def trigger_reload(loop: Any, filename: str | bytes) -> None:
-            if not loop.should_reload.is_set():
-                loop.should_reload.set()
-                changed([os.fsdecode(filename)])
+        def trigger_reload(_: Any, filename: str | bytes) -> None:
+            changed([os.fsdecode(filename)])
 
-        kind = cast(
-            Any, type("Loop", (_reloader.reloader_loops["auto"],), {"trigger_reload": trigger_reload})
-        )
+        base = _reloader.reloader_loops["auto"]
+        kind = cast(Any, type("Loop", (base,), {"trigger_reload": trigger_reload}))
         with kind(self._extra_files, self._exclude_patterns) as running:
-            while not running.should_reload.wait(timeout=running.interval):
+            while True:
+                time.sleep(running.interval)
                 running.run_step()

@@ -45,9 +45,7 @@ def switched_off(environ: Mapping[str, str]) -> bool:
     return environ.get(SWITCH, "").strip().lower() in ("0", "false", "no", "off")
 
 
-def reason_to_step_aside(
-    params: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]
-) -> str | None:
+def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]) -> str | None:
     """Why the built-in has to serve, or None. `modules` are the names of the loaded modules."""
     if sys.platform == "win32":
         return "appsrv needs fork(), which Windows does not have"
@@ -77,9 +75,7 @@ def project_names_appsrv(app: str | None) -> bool:
 def build() -> click.Command:
     """The built-in's twin."""
     ours: list[click.Parameter] = [
-        click.Option(
-            ["--max-pool-size"], type=click.IntRange(min=1), help="Worker processes at most. [appsrv]"
-        ),
+        click.Option(["--max-pool-size"], type=click.IntRange(min=1), help="Worker processes at most. [appsrv]"),
         click.Option(["--threads"], type=click.IntRange(min=1), help="Threads in each worker. [appsrv]"),
     ]
     return click.Command(

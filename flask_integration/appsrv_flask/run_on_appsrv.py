@@ -38,6 +38,9 @@ DEFAULTS = {"max_pool_size": 1, "threads": 8}
 
 MAX_PORT = 65535
 
+BOOT_VARIABLE = "APPSRV_BOOT"
+"""How many preloaders this watchdog has started, this one included."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -83,7 +86,7 @@ def start(options: Options, flags: Mapping[str, int]) -> NoReturn:
 
 def preload(info: ScriptInfo, options: Options) -> NoReturn:
     """Load the application and serve it."""
-    first = development.generation() == 1
+    first = os.environ.get(BOOT_VARIABLE, "1") == "1"
     if not first:
         _log("info", f" * Restarting with {autoreload.name()}")
     application, error = load(info, may_fail=not first)
@@ -97,9 +100,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
         development.serve(
             lambda: wrapped,
             banner=Banner(options, wrapped, first),
-            watch=autoreload.Watch(options.extra_files, options.exclude_patterns, error)
-            if options.reload
-            else None,
+            watch=autoreload.Watch(options.extra_files, options.exclude_patterns, error) if options.reload else None,
             log_request=log_request,
         )
     except ListenError as failure:
@@ -187,7 +188,5 @@ def exit_without_address(options: Options, number: int) -> NoReturn:
             err=True,
         )
         if sys.platform == "darwin" and options.port == 5000:
-            click.echo(
-                "On macOS, try searching for and disabling 'AirPlay Receiver' in System Settings.", err=True
-            )
+            click.echo("On macOS, try searching for and disabling 'AirPlay Receiver' in System Settings.", err=True)
     sys.exit(1)
