@@ -161,12 +161,10 @@ def _instance_options(command: Command) -> Command:
     return command
 
 
-def _find(
-    name: str | None, port: int | None, pid_file: Path | None, *, anywhere: bool = False
-) -> tuple[Instance, AdminClient]:
+def _find(name: str | None, port: int | None, pid_file: Path | None) -> tuple[Instance, AdminClient]:
     """The instance that is meant, and the way to talk to it. Raises NotRunning and SeveralInstances."""
     running, here = _running()
-    one = instance.select(running, here, name=name, port=port, pid_file=pid_file, anywhere=anywhere)
+    one = instance.select(running, here, name=name, port=port, pid_file=pid_file)
     return one, _client(one)
 
 
@@ -198,11 +196,12 @@ def status(
 ) -> int:
     """Show what a running appsrv is doing.
 
-    NAME is the (beginning of the) name of an instance; without it, the one of the current directory or the only
-    one there is. Exit codes: 0 running, 1 dead but its pid file is there, 3 not running.
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory.
+
+    Exit codes: 0 running, 1 dead but its pid file is there, 3 not running.
     """
     try:
-        answer = _find(name, port, pid_file, anywhere=True)[1].status()
+        answer = _find(name, port, pid_file)[1].status()
     except NotRunning as error:
         raise _with_stale_pid_file(error, pid_file, named=bool(name or port)) from None
     if as_json:
@@ -392,7 +391,7 @@ def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
 def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> int:
     """Open the server log anew, after it was renamed by log rotation."""
     try:
-        _find(name, port, pid_file, anywhere=True)[1].reopen_logs()
+        _find(name, port, pid_file)[1].reopen_logs()
     except NotRunning as error:
         raise _failed(error) from None
     click.echo("All done")

@@ -303,14 +303,15 @@ def select(
     name: str | None = None,
     port: int | None = None,
     pid_file: Path | None = None,
-    anywhere: bool = False,
 ) -> Instance:
-    """The one that is meant: by pid file, port, prefix of its name, else by the directory the user is in
-    (with `anywhere`: else the only one there is). Raises NotRunning or SeveralInstances.
+    """The one that is meant: by pid file, port, prefix of its name, else by the directory the user is in.
+
+    Never another directory's, be it the only one: `appsrv status || appsrv start` has to start this one.
+    Raises NotRunning or SeveralInstances.
     """
     matching = _matching(instances, name, port, pid_file)
     if name is None and port is None and pid_file is None:
-        matching = _around(instances, cwd) or (list(instances) if anywhere else [])
+        matching = _around(instances, cwd)
     if len(matching) > 1:
         raise SeveralInstances(_several(matching))
     if not matching:

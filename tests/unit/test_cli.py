@@ -295,11 +295,15 @@ def test_status_of_one_of_several(start_one: Callable[..., Running], capfd: Capt
     assert (len(first.asked), len(second.asked)) == (1, 2)
 
 
-def test_status_of_the_only_one_from_anywhere(
+def test_status_is_about_this_directory(
     running: Running, base: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
+    """`appsrv status || appsrv start` must not be content with what runs elsewhere, but says that it does."""
     monkeypatch.chdir(base / "home")
-    assert run(capfd, "status")[0] == 0
+    code, _, err = run(capfd, "status")
+    assert code == 3
+    assert running.info.name in err
+    assert run(capfd, "status", running.info.name)[0] == 0
 
 
 def test_status_when_nothing_runs(place: Path, capfd: Capture) -> None:

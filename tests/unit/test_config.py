@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from appsrv import config, settings_page
 from appsrv.config import Settings
 from appsrv.errors import SettingsError

@@ -76,9 +76,7 @@ def test_the_first_base_is_the_runtime_directory_of_this_user(tmp_path: Path) ->
     assert instance.bases(environ)[0] == runtime / "appsrv"
     assert instance.bases(environ)[-1] == home / ".local/state/appsrv/run"
     assert runtime / "appsrv" not in instance.bases({**environ, "XDG_RUNTIME_DIR": "relative"})
-    assert runtime / "none" / "appsrv" not in instance.bases(
-        {**environ, "XDG_RUNTIME_DIR": str(runtime / "none")}
-    )
+    assert runtime / "none" / "appsrv" not in instance.bases({**environ, "XDG_RUNTIME_DIR": str(runtime / "none")})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
@@ -241,9 +239,6 @@ def test_none_that_fits_says_what_was_looked_for() -> None:
         instance.select([shop], Path("/home"))
     assert caught.value.exit_code == 3
     assert shop.info.name in str(caught.value)
-    assert instance.select([shop], Path("/home"), anywhere=True) is shop
-    with pytest.raises(SeveralInstances):
-        instance.select([shop, make("/srv/blog")], Path("/home"), anywhere=True)
     for words, part in (({"port": 1}, "on port 1"), ({"name": "x"}, "named x")):
         with pytest.raises(NotRunning, match=part):
             instance.select([shop], Path("/home"), **words)
