@@ -90,7 +90,7 @@ def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
     Raises `RequestError` with the status to answer; the connection must then be closed.
     """
     end = data.find(_END) + 4
-    if 4 < end <= limits.header_line:
+    if 4 < end <= limits.header_line <= limits.header_block:
         head = _quick_head(data[:end], limits)
         if head is not None:
             return head, end

@@ -46,6 +46,7 @@ log = logging.getLogger("appsrv.manager")
 LOOK_BUSY, LOOK_IDLE = 0.02, 0.25
 QUIET = 2.0
 RETRY_AFTER = 5
+DRAINS_SOON = 1.0
 FIRST_BOOT_TRIES = 3
 
 
@@ -140,6 +141,8 @@ class Manager:
         self._booted = False
         self._load_backoff = Backoff()
         self._active_until = 0.0
+        self._looked = time.monotonic()
+        self._pace = 0.0
         self._look: Any = get_hub().loop.timer(LOOK_BUSY, repeat=LOOK_BUSY)
         self._slow_look = get_hub().loop.timer(LOOK_IDLE, repeat=LOOK_IDLE)
         self._slow_look.start(self._observe)
@@ -189,11 +192,11 @@ class Manager:
 
     # -- the life of the group ----------------------------------------------------------------------------------------
 
-    def boot(self, generation: int, *, have_preloader: bool) -> None:
+    def boot(self, generation: int, last_generation: int, *, have_preloader: bool) -> None:
         """Start the first generation, or go on with the one that another server has had."""
         self._booted = generation > 0
         self._pool.generation = max(1, generation)
-        self._next_generation = self._pool.generation + 1
+        self._next_generation = max(self._pool.generation, last_generation) + 1
         if not have_preloader:
             self._start_preloader(self._pool.generation)
 
@@ -489,7 +492,7 @@ class Manager:
             self._report_death(handle, cause, served)
         self._taken_by_dead += handle.slot.taken
         self._forget_worker(handle)
-        self._act(self._pool.gone(serial, time.monotonic(), cause))
+        self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
         self._check_first_boot(cause)
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
@@ -540,9 +543,12 @@ class Manager:
 
     def _observe(self) -> None:
         now = time.monotonic()
-        before = sum(book.load.processed for book in self._pool.workers.values())
+        before = {serial: book.load.processed for serial, book in self._pool.workers.items()}
         loads = {serial: handle.load(now) for serial, handle in self.workers.items()}
-        if sum(load.processed for load in loads.values()) != before:
+        done = sum(load.processed - before.get(serial, 0) for serial, load in loads.items())
+        self._pace = done / max(now - self._looked, 1e-3)
+        self._looked = now
+        if done:
             self.nudge()
         self._flush()
         self.waiting = self._count_waiting()
@@ -556,10 +562,15 @@ class Manager:
 
     def _limit_queue(self) -> None:
         most = self.settings.max_request_queue_size
-        if most and self.waiting > most and self._pool.saturated():
-            page = error_response(503, retry_after=RETRY_AFTER)
-            refused = self.frontend.refuse_waiting(self.waiting - most, page)
+        if not most or self.waiting <= most or not self._pool.saturated() or self._drains_soon():
+            return
+        refused = self.frontend.refuse_waiting(self.waiting - most, error_response(503, retry_after=RETRY_AFTER))
+        if refused:
             log.warning("%d requests refused: more than max_request_queue_size (%d) wait", refused, most)
+
+    def _drains_soon(self) -> bool:
+        """A queue that is gone within `DRAINS_SOON` seconds at the pace of the last look is no overload."""
+        return self.waiting <= self._pace * DRAINS_SOON
 
     def _check_preloaders(self, now: float) -> None:
         limit = self.settings.start_timeout

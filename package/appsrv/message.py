@@ -100,8 +100,8 @@ class Configure(Message, tag=1):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
     `settings`, `app` and `listeners` are what `config.Settings`, `loader.AppSpec` and `listener.Listener` write
-    of themselves, `instance` what `instance.InstanceInfo` writes. To a server, `generation` is the last one there
-    was (0: none) and `have_preloader` says that its preloader lives. `bind_errno` is set for a development preloader
+    of themselves, `instance` what `instance.InstanceInfo` writes. To a server, `generation` is the one that serves
+    (0: none yet), `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives. `bind_errno` is set for a development preloader
     whose watchdog could not listen, so that the framework's own words are printed.
     """
 
@@ -112,6 +112,7 @@ class Configure(Message, tag=1):
     run_directory: str
     development: bool
     generation: int
+    last_generation: int = 0
     have_preloader: bool = False
     restarts: int = 0
     bind_errno: int | None = None

@@ -202,12 +202,12 @@ class Pool:
         actions = self._succeed_one(now)
         return actions + self._finish_roll() + self.balance(now)
 
-    def gone(self, serial: int, now: float, reason: str = "ended") -> list[Action]:
-        """A worker has ended, for whatever reason, or could not be forked."""
+    def gone(self, serial: int, now: float, reason: str = "ended", *, served: bool = False) -> list[Action]:
+        """A worker has ended, for whatever reason, or could not be forked. `served`: in the middle of a request."""
         worker = self.workers.pop(serial, None)
         if worker is None:
             return []
-        stillborn = worker.state is WorkerState.BOOTING or self._died_young(worker, now)
+        stillborn = worker.state is WorkerState.BOOTING or (self._died_young(worker, now) and not served)
         worker.move(WorkerState.GONE, now)
         actions: list[Action] = []
         if stillborn:

@@ -71,11 +71,18 @@ class Preloader:
         except AppLoadError as error:
             self._report_failure(error)
             return
+        worker = self._fork_workers()
+        if worker is not None:
+            worker.run()
+
+    def _fork_workers(self) -> Worker | None:
+        """Be the preloader; returns the worker that this process is to be from now on, if any."""
         try:
             self._prepare()
             self._serve()
         except BecomeWorker as change:
-            change.worker.run()
+            return change.worker
+        return None
 
     def _report_failure(self, error: AppLoadError) -> None:
         with contextlib.suppress(ChannelClosed):

@@ -71,7 +71,10 @@ class Server:
     def run(self) -> None:
         """Serve until the watchdog says otherwise or is gone."""
         self._watcher.start(self._from_watchdog)
-        self.manager.boot(self._configure.generation, have_preloader=self._configure.have_preloader)
+        configure = self._configure
+        self.manager.boot(
+            configure.generation, configure.last_generation, have_preloader=configure.have_preloader
+        )
         self.frontend.listen([(number, sock) for number, sock in self._numbered()])
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)

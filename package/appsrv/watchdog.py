@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import logging
 import os
 import selectors
@@ -29,7 +30,7 @@ from appsrv import channel as channels
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
-from appsrv.errors import AppLoadError, AppsrvError, BootError, ListenError
+from appsrv.errors import AppLoadError, AppsrvError, BootError, ListenError, OperatorError
 from appsrv.instance import (
     InstanceDirectory,
     InstanceInfo,
@@ -95,6 +96,7 @@ class Watchdog:
         self._wake: tuple[int, int] | None = None
         self._signals: list[int] = []
         self._server_due = 0.0
+        self._young_deaths = 0
         self._bind_errno: int | None = None
         self.booted: Callable[[], None] = lambda: None
 
@@ -114,11 +116,6 @@ class Watchdog:
             self._give_back()
             raise
         return self._publish(str(log_path))
-
-    def moved(self) -> None:
-        """This process has a new pid since `open` (it daemonized)."""
-        pid_file.write(self._pid_path, os.getpid())
-        self._publish(self._log.path)
 
     def _publish(self, log_path: str) -> InstanceInfo:
         self._info = InstanceInfo(
@@ -253,7 +250,8 @@ class Watchdog:
         theirs.close()
         self._server = _Child(pid, Channel(ours), time.monotonic())
         alive = self._latest_preloader()
-        configure = self._configure(self._generation, have_preloader=alive is not None)
+        generation = self._generation if alive is None else alive.generation
+        configure = self._configure(generation, have_preloader=alive is not None)
         self._server.channel.send(configure, [sock.fileno() for sock in self._sockets])
         self._selector.register(ours, selectors.EVENT_READ, self._from_server)
         if alive is not None:
@@ -272,7 +270,8 @@ class Watchdog:
         return message.Configure(
             settings=self._settings.to_json(), app=self._spec.to_json(), listeners=[self._listener.to_json()],
             instance=self._info.to_json(), run_directory=str(self._directory.path),
-            development=self._development is not None, generation=generation, have_preloader=have_preloader,
+            development=self._development is not None, generation=generation,
+            last_generation=self._generation, have_preloader=have_preloader,
             restarts=self._restarts, bind_errno=self._bind_errno,
         )
 
@@ -383,8 +382,7 @@ class Watchdog:
             self._boot_failed(msg)
 
     def _boot_failed(self, msg: message.BootFailed) -> None:
-        kind = AppLoadError(msg.message, msg.traceback) if msg.exit_code == 4 else BootError(msg.message)
-        self._failure = kind
+        self._failure = failure_of(msg.exit_code, msg.message, msg.traceback)
         self._stop(graceful=False)
 
     def _from_preloader(self, child: _Child) -> None:
@@ -420,8 +418,8 @@ class Watchdog:
             return
         self._log.event(logging.ERROR, f"the server {child.pid} ended: {cause_of_death(status)}; starting another one")
         self._restarts += 1
-        young = time.monotonic() - child.started < YOUNG
-        self._server_due = time.monotonic() + (YOUNG if young else 0.0)
+        self._young_deaths = self._young_deaths + 1 if time.monotonic() - child.started < YOUNG else 0
+        self._server_due = time.monotonic() + (YOUNG if self._young_deaths > 1 else 0.0)
 
     def _other_exited(self, pid: int, status: int) -> None:
         child = self._preloaders.pop(pid, None)
@@ -501,50 +499,55 @@ def run(
     watchdog = Watchdog(settings, spec, os.environ if environ is None else environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
-    info = watchdog.open(sys.stdout)
-    announce(info)
+    announce(watchdog.open(sys.stdout))
     return watchdog.run()
 
 
 def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
-    """The caller waits for one byte that says that the application has booted, or for the reason why not."""
-    info = watchdog.open(None)
+    """The caller waits until the application has booted, or for the reason why not."""
     news, tell = os.pipe()
     if os.fork():
         os.close(tell)
-        return _hear_from_background(news, info, announce)
-    os.setsid()
+        announce(_hear(news))
+        return 0
     os.close(news)
-    _leave_terminal()
-    watchdog.moved()
-    watchdog.booted = lambda: os.close(tell) if os.write(tell, b"+") else None
+    os.setsid()
+    code = 0
     try:
+        info = watchdog.open(None)
+        watchdog.booted = lambda: _say(tell, {"info": info.to_json()})
+        _leave_terminal()
         code = watchdog.run()
     except AppsrvError as error:
-        with contextlib.suppress(OSError):
-            os.write(tell, _as_bytes(error))
         code = error.exit_code
+        _say(tell, {"exit_code": code, "message": str(error), "traceback": getattr(error, "traceback", "")})
+    except BaseException as error:
+        code = 1
+        _say(tell, {"exit_code": code, "message": repr(error), "traceback": ""})
     os._exit(code)
 
 
-def _hear_from_background(news: int, info: InstanceInfo, announce: Announce) -> int:
-    with open(news, "rb") as pipe:
-        said = pipe.read()
-    if said == b"+":
-        announce(info)
-        return 0
-    raise _from_bytes(said)
+def _say(pipe: int, news: Mapping[str, object]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(pipe, json.dumps(news).encode())
+        os.close(pipe)
 
 
-def _as_bytes(error: AppsrvError) -> bytes:
-    return f"{error.exit_code}\0{error}\0{getattr(error, 'traceback', '')}".encode()
+def _hear(pipe: int) -> InstanceInfo:
+    """The instance that has booted; raises what kept it from booting."""
+    with open(pipe, "rb") as reader:
+        said = reader.read()
+    news = json.loads(said) if said else {"message": "it ended without a word", "exit_code": 1}
+    if "info" in news:
+        return InstanceInfo.from_json(news["info"])
+    raise failure_of(news["exit_code"], news["message"], news.get("traceback", ""))
 
 
-def _from_bytes(said: bytes) -> AppsrvError:
-    if not said:
-        return BootError("the server in the background ended before it was ready; the server log says why")
-    code, text, traceback = said.decode().split("\0", 2)
-    return AppLoadError(text, traceback) if code == "4" else BootError(text)
+def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:
+    """The error with this exit code, as another process knows it."""
+    if exit_code == AppLoadError.exit_code:
+        return AppLoadError(text, traceback)
+    return BootError(text) if exit_code == BootError.exit_code else OperatorError(text)
 
 
 def _leave_terminal() -> None:
