@@ -25,12 +25,12 @@ logger = logging.getLogger("django.utils.autoreload")
 Report = Callable[[list[str]], None]
 
 
-class WatchfilesReloader(autoreload.BaseReloader):
-    """Django's reloader with the system reporting the changes."""
+class _Watching(autoreload.BaseReloader):
+    """Django's reloader, which knows the files, on appsrv's way of noticing changes."""
 
     def run_loop(self) -> None:
-        """Watch until somebody stops it."""
-        reloader.watch(self._files, self._notify, stop=cast(Any, self)._stop_condition)
+        """Watch until somebody stops it; what was saved while Django was loading counts as changed."""
+        reloader.watch(self._files, self._notify, stop=cast(Any, self)._stop_condition, since=STARTED)
         self.stop()
 
     def _files(self) -> list[str]:
@@ -42,12 +42,20 @@ class WatchfilesReloader(autoreload.BaseReloader):
         return self.should_stop
 
 
+class WatchfilesReloader(_Watching):
+    """The system reports changes."""
+
+
+class StatReloader(_Watching, autoreload.StatReloader):
+    """Compares the files once a second, as Django's of this name."""
+
+
 def get_reloader() -> autoreload.BaseReloader:
     """Django's choice, or that of a package that replaced it; watchfiles instead of comparing files."""
     found = autoreload.get_reloader()
-    if type(found) is autoreload.StatReloader and reloader.has_watchfiles():
-        return WatchfilesReloader()
-    return found
+    if type(found) is not autoreload.StatReloader:
+        return found
+    return WatchfilesReloader() if reloader.has_watchfiles() else StatReloader()
 
 
 def announce() -> None:
@@ -67,7 +75,6 @@ class Watch:
         found = get_reloader()
         if self._error is None:
             _notify(found, partial(_notify_changed, found, report))
-            _notify_missed(found)
             # A thread that never ran tells Django that nothing has to be waited for.
             found.run(threading.Thread())
         else:
@@ -96,15 +103,8 @@ def _report_changed(report: Report, path: Path) -> None:
     report([str(path)])
 
 
-def _notify_missed(found: autoreload.BaseReloader) -> None:
-    """Tell what was saved between the start of this process and now, which no reloader can see."""
-    files = [str(path) for path in found.watched_files(include_globs=False)]
-    for path in reloader.Snapshot(files).missed(since=STARTED):
-        found.notify_file_changed(Path(path))
-
-
 def _notify_newer(found: autoreload.BaseReloader, files: set[str]) -> None:
-    """The same where loading failed: there may be no compiled file to compare with, only the time."""
+    """Tell what was saved while loading failed: there is no compiled file to compare with, only the time."""
     for path in sorted(files):
         saved = reloader.stamp(path)
         if saved is not None and saved[0] > STARTED * 1e9:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import django
-
-ExceptHook = Callable[[type[BaseException], BaseException, "TracebackType | None"], Any]
-
-
-def excepthook(previous: ExceptHook) -> ExceptHook:
-    """sys.excepthook for a preloader: settings that cannot be imported end Django before any command runs."""
-
-    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        previous(kind, error, traceback)
-        from appsrv import development
-
-        if isinstance(error, Exception) and development.inside_preloader():
-            serve(error)
-
-    return hook
 
 
 def serve(error: BaseException) -> NoReturn:
@@ -48,4 +33,5 @@ def _application_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _is_machinery(file: str) -> bool:
-    return file.startswith((os.path.dirname(django.__file__), os.path.dirname(__file__), "<frozen "))
+    packages = (django.__file__, importlib.__file__, __file__)
+    return file.startswith(("<frozen ", *(os.path.join(os.path.dirname(path), "") for path in packages)))

@@ -7,6 +7,7 @@ django.core.management to be imported and wraps the one function in which Django
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import ModuleType, TracebackType
     from typing import Any
 
 STARTED = time.time()
@@ -23,12 +24,16 @@ STARTED = time.time()
 
 COMMAND = "runserver"
 MODULE = "django.core.management"
+PRELOADER = "APPSRV_PRELOADER"
+"""In the environment of a preloader, see appsrv.development."""
 
 
 def install() -> None:
     """Wait for Django's commands, if this could be a runserver at all."""
     if COMMAND not in getattr(sys, "argv", ()) or any(isinstance(item, Waiting) for item in sys.meta_path):
         return
+    if PRELOADER in os.environ and "--noreload" not in sys.argv:
+        _outlive_errors()
     if MODULE in sys.modules:
         wrap(sys.modules[MODULE])
     else:
@@ -87,13 +92,18 @@ def wrap(module: Any) -> None:
     load_command_class.appsrv_wrapped = True  # type: ignore[attr-defined]
     load_command_class.__doc__ = original.__doc__
     module.load_command_class = load_command_class
-    _watch_over_settings()
 
 
-def _watch_over_settings() -> None:
-    """Settings that cannot be read end a reloaded Django before its runserver is even looked up."""
-    if "--noreload" in sys.argv:
-        return
-    from appsrv_django.broken import excepthook
+def _outlive_errors() -> None:
+    """After a change, manage.py or settings may break Django before its runserver is even looked up."""
+    previous = sys.excepthook
 
-    sys.excepthook = excepthook(sys.excepthook)
+    def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        previous(kind, error, traceback)
+        # Once it serves, the variable is gone: then errors are the worker's.
+        if isinstance(error, Exception) and PRELOADER in os.environ:
+            from appsrv_django import broken
+
+            broken.serve(error)
+
+    sys.excepthook = excepthook

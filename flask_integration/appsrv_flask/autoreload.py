@@ -47,11 +47,8 @@ class Watch:
             report(paths)
             return False
 
-        missed = reloader.Snapshot(self._files()).missed(since=STARTED)
-        if missed:
-            changed(missed)
         if name() in ("stat", "watchfiles"):
-            reloader.watch(self._files, changed)
+            reloader.watch(self._files, changed, since=STARTED)
         else:
             self._run_watchdog(changed)
 

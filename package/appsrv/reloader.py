@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import sys
 import threading
@@ -102,6 +103,9 @@ def changed_since_import(path: str) -> bool:
 
     The compiled file holds the time and size of its source (PEP 3147, PEP 552); without one: False.
     """
+    if sys.dont_write_bytecode:
+        # A compiled file that is there may be older than what was imported.
+        return False
     try:
         with open(importlib.util.cache_from_source(path), "rb") as file:
             head = file.read(16)
@@ -156,15 +160,12 @@ class Snapshot:
 
     def missed(self, since: float) -> list[str]:
         """Files saved after `since` (seconds, time.time()) that are no longer what was imported."""
-        # A second earlier: file systems and the compiled file's time are that coarse.
-        limit = int((since - 1) * 1e9)
+        limit = int(since * 1e9)
         recent = [path for path, seen in self._stamps.items() if seen is not None and seen[0] >= limit]
         return [path for path in recent if changed_since_import(path)]
 
 
-def watch(
-    files: Files, changed: Changed, *, stop: threading.Event | None = None, since: float | None = None
-) -> None:
+def watch(files: Files, changed: Changed, *, stop: threading.Event | None = None, since: float | None = None) -> None:
     """Call `changed(paths)` whenever some of `files()` changed, until it returns True or `stop` is set.
 
     `files` is asked again and again, since modules are imported late. `since` is when this program started
@@ -196,7 +197,7 @@ class CostClock:
         self._at_least = interval
         self.interval = interval
         self._began = 0.0
-        self._looked = time.monotonic()
+        self._looked = -math.inf
 
     def __enter__(self) -> None:
         self._began = time.thread_time()
@@ -227,6 +228,7 @@ def _reported(files: Files, stop: threading.Event) -> Iterator[Iterable[str]]:
         try:
             for reported in _system_changes(directories, stop):
                 yield known & reported
+                # At once when watching begins: the system reports nothing of what came before.
                 if clock.is_due():
                     with clock:
                         known = set(files())
@@ -239,7 +241,7 @@ def _reported(files: Files, stop: threading.Event) -> Iterator[Iterable[str]]:
 
 
 def _system_changes(directories: set[str], stop: threading.Event) -> Iterator[set[str]]:
-    """Paths in these directories as the system reports them; an empty set about every REFRESH seconds."""
+    """Paths in these directories as the system reports them; an empty set when there are none for a while."""
     import watchfiles
 
     changes = watchfiles.watch(
@@ -247,7 +249,7 @@ def _system_changes(directories: set[str], stop: threading.Event) -> Iterator[se
         watch_filter=None,
         debounce=DEBOUNCE_MS,
         step=SETTLE_MS,
-        rust_timeout=int(REFRESH * 1000),
+        rust_timeout=DEBOUNCE_MS,
         yield_on_timeout=True,
         recursive=False,
         stop_event=stop,

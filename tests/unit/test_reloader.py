@@ -6,6 +6,7 @@ import importlib.util
 import os
 import py_compile
 import queue
+import sys
 import threading
 import time
 import types
@@ -18,6 +19,11 @@ import pytest
 from appsrv import reloader
 
 DEADLINE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _compiled_files_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
 
 
 def save(path: Path, text: str, age: float = 0.0) -> str:
@@ -47,21 +53,23 @@ def test_traceback_files_cover_syntax_errors_and_causes(tmp_path: Path) -> None:
     broken = save(tmp_path / "broken.py", "x = (\n")
     outer = save(
         tmp_path / "outer.py",
-        f"try:\n compile('(', {broken!r}, 'exec')\nexcept SyntaxError as e:\n"
-        " raise ImportError('no') from e\n",
+        f"try:\n compile('(', {broken!r}, 'exec')\nexcept SyntaxError as e:\n raise ImportError('no') from e\n",
     )
     with pytest.raises(ImportError) as caught:
         exec(compile(Path(outer).read_text(), outer, "exec"), {})
     assert {broken, outer, __file__} <= reloader.traceback_files(caught.value)
 
 
-def test_changed_since_import_compares_with_the_compiled_file(tmp_path: Path) -> None:
+def test_changed_since_import_compares_with_the_compiled_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "mine.py", "x = 1\n", age=100)
     assert not reloader.changed_since_import(path)
     py_compile.compile(path)
     assert not reloader.changed_since_import(path)
     save(tmp_path / "mine.py", "x = 2\n", age=50)
     assert reloader.changed_since_import(path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert not reloader.changed_since_import(path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     Path(importlib.util.cache_from_source(path)).write_bytes(b"short")
     assert not reloader.changed_since_import(path)
 
