@@ -49,62 +49,52 @@ class Exchange:
         self._queue = queue
         self._cell = cell
         self._sink = Sink(cell)
-        self._now = 0
         self._date = b""
+        self._date_due = 0.0
 
     def serve(self, connection: Connection, now: float) -> None:
-        """Answer what the connection has to ask; afterwards it is somebody else's."""
-        cell = self._cell
-        cell.begin(connection.cid, now)
+        """Answer what the connection has to ask; afterwards it is somebody else's. `now` is monotonic."""
+        self._cell.begin(connection.cid, now)
+        if now >= self._date_due:
+            self._set_date(now)
         done = 0
         try:
-            done = self._serve(connection)
+            if connection.spooled is not None:
+                done = self._serve_spooled(connection, connection.spooled)
+            else:
+                done = self._serve_data(connection, connection.sock.recv(READ))
+        except BlockingIOError:
+            self._queue.leave(connection)
         except RequestError as error:
             self._refuse(connection, error)
-        except ClientDisconnected:
+        except (ClientDisconnected, ConnectionError):
             self._abandon(connection)
         finally:
-            cell.end(time.monotonic(), done)
-
-    def _serve(self, connection: Connection) -> int:
-        spooled = connection.spooled
-        if spooled is not None:
-            connection.spooled = None
-            return self._serve_spooled(connection, spooled)
-        try:
-            data = connection.sock.recv(READ)
-        except BlockingIOError:
-            self._queue.give_back(connection, b"")
-            return 0
-        except OSError as error:
-            raise ClientDisconnected(str(error)) from error
-        if not data:
-            raise ClientDisconnected("the client closed the connection")
-        return self._serve_data(connection, data)
+            self._cell.end(time.monotonic(), done)
 
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
         done = 0
-        while True:
+        limits = self._serving.limits
+        while data:
             self._cell.line(data)
-            parsed = http1.parse_head(data, self._serving.limits)
+            parsed = http1.parse_head(data, limits)
             if parsed is None:
-                return self._incomplete(connection, data, done)
+                self._queue.give_back(connection, data)
+                return done
             head, offset = parsed
-            if not head.body_expected:
-                body, rest = _EMPTY, data[offset:]
-            else:
+            if head.body_expected:
                 found = self._read_body(connection, head, data, offset)
                 if found is None:
                     return done
-                body, rest = found
+                body, data = found
+            else:
+                body, data = b"", data[offset:]
             done += 1
-            if not self._answer(connection, head, io.BytesIO(body), len(body), more=bool(rest)):
+            if not self._answer(connection, head, io.BytesIO(body), len(body), bool(data)):
                 return done
-            data = rest
-
-    def _incomplete(self, connection: Connection, data: bytes, done: int) -> int:
-        self._queue.give_back(connection, data)
+        # The client has closed the connection.
+        self._queue.close(connection)
         return done
 
     def _read_body(
@@ -137,6 +127,7 @@ class Exchange:
             return b""
 
     def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
+        connection.spooled = None
         parsed = http1.parse_head(spooled.data, self._serving.limits)
         assert parsed is not None, "the slow lane hands on whole heads"
         head, offset = parsed
@@ -144,47 +135,44 @@ class Exchange:
         end = offset + (spooled.body if spooled.file is None else 0)
         rest = spooled.data[end:]
         with _body_of(spooled, offset, end) as body:
-            more = self._answer(connection, head, body, spooled.body, more=bool(rest))
+            more = self._answer(connection, head, body, spooled.body, bool(rest))
         return 1 + (self._serve_data(connection, rest) if more else 0)
 
-    def _answer(
-        self, connection: Connection, head: RequestHead, body: IO[bytes], length: int, *, more: bool
-    ) -> bool:
+    def _answer(self, connection: Connection, head: RequestHead, body: IO[bytes], length: int, more: bool) -> bool:
         """Run the application; True when `more` has been read already and this worker is to go on with it."""
         serving, sink = self._serving, self._sink
         sink.use(connection.sock)
-        started = time.time()
         environ = build_environ(
             serving.environs[connection.listener],
             head,
             input=body,
             content_length=length if head.body_expected else None,
             remote_addr=connection.address,
-            remote_port=str(connection.port),
+            remote_port=connection.port,
         )
-        try:
-            outcome = wsgi.respond(
-                serving.application, environ, head, sink, date=self._http_date(started), development=serving.development
-            )
-            if serving.access_log is not None:
-                serving.access_log(environ, outcome.status, outcome.body_bytes, started)
-            return self._let_go(connection, outcome, more)
-        finally:
-            sink.forget()
+        started = time.time() if serving.access_log is not None else 0.0
+        outcome = wsgi.respond(
+            serving.application, environ, head, sink, date=self._date, development=serving.development
+        )
+        if serving.access_log is not None:
+            serving.access_log(environ, outcome.status, outcome.body_bytes, started)
+        if outcome.cut or sink.pending or not outcome.keep_alive:
+            self._let_go(connection, outcome)
+            return False
+        if not more:
+            self._queue.park(connection, time.monotonic())
+        return more
 
-    def _let_go(self, connection: Connection, outcome: wsgi.Outcome, more: bool) -> bool:
+    def _let_go(self, connection: Connection, outcome: wsgi.Outcome) -> None:
+        """The connection goes elsewhere than to wait for its next request."""
         if outcome.cut:
             self._abandon(connection)
-            return False
-        if self._sink.pending():
+        elif self._sink.pending:
             first, files = self._sink.rest(INLINE)
             self._queue.undelivered(connection, first, files, keep_alive=outcome.keep_alive)
-            return False
-        if not outcome.keep_alive:
+        else:
             self._queue.close(connection)
-        elif not more:
-            self._queue.park(connection)
-        return more and outcome.keep_alive
+        self._sink.forget()
 
     def _refuse(self, connection: Connection, error: RequestError) -> None:
         """Answer a request that breaks the rules, and end the connection: what follows it cannot be told."""
@@ -197,13 +185,14 @@ class Exchange:
 
     def _abandon(self, connection: Connection) -> None:
         """End the connection so that nobody takes what was sent for the whole (RFC 9112 section 8)."""
+        self._sink.forget()
         self._queue.close(connection, reset=True)
 
-    def _http_date(self, now: float) -> bytes:
-        if int(now) != self._now:
-            self._now = int(now)
-            self._date = http_date(now)
-        return self._date
+    def _set_date(self, now: float) -> None:
+        """The Date field changes once a second, so it is made once a second."""
+        wall = time.time()
+        self._date = http_date(wall)
+        self._date_due = now + 1.0 - wall % 1.0
 
 
 def _body_of(spooled: Spooled, start: int, end: int) -> IO[bytes]:
@@ -212,6 +201,3 @@ def _body_of(spooled: Spooled, start: int, end: int) -> IO[bytes]:
     body = os.fdopen(spooled.file, "rb")
     body.seek(0)
     return body
-
-
-_EMPTY = b""

@@ -138,11 +138,13 @@ class Backoff:
 
     failures: int = 0
     until: float = 0.0
+    last: float = 0.0
     first: float = 0.25
     longest: float = 30.0
 
     def failed(self, now: float) -> None:
         """One more failure in a row."""
+        self.last = now
         self.until = now + min(self.longest, self.first * 2**self.failures)
         self.failures = min(self.failures + 1, 32)
 
@@ -179,6 +181,13 @@ class Pool:
         """The preloader of this generation has gone; its workers go on."""
         self.loaded_generations.discard(generation)
 
+    def lost(self, generation: int, now: float, reason: str) -> list[Action]:
+        """The preloader of this generation has died: a roll to it cannot be finished."""
+        self.unloaded(generation)
+        if generation != self.successor:
+            return []
+        return self._abandon_roll(now, reason) + self.balance(now)
+
     def roll(self, generation: int, now: float) -> list[Action]:
         """Replace the workers by those of this loaded generation, `parallel` at a time, without a gap."""
         self.successor = generation
@@ -198,8 +207,9 @@ class Pool:
         if worker is None or worker.state is not WorkerState.BOOTING:
             return []
         worker.move(WorkerState.READY, now)
-        self.backoff.succeeded()
-        actions = self._succeed_one(now)
+        # One that became outgoing while it booted is nobody's successor, unless the pool is full of such ones.
+        succeeds = worker in self.incoming() or len(self.outgoing()) > self.limits.max_pool_size
+        actions = self._succeed_one(now) if succeeds else []
         return actions + self._finish_roll() + self.balance(now)
 
     def gone(self, serial: int, now: float, reason: str = "ended", *, served: bool = False) -> list[Action]:
@@ -221,6 +231,8 @@ class Pool:
         for serial, load in loads.items():
             if serial in self.workers:
                 self.workers[serial].load = load
+        if any(self._proven(worker, now) for worker in self._of(WorkerState.READY)):
+            self.backoff.succeeded()
         return self._overdue(now) + self.balance(now, waiting) + self._shrink(now, waiting)
 
     def detach(self, serial: int, now: float, reason: str) -> list[Action]:
@@ -247,6 +259,10 @@ class Pool:
         leaving = [w for w in self._of(WorkerState.READY) if w.generation != self.goal or w.worn]
         return sorted(leaving, key=lambda w: (w.generation, w.since))
 
+    def _late(self) -> list[Worker]:
+        """Workers that still boot, though nobody wants their generation any more."""
+        return [w for w in self._of(WorkerState.BOOTING) if w.generation != self.goal]
+
     def incoming(self) -> list[Worker]:
         """Workers of the goal's generation that boot or serve and are not worn."""
         return [w for w in self._alive() if w.generation == self.goal and not w.worn]
@@ -270,18 +286,15 @@ class Pool:
             wanted = max(wanted, min(len(outgoing), self.limits.parallel) - booting)
         if waiting and self.saturated():
             wanted = max(wanted, waiting - booting)
-        room = self.limits.max_pool_size + (self.limits.parallel if outgoing else 0) - len(outgoing) - len(incoming)
+        alive = len(self._alive())
+        room = self.limits.max_pool_size + min(self.limits.parallel, alive - len(incoming)) - alive
         if self.backoff.failures:
             room = min(room, 1 - booting)
         return max(0, min(wanted, room))
 
-    def next_event(self) -> float | None:
-        """When `observe` should be called at the latest because a back-off ends; None when there is none."""
-        return self.backoff.until or None
-
     def check(self) -> None:
         """The invariants; AssertionError when the books are wrong."""
-        alive = len(list(self._alive()))
+        alive = len(self._alive())
         assert alive <= self.limits.max_pool_size + self.limits.parallel, f"{alive} workers"
         assert all(serial == worker.serial for serial, worker in self.workers.items())
         assert all(worker.state is not WorkerState.GONE for worker in self.workers.values())
@@ -290,7 +303,7 @@ class Pool:
     # -- the moves ----------------------------------------------------------------------------------------------------
 
     def _spawn(self, now: float) -> Spawn:
-        first = not any(True for _ in self._alive())
+        first = not self._alive()
         self._last_serial += 1
         serial = self._last_serial
         self.workers[serial] = Worker(serial, self.goal, now, self._quota(serial))
@@ -307,7 +320,7 @@ class Pool:
         return Retire(worker.serial, reason)
 
     def _succeed_one(self, now: float) -> list[Action]:
-        for worker in self.outgoing()[:1]:
+        for worker in [*self.outgoing(), *self._late()][:1]:
             reason = "it served its max_requests" if worker.generation == self.goal else "a new generation is ready"
             return [self._retire(worker, now, reason)]
         return []
@@ -343,7 +356,7 @@ class Pool:
     def _shrink(self, now: float, waiting: int) -> list[Action]:
         if not self.limits.pool_idle_time or waiting or self.successor is not None:
             return []
-        spare = len(self.incoming()) - self.limits.min_instances
+        spare = sum(w.state is WorkerState.READY for w in self.incoming()) - self.limits.min_instances
         idle = [w for w in self._of(WorkerState.READY) if self._idle_too_long(w, now)]
         leaving = sorted(idle, key=Worker.idle_since)[: max(0, spare)]
         return [self._retire(worker, now, "idle for pool_idle_time") for worker in leaving]
@@ -353,6 +366,10 @@ class Pool:
 
     def _died_young(self, worker: Worker, now: float) -> bool:
         return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < YOUNG
+
+    def _proven(self, worker: Worker, now: float) -> bool:
+        """Whether it shows that workers made since the last failure do live."""
+        return worker.since >= self.backoff.last and bool(worker.load.processed or now - worker.since >= YOUNG)
 
     def _of(self, state: WorkerState) -> Iterator[Worker]:
         return (worker for worker in self.workers.values() if worker.state is state)

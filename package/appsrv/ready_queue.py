@@ -49,7 +49,7 @@ class Connection:
     cid: int
     sock: socket.socket
     address: str
-    port: int
+    port: str
     listener: int
     spooled: Spooled | None
     registration: Registration | None
@@ -77,7 +77,7 @@ class ReadyQueue:
         """The next connection with something to read; None after a second, or when a signal came."""
         raise NotImplementedError
 
-    def park(self, connection: Connection) -> None:
+    def park(self, connection: Connection, now: float) -> None:
         """The request is answered and the client may send another one, to any worker."""
         raise NotImplementedError
 
@@ -103,6 +103,11 @@ class ReadyQueue:
         _end(connection.sock, linger=linger, reset=reset)
         connection.sock.close()
         self._tell(message.Closed(connection.cid, int(linger)))
+
+    def leave(self, connection: Connection) -> None:
+        """Let another worker have a connection that has just been taken, and of which nothing has been read."""
+        if connection.spooled is None:
+            self.give_back(connection, b"")
 
     def give_back(self, connection: Connection, data: bytes) -> None:
         """The request is incomplete: the front end's slow lane reads the rest."""
@@ -160,9 +165,9 @@ class PortableQueue(ReadyQueue):
         # The timeout is a property of the socket (`hand_off_pair`), not of the call.
         return self._receive_hand_off()
 
-    def park(self, connection: Connection) -> None:
+    def park(self, connection: Connection, now: float) -> None:
         connection.sock.close()
-        self._board.park(connection.cid, time.monotonic())
+        self._board.park(connection.cid, now)
         self._tell(message.Released(connection.cid))
 
 
@@ -175,7 +180,7 @@ class EpollQueue(ReadyQueue):
         super().__init__(hand_off, channel, board, slot)
         self._epoll = epoll
         self._waiter = epoll.waiter()
-        self._held: dict[int, Connection] = {}
+        self._held: dict[int | None, Connection] = {}
         self._door = epoll.register(hand_off.fileno(), HAND_OFF)
         self._door.arm()
 
@@ -184,22 +189,23 @@ class EpollQueue(ReadyQueue):
 
     def take(self) -> Connection | None:
         cid = self._waiter.next(WAIT_MS)
-        if cid is None:
-            return None
-        if cid == HAND_OFF:
-            return self._take_hand_off()
-        connection = self._held.get(cid) or self._borrow(cid)
-        if connection is not None and self._slot.retiring:
-            self._rearm(connection)
-            return None
+        connection = self._held.get(cid)
+        if connection is None:
+            if cid is None:
+                return None
+            return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()
         return connection
 
-    def park(self, connection: Connection) -> None:
+    def park(self, connection: Connection, now: float) -> None:
+        self._board.park(connection.cid, now)
         registration = connection.registration
-        self._board.park(connection.cid, time.monotonic())
         if registration is None:
             registration = self._hold(connection)
         registration.arm()
+
+    def leave(self, connection: Connection) -> None:
+        if connection.spooled is None:
+            self.park(connection, time.monotonic())
 
     def _hold(self, connection: Connection) -> Registration:
         registration = self._epoll.register(connection.sock.fileno(), connection.cid)
@@ -215,12 +221,6 @@ class EpollQueue(ReadyQueue):
         connection = self._receive_hand_off(socket.MSG_DONTWAIT)
         self._door.arm()
         return connection
-
-    def _rearm(self, connection: Connection) -> None:
-        if connection.registration is None:
-            self._hold(connection)
-        assert connection.registration is not None
-        connection.registration.arm()
 
     def _borrow(self, cid: int) -> Connection | None:
         self._tell(message.Wanted(cid))
@@ -259,7 +259,7 @@ def hand_off_pair() -> tuple[socket.socket, socket.socket]:
 
 def _from_hand_off(msg: message.HandOff, fds: list[int]) -> Connection:
     address = msg.data[: msg.peer].decode()
-    connection = Connection(msg.cid, _client_socket(fds[0]), address, msg.port, msg.listener, None, None)
+    connection = Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port), msg.listener, None, None)
     if len(msg.data) > msg.peer:
         connection.spooled = Spooled(msg.data[msg.peer :], msg.body, fds[1] if len(fds) > 1 else None)
     return connection
@@ -267,7 +267,7 @@ def _from_hand_off(msg: message.HandOff, fds: list[int]) -> Connection:
 
 def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:
     address = msg.data[: msg.peer].decode()
-    return Connection(msg.cid, _client_socket(fds[0]), address, msg.port, msg.listener, None, None)
+    return Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port), msg.listener, None, None)
 
 
 def _client_socket(fd: int) -> socket.socket:

@@ -104,6 +104,9 @@ class Server:
             self._watcher.stop()
             log.error("the watchdog has gone")
             self._stop(graceful=False)
+            # Nobody else holds them now: a new instance must be able to listen at once.
+            for sock in self._sockets:
+                sock.close()
 
     def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.PreloaderStarted):
@@ -121,11 +124,11 @@ class Server:
         seconds = self._settings.stop_timeout if graceful else QUICK
         if self._stopping is not None:
             self._stopping.kill(block=False)
+        self.frontend.stop_listening()
         self._stopping = gevent.spawn(self._wind_down, time.monotonic() + seconds)
 
     def _wind_down(self, deadline: float) -> None:
         """Let what has been asked be answered, within the time; then end."""
-        self.frontend.stop_listening()
         self.frontend.close_idle(self.manager.busy())
         _until(lambda: not self.manager.waiting and not self._in_lanes(), deadline)
         self.manager.close()

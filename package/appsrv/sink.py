@@ -21,26 +21,30 @@ _PIECE = 256 * 1024
 
 
 class Sink:
-    """One response's way to one client. `PEP 3333` asks that `send` has the data on its way when it returns."""
+    """One response's way to one client. `pending`: something is left for the drain lane.
 
-    __slots__ = ("_backlog", "_cell", "_file", "_sock", "begun")
+    PEP 3333 asks that data is on its way when `send` returns.
+    """
+
+    __slots__ = ("_backlog", "_begun", "_cell", "_file", "_sock", "pending")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._sock: socket.socket = None  # type: ignore[assignment]  # set by `use` before anything else
         self._backlog: Spool | None = None
         self._file: tuple[int, int, int] | None = None
-        self.begun = False
+        self._begun = False
+        self.pending = False
 
     def use(self, sock: socket.socket) -> None:
         """Start a response on this connection."""
         self._sock = sock
-        self.begun = False
+        self._begun = False
 
     def send(self, data: bytes) -> None:
         """Send, or keep what the client does not take; ClientDisconnected when it has gone."""
-        if not self.begun:
-            self.begun = True
+        if not self._begun:
+            self._begun = True
             self._cell.begun()
         if self._backlog is not None:
             self._append(data)
@@ -52,7 +56,7 @@ class Sink:
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
         if sent != len(data):
-            self._backlog = Spool(MEMORY)
+            self._backlog, self.pending = Spool(MEMORY), True
             self._append(data[sent:])
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
@@ -68,15 +72,11 @@ class Sink:
                 raise EOFError("the file became shorter while it was sent")
             offset, count = offset + sent, count - sent
         if count:
-            self._file = (os.dup(fd), offset, count)
+            self._file, self.pending = (os.dup(fd), offset, count), True
 
     def cut(self) -> None:
         """The response is not whole; the exchange, which is told so too, ends the connection."""
         self.forget()
-
-    def pending(self) -> bool:
-        """Whether something is left for the drain lane."""
-        return self._backlog is not None or self._file is not None
 
     def rest(self, inline: int) -> tuple[bytes, list[tuple[int, int, int]]]:
         """What is left: at most `inline` bytes to send first, then files as (descriptor, offset, length)."""
@@ -97,6 +97,7 @@ class Sink:
         if self._file is not None:
             os.close(self._file[0])
             self._file = None
+        self.pending = False
 
     def _append(self, data: bytes) -> None:
         assert self._backlog is not None

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 import setproctitle
 
@@ -537,7 +537,7 @@ def _hear(pipe: int) -> InstanceInfo:
     """The instance that has booted; raises what kept it from booting."""
     with open(pipe, "rb") as reader:
         said = reader.read()
-    news = json.loads(said) if said else {"message": "it ended without a word", "exit_code": 1}
+    news: dict[str, Any] = json.loads(said) if said else {"message": "it ended without a word", "exit_code": 1}
     if "info" in news:
         return InstanceInfo.from_json(news["info"])
     raise failure_of(news["exit_code"], news["message"], news.get("traceback", ""))

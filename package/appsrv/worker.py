@@ -75,6 +75,7 @@ class Worker:
         self._leadership = Leadership(self._queue.fileno(), self._turn)
         self._first = first
         self._retiring = False
+        self._calls = self._slot.calls
 
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
@@ -101,16 +102,19 @@ class Worker:
 
     def _take(self) -> Connection | None:
         connection = self._queue.take()
-        if self._slot.called() or connection is None:
-            self._attend()
-        if connection is not None and self._retiring and connection.spooled is None:
-            self._queue.give_back(connection, b"")
-            return None
+        if connection is None or self._calls[0] or self._retiring:
+            return self._attend(connection)
         return connection
 
-    def _attend(self) -> None:
+    def _attend(self, connection: Connection | None) -> Connection | None:
+        """Look at what the server wants; a worker that is to retire lets others have what it has just taken."""
+        self._calls[0] = 0
         self._queue.attend()
         self._retiring = self._retiring or self._slot.retiring
+        if connection is not None and self._retiring and connection.spooled is None:
+            self._queue.leave(connection)
+            return None
+        return connection
 
     def _make_exchanges(self) -> list[Exchange]:
         duty = self._duty
