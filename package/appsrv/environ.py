@@ -54,7 +54,6 @@ def environ_base(
 def build_environ(
     base: Environ,
     head: RequestHead,
-    *,
     input: object,
     content_length: int | None = None,
     remote_addr: str = "",

@@ -143,12 +143,8 @@ class Exchange:
         serving, sink = self._serving, self._sink
         sink.use(connection.sock)
         environ = build_environ(
-            serving.environs[connection.listener],
-            head,
-            input=body,
-            content_length=length if head.body_expected else None,
-            remote_addr=connection.address,
-            remote_port=connection.port,
+            serving.environs[connection.listener], head, body, length if head.body_expected else None,
+            connection.address, connection.port,
         )
         started = time.time() if serving.access_log is not None else 0.0
         outcome = wsgi.respond(

@@ -8,7 +8,6 @@ Knows when to lead, not what is served.
 
 from __future__ import annotations
 
-import contextlib
 import select
 import threading
 import time
@@ -32,7 +31,7 @@ class Leadership:
         self._leader: int | None = 0
         self._busy_since = 0.0
         self._over = False
-        self.taking: contextlib.AbstractContextManager[object] = threading.Lock()
+        self.taking = threading.Lock()
 
     def busy(self) -> None:
         """The leader has a request in its hands."""
@@ -40,12 +39,6 @@ class Leadership:
 
     def run(self, count: int) -> None:
         """Serve in `count` threads, the calling one among them, until a turn says that it is over."""
-        if count == 1:
-            # Nobody else wants the queue.
-            self.taking = contextlib.nullcontext()
-            while self._turn(0):
-                pass
-            return
         others = [threading.Thread(target=self._sit, args=(n,), name=f"appsrv-{n}") for n in range(1, count)]
         for thread in others:
             thread.daemon = True

@@ -207,9 +207,9 @@ class Pool:
         if worker is None or worker.state is not WorkerState.BOOTING:
             return []
         worker.move(WorkerState.READY, now)
-        # One that became outgoing while it booted is nobody's successor, unless the pool is full of such ones.
-        succeeds = worker in self.incoming() or len(self.outgoing()) > self.limits.max_pool_size
-        actions = self._succeed_one(now) if succeeds else []
+        # One that nobody wants any more is no successor, unless it leaves no room for a better one.
+        too_many = len(list(self._of(WorkerState.READY))) > self.limits.max_pool_size
+        actions = self._succeed_one(now) if worker in self.incoming() or too_many else []
         return actions + self._finish_roll() + self.balance(now)
 
     def gone(self, serial: int, now: float, reason: str = "ended", *, served: bool = False) -> list[Action]:

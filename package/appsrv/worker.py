@@ -86,7 +86,19 @@ class Worker:
             threading.Thread(target=self._duty.watch, args=(self._report,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
             self._channel.send(message.Ready(os.getpid()))
-            self._leadership.run(self._duty.settings.threads)
+            if self._duty.settings.threads > 1:
+                self._leadership.run(self._duty.settings.threads)
+            else:
+                self._run_alone()
+
+    def _run_alone(self) -> None:
+        """The loop of a worker with one thread: nobody else wants the queue."""
+        take, serve, clock = self._take, self._exchanges[0].serve, time.monotonic
+        with contextlib.suppress(Orphaned):
+            while not self._retiring:
+                connection = take()
+                if connection is not None:
+                    serve(connection, clock())
 
     def _turn(self, me: int) -> bool:
         """Take one connection and serve it; False when this worker takes nothing more."""
