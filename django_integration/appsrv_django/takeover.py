@@ -45,7 +45,7 @@ def _project_names_appsrv() -> bool:
 
 
 def _say_that(app_name: str) -> None:
-    if sys.argv[1:2] == ["runserver"] and RELOADER_VARIABLE not in os.environ:
+    if sys.argv[1:2] == ["runserver"] and os.environ.get(RELOADER_VARIABLE) != "true":
         sys.stderr.write(f"appsrv steps aside: runserver is provided by {app_name}.\n")
 
 
