@@ -72,6 +72,11 @@ def too_short(environ: WSGIEnvironment, start_response: StartResponse) -> Iterab
     return [b"short"]
 
 
+def too_short_in_parts(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "100")])
+    yield from (b"short, ", b"in parts")
+
+
 def too_long(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("200 OK", [*TEXT, ("Content-Length", "5")])
     return [b"exact", b" and more"]
@@ -100,6 +105,7 @@ WAYS: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
     "/fails": fails_with_close,
     "/closed": closed_once,
     "/short": too_short,
+    "/short-stream": too_short_in_parts,
     "/long": too_long,
     "/empty": empty,
     "/split": split_header,

@@ -31,7 +31,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and SERVERS in item.stash:
+    if report.failed and report.when != "teardown" and SERVERS in item.stash:
         servers: list[Server] = item.stash[SERVERS]
         for number, server in enumerate(servers, 1):
             report.sections.append((f"server {number}", server.evidence()))
@@ -74,9 +74,10 @@ def launch(site: Site, request: pytest.FixtureRequest) -> Iterator[Launch]:
         return servers[-1]
 
     yield start
-    left = [line for server in servers for line in server.reap()]
+    left = {server: server.reap() for server in servers}
     if not request.node.get_closest_marker("may_leave_processes"):
-        assert left == [], "processes left behind"
+        for server, processes in left.items():
+            assert processes == [], f"left behind, or did not stop:\n{server.evidence()}"
 
 
 @pytest.fixture

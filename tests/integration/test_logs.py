@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from integration.conftest import Serve
-from support.server import Server
+from support.server import Server, Site
 from support.waiting import wait_for
 
 
@@ -70,9 +70,8 @@ def test_last_words_of_a_crash(serve: Serve) -> None:
     server.wait_log(rf"App {pid} stdout: last-words$")
 
 
-def test_application_keeps_its_own_log_files(serve: Serve) -> None:
-    server = serve("printing")
-    server.site.write(
+def test_application_keeps_its_own_log_files(serve: Serve, site: Site) -> None:
+    site.write(
         "own.py",
         "import logging\n"
         "logging.basicConfig(filename='own-file.txt', level=logging.INFO)\n"
@@ -83,7 +82,7 @@ def test_application_keeps_its_own_log_files(serve: Serve) -> None:
     )
     own = serve("own:application")
     assert own.get("/").text == "ok"
-    text = server.site.directory / "own-file.txt"
+    text = site.directory / "own-file.txt"
     wait_for(lambda: text.exists() and "only in its own file" in text.read_text(), "the application's log")
     assert "only in its own file" not in own.log()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 
 from integration.conftest import Serve
 from support.http import Connection
+from support.load import Load
 from support.server import Server
 from support.waiting import wait_for
 
@@ -16,20 +18,29 @@ pytestmark = pytest.mark.both_queues
 
 
 @contextmanager
-def held(server: Server, count: int, first: int = 0) -> Iterator[list[Connection]]:
-    """So many requests in flight, each in the application or waiting for it; released at the end."""
-    names = [f"r{number}" for number in range(first, first + count)]
+def requests_to(server: Server, count: int) -> Iterator[list[Connection]]:
+    """So many requests that each last until `release`."""
     with ExitStack() as stack:
-        connections = [stack.enter_context(closing(server)) for _ in names]
-        for name, connection in zip(names, connections, strict=True):
-            connection.request("GET", f"/hold?name={name}")
+        connections = [stack.enter_context(closing(server)) for _ in range(count)]
+        for number, connection in enumerate(connections):
+            connection.request("GET", f"/hold?name=r{number}")
+        yield connections
+
+
+def release(server: Server, count: int) -> None:
+    for number in range(count):
+        server.site.write(f"r{number}.release", "")
+
+
+@contextmanager
+def held(server: Server, count: int) -> Iterator[None]:
+    """So many requests in flight, each in the application or waiting for it; all end well."""
+    with requests_to(server, count) as connections:
         try:
-            yield connections
+            yield
         finally:
-            for name in names:
-                server.site.write(f"{name}.release", "")
-            for connection in connections:
-                connection.getresponse().read()
+            release(server, count)
+        assert {connection.getresponse().status for connection in connections} == {200}
 
 
 @contextmanager
@@ -61,23 +72,27 @@ def test_grows_while_requests_wait_and_shrinks_when_idle(serve: Serve) -> None:
 
 
 def test_full_queue_answers_503_with_retry_after(serve: Serve) -> None:
+    """One works, two wait, the fourth is too many; which of those that wait is refused is the queue's affair."""
     server = serve("holding", "--max-pool-size", "1", "--max-request-queue-size", "2")
-    with held(server, 3):
-        wait_for(lambda: server.group()["queue"] == 2, "a full queue")
-        refused = server.get("/")
+    with requests_to(server, 4) as connections:
+        by_socket = {connection.sock: connection for connection in connections}
+        answered, _, _ = select.select(list(by_socket), [], [], 15)
+        assert len(answered) == 1
+        refused = by_socket.pop(answered[0]).getresponse()
         assert refused.status == 503
         assert int(refused.headers["Retry-After"]) > 0
+        release(server, 4)
+        assert {connection.getresponse().status for connection in by_socket.values()} == {200}
     assert server.get("/").status == 200
 
 
 def test_worker_leaves_after_max_requests(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1", "--max-requests", "10")
     first = int(server.get("/").text)
-    connection = server.keep_alive()
-    replies = [connection.exchange("GET", "/") for _ in range(60)]
-    connection.close()
-    assert {reply.status for reply in replies} == {200}
-    assert {int(reply.text) for reply in replies} - {first}, "the same worker served 61 requests"
+    with Load(server.address, 2) as load:
+        wait_for(lambda: len(load.answers) > 2, "a second and a third worker")
+    assert load.failures == []
+    wait_for(lambda: first not in server.worker_pids(), "the end of the first worker")
 
 
 def test_threads_serve_at_once_in_one_process(serve: Serve) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from integration.conftest import Serve
-from support.http import RawExchange
+from support.http import exchange_bytes
 from support.server import Server, Site
 from support.waiting import wait_for
 
@@ -60,7 +60,7 @@ def pieces(count: int) -> Iterator[bytes]:
 
 
 def test_chunked_body_has_a_content_length_once_spooled(echo: Server) -> None:
-    reply = echo.request("POST", "/", pieces(1000), {"Transfer-Encoding": "chunked"})
+    reply = echo.request("POST", "/", pieces(1000))
     assert reply.status == 200, reply.text
     assert reply.json["size"] == 6000
     assert reply.json["sha256"] == hashlib.sha256(b"".join(pieces(1000))).hexdigest()
@@ -94,7 +94,7 @@ def test_environ(echo: Server) -> None:
 
 def test_header_with_underscore_is_dropped(echo: Server) -> None:
     request = b"GET / HTTP/1.1\r\nHost: x\r\nX_Spoofed: 1\r\nX-Real: 2\r\nConnection: close\r\n\r\n"
-    answer = RawExchange(echo.address, request).run()
+    answer = exchange_bytes(echo.address, request).data
     assert b"HTTP_X_SPOOFED" not in answer
     assert b"HTTP_X_REAL" in answer
 
@@ -120,7 +120,7 @@ def test_slow_client_does_not_hold_the_only_worker(serve: Serve) -> None:
 def test_pipelined_requests_are_answered_in_order(echo: Server) -> None:
     first = b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = RawExchange(echo.address, first + first + last).run()
+    answer = exchange_bytes(echo.address, first + first + last).data
     assert answer.count(b"HTTP/1.1 200 ") == 3
     assert answer.index(b'"/first"') < answer.index(b'"/last"')
 
@@ -149,7 +149,7 @@ def test_expect_100_continue(echo: Server) -> None:
     ids=["nonsense", "no-host", "both-lengths", "negative", "version", "long-target", "many-headers"],
 )
 def test_bad_request_is_refused_and_closed(echo: Server, request_bytes: bytes, status: int) -> None:
-    answer = RawExchange(echo.address, request_bytes).run()
+    answer = exchange_bytes(echo.address, request_bytes).data
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
     assert echo.get("/").status == 200
 
@@ -157,7 +157,7 @@ def test_bad_request_is_refused_and_closed(echo: Server, request_bytes: bytes, s
 def test_body_over_the_limit_is_refused(serve: Serve) -> None:
     server = serve("echo", "--max-body-size", "1000")
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
-    assert RawExchange(server.address, request).run().startswith(b"HTTP/1.1 413 ")
+    assert exchange_bytes(server.address, request).data.startswith(b"HTTP/1.1 413 ")
 
 
 # -- responses ---------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_streamed_and_written_bodies(streaming: Server) -> None:
 
 
 def test_stream_to_http_1_0_ends_with_the_connection(streaming: Server) -> None:
-    answer = RawExchange(streaming.address, b"GET /generated HTTP/1.0\r\n\r\n").run()
+    answer = exchange_bytes(streaming.address, b"GET /generated HTTP/1.0\r\n\r\n").data
     assert b"chunked" not in answer.lower()
     assert answer.endswith(b"part 9\n")
 
@@ -212,21 +212,30 @@ def test_failure_before_start_response_is_a_500(serve: Serve) -> None:
 
 
 def test_failure_midway_never_looks_complete(streaming: Server) -> None:
-    answer = RawExchange(streaming.address, b"GET /fails HTTP/1.1\r\nHost: x\r\n\r\n").run()
-    assert b"the first half" in answer
-    assert not answer.endswith(b"0\r\n\r\n")
+    chunked = exchange_bytes(streaming.address, b"GET /fails HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"the first half" in chunked.data
+    assert not chunked.data.endswith(b"0\r\n\r\n")
+    until_close = exchange_bytes(streaming.address, b"GET /fails HTTP/1.0\r\n\r\n")
+    assert b"the first half" in until_close.data
+    assert until_close.reset, "to an HTTP/1.0 client a plain close means: that was all"
     streaming.wait_log("ValueError: raised after the first half")
 
 
-def test_wrong_content_length_never_desyncs(streaming: Server) -> None:
-    short = RawExchange(streaming.address, b"GET /short HTTP/1.1\r\nHost: x\r\n\r\n").run()
-    assert short.endswith(b"short")
+def test_body_shorter_than_announced(streaming: Server) -> None:
+    reply = streaming.get("/short")
+    assert reply.status == 500, "nothing was sent yet when it showed"
+    begun = exchange_bytes(streaming.address, b"GET /short-stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert begun.data.endswith(b"short, in parts")
+    streaming.wait_log("15 of 100 bytes")
+
+
+def test_body_longer_than_announced(streaming: Server) -> None:
     both = (
         b"GET /long HTTP/1.1\r\nHost: x\r\n\r\nGET /memory HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
-    long = RawExchange(streaming.address, both).run()
-    assert b"\r\n\r\nexact" in long
-    assert b"more" not in long
+    answer = exchange_bytes(streaming.address, both).data
+    assert b"\r\n\r\nexactHTTP/1.1 200 OK" in answer
+    assert b"more" not in answer
 
 
 def test_header_cannot_be_split(streaming: Server) -> None:
@@ -247,7 +256,7 @@ def test_keep_alive_over_many_requests(echo: Server) -> None:
 
 def test_connection_close_is_honoured(echo: Server) -> None:
     request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    assert b"connection: close" in RawExchange(echo.address, request).run().lower()
+    assert b"connection: close" in exchange_bytes(echo.address, request).data.lower()
 
 
 def test_client_that_leaves_does_no_harm(echo: Server) -> None:

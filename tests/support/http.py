@@ -9,7 +9,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 TIMEOUT = 20.0
@@ -40,7 +40,11 @@ def connect(address: Address, timeout: float = TIMEOUT) -> socket.socket:
         return socket.create_connection(address, timeout)
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(timeout)
-    connection.connect(address)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 
@@ -78,17 +82,22 @@ def send(
         connection.close()
 
 
-@dataclass
-class RawExchange:
-    """Bytes in, bytes out, until the server closes or goes quiet."""
+@dataclass(frozen=True)
+class RawAnswer:
+    """Everything a server sent on a connection; `reset` when it ended that with a reset instead of a close."""
 
-    address: Address
-    sent: bytes
-    received: bytes = field(default=b"", init=False)
+    data: bytes
+    reset: bool
 
-    def run(self, timeout: float = TIMEOUT) -> bytes:
-        with connect(self.address, timeout) as connection:
-            connection.sendall(self.sent)
+
+def exchange_bytes(address: Address, sent: bytes, timeout: float = TIMEOUT) -> RawAnswer:
+    """Bytes in, bytes out, until the server ends the connection."""
+    received = b""
+    with connect(address, timeout) as connection:
+        connection.sendall(sent)
+        try:
             while block := connection.recv(65536):
-                self.received += block
-        return self.received
+                received += block
+        except ConnectionResetError:
+            return RawAnswer(received, reset=True)
+    return RawAnswer(received, reset=False)

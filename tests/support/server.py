@@ -92,7 +92,7 @@ class Server:
         self.output = site.run / f"output-{free_port()}.txt"
         self.child = self._start()
         self.session = self.child.pid
-        self._waited = False
+        self._log: Path | None = None
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.output.open("wb") as output:
@@ -125,8 +125,9 @@ class Server:
         return self._log_path().read_text(encoding="utf-8", errors="replace")
 
     def _log_path(self) -> Path:
-        found = [*self.site.directory.glob("*.log"), *self.site.directory.glob("log/*.log")]
-        return found[0] if found else self.log_file()
+        if self._log is None:
+            self._log = self.log_file()
+        return self._log
 
     def wait_log(self, pattern: str, seconds: float = 15.0) -> re.Match[str]:
         """First match of a regular expression (multi-line) in the server log."""
@@ -141,9 +142,11 @@ class Server:
         return answer
 
     def admin_socket(self) -> str:
-        found = sorted(self.site.run.glob("appsrv/*/admin.sock"), key=lambda path: path.stat().st_mtime)
-        assert found, f"no admin socket in {self.site.run}"
-        return str(found[-1])
+        """The admin socket in the run directory that names this server's pid."""
+        for path in self.site.run.glob("appsrv/*/instance.json"):
+            if json.loads(path.read_text(encoding="utf-8") or "{}").get("pid") == self.pid:
+                return str(path.with_name("admin.sock"))
+        raise FileNotFoundError(f"no run directory of {self.pid} in {self.site.run}")
 
     def group(self) -> dict[str, Any]:
         group: dict[str, Any] = self.status()["app_groups"][0]
@@ -167,7 +170,9 @@ class Server:
         code = self.child.poll()
         assert code is None, f"the server ended with {code} while starting; it printed:\n{self.terminal}"
         try:
-            return self.group()["state"] == "running" and bool(self.worker_pids())
+            ready = self.group()["state"] == "running" and bool(self.worker_pids())
+            self._log_path()
+            return ready
         except (OSError, AssertionError, IndexError):
             return False
 
