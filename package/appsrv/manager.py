@@ -77,6 +77,7 @@ class WorkerHandle:
     since: float
     started: float
     pid: int = 0
+    first: bool = False
     theirs: int = -1
     reason: str = ""
     readings: list[CellReading] = field(default_factory=list)
@@ -201,6 +202,7 @@ class Manager:
             self._start_preloader(self._pool.generation)
 
     def _start_generation(self) -> None:
+        self.failure = None
         generation, self._next_generation = self._next_generation, self._next_generation + 1
         log.info("restarting %s: generation %d boots", self.name, generation)
         self._start_preloader(generation)
@@ -222,6 +224,7 @@ class Manager:
         for handle in list(self.preloaders.values()):
             self._dismiss(handle)
         self._act(self._pool.replace(generation, time.monotonic()))
+        self._restart_over(Outcome(False, generation, "the code changed meanwhile and is loaded anew"))
         self._start_preloader(generation)
 
     def close(self) -> None:
@@ -256,8 +259,7 @@ class Manager:
 
     def _become(self, handle: PreloaderHandle, worker: WorkerHandle) -> None:
         worker.pid = handle.pid
-        first = len(self.workers) == 1
-        handle.outbox.send(message.Spawn(worker.serial, worker.index, first, become=True), [worker.theirs])
+        handle.outbox.send(message.Spawn(worker.serial, worker.index, worker.first, become=True), [worker.theirs])
         self._given(worker)
 
     def _from_preloader(self, handle: PreloaderHandle) -> None:
@@ -299,9 +301,14 @@ class Manager:
         elif not self._booted and not self._development:
             self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
         else:
-            self._pool.unloaded(handle.generation)
+            self._unloaded(handle)
             if not any(self.ready_workers()):
                 self._serve_failure()
+
+    def _unloaded(self, handle: PreloaderHandle) -> None:
+        # One that was to become a worker took nothing with it: its generation needs no preloader.
+        if not handle.serial:
+            self._pool.unloaded(handle.generation)
 
     def _serve_failure(self) -> None:
         """Answer every request with the reason why the application cannot."""
@@ -322,7 +329,7 @@ class Manager:
         """The preloader is not needed any more."""
         handle.watcher.stop()
         self.preloaders.pop((handle.generation, handle.serial), None)
-        self._pool.unloaded(handle.generation)
+        self._unloaded(handle)
         if handle.failed:
             _signal(handle.pid, signal.SIGTERM)
         elif not handle.serial:
@@ -356,7 +363,7 @@ class Manager:
         watcher = get_hub().loop.io(ours.fileno(), 1)
         handle = WorkerHandle(
             action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
-            time.monotonic(), time.time(), theirs=theirs.detach(),
+            time.monotonic(), time.time(), first=action.first, theirs=theirs.detach(),
         )
         self.workers[action.serial] = handle
         watcher.start(self._from_worker, handle)
@@ -461,7 +468,6 @@ class Manager:
         handle.watcher.stop()
         handle.outbox.channel.close()
         self.preloaders.pop((handle.generation, handle.serial), None)
-        self._pool.unloaded(handle.generation)
         if handle.serial:
             return
         cause = cause_of_death(status)
@@ -469,6 +475,7 @@ class Manager:
             log.error("the preloader %d of %s ended: %s", handle.pid, self.name, cause)
         elif not handle.failed:
             self._on_load_failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
+        self._act(self._pool.lost(handle.generation, time.monotonic(), f"its preloader ended: {cause}"))
         self._replace_preloader(handle.generation)
 
     def _replace_preloader(self, generation: int) -> None:
@@ -612,7 +619,8 @@ def _messages(channel: Channel) -> Iterator[message.Message]:
 
 
 def _datagrams(channel: Channel) -> Iterator[tuple[message.Message, list[int]]]:
-    while True:
+    # What a message says may be that this channel is to be closed.
+    while channel.fileno() >= 0:
         try:
             yield channel.receive()
         except BlockingIOError:

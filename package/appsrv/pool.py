@@ -63,7 +63,10 @@ IDLE = Load(0, 0, 0.0)
 
 @dataclass(frozen=True)
 class Spawn:
-    """Fork a worker from the preloader of this generation. `first`: no other worker lives or boots."""
+    """Fork a worker from the preloader of this generation. `first`: it is the one of them that stands for all.
+
+    The first worker watches for code changes in development; when it has gone, the next one spawned is it.
+    """
 
     serial: int
     generation: int
@@ -112,6 +115,7 @@ class Worker:
     generation: int
     since: float
     quota: int
+    first: bool = False
     state: WorkerState = WorkerState.BOOTING
     killed: bool = False
     load: Load = IDLE
@@ -303,10 +307,10 @@ class Pool:
     # -- the moves ----------------------------------------------------------------------------------------------------
 
     def _spawn(self, now: float) -> Spawn:
-        first = not self._alive()
+        first = not any(worker.first for worker in self._alive() if worker.generation == self.goal)
         self._last_serial += 1
         serial = self._last_serial
-        self.workers[serial] = Worker(serial, self.goal, now, self._quota(serial))
+        self.workers[serial] = Worker(serial, self.goal, now, self._quota(serial), first)
         return Spawn(serial, self.goal, first)
 
     def _quota(self, serial: int) -> int:
