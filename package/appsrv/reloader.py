@@ -1,13 +1,14 @@
 """Watches the files of loaded modules and says which of them changed. Knows no framework, restarts nothing.
 
 With watchfiles installed the system reports changes (inotify, FSEvents); without it the files are compared
-once a second, less often when there are so many that it would cost more than half a percent of a processor.
+three times a second, less often when there are so many that it would cost more than a percent of a processor.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import math
 import os
 import sys
@@ -16,14 +17,14 @@ import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-INTERVAL = 1.0
+INTERVAL = 0.3
 """Seconds between two looks at the files when the system does not report changes."""
 
-MAX_CPU_SHARE = 0.005
-"""The part of one processor that looking may cost; the interval grows to keep it."""
+REFRESH = 1.0
+"""Seconds before it is asked again which files there are, and all of them are looked at."""
 
-REFRESH = 2.0
-"""Seconds between two looks when the system reports changes: for late imports and network file systems."""
+MAX_CPU_SHARE = 0.004
+"""The part of one processor that each of the two may cost; the intervals grow to keep it."""
 
 SETTLE_MS = 20
 """Changes this close together are one change: editors write, rename and set permissions in one save."""
@@ -142,12 +143,17 @@ def stamp(path: str) -> Stamp | None:
 class Snapshot:
     """The files as they were last seen."""
 
-    def __init__(self, files: Iterable[str]) -> None:
-        self._stamps: dict[str, Stamp | None] = {path: stamp(path) for path in files}
+    def __init__(self, since: float = math.inf) -> None:
+        """`since`: when this program started (seconds, time.time()), or infinity when that does not matter."""
+        self._started = since * 1e9
+        self._stamps: dict[str, Stamp] = {}
 
     def changes(self, files: Iterable[str]) -> list[str]:
-        """Those of `files` that differ from the last look. One seen for the first time has not changed."""
-        return [path for path in files if self._has_changed(path)]
+        """Those of `files` that differ from the last look, sorted.
+
+        One seen for the first time has changed if it is no longer what this program imported.
+        """
+        return sorted(path for path in files if self._has_changed(path))
 
     def _has_changed(self, path: str) -> bool:
         now = stamp(path)
@@ -156,59 +162,80 @@ class Snapshot:
             return False
         before = self._stamps.get(path)
         self._stamps[path] = now
-        return before is not None and before != now
-
-    def missed(self, since: float) -> list[str]:
-        """Files saved after `since` (seconds, time.time()) that are no longer what was imported."""
-        limit = int(since * 1e9)
-        recent = [path for path, seen in self._stamps.items() if seen is not None and seen[0] >= limit]
-        return [path for path in recent if changed_since_import(path)]
+        if before is None:
+            return now[0] >= self._started and changed_since_import(path)
+        return before != now
 
 
-def watch(files: Files, changed: Changed, *, stop: threading.Event | None = None, since: float | None = None) -> None:
+class Budget:
+    """Keeps something that costs processor time to its share: how long to wait until it may be done again."""
+
+    def __init__(self, at_least: float) -> None:
+        """`at_least`: seconds between two times, however cheap it is."""
+        self._at_least = at_least
+        self._began = 0.0
+        self._ended = -math.inf
+        self.interval = at_least
+
+    def __enter__(self) -> None:
+        self._began = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = time.monotonic()
+        self.interval = max(self._at_least, (time.thread_time() - self._began) / MAX_CPU_SHARE)
+
+    def is_due(self, *, earlier: bool = False) -> bool:
+        """True when the interval has passed; with `earlier`, when at least the shortest has."""
+        return time.monotonic() - self._ended >= (self._at_least if earlier else self.interval)
+
+
+class KnownFiles:
+    """The files to look at. Asking which they are costs more than looking at them, so it is done less often."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._budget = Budget(REFRESH)
+        self._modules = 0
+        self.paths: set[str] = set()
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Ask again if it is time, which it is early when modules were imported; True when it was done."""
+        if not self._budget.is_due(earlier=len(sys.modules) != self._modules):
+            return False
+        with self._budget:
+            self._modules = len(sys.modules)
+            self.paths = set(self._files())
+        return True
+
+
+def watch(files: Files, changed: Changed, *, stop: threading.Event | None = None, since: float = math.inf) -> None:
     """Call `changed(paths)` whenever some of `files()` changed, until it returns True or `stop` is set.
 
     `files` is asked again and again, since modules are imported late. `since` is when this program started
     (seconds, time.time()): what was saved between then and the first look is reported too. Blocks.
     """
     stop = stop or threading.Event()
-    snapshot = Snapshot(files())
-    missed = snapshot.missed(since) if since is not None else []
-    if missed and changed(sorted(missed)):
-        return
-    for candidates in _reported(files, stop) if has_watchfiles() else _polled(files, stop):
+    snapshot = Snapshot(since)
+    known = KnownFiles(files)
+    for candidates in itertools.chain([known.paths], _candidates(known, stop)):
         paths = snapshot.changes(candidates)
-        if paths and changed(sorted(paths)):
+        if paths and changed(paths):
             return
 
 
-def _polled(files: Files, stop: threading.Event) -> Iterator[Iterable[str]]:
+def _candidates(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
+    """Files that may have changed, again and again."""
+    return _reported(known, stop) if has_watchfiles() else _polled(known, stop)
+
+
+def _polled(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
     """All files, once per interval."""
-    clock = CostClock(INTERVAL)
-    while not stop.wait(clock.interval):
-        with clock:
-            yield files()
-
-
-class CostClock:
-    """Measures what a look at all files costs, and so how long to wait before the next one."""
-
-    def __init__(self, interval: float) -> None:
-        self._at_least = interval
-        self.interval = interval
-        self._began = 0.0
-        self._looked = -math.inf
-
-    def __enter__(self) -> None:
-        self._began = time.thread_time()
-
-    def __exit__(self, *_: object) -> None:
-        self._looked = time.monotonic()
-        self.interval = max(self._at_least, (time.thread_time() - self._began) / MAX_CPU_SHARE)
-
-    def is_due(self) -> bool:
-        """True when the interval has passed since the last look."""
-        return time.monotonic() - self._looked >= self.interval
+    budget = Budget(INTERVAL)
+    while not stop.wait(budget.interval):
+        known.refresh()
+        with budget:
+            yield known.paths
 
 
 # -- notice by the system ------------------------------------------------------------------------------------
@@ -219,25 +246,26 @@ def has_watchfiles() -> bool:
     return importlib.util.find_spec("watchfiles") is not None
 
 
-def _reported(files: Files, stop: threading.Event) -> Iterator[Iterable[str]]:
+def _reported(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
     """What the system reports; now and then all files, for network file systems report nothing."""
-    clock = CostClock(REFRESH)
-    known = set(files())
     while not stop.is_set():
-        directories = directories_of(known)
         try:
-            for reported in _system_changes(directories, stop):
-                yield known & reported
-                # At once when watching begins: the system reports nothing of what came before.
-                if clock.is_due():
-                    with clock:
-                        known = set(files())
-                        yield known
-                if not directories_of(known) <= directories:
-                    break
+            yield from _reported_in(directories_of(known.paths), known, stop)
         except (OSError, RuntimeError):
             # Out of inotify watches (fs.inotify.max_user_watches), or a directory went away just now.
-            yield from _polled(files, stop)
+            yield from _polled(known, stop)
+
+
+def _reported_in(directories: set[str], known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
+    """The same for these directories, until there are files in others."""
+    begins = True
+    for reported in _system_changes(directories, stop):
+        refreshed = known.refresh()
+        # At the beginning too: the system reports nothing of what came before.
+        yield known.paths if refreshed or begins else known.paths & reported
+        begins = False
+        if refreshed and not directories_of(known.paths) <= directories:
+            return
 
 
 def _system_changes(directories: set[str], stop: threading.Event) -> Iterator[set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import py_compile
 import queue
@@ -79,7 +80,7 @@ def test_changed_since_import_compares_with_the_compiled_file(tmp_path: Path, mo
 
 def test_snapshot_reports_each_change_once(tmp_path: Path) -> None:
     one, two = save(tmp_path / "one", "a", age=9), save(tmp_path / "two", "a", age=9)
-    snapshot = reloader.Snapshot([one, two])
+    snapshot = reloader.Snapshot()
     assert snapshot.changes([one, two]) == []
     save(tmp_path / "two", "b", age=5)
     assert snapshot.changes([one, two]) == [two]
@@ -88,7 +89,8 @@ def test_snapshot_reports_each_change_once(tmp_path: Path) -> None:
 
 def test_snapshot_ignores_new_and_removed_files_but_not_replaced_ones(tmp_path: Path) -> None:
     one = save(tmp_path / "one", "a", age=9)
-    snapshot = reloader.Snapshot([one])
+    snapshot = reloader.Snapshot()
+    assert snapshot.changes([one]) == []
     late = save(tmp_path / "late", "a", age=9)
     assert snapshot.changes([one, late]) == []
     os.remove(one)
@@ -97,26 +99,43 @@ def test_snapshot_ignores_new_and_removed_files_but_not_replaced_ones(tmp_path: 
     assert snapshot.changes([one, late]) == [one]
 
 
-def test_missed_are_those_saved_while_the_program_started(tmp_path: Path) -> None:
+def test_first_look_tells_what_was_saved_while_the_program_started(tmp_path: Path) -> None:
     old, fresh = save(tmp_path / "old.py", "x = 1", age=100), save(tmp_path / "fresh.py", "x = 1", age=20)
     for path in (old, fresh):
         py_compile.compile(path)
     save(tmp_path / "old.py", "x = 22", age=99)
     save(tmp_path / "fresh.py", "x = 22", age=1)
-    assert reloader.Snapshot([old, fresh]).missed(since=time.time() - 10) == [fresh]
+    assert reloader.Snapshot(since=time.time() - 10).changes([old, fresh]) == [fresh]
+    assert reloader.Snapshot().changes([old, fresh]) == []
 
 
 def test_looking_takes_a_bounded_share_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     now = {"monotonic": 100.0, "thread_time": 1.0}
     for name in now:
         monkeypatch.setattr(time, name, lambda name=name: now[name])
-    clock = reloader.CostClock(1.0)
-    with clock:
+    budget = reloader.Budget(1.0)
+    with budget:
         now["thread_time"] += 0.05
-    assert clock.interval == pytest.approx(0.05 / reloader.MAX_CPU_SHARE)
-    assert not clock.is_due()
-    now["monotonic"] += clock.interval
-    assert clock.is_due()
+    assert budget.interval == pytest.approx(0.05 / reloader.MAX_CPU_SHARE)
+    now["monotonic"] += 1.0
+    assert not budget.is_due()
+    assert budget.is_due(earlier=True)
+    now["monotonic"] += budget.interval - 1.0
+    assert budget.is_due()
+
+
+def test_files_are_asked_for_again_when_modules_were_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    files = ["one.py"]
+    known = reloader.KnownFiles(lambda: files)
+    files.append("two.py")
+    now[0] += reloader.REFRESH / 2
+    assert not known.refresh()
+    monkeypatch.setitem(sys.modules, "imported_late", sys)
+    now[0] += reloader.REFRESH / 2
+    assert known.refresh()
+    assert known.paths == {"one.py", "two.py"}
 
 
 # -- the real thing
@@ -135,7 +154,7 @@ def notice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 class Watching:
     """`watch` in a thread, its reports in a queue."""
 
-    def __init__(self, files: Callable[[], list[str]], handled: bool = False, since: float | None = None):
+    def __init__(self, files: Callable[[], list[str]], handled: bool = False, since: float = math.inf):
         self.reports: queue.Queue[list[str]] = queue.Queue()
         self.asked = threading.Event()
         self.stop = threading.Event()
