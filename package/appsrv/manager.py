@@ -291,7 +291,8 @@ class Manager:
         handle.failed = True
         log.error("%s (generation %d) cannot be loaded: %s", self.name, handle.generation, failure.message)
         for line in failure.traceback.splitlines():
-            log.error("  %s", line)
+            # The framework's own command has printed it on a developer's terminal.
+            log.log(logging.INFO if self._development else logging.ERROR, "  %s", line)
         self.failure = failure
         if handle.serial:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
@@ -301,6 +302,9 @@ class Manager:
         elif not self._booted and not self._development:
             self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
         else:
+            if self._development:
+                # The process that failed waits for a change: trying the same code again would change nothing.
+                self._pool.unloaded(handle.generation)
             self._unloaded(handle)
             if not any(self.ready_workers()):
                 self._serve_failure()

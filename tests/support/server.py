@@ -20,6 +20,7 @@ from support.http import Address, Body, Connection, Reply, connect, send
 from support.waiting import wait_for
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
+EXAMPLES = APPS.parents[1] / "example_projects"
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "appsrv")
 BOOT_SECONDS = 30.0
@@ -53,6 +54,24 @@ class Site:
     def add_app(self, name: str) -> None:
         """Copy one of tests/apps into the directory."""
         shutil.copy(APPS / f"{name}.py", self.directory)
+
+    def add_project(self, name: str) -> None:
+        """Copy one of the example projects into the directory, without what running it has made."""
+        made = shutil.ignore_patterns("__pycache__", "*.sqlite3", "media", "instance", "*.log", "*.pid")
+        shutil.copytree(EXAMPLES / name, self.directory, ignore=made, dirs_exist_ok=True)
+
+    def run_command(self, argv: Sequence[str], seconds: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Any command in the directory, run to its end."""
+        return subprocess.run(
+            argv,
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name
