@@ -26,7 +26,7 @@ log = logging.getLogger("appsrv.admin")
 Answer = tuple[int, Any]
 Route = Callable[[Mapping[str, Any]], Answer]
 LARGEST_REQUEST = 64 * 1024
-_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
+_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 class Handler(pywsgi.WSGIHandler):

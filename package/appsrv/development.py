@@ -37,21 +37,25 @@ def start(
 ) -> NoReturn:
     """Replace this process by a watchdog whose preloader is the command `argv`.
 
-    `defaults` are the integration's, below files and variables; `flags` what the user gave. SettingsError ends the process
-    with its message and exit code.
+    `defaults` are the integration's, below files and variables; `flags` what the user gave. SettingsError ends the
+    process with its message and exit code.
     """
     given = {"address": host, "port": port, **(flags or {})}
     below = {"environment": "development", **(defaults or {})}
     try:
         settings = config.load(given, os.environ, Path(root), defaults=below)
     except AppsrvError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(_complain(error))
     if settings.max_pool_size == 1 and "APPSRV_SPAWN_METHOD" not in os.environ:
         settings = dataclasses.replace(settings, spawn_method="direct")
     spec = AppSpec(root=str(root), kind="command", argv=tuple(argv))
     order = {"settings": settings.to_json(), "spec": spec.to_json(), "environ": dict(environ or {})}
     _become_watchdog(json.dumps(order).encode())
+
+
+def _complain(error: AppsrvError) -> int:
+    sys.stderr.write(f"Error: {error}\n")
+    return error.exit_code
 
 
 def _become_watchdog(order: bytes) -> NoReturn:
@@ -78,8 +82,7 @@ def main() -> None:
             settings, spec, announce=lambda info: None, development=Development(spec.argv, order["environ"])
         )
     except AppsrvError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        code = error.exit_code
+        code = _complain(error)
     sys.exit(code)
 
 

@@ -6,6 +6,7 @@ queue's. A request that has not arrived whole is given back: no worker waits for
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import time
@@ -173,10 +174,8 @@ class Exchange:
     def _refuse(self, connection: Connection, error: RequestError) -> None:
         """Answer a request that breaks the rules, and end the connection: what follows it cannot be told."""
         response = error_response(error.status, detail=error.reason)
-        try:
+        with contextlib.suppress(OSError):
             connection.sock.send(serialize(response, keep_alive=False, head=None))
-        except OSError:
-            pass
         self._queue.close(connection, linger=True)
 
     def _abandon(self, connection: Connection) -> None:

@@ -124,7 +124,7 @@ class Parking:
         except BlockingIOError:
             return None
         self._pushed -= 1
-        msg = message.HandOff.unpack_body(data[1:])
+        msg = message.HandOff.unpack(data)
         return msg.cid, b""
 
     def _try(self, msg: message.HandOff, fds: Sequence[int]) -> bool:

@@ -152,7 +152,7 @@ class ReadyQueue:
         if not data:
             raise Orphaned
         self._slot.count_taken()
-        return _from_hand_off(message.HandOff.unpack_body(data[1:]), fds)
+        return _from_hand_off(message.HandOff.unpack(data), fds)
 
 
 class PortableQueue(ReadyQueue):

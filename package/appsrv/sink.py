@@ -101,11 +101,22 @@ class Sink:
 
     def _append(self, data: bytes) -> None:
         assert self._backlog is not None
+        view = memoryview(data)
         self._flush()
-        while len(self._backlog) + len(data) > RESPONSE_BUFFER:
+        while view:
+            room = RESPONSE_BUFFER - len(self._backlog)
+            if room:
+                self._backlog.write(view[:room])
+                view = view[room:]
+            else:
+                self._empty()
+
+    def _empty(self) -> None:
+        # All of it: only an empty spool gives its room on the disk back.
+        assert self._backlog is not None
+        while len(self._backlog):
             self._wait_for_client()
             self._flush()
-        self._backlog.write(data)
 
     def _flush(self) -> None:
         backlog = self._backlog

@@ -23,25 +23,25 @@ class Spool:
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self._taken = 0
-        self.written = 0
+        self._written = 0
 
     def __len__(self) -> int:
-        return self.written - self._taken
+        return self._written - self._taken
 
     @property
     def on_disk(self) -> bool:
         """Whether the bytes have outgrown the memory."""
         return self._file is not None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append."""
-        if self._file is None and self.written + len(data) > self._limit:
+        if self._file is None and self._written + len(data) > self._limit:
             self._spill()
         if self._file is None:
             self._memory += data
         else:
             _write_all(self._file.fileno(), data)
-        self.written += len(data)
+        self._written += len(data)
 
     def peek(self, size: int) -> bytes:
         """At most `size` bytes from the front, which stay."""
@@ -52,6 +52,8 @@ class Spool:
     def take(self, size: int) -> None:
         """Drop `size` bytes from the front."""
         self._taken += size
+        if self._taken == self._written:
+            self._start_again()
 
     def read_all(self) -> bytes:
         """What is left, as one piece of memory."""
@@ -70,6 +72,14 @@ class Spool:
         if self._file is not None:
             self._file.close()
 
+    def _start_again(self) -> None:
+        """Nothing is left: give the room back, so that an endless stream does not fill the disk."""
+        self._taken = self._written = 0
+        self._memory.clear()
+        if self._file is not None:
+            os.truncate(self._file.fileno(), 0)
+            os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+
     def _spill(self) -> None:
         file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - lives as long as the spool
         try:
@@ -81,7 +91,7 @@ class Spool:
         self._memory = bytearray()
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
