@@ -1,0 +1,146 @@
+"""The Django example through `manage.py runserver` and `appsrv start`: as its users and developers meet it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import sys
+
+import pytest
+
+from integration.conftest import Launch
+from support.browser import Visitor
+from support.server import COMMAND, Server, Site, free_port
+from support.waiting import wait_for
+
+MANAGE = [sys.executable, "manage.py"]
+
+
+@pytest.fixture
+def project(site: Site) -> Site:
+    site.add_project("django")
+    done = site.run_command([*MANAGE, "demo"])
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+def run_server(launch: Launch, *options: str, **environment: str) -> Server:
+    port = free_port()
+    return launch([*MANAGE, "runserver", *options, str(port)], ("127.0.0.1", port), environment)
+
+
+@pytest.fixture(params=["runserver", "start"])
+def served(request: pytest.FixtureRequest, project: Site, launch: Launch) -> Server:
+    if request.param == "runserver":
+        return run_server(launch).wait_ready()
+    port = free_port()
+    return launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+
+
+def log_in(visitor: Visitor) -> None:
+    form = visitor.token("/admin/login/")
+    reply = visitor.post("/admin/login/?next=/admin/", {**form, "username": "demo", "password": "demo"})
+    assert (reply.status, reply.headers["Location"]) == (302, "/admin/")
+
+
+def test_admin_login(served: Server) -> None:
+    visitor = Visitor(served.address)
+    assert visitor.get("/admin/").status == 302
+    log_in(visitor)
+    page = visitor.get("/admin/")
+    assert page.status == 200
+    assert "Log out" in page.text
+
+
+def test_upload_and_download(served: Server) -> None:
+    visitor = Visitor(served.address)
+    content = bytes(range(256)) * 8192
+    reply = visitor.upload("/", {**visitor.token("/"), "title": "Two MiB", "note": ""}, "two.bin", content)
+    assert reply.status == 302, reply.text
+    link = re.search(r'href="(/files/\d+/)">Two MiB', visitor.get("/").text)
+    assert link
+    download = visitor.get(link.group(1))
+    assert download.body == content
+    assert 'filename="two.bin"' in download.headers["Content-Disposition"]
+    served.wait_log("stdout: received two.bin, 2097152 bytes$")
+
+
+def test_static_files_and_stream(served: Server) -> None:
+    css = served.get("/static/uploads/drawer.css")
+    assert (css.status, css.headers["Content-Type"].partition(";")[0]) == (200, "text/css")
+    assert served.get("/static/admin/css/base.css").status == 200
+    assert served.get("/numbers/").text.split() == [str(number) for number in range(1, 11)]
+
+
+def test_runserver_speaks_as_the_original(project: Site, launch: Launch) -> None:
+    server = run_server(launch).wait_ready()
+    assert isinstance(server.address, tuple)
+    server.get("/pid/")
+    wait_for(lambda: '"GET /pid/ HTTP/1.1" 200' in server.terminal, "the access line")
+    for line in (
+        r"^Performing system checks\.\.\.$",
+        r"^System check identified no issues \(0 silenced\)\.$",
+        r"^Django version \d.*, using settings 'showcase\.settings'$",
+        rf"^Starting development server at http://127\.0\.0\.1:{server.address[1]}/$",
+        r"^Quit the server with CONTROL-C\.$",
+        r'^\[\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\] "GET /pid/ HTTP/1\.1" 200 \d+$',
+    ):
+        assert re.search(line, server.terminal, re.MULTILINE), line
+
+
+def test_runserver_is_one_process_with_threads(project: Site, launch: Launch) -> None:
+    server = run_server(launch).wait_ready()
+    workers = server.workers()
+    assert [worker["threads"] for worker in workers] == [8]
+
+
+def test_runserver_reloads(project: Site, launch: Launch) -> None:
+    server = run_server(launch).wait_ready()
+    urls = project.directory / "uploads" / "urls.py"
+    assert server.get("/added/").status == 404
+    added = 'path("added/", views.pid, name="added"),\n]'
+    urls.write_text(urls.read_text().replace("]\n", f"    {added}\n"))
+    wait_for(lambda: server.get("/added/").status == 200, "the new page", 30)
+
+
+def test_runserver_outlives_broken_code(project: Site, launch: Launch) -> None:
+    server = run_server(launch).wait_ready()
+    views = project.directory / "uploads" / "views.py"
+    good = views.read_text()
+    views.write_text("this is no Python\n" + good)
+    wait_for(lambda: server.get("/pid/").status == 500, "the error page", 30)
+    assert "SyntaxError" in server.get("/pid/").text
+    views.write_text(good)
+    wait_for(lambda: server.get("/pid/").status == 200, "the page, again", 30)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_runserver_ends_with_0(project: Site, launch: Launch, signum: signal.Signals) -> None:
+    assert run_server(launch).wait_ready().stop(signum) == 0
+
+
+def test_runserver_when_the_port_is_taken(project: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = project.run_command([*MANAGE, "runserver", str(taken.getsockname()[1])])
+    assert done.returncode == 1
+    assert "Error: That port is already in use." in done.stderr
+
+
+def test_runserver_twice(project: Site, launch: Launch) -> None:
+    server = run_server(launch).wait_ready()
+    assert isinstance(server.address, tuple)
+    assert project.run_command([*MANAGE, "runserver", str(server.address[1])]).returncode == 1
+    assert server.get("/pid/").status == 200
+
+
+def test_runserver_of_django_itself(project: Site, launch: Launch) -> None:
+    """Switched off, and in a project that does not name appsrv, nothing of appsrv is there."""
+    off = run_server(launch, "--noreload", APPSRV_RUNSERVER="0").wait_listening()
+    assert [text for text in off.titles().values() if "appsrv watchdog" in text] == []
+    off.stop(signal.SIGINT)
+    project.write("pyproject.toml", '[project]\nname = "without"\ndependencies = ["django"]\n')
+    without = run_server(launch, "--noreload").wait_listening()
+    assert [text for text in without.titles().values() if "appsrv watchdog" in text] == []
+    assert without.get("/pid/").status == 200
+    without.stop(signal.SIGINT)

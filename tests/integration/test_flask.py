@@ -1,0 +1,97 @@
+"""The Flask example through `flask run` and `appsrv start`."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+
+from integration.conftest import Launch
+from support.browser import Visitor
+from support.server import BIN, COMMAND, Server, Site, free_port
+from support.waiting import wait_for
+
+FLASK = str(BIN / "flask")
+
+
+@pytest.fixture
+def project(site: Site) -> Site:
+    site.add_project("flask")
+    return site
+
+
+def flask_run(launch: Launch, *options: str, **environment: str) -> Server:
+    before = [word for word in options if word == "--debug"]
+    port = free_port()
+    return launch([FLASK, *before, "run", "--port", str(port)], ("127.0.0.1", port), environment)
+
+
+@pytest.fixture(params=["flask run", "start"])
+def served(request: pytest.FixtureRequest, project: Site, launch: Launch) -> Server:
+    if request.param == "flask run":
+        return flask_run(launch).wait_ready()
+    port = free_port()
+    return launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+
+
+def test_session_and_upload(served: Server) -> None:
+    visitor = Visitor(served.address)
+    assert visitor.get("/").status == 200
+    content = b"\x89PNG not really" * 1000
+    reply = visitor.upload("/", {"name": "Ada", "text": "was here"}, "picture.png", content)
+    assert reply.status == 302, reply.text
+    page = visitor.get("/").text
+    assert "Thank you, Ada!" in page
+    link = re.search(r'"(/files/[^"?]+picture\.png)', page)
+    assert link
+    assert visitor.get(link.group(1)).body == content
+    served.wait_log("stdout: Ada signed the guest book$")
+
+
+def test_stream(served: Server) -> None:
+    assert served.get("/stream?lines=2").text == "2\n1\nlift-off\n"
+
+
+def test_flask_run_speaks_as_the_original(project: Site, launch: Launch) -> None:
+    server = flask_run(launch).wait_ready()
+    assert isinstance(server.address, tuple)
+    server.get("/pid")
+    wait_for(lambda: '"GET /pid HTTP/1.1" 200 -' in server.terminal, "the access line")
+    for line in (
+        r"^ \* Debug mode: off$",
+        rf"^.*\* Running on http://127\.0\.0\.1:{server.address[1]}$",
+        r"Press CTRL\+C to quit",
+        r'^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\] "GET /pid HTTP/1\.1" 200 -$',
+    ):
+        assert re.search(line, server.terminal, re.MULTILINE), line
+
+
+def test_flask_run_is_one_process_with_threads(project: Site, launch: Launch) -> None:
+    server = flask_run(launch).wait_ready()
+    assert [worker["threads"] for worker in server.workers()] == [8]
+
+
+def test_flask_run_reloads_with_debug(project: Site, launch: Launch) -> None:
+    server = flask_run(launch, "--debug").wait_ready()
+    assert server.get("/added").status == 404
+    app = project.directory / "app.py"
+    app.write_text(app.read_text() + '\n\n@app.get("/added")\ndef added() -> str:\n    return "added"\n')
+    wait_for(lambda: server.get("/added").status == 200, "the new page", 30)
+
+
+def test_flask_run_when_the_port_is_taken(project: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = project.run_command([FLASK, "run", "--port", str(taken.getsockname()[1])])
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+
+
+def test_flask_run_of_flask_itself(project: Site, launch: Launch) -> None:
+    off = flask_run(launch, APPSRV_RUNSERVER="0").wait_listening()
+    assert [text for text in off.titles().values() if "appsrv watchdog" in text] == []
+    off.stop()
+    project.write("requirements.txt", "flask\n")
+    without = flask_run(launch).wait_listening()
+    assert [text for text in without.titles().values() if "appsrv watchdog" in text] == []
+    assert without.get("/pid").status == 200
