@@ -22,7 +22,7 @@ from django.utils import autoreload as django_autoreload
 
 from appsrv import development, project
 from appsrv.errors import ListenError
-from appsrv_django import autoreload, broken
+from appsrv_django import autoreload, broken, colours
 from appsrv_django.access_log import log_request
 from appsrv_django.takeover import RELOADER_VARIABLE, reason_to_step_aside
 
@@ -53,6 +53,12 @@ class Runserver(Base):
         group = parser.add_argument_group("appsrv")
         _add_number(group, "--max-pool-size", "Number of worker processes at most (default: 1).")
         _add_number(group, "--threads", "Number of threads in each worker process (default: 8).")
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Django's, with colours if the terminal behind the watchdog shows them."""
+        if development.inside_preloader() and colours.VARIABLE in os.environ:
+            options["force_color"] = not options["no_color"]
+        return super().execute(*args, **options)
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Django's; after a change that broke the settings, wait for the next change."""
@@ -86,8 +92,15 @@ class Runserver(Base):
             defaults=DEFAULTS,
             flags=given,
             reload=options["use_reloader"],
-            environ={RELOADER_VARIABLE: "true"} if options["use_reloader"] else {},
+            environ=self._environ(options),
         )
+
+    def _environ(self, options: dict[str, Any]) -> dict[str, str]:
+        """What the preloader finds in its environment."""
+        environ = {RELOADER_VARIABLE: "true"} if options["use_reloader"] else {}
+        if not options["no_color"] and colours.wanted(os.environ):
+            environ[colours.VARIABLE] = "1"
+        return environ
 
     def _preload(self, options: dict[str, Any]) -> None:
         if options["use_reloader"]:
@@ -120,6 +133,9 @@ class Server:
 
     def serve_forever(self) -> NoReturn:
         """Become the preloader; raises OSError where the watchdog could not bind, as a real server would."""
+        if self.options["force_color"]:
+            # Only now: loading the application sets up Django, and its loggers, once more.
+            colours.force_on_loggers()
         connections.close_all()
         sys.stdout.flush()
         try:

@@ -143,6 +143,13 @@ def test_lines_are_djangos_own(project: Path) -> None:
     assert errors[-1].endswith('] "GET /a%20b?c HTTP/1.1" 404 12')
 
 
+def test_colours_reach_a_terminal_behind_pipes(project: Path) -> None:
+    done = preload(project, "runserver", APPSRV_COLOUR="1")
+    assert '] \x1b[33m"GET /a%20b?c HTTP/1.1" 404 12\x1b[0m' in done.stderr
+    plain = preload(project, "runserver", "--no-color", APPSRV_COLOUR="1")
+    assert "\x1b" not in plain.stdout + plain.stderr
+
+
 def test_nostatic_and_noreload(project: Path) -> None:
     done = preload(project, "runserver", "--noreload", "--nostatic", RUN_MAIN="")
     assert "SERVE WSGIHandler False" in done.stdout
