@@ -1,0 +1,195 @@
+"""sink.py: a client that takes everything, one that takes little, one that goes away."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from appsrv import sink as sinks
+from appsrv.errors import ClientDisconnected
+from appsrv.scoreboard import Scoreboard
+from appsrv.sink import Sink
+
+BIG = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once
+
+
+class Pair:
+    """A sink with its client at the other end."""
+
+    def __init__(self) -> None:
+        self.client, self.ours = socket.socketpair()
+        self.ours.setblocking(False)
+        self.client.settimeout(10)
+        self.board = Scoreboard.create(1, 1)
+        self.cell = self.board.slot(0).cell(0)
+        self.sink = Sink(self.cell)
+        self.sink.use(self.ours)
+
+    def received(self) -> bytes:
+        """What the client can read now."""
+        self.client.setblocking(False)
+        got = b""
+        try:
+            while data := self.client.recv(1 << 20):
+                got += data
+        except BlockingIOError:
+            pass
+        return got
+
+    def rest(self, inline: int = 1 << 16) -> bytes:
+        """What is left for the drain lane, as the client would get it."""
+        first, files = self.sink.rest(inline)
+        return first + b"".join(os.pread(fd, length, offset) for fd, offset, length in files)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.sink.forget()
+        self.ours.close()
+        self.client.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A sink and its client."""
+    made = Pair()
+    yield made
+    made.close()
+
+
+def test_a_quick_client_leaves_nothing_behind(pair: Pair) -> None:
+    pair.sink.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    pair.sink.send(b"body")
+    assert not pair.sink.pending
+    assert pair.received() == b"HTTP/1.1 200 OK\r\n\r\nbody"
+
+
+def test_the_first_byte_is_noted_before_it_leaves(pair: Pair) -> None:
+    pair.cell.begin(7, 1.0)
+    assert not pair.cell.read().response_begun
+    pair.sink.send(b"x")
+    assert pair.cell.read().response_begun
+    pair.cell.begin(8, 1.0)
+    pair.sink.use(pair.ours)
+    assert not pair.cell.read().response_begun
+    pair.sink.send(b"x")
+    assert pair.cell.read().response_begun
+
+
+@pytest.mark.parametrize("inline", [0, 1 << 22])
+def test_a_slow_client_does_not_hold_the_worker(pair: Pair, inline: int) -> None:
+    pair.sink.send(b"head")
+    pair.sink.send(BIG)
+    pair.sink.send(b"tail")
+    assert pair.sink.pending
+    rest = pair.rest(inline)
+    assert pair.received() + rest == b"head" + BIG + b"tail"
+
+
+def test_the_backlog_goes_on_as_the_client_takes_it(pair: Pair) -> None:
+    pair.sink.send(BIG)
+    got = pair.received()
+    pair.sink.send(b"more")
+    got += pair.received()
+    assert got + pair.rest() == BIG + b"more"
+
+
+def test_a_file_is_sent_without_reading_it(pair: Pair) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"0123456789")
+        file.flush()
+        pair.sink.sendfile(file.fileno(), 3, 4)
+    assert not pair.sink.pending
+    assert pair.received() == b"3456"
+
+
+def test_the_rest_of_a_file_outlives_its_descriptor(pair: Pair) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(BIG)
+        file.flush()
+        pair.sink.sendfile(file.fileno(), 0, len(BIG))
+    assert pair.sink.pending
+    rest = pair.rest()
+    assert pair.received() + rest == BIG
+
+
+def test_a_file_after_a_backlog_waits_its_turn(pair: Pair) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"file")
+        file.flush()
+        pair.sink.send(BIG)
+        pair.sink.sendfile(file.fileno(), 1, 3)
+    rest = pair.rest()
+    assert pair.received() + rest == BIG + b"ile"
+
+
+def test_a_file_that_becomes_shorter_is_told(pair: Pair) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abc")
+        file.flush()
+        with pytest.raises(EOFError):
+            pair.sink.sendfile(file.fileno(), 0, 10)
+
+
+def test_a_client_that_has_gone_is_told(pair: Pair) -> None:
+    pair.client.close()
+    with pytest.raises(ClientDisconnected):
+        pair.sink.send(b"x")
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abc")
+        file.flush()
+        with pytest.raises(ClientDisconnected):
+            pair.sink.sendfile(file.fileno(), 0, 3)
+
+
+def test_a_client_that_goes_with_a_backlog_is_told(pair: Pair) -> None:
+    pair.sink.send(BIG)
+    pair.client.close()
+    with pytest.raises(ClientDisconnected):
+        pair.sink.send(b"x")
+
+
+def test_a_cut_drops_what_is_left(pair: Pair) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(BIG)
+        file.flush()
+        pair.sink.send(BIG)
+        pair.sink.sendfile(file.fileno(), 0, len(BIG))
+    _, files = pair.sink.rest(0)
+    pair.sink.cut()
+    assert not pair.sink.pending
+    for fd, _, _ in files:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_a_response_larger_than_the_buffer_waits_for_its_client(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "RESPONSE_BUFFER", 64 * 1024)
+    got = bytearray()
+
+    def read() -> None:
+        while data := pair.client.recv(1 << 16):
+            got.extend(data)
+
+    client = threading.Thread(target=read)
+    client.start()
+    for _ in range(3):
+        pair.sink.send(BIG)
+    first, files = pair.sink.rest(0)
+    assert first == b""
+    rest = b"".join(os.pread(fd, length, offset) for fd, offset, length in files)
+    assert len(rest) <= 64 * 1024
+    pair.ours.close()
+    client.join(10)
+    assert bytes(got) + rest == BIG * 3
+
+
+def test_a_client_that_takes_nothing_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "RESPONSE_BUFFER", 1024)
+    monkeypatch.setattr(sinks, "STALLED", 0.01)
+    with pytest.raises(ClientDisconnected, match="took nothing"):
+        pair.sink.send(BIG)
