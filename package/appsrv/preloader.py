@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -24,14 +25,15 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import message
+from appsrv import hooks, message
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import AccessLog, WSGIApplication
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
-from appsrv.worker import Duty, Station, Watch, Worker
+from appsrv.warm_up import warm_up
+from appsrv.worker import Duty, Station, Watch, Worker, environs
 
 Load = Callable[[], WSGIApplication]
 _IOLBF = 1
@@ -102,6 +104,21 @@ class Preloader:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
+        self._share_memory()
+
+    def _share_memory(self) -> None:
+        """Load what the first request would load, let go of what must not be shared, and keep the collector off it."""
+        path = self._duty.settings.warm_up_path
+        if path is not None:
+            status = warm_up(self._duty.application, path, environs(self._duty)[0])
+            if status >= 400:
+                _warn(f"the warm-up request GET {path} was answered with {status}")
+        if self._duty.settings.spawn_method == "direct":
+            return
+        hooks.run_before_fork()
+        if threading.active_count() > 1:
+            names = ", ".join(thread.name for thread in threading.enumerate()[1:])
+            _warn(f"threads started while loading do not live on in the workers: {names} (see --spawn-method direct)")
         gc.collect()
         gc.freeze()
 
@@ -215,6 +232,10 @@ def _leave(station: Station) -> None:
     os.close(station.board.fd)
     if station.epoll is not None:
         os.close(station.epoll.fd)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"appsrv: {text}\n")
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import setproctitle
 
-from appsrv import message
+from appsrv import hooks, message
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
@@ -82,6 +82,7 @@ class Worker:
         setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
         self._handle_signals()
         gc.enable()
+        hooks.run_after_fork()
         if self._first and self._duty.watch is not None:
             threading.Thread(target=self._duty.watch, args=(self._report,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
@@ -90,6 +91,7 @@ class Worker:
                 self._leadership.run(self._duty.settings.threads)
             else:
                 self._run_alone()
+        hooks.run_worker_exit()
 
     def _run_alone(self) -> None:
         """The loop of a worker with one thread: nobody else wants the queue."""
