@@ -83,7 +83,10 @@ def unpack(datagram: bytes) -> Message:
     kind = _BY_TAG.get(datagram[0]) if datagram else None
     if kind is None:
         raise ProtocolError(f"no message starts like {datagram[:16]!r}")
-    return kind.unpack(datagram)
+    try:
+        return kind.unpack(datagram)
+    except (ValueError, TypeError, struct.error) as error:
+        raise ProtocolError(f"no {kind.__name__} reads like {datagram[:16]!r}: {error}") from error
 
 
 # -- the watchdog and its two kinds of children -----------------------------------------------------------------

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import spool as spools
 from appsrv.spool import Spool
 
 
@@ -57,10 +56,11 @@ def test_an_empty_spool_starts_again(spool: Spool) -> None:
 
 def test_memory_is_kept_up_to_its_limit() -> None:
     spool = Spool(5)
-    spool.write(b"12345")
-    assert not spool.on_disk
-    spool.write(b"6")
-    assert spool.on_disk
+    seen = []
+    for piece in (b"12345", b"6"):
+        spool.write(piece)
+        seen.append(spool.on_disk)
+    assert seen == [False, True]
     assert spool.read_all() == b"123456"
     spool.close()
 
@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_and_what_is_in_memory_stays(monkeypatch: pytest.Mon
 
     spool = Spool(4)
     spool.write(b"1234")
-    monkeypatch.setattr(spools.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space left"):
         spool.write(b"5")
     assert (spool.on_disk, spool.read_all()) == (False, b"1234")
@@ -111,7 +111,7 @@ def test_a_missing_directory_is_told(tmp_path: Path) -> None:
 
 def test_short_writes_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
-    monkeypatch.setattr(spools.os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
     spool = Spool(0)
     spool.write(b"0123456789")
     assert spool.read_all() == b"0123456789"

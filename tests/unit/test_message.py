@@ -1,0 +1,93 @@
+"""message.py: every message survives the way through bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appsrv import message
+from appsrv.errors import ProtocolError
+from appsrv.message import Message, Packed, unpack
+
+KINDS: list[type[Message]] = [
+    kind
+    for kind in vars(message).values()
+    if isinstance(kind, type) and issubclass(kind, Message) and dataclasses.is_dataclass(kind)
+]
+RARE = [kind for kind in KINDS if not issubclass(kind, Packed)]
+FREQUENT = [kind for kind in KINDS if issubclass(kind, Packed)]
+BITS = {"Q": 64, "H": 16, "B": 8}
+BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    str: st.text(max_size=50),
+    int: st.integers(-1, 2**31),
+    bool: st.booleans(),
+    int | None: st.none() | st.integers(0, 200),
+    list[str]: st.lists(st.text(max_size=9), max_size=3),
+    list[dict[str, Any]]: st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text()), max_size=2),
+}
+
+
+def of_kind(kind: type[Message]) -> st.SearchStrategy[Message]:
+    """Any message of this kind."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if issubclass(kind, Packed):
+        codes = kind.LAYOUT.format.removeprefix("<B")
+        fields: dict[str, st.SearchStrategy[Any]] = {
+            name: st.integers(0, 2 ** BITS[code] - 1) for name, code in zip(kind.NAMES, codes, strict=True)
+        }
+        if names[-1] == "data":
+            fields["data"] = st.binary(max_size=100)
+        assert list(fields) == names
+    else:
+        hints = get_type_hints(kind)
+        fields = {name: BY_TYPE[hints[name]] for name in names}
+    return st.builds(kind, **fields)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_message_survives_the_way(kind: type[Message]) -> None:
+    @given(of_kind(kind))
+    def survives(msg: Message) -> None:
+        assert unpack(msg.pack()) == msg
+
+    survives()
+
+
+def test_all_kinds_are_found() -> None:
+    assert len(KINDS) > 20
+    assert {"HandOff", "Configure", "Gone"} <= {kind.__name__ for kind in KINDS}
+
+
+def test_tags_are_unique_and_one_byte() -> None:
+    tags = [kind.TAG for kind in KINDS]
+    assert len(set(tags)) == len(tags)
+    assert all(0 < tag < 256 for tag in tags)
+
+
+def test_a_tag_that_is_taken_is_refused() -> None:
+    with pytest.raises(TypeError, match="HandOff"):
+        type("Other", (Message,), {}, tag=message.HandOff.TAG)
+
+
+@pytest.mark.parametrize("datagram", [b"", b"\0", b"\xff", b"GET / HTTP/1.1"])
+def test_what_is_no_message_is_told(datagram: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        unpack(datagram)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_known_tag_with_nonsense_is_told(kind: type[Message]) -> None:
+    """A message cut short, or with fields of another version: a ProtocolError names it."""
+    with pytest.raises(ProtocolError, match=kind.__name__):
+        unpack(bytes([kind.TAG]))
+    with pytest.raises(ProtocolError, match=kind.__name__):
+        unpack(bytes([kind.TAG]) + (b'{"no": 1}' if kind in RARE else b"\0"))
+
+
+def test_the_rare_ones_can_be_read_by_a_person() -> None:
+    assert message.Spawn(3, 2, True, False).pack()[1:] == b'{"serial":3,"slot":2,"first":true,"become":false}'
+    assert FREQUENT
