@@ -23,7 +23,7 @@ from appsrv.errors import SettingsError
 
 PREFIX = "APPSRV_"
 # Variables of ours that are no settings: a switch of the integrations, and what the application is told.
-OTHER_VARIABLES = frozenset({"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER"})
+OTHER_VARIABLES = frozenset({"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER", "APPSRV_BOOT", "APPSRV_COLOUR"})
 
 
 def path(value: object) -> str:

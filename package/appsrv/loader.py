@@ -24,6 +24,7 @@ from appsrv.errors import AppLoadError, SettingsError
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+_INTEGRATIONS = (f"{os.sep}appsrv_django{os.sep}", f"{os.sep}appsrv_flask{os.sep}")
 OBJECTS = ("application", "app")
 FACTORIES = ("create_app", "make_app")
 Arguments = tuple[list[Any], dict[str, Any]]
@@ -255,4 +256,4 @@ def _own_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _is_machinery(file: str) -> bool:
-    return file.startswith(_MACHINERY)
+    return file.startswith(_MACHINERY) or any(package in file for package in _INTEGRATIONS)

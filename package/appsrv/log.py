@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import re
 import sys
 from io import TextIOWrapper
 from typing import TextIO
@@ -20,6 +21,7 @@ from appsrv.errors import RunDirectoryError
 
 LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
+_COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold_red"}
 
@@ -46,14 +48,15 @@ class ServerLog:
 
     def output(self, source: str, text: str, *, error: bool) -> None:
         """One line an application process has written; never filtered."""
-        record = _record(logging.WARNING if error else logging.INFO, f"{source}: {text}")
-        self._file.handle(record)
+        level = logging.WARNING if error else logging.INFO
+        bare = _COLOUR_CODE.sub("", text) if "\x1b" in text else text
+        self._file.handle(_record(level, f"{source}: {bare}"))
         if self._terminal is None:
             return
         if self._plain:
-            self._terminal.raw(text)
+            self._terminal.raw(text, error=error)
         else:
-            self._terminal.handle(record)
+            self._terminal.handle(_record(level, f"{source}: {text}"))
 
     def reopen(self) -> None:
         """Open the file again under its name."""
@@ -104,11 +107,12 @@ class _TerminalHandler(logging.StreamHandler[TextIO]):
         layout = "%(asctime)s.%(msecs)03d %(log_color)s%(levelname)-8s%(reset)s %(message)s"
         self.setFormatter(colorlog.ColoredFormatter(layout, TIME, log_colors=_COLOURS, stream=stream))
 
-    def raw(self, text: str) -> None:
-        """The line as the application wrote it."""
+    def raw(self, text: str, *, error: bool) -> None:
+        """The line as the application wrote it, on the stream it wrote it to."""
+        stream = sys.stderr if error else self.stream
         try:
-            self.stream.write(f"{text}\n")
-            self.flush()
+            stream.write(f"{text}\n")
+            stream.flush()
         except (OSError, ValueError):
             return
 

@@ -432,11 +432,17 @@ class Manager:
                 if isinstance(msg, message.Ready):
                     self._on_ready(handle, msg.pid)
                 elif isinstance(msg, message.CodeChanged):
-                    self.code_changed(msg.paths)
+                    self._worker_saw_change(handle, msg.paths)
                 else:
                     self.frontend.heard(handle.serial, msg, fds)
         except ChannelClosed:
             handle.watcher.stop()
+
+    def _worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
+        # One that retires speaks of what its successor has loaded already.
+        book = self._pool.workers.get(handle.serial)
+        if book is not None and book.state is WorkerState.READY:
+            self.code_changed(paths)
 
     def _on_ready(self, handle: WorkerHandle, pid: int) -> None:
         handle.pid = pid
@@ -496,15 +502,19 @@ class Manager:
             return
         self._from_worker(handle)
         book = self._pool.workers.get(serial)
-        expected = book is not None and book.state is WorkerState.RETIRING and not handle.reason
+        state = book.state if book is not None else WorkerState.GONE
+        expected = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
         cause = handle.reason or cause_of_death(status)
         served = [cell for cell in handle.slot.read() if cell.cid]
-        if not (expected and status == 0):
+        if not expected:
             self._report_death(handle, cause, served)
         self._taken_by_dead += handle.slot.taken
         self._forget_worker(handle)
         self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
         self._check_first_boot(cause)
+        if state is WorkerState.BOOTING and not any(self.ready_workers()):
+            self.failure = Failure(time.time(), f"a worker ended before it was ready: {cause}")
+            self._serve_failure()
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
         error_id = secrets.token_hex(4)

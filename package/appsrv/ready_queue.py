@@ -25,6 +25,7 @@ from appsrv.spool import Spool
 
 HAND_OFF = 0
 WAIT_MS = 1000
+_RESET = struct.pack("ii", 1, 0)
 INLINE = 60 * 1024
 
 
@@ -100,7 +101,10 @@ class ReadyQueue:
         it got for the whole, so it is to see a reset instead of an orderly end.
         """
         self._forget(connection)
-        _end(connection.sock, linger=linger, reset=reset)
+        if reset:
+            with contextlib.suppress(OSError):
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        # The server has the last descriptor: it is its closing that the client sees.
         connection.sock.close()
         self._tell(message.Closed(connection.cid, int(linger)))
 
@@ -273,15 +277,6 @@ def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:
 def _client_socket(fd: int) -> socket.socket:
     # Naming family, type and protocol spares three system calls; nobody asks the object for them.
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
-
-
-def _end(sock: socket.socket, *, linger: bool, reset: bool) -> None:
-    # Other processes hold the file too: closing a descriptor alone would not reach the client.
-    with contextlib.suppress(OSError):
-        if reset:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif not linger:
-            sock.shutdown(socket.SHUT_WR)
 
 
 def _as_file(data: bytes) -> int:

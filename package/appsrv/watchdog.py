@@ -97,6 +97,7 @@ class Watchdog:
         self._signals: list[int] = []
         self._server_due = 0.0
         self._young_deaths = 0
+        self._boots = 0
         self._bind_errno: int | None = None
         self.booted: Callable[[], None] = lambda: None
 
@@ -282,6 +283,8 @@ class Watchdog:
         environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": self._settings.environment}
         if self._development is not None:
             environ |= self._development.environ
+            self._boots += 1
+            environ["APPSRV_BOOT"] = str(self._boots)
             environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
             pid = self._spawn_command(self._development.argv, fds, environ)
         else:
