@@ -216,6 +216,16 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def extend_environment(variables: Mapping[str, str]) -> None:
+    """Set variables of this process, for the application it is about to load."""
+    os.environ.update(variables)
+
+
+def take_variable(name: str) -> str | None:
+    """The value of a variable of this process, which is taken away: children are not to see it."""
+    return os.environ.pop(name, None)
+
+
 def load(
     flags: Mapping[str, object],
     environ: Mapping[str, str],

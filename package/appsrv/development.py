@@ -7,7 +7,6 @@ checks and prints, and none of it happens twice in one process. Knows no framewo
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -27,7 +26,7 @@ VARIABLE = "APPSRV_PRELOADER"
 
 def inside_preloader() -> bool:
     """Whether this process is the preloader that a watchdog made of the same command."""
-    return VARIABLE in os.environ
+    return VARIABLE in config.environment()
 
 
 def start(
@@ -41,13 +40,15 @@ def start(
     process with its message and exit code.
     """
     given = {"address": host, "port": port, **(flags or {})}
+    variables = config.environment()
     below = {"environment": "development", **(defaults or {})}
     try:
-        settings = config.load(given, os.environ, Path(root), defaults=below)
+        settings = config.load(given, variables, Path(root), defaults=below)
+        if settings.max_pool_size == 1:
+            # The process that loads the application is its worker: threads it starts while loading live on.
+            settings = config.load(given, variables, Path(root), defaults={**below, "spawn_method": "direct"})
     except AppsrvError as error:
         sys.exit(_complain(error))
-    if settings.max_pool_size == 1 and "APPSRV_SPAWN_METHOD" not in os.environ:
-        settings = dataclasses.replace(settings, spawn_method="direct")
     spec = AppSpec(root=str(root), kind="command", argv=tuple(argv))
     order = {"settings": settings.to_json(), "spec": spec.to_json(), "environ": dict(environ or {})}
     _become_watchdog(json.dumps(order).encode())
@@ -79,7 +80,7 @@ def main() -> None:
     spec = AppSpec.from_json(order["spec"])
     try:
         code = run(
-            settings, spec, announce=lambda info: None, development=Development(spec.argv, order["environ"])
+            settings, spec, announce=lambda info: None, environ=config.environment(), development=Development(spec.argv, order["environ"])
         )
     except AppsrvError as error:
         code = _complain(error)
@@ -95,7 +96,7 @@ def serve(
     `load` raises what keeps the application from being loaded. `watch`, in the worker, or here when loading
     failed, reports files that have changed. OSError with the reason when the watchdog could not listen.
     """
-    server_fd, watchdog_fd = map(int, os.environ.pop(VARIABLE).split(","))
+    server_fd, watchdog_fd = map(int, (config.take_variable(VARIABLE) or "").split(","))
     preloader.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = preloader.configuration(watchdog)

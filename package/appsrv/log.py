@@ -94,7 +94,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         self._lost += 1
         if self._lost == 1:
             reason = sys.exc_info()[1]
-            print(f"appsrv: the server log {self.baseFilename} cannot be written: {reason}", file=sys.__stderr__)
+            sys.stderr.write(f"appsrv: the server log {self.baseFilename} cannot be written: {reason}\n")
 
 
 class _TerminalHandler(logging.StreamHandler[TextIO]):

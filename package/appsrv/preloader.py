@@ -25,7 +25,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import hooks, message
+from appsrv import config, hooks, message
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
@@ -187,7 +187,7 @@ class Preloader:
         # Schedulers of applications ask these variables whether they are in the one process that may run them.
         if self._duty.development and not first:
             for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
-                os.environ.pop(name, None)
+                config.take_variable(name)
 
     def _shed(self) -> None:
         """In a child: drop what is the preloader's."""
@@ -288,5 +288,5 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)
     spec = loader.AppSpec.from_json(configure.app)
-    os.environ.update(loader.application_environment(spec, os.environ))
+    config.extend_environment(loader.application_environment(spec, config.environment()))
     Preloader(duty_of(configure, spec.name), Channel.from_fd(server_fd), watchdog).run(lambda: loader.load(spec))

@@ -493,13 +493,13 @@ def _signal(pid: int, number: int) -> None:
 
 
 def run(
-    settings: Settings, spec: AppSpec, *, announce: Announce, environ: Mapping[str, str] | None = None,
+    settings: Settings, spec: AppSpec, *, announce: Announce, environ: Mapping[str, str],
     development: Development | None = None,
 ) -> int:
     """Serve until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once the application
     has booted. Raises an AppsrvError when something keeps it from starting.
     """
-    watchdog = Watchdog(settings, spec, os.environ if environ is None else environ, development)
+    watchdog = Watchdog(settings, spec, environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
     announce(watchdog.open(sys.stdout))
