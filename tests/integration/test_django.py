@@ -124,7 +124,7 @@ def test_runserver_when_the_port_is_taken(project: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = project.run_command([*MANAGE, "runserver", str(taken.getsockname()[1])])
     assert done.returncode == 1
-    assert "Error: That port is already in use." in done.stderr
+    assert "Error: That port is already in use." in done.stdout + done.stderr
 
 
 def test_runserver_twice(project: Site, launch: Launch) -> None:

@@ -84,7 +84,7 @@ def test_flask_run_when_the_port_is_taken(project: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = project.run_command([FLASK, "run", "--port", str(taken.getsockname()[1])])
     assert done.returncode == 1
-    assert "Address already in use" in done.stderr
+    assert "Address already in use" in done.stdout + done.stderr
 
 
 def test_flask_run_of_flask_itself(project: Site, launch: Launch) -> None:

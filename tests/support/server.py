@@ -42,8 +42,9 @@ class Site:
         self.directory = directory
         # Not under the test's directory: the path of a unix socket may have 107 characters at most.
         self.run = Path(tempfile.mkdtemp(prefix="appsrv-"))
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self.environment = {
-            **os.environ,
+            **inherited,
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "XDG_RUNTIME_DIR": str(self.run),
             "XDG_STATE_HOME": str(self.run / "state"),
