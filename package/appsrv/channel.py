@@ -9,7 +9,7 @@ import array
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from appsrv import message
 from appsrv.errors import ProtocolError
@@ -109,6 +109,14 @@ class Channel:
         if not data:
             raise ChannelClosed("the other process has gone")
         return message.unpack(data), fds
+
+    def waiting(self) -> Iterator[tuple[message.Message, list[int]]]:
+        """What has arrived on a non-blocking channel; ends early when a message had this end closed."""
+        while self.fileno() >= 0:
+            try:
+                yield self.receive()
+            except BlockingIOError:
+                return
 
     def close(self) -> None:
         """Close this end; the other one sees the end."""

@@ -98,7 +98,7 @@ def start(app: str | None, **flags: object) -> int:
     the current directory: the configured one, manage.py, FLASK_APP, wsgi.py, app.py or passenger_wsgi.py.
     """
     from appsrv import finder
-    from appsrv.watchdog import run
+    from appsrv.launch import run
 
     environ = config.environment()
     here = working_directory(environ)

@@ -72,19 +72,23 @@ def _become_watchdog(order: bytes) -> NoReturn:
 
 def main() -> None:
     """The process that was typed, once it is a watchdog."""
-    from appsrv.watchdog import Development, run
+    from appsrv.launch import run
+    from appsrv.watchdog import Development
 
     with open(int(sys.argv[1]), "rb") as pipe:
         order = json.loads(pipe.read())
     settings = config.Settings.from_json(order["settings"])
     spec = AppSpec.from_json(order["spec"])
     try:
-        code = run(
-            settings, spec, announce=lambda info: None, environ=config.environment(), development=Development(spec.argv, order["environ"])
-        )
+        development = Development(spec.argv, order["environ"])
+        code = run(settings, spec, announce=_say_nothing, environ=config.environment(), development=development)
     except AppsrvError as error:
         code = _complain(error)
     sys.exit(code)
+
+
+def _say_nothing(info: object) -> None:
+    """The framework's own command prints the banner."""
 
 
 def serve(

@@ -115,6 +115,13 @@ class ApplicationError(AppsrvError):
     """The application broke PEP 3333 (headers, status, framing): answered with 500 and logged."""
 
 
+def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:
+    """The error with this exit code, as another process knows it."""
+    if exit_code == AppLoadError.exit_code:
+        return AppLoadError(text, traceback)
+    return BootError(text) if exit_code == BootError.exit_code else OperatorError(text)
+
+
 # -- ours --------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,6 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
@@ -25,12 +24,13 @@ from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
 from appsrv.frontend import FrontEnd
+from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
 from appsrv.http_response import error_response
+from appsrv.lookout import Lookout, View
 from appsrv.pool import (
     Action,
     Backoff,
     Kill,
-    Load,
     Pool,
     PoolLimits,
     RestartDone,
@@ -39,80 +39,12 @@ from appsrv.pool import (
     Spawn,
     WorkerState,
 )
-from appsrv.scoreboard import CellReading, Scoreboard, Slot
+from appsrv.scoreboard import CellReading, Scoreboard
 
 log = logging.getLogger("appsrv.manager")
 
-LOOK_BUSY, LOOK_IDLE = 0.02, 0.25
-QUIET = 2.0
 RETRY_AFTER = 5
-DRAINS_SOON = 1.0
 FIRST_BOOT_TRIES = 3
-
-
-@dataclass
-class PreloaderHandle:
-    """What the server knows of a preloader."""
-
-    generation: int
-    serial: int
-    pid: int
-    outbox: Outbox
-    watcher: Any
-    since: float
-    loaded: bool = False
-    failed: bool = False
-
-
-@dataclass
-class WorkerHandle:
-    """What the server knows of a worker."""
-
-    serial: int
-    generation: int
-    index: int
-    slot: Slot
-    outbox: Outbox
-    watcher: Any
-    since: float
-    started: float
-    pid: int = 0
-    first: bool = False
-    theirs: int = -1
-    reason: str = ""
-    readings: list[CellReading] = field(default_factory=list)
-
-    def call(self) -> None:
-        """Make the worker look at its channel."""
-        self.slot.call()
-
-    def load(self, now: float) -> Load:
-        """The worker's load, read from the scoreboard."""
-        self.readings = self.slot.read()
-        sessions = sum(1 for cell in self.readings if cell.cid)
-        processed = sum(cell.processed for cell in self.readings)
-        return Load(sessions, processed, max((cell.started for cell in self.readings), default=0.0))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a restart ended."""
-
-    ok: bool
-    generation: int
-    message: str = ""
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a generation could not be loaded, or how a worker died."""
-
-    when: float
-    message: str
-    traceback: str = ""
-    exit_code: int = 4
-    pid: int = 0
 
 
 class Manager:
@@ -129,24 +61,17 @@ class Manager:
         self.preloaders: dict[tuple[int, int], PreloaderHandle] = {}
         self.failure: Failure | None = None
         self.last_death: Failure | None = None
-        self.waiting = 0
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._board = board
         self._tell_watchdog = tell_watchdog
         self._pool = Pool(pool_limits(settings))
         self._free_slots = list(range(board.slots))
-        self._taken_by_dead = 0
         self._restarting: AsyncResult[Outcome] | None = None
         self._next_generation = 1
         self._booted = False
         self._load_backoff = Backoff()
-        self._active_until = 0.0
-        self._looked = time.monotonic()
-        self._pace = 0.0
-        self._look: Any = get_hub().loop.timer(LOOK_BUSY, repeat=LOOK_BUSY)
-        self._slow_look = get_hub().loop.timer(LOOK_IDLE, repeat=LOOK_IDLE)
-        self._slow_look.start(self._observe)
+        self._lookout = Lookout(self.workers, frontend.parking, self._observe)
 
     # -- what the admin socket asks for -------------------------------------------------------------------------------
 
@@ -176,6 +101,11 @@ class Manager:
         if book is None or book.state is not WorkerState.READY:
             return book.state.value if book is not None else WorkerState.GONE.value
         return "busy" if any(cell.cid for cell in handle.readings) else "idle"
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no worker has taken yet."""
+        return self._lookout.waiting
 
     @property
     def spawning(self) -> int:
@@ -236,7 +166,7 @@ class Manager:
     def kill_all(self) -> None:
         """End every worker now."""
         for handle in self.workers.values():
-            _signal(handle.pid, signal.SIGKILL)
+            send_signal(handle.pid, signal.SIGKILL)
 
     # -- preloaders ---------------------------------------------------------------------------------------------------
 
@@ -335,7 +265,7 @@ class Manager:
         self.preloaders.pop((handle.generation, handle.serial), None)
         self._unloaded(handle)
         if handle.failed:
-            _signal(handle.pid, signal.SIGTERM)
+            send_signal(handle.pid, signal.SIGTERM)
         elif not handle.serial:
             handle.outbox.send(message.Quit())
         handle.outbox.channel.close()
@@ -389,7 +319,7 @@ class Manager:
             return
         log.info("worker %d of %s retires: %s", handle.pid, self.name, action.reason)
         handle.slot.retire()
-        _signal(handle.pid, signal.SIGTERM)
+        send_signal(handle.pid, signal.SIGTERM)
 
     def _kill(self, action: Kill) -> None:
         handle = self.workers.get(action.serial)
@@ -397,7 +327,7 @@ class Manager:
             return
         handle.reason = action.reason
         log.warning("killing worker %d of %s: %s", handle.pid, self.name, action.reason)
-        _signal(handle.pid, signal.SIGKILL)
+        send_signal(handle.pid, signal.SIGKILL)
 
     # -- restarts -----------------------------------------------------------------------------------------------------
 
@@ -428,7 +358,7 @@ class Manager:
 
     def _from_worker(self, handle: WorkerHandle) -> None:
         try:
-            for msg, fds in _datagrams(handle.outbox.channel):
+            for msg, fds in handle.outbox.channel.waiting():
                 if isinstance(msg, message.Ready):
                     self._on_ready(handle, msg.pid)
                 elif isinstance(msg, message.CodeChanged):
@@ -508,7 +438,7 @@ class Manager:
         served = [cell for cell in handle.slot.read() if cell.cid]
         if not expected:
             self._report_death(handle, cause, served)
-        self._taken_by_dead += handle.slot.taken
+        self._lookout.taken_by_dead += handle.slot.taken
         self._forget_worker(handle)
         self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
         self._check_first_boot(cause)
@@ -547,51 +477,27 @@ class Manager:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def nudge(self) -> None:
-        """A request may have to wait: look soon, and often for a while."""
-        self._active_until = time.monotonic() + QUIET
-        if not self._look.active:
-            self._look.start(self._observe_often)
-
     def busy(self) -> set[int]:
         """The connections that workers are serving."""
         return {cell.cid for handle in self.workers.values() for cell in handle.slot.read() if cell.cid}
 
-    def _observe_often(self) -> None:
-        if time.monotonic() > self._active_until:
-            self._look.stop()
-        self._observe()
+    def nudge(self) -> None:
+        """A request may have to wait: look soon, and often for a while."""
+        self._lookout.nudge()
 
-    def _observe(self) -> None:
-        now = time.monotonic()
-        before = {serial: book.load.processed for serial, book in self._pool.workers.items()}
-        loads = {serial: handle.load(now) for serial, handle in self.workers.items()}
-        done = sum(load.processed - before.get(serial, 0) for serial, load in loads.items())
-        self._pace = done / max(now - self._looked, 1e-3)
-        self._looked = now
-        if done:
-            self.nudge()
+    def _observe(self, view: View) -> None:
         self._flush()
-        self.waiting = self._count_waiting()
-        self._act(self._pool.observe(loads, self.waiting, now))
-        self._check_preloaders(now)
-        self._limit_queue()
+        self._act(self._pool.observe(view.loads, view.waiting, view.now))
+        self._check_preloaders(view.now)
+        self._limit_queue(view)
 
-    def _count_waiting(self) -> int:
-        taken = self._taken_by_dead + sum(handle.slot.taken for handle in self.workers.values())
-        return self.frontend.parking.waiting(taken)
-
-    def _limit_queue(self) -> None:
+    def _limit_queue(self, view: View) -> None:
         most = self.settings.max_request_queue_size
-        if not most or self.waiting <= most or not self._pool.saturated() or self._drains_soon():
+        if not most or view.waiting <= most or not self._pool.saturated() or view.drains_soon:
             return
-        refused = self.frontend.refuse_waiting(self.waiting - most, error_response(503, retry_after=RETRY_AFTER))
+        refused = self.frontend.refuse_waiting(view.waiting - most, error_response(503, retry_after=RETRY_AFTER))
         if refused:
             log.warning("%d requests refused: more than max_request_queue_size (%d) wait", refused, most)
-
-    def _drains_soon(self) -> bool:
-        """A queue that is gone within `DRAINS_SOON` seconds at the pace of the last look is no overload."""
-        return self.waiting <= self._pace * DRAINS_SOON
 
     def _check_preloaders(self, now: float) -> None:
         limit = self.settings.start_timeout
@@ -599,7 +505,7 @@ class Manager:
             if not (handle.loaded or handle.failed) and now - handle.since > limit:
                 failure = Failure(time.time(), f"it was not imported within start_timeout ({limit:g} s)")
                 self._on_load_failed(handle, failure)
-                _signal(handle.pid, signal.SIGKILL)
+                send_signal(handle.pid, signal.SIGKILL)
 
     def _flush(self) -> None:
         for worker in self.workers.values():
@@ -625,25 +531,8 @@ def pool_limits(settings: Settings) -> PoolLimits:
 
 def _messages(channel: Channel) -> Iterator[message.Message]:
     try:
-        for msg, fds in _datagrams(channel):
+        for msg, fds in channel.waiting():
             channels.close_all(fds)
             yield msg
     except ChannelClosed:
         return
-
-
-def _datagrams(channel: Channel) -> Iterator[tuple[message.Message, list[int]]]:
-    # What a message says may be that this channel is to be closed.
-    while channel.fileno() >= 0:
-        try:
-            yield channel.receive()
-        except BlockingIOError:
-            return
-
-
-def _signal(pid: int, number: int) -> None:
-    if pid > 0:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return

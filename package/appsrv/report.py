@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 
 from appsrv import __version__
-from appsrv.manager import Failure, Manager, WorkerHandle
+from appsrv.handles import Failure, WorkerHandle
+from appsrv.manager import Manager
 
 
 class Report:
@@ -68,7 +69,7 @@ class Report:
         }
 
     def _worker(self, manager: Manager, handle: WorkerHandle) -> dict[str, Any]:
-        load = handle.load(time.monotonic())
+        load = handle.load()
         last_used = time.monotonic() - load.last_used if load.last_used else None
         return {
             "pid": handle.pid,

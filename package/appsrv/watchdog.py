@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import logging
 import os
 import selectors
@@ -19,33 +18,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
 
 import setproctitle
 
-from appsrv import __version__, listener, message, pid_file
 from appsrv import channel as channels
+from appsrv import message
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
-from appsrv.errors import AppLoadError, AppsrvError, BootError, ListenError, OperatorError
-from appsrv.instance import (
-    InstanceDirectory,
-    InstanceInfo,
-    bases,
-    default_log_file,
-    default_pid_file,
-    development_log_file,
-    instance_name,
-)
-from appsrv.listener import Listener
+from appsrv.errors import AppsrvError, failure_of
 from appsrv.loader import AppSpec
-from appsrv.log import ServerLog, from_server
+from appsrv.log import from_server
 from appsrv.output import OutputPipe
-
-Announce = Callable[[InstanceInfo], None]
+from appsrv.resources import Resources
 
 PR_SET_CHILD_SUBREAPER = 36
 LAST_WORDS = 2.0
@@ -85,6 +71,7 @@ class Watchdog:
         self._spec = spec
         self._environ = environ
         self._development = development
+        self.resources = Resources(settings, spec, environ, development=development is not None)
         self._selector = selectors.DefaultSelector()
         self._server: _Child | None = None
         self._preloaders: dict[int, _Child] = {}
@@ -98,88 +85,14 @@ class Watchdog:
         self._server_due = 0.0
         self._young_deaths = 0
         self._boots = 0
-        self._bind_errno: int | None = None
         self.booted: Callable[[], None] = lambda: None
-
-    # -- what it owns -------------------------------------------------------------------------------------------------
-
-    def open(self, terminal: TextIO | None) -> InstanceInfo:
-        """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
-        self._listener, self._sockets = self._listen()
-        root = self._spec.root
-        try:
-            self._directory = InstanceDirectory.create(bases(self._environ)[0], root, self._bound())
-            self._pid_path = self._pid_file()
-            pid_file.write(self._pid_path, os.getpid())
-            log_path = self._log_file()
-            self._log = ServerLog(str(log_path), self._settings.log_level, terminal, plain=bool(self._development))
-        except BaseException:
-            self._give_back()
-            raise
-        return self._publish(str(log_path))
-
-    def _publish(self, log_path: str) -> InstanceInfo:
-        self._info = InstanceInfo(
-            name=self._directory.name, pid=os.getpid(), version=__version__, root=self._spec.root,
-            app=self._spec.target or " ".join(self._spec.argv), environment=self._settings.environment,
-            bind=(self._listener.url,), pid_file=str(self._pid_path), log_file=log_path, started=time.time(),
-            daemonized=self._settings.daemonize,
-        )
-        self._directory.write(self._info)
-        return self._info
-
-    def _listen(self) -> tuple[Listener, list[socket.socket]]:
-        settings = self._settings
-        try:
-            if settings.socket is not None:
-                return listener.listen_unix(settings.socket)
-            return listener.listen(settings.address, settings.port, ipv6=":" in settings.address)
-        except ListenError as error:
-            if self._development is None:
-                raise
-            # The framework's own command says so in its own words, at its own time.
-            self._bind_errno = error.errno
-            return Listener(settings.address, settings.port, sockets=0), []
-
-    def _bound(self) -> str:
-        return self._listener.path or f"{self._listener.host}:{self._listener.port}"
-
-    def _port(self) -> int | None:
-        return None if self._listener.path else self._listener.port
-
-    def _pid_file(self) -> Path:
-        if self._settings.pid_file is not None:
-            return Path(self._settings.pid_file)
-        if self._development is not None:
-            return self._directory.pid_file
-        return default_pid_file(Path(self._spec.root), self._port())
-
-    def _log_file(self) -> Path:
-        if self._settings.log_file is not None:
-            return Path(self._settings.log_file)
-        if self._development is None:
-            return default_log_file(Path(self._spec.root), self._port())
-        name = instance_name(self._spec.root, self._bound())
-        path = development_log_file(Path(self._spec.root), self._port(), name, self._environ)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
-
-    def _give_back(self) -> None:
-        """Let go of everything that somebody else may want."""
-        for sock in self._sockets:
-            sock.close()
-        if self._sockets:
-            listener.remove_unix(self._listener)
-        if hasattr(self, "_pid_path"):
-            pid_file.remove(self._pid_path, os.getpid())
-        if hasattr(self, "_directory"):
-            self._directory.remove()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until told to stop; returns the exit code. Raises what kept the first generation from booting."""
         setproctitle.setproctitle("appsrv watchdog")
+        self._log = self.resources.log
         become_subreaper()
         self._catch_signals()
         try:
@@ -189,7 +102,7 @@ class Watchdog:
             self._end_preloaders()
         finally:
             self._last_words()
-            self._give_back()
+            self.resources.close()
             self._log.close()
         if self._failure is not None:
             raise self._failure
@@ -253,7 +166,7 @@ class Watchdog:
         alive = self._latest_preloader()
         generation = self._generation if alive is None else alive.generation
         configure = self._configure(generation, have_preloader=alive is not None)
-        self._server.channel.send(configure, [sock.fileno() for sock in self._sockets])
+        self._server.channel.send(configure, [sock.fileno() for sock in self.resources.sockets])
         self._selector.register(ours, selectors.EVENT_READ, self._from_server)
         if alive is not None:
             self._introduce(alive)
@@ -268,12 +181,19 @@ class Watchdog:
         return latest
 
     def _configure(self, generation: int, *, have_preloader: bool = False) -> message.Configure:
+        resources = self.resources
         return message.Configure(
-            settings=self._settings.to_json(), app=self._spec.to_json(), listeners=[self._listener.to_json()],
-            instance=self._info.to_json(), run_directory=str(self._directory.path),
-            development=self._development is not None, generation=generation,
-            last_generation=self._generation, have_preloader=have_preloader,
-            restarts=self._restarts, bind_errno=self._bind_errno,
+            settings=self._settings.to_json(),
+            app=self._spec.to_json(),
+            listeners=[resources.listener.to_json()],
+            instance=resources.info.to_json(),
+            run_directory=str(resources.directory.path),
+            development=self._development is not None,
+            generation=generation,
+            last_generation=self._generation,
+            have_preloader=have_preloader,
+            restarts=self._restarts,
+            bind_errno=resources.bind_errno,
         )
 
     def _start_preloader(self, order: message.StartPreloader) -> None:
@@ -436,7 +356,7 @@ class Watchdog:
         child.channel.close()
         if child.spare is not None:
             child.spare.close()
-        if self._development is not None and self._bind_errno is not None:
+        if self._development is not None and self.resources.bind_errno is not None:
             self._exit_code = os.waitstatus_to_exitcode(status)
             self._stop(graceful=False)
 
@@ -487,74 +407,3 @@ def descendants(pid: int) -> list[int]:
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-# -- starting ---------------------------------------------------------------------------------------------------------
-
-
-def run(
-    settings: Settings, spec: AppSpec, *, announce: Announce, environ: Mapping[str, str],
-    development: Development | None = None,
-) -> int:
-    """Serve until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once the application
-    has booted. Raises an AppsrvError when something keeps it from starting.
-    """
-    watchdog = Watchdog(settings, spec, environ, development)
-    if settings.daemonize:
-        return _run_in_background(watchdog, announce)
-    announce(watchdog.open(sys.stdout))
-    return watchdog.run()
-
-
-def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
-    """The caller waits until the application has booted, or for the reason why not."""
-    news, tell = os.pipe()
-    if os.fork():
-        os.close(tell)
-        announce(_hear(news))
-        return 0
-    os.close(news)
-    os.setsid()
-    code = 0
-    try:
-        info = watchdog.open(None)
-        watchdog.booted = lambda: _say(tell, {"info": info.to_json()})
-        _leave_terminal()
-        code = watchdog.run()
-    except AppsrvError as error:
-        code = error.exit_code
-        _say(tell, {"exit_code": code, "message": str(error), "traceback": getattr(error, "traceback", "")})
-    except BaseException as error:
-        code = 1
-        _say(tell, {"exit_code": code, "message": repr(error), "traceback": ""})
-    os._exit(code)
-
-
-def _say(pipe: int, news: Mapping[str, object]) -> None:
-    with contextlib.suppress(OSError):
-        os.write(pipe, json.dumps(news).encode())
-        os.close(pipe)
-
-
-def _hear(pipe: int) -> InstanceInfo:
-    """The instance that has booted; raises what kept it from booting."""
-    with open(pipe, "rb") as reader:
-        said = reader.read()
-    news: dict[str, Any] = json.loads(said) if said else {"message": "it ended without a word", "exit_code": 1}
-    if "info" in news:
-        return InstanceInfo.from_json(news["info"])
-    raise failure_of(news["exit_code"], news["message"], news.get("traceback", ""))
-
-
-def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:
-    """The error with this exit code, as another process knows it."""
-    if exit_code == AppLoadError.exit_code:
-        return AppLoadError(text, traceback)
-    return BootError(text) if exit_code == BootError.exit_code else OperatorError(text)
-
-
-def _leave_terminal() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    os.close(null)

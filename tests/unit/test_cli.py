@@ -170,7 +170,7 @@ def test_a_command_starts_fast_since_it_imports_little() -> None:
         "dotenv",
         "termios",
         "appsrv.finder",
-        "appsrv.watchdog",
+        "appsrv.launch",
     ]
     code = f"import sys, appsrv.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=30) == "[]\n"
@@ -180,10 +180,10 @@ def test_a_command_starts_fast_since_it_imports_little() -> None:
 
 
 class FakeWatchdog(ModuleType):
-    """Stands for appsrv.watchdog: remembers what it is to run."""
+    """Stands for appsrv.launch: remembers what it is to run."""
 
     def __init__(self) -> None:
-        super().__init__("appsrv.watchdog")
+        super().__init__("appsrv.launch")
         self.result = 0
         self.error: Exception | None = None
         self.calls: list[tuple[Settings, AppSpec]] = []
@@ -202,7 +202,7 @@ class FakeWatchdog(ModuleType):
 @pytest.fixture
 def watchdog(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeWatchdog:
     fake = FakeWatchdog()
-    monkeypatch.setitem(sys.modules, "appsrv.watchdog", fake)
+    monkeypatch.setitem(sys.modules, "appsrv.launch", fake)
     (place / "wsgi.py").write_text("application = 1\n")
     return fake
 

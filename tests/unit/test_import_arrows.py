@@ -22,11 +22,13 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "pid_file pool response_head scoreboard shared_epoll spool"),
         "channel finder instance log settings_page sink wsgi",
         "client ready_queue warm_up",
-        "admin exchange lanes parking",
-        "frontend worker",
-        "manager preloader",
+        "admin exchange lanes parking resources",
+        "frontend handles worker",
+        "lookout preloader",
+        "manager",
         "report watchdog",
-        "development server",
+        "launch server",
+        "development",
         "cli",
         "__main__",
     )
@@ -36,7 +38,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 # Third-party packages that only some modules may import, whether at the top or inside a function.
 ONLY_IN: dict[str, frozenset[str]] = {
-    "gevent": frozenset({"admin", "frontend", "lanes", "manager", "parking", "server"}),
+    "gevent": frozenset({"admin", "frontend", "lanes", "lookout", "manager", "parking", "server"}),
     "click": frozenset({"cli"}),
     "httptools": frozenset({"http1"}),
 }
@@ -121,7 +123,7 @@ def test_integrations_know_only_the_public_face(package: str) -> None:
 @pytest.mark.parametrize(
     ("call", "allowed"),
     [
-        ("os.fork", {"preloader", "watchdog"}),
+        ("os.fork", {"launch", "preloader"}),
         ("os.environ.get", {"config"}),
         ("os.getenv", set()),
         ("print", {"cli", "config"}),

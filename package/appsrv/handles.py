@@ -1,0 +1,88 @@
+"""What the server knows of preloaders and workers, of failures and of restarts: records, and no decisions.
+
+A handle is not the process: it is how the server speaks to it, and what it last heard.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from appsrv.channel import Outbox
+from appsrv.pool import Load
+from appsrv.scoreboard import CellReading, Slot
+
+
+@dataclass
+class PreloaderHandle:
+    """What the server knows of a preloader."""
+
+    generation: int
+    serial: int
+    pid: int
+    outbox: Outbox
+    watcher: Any
+    since: float
+    loaded: bool = False
+    failed: bool = False
+
+
+@dataclass
+class WorkerHandle:
+    """What the server knows of a worker."""
+
+    serial: int
+    generation: int
+    index: int
+    slot: Slot
+    outbox: Outbox
+    watcher: Any
+    since: float
+    started: float
+    pid: int = 0
+    first: bool = False
+    theirs: int = -1
+    reason: str = ""
+    readings: list[CellReading] = field(default_factory=list)
+
+    def call(self) -> None:
+        """Make the worker look at its channel."""
+        self.slot.call()
+
+    def load(self) -> Load:
+        """The worker's load, read from the scoreboard."""
+        self.readings = self.slot.read()
+        sessions = sum(1 for cell in self.readings if cell.cid)
+        processed = sum(cell.processed for cell in self.readings)
+        return Load(sessions, processed, max((cell.started for cell in self.readings), default=0.0))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a restart ended."""
+
+    ok: bool
+    generation: int
+    message: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a generation could not be loaded, or how a worker died."""
+
+    when: float
+    message: str
+    traceback: str = ""
+    exit_code: int = 4
+    pid: int = 0
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended already, or not have a pid yet."""
+    if pid > 0:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return

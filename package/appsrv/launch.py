@@ -1,0 +1,79 @@
+"""Starting an instance, in the foreground or as a daemon. What runs is the watchdog's business."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from appsrv.config import Settings
+from appsrv.errors import AppsrvError, failure_of
+from appsrv.instance import InstanceInfo
+from appsrv.loader import AppSpec
+from appsrv.watchdog import Development, Watchdog
+
+Announce = Callable[[InstanceInfo], None]
+
+
+def run(
+    settings: Settings, spec: AppSpec, *, announce: Announce, environ: Mapping[str, str],
+    development: Development | None = None,
+) -> int:
+    """Serve until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once the application
+    has booted. Raises an AppsrvError when something keeps it from starting.
+    """
+    watchdog = Watchdog(settings, spec, environ, development)
+    if settings.daemonize:
+        return _run_in_background(watchdog, announce)
+    announce(watchdog.resources.open(sys.stdout))
+    return watchdog.run()
+
+
+def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
+    """The caller waits until the application has booted, or for the reason why not."""
+    news, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        announce(_hear(news))
+        return 0
+    os.close(news)
+    os.setsid()
+    code = 0
+    try:
+        info = watchdog.resources.open(None)
+        watchdog.booted = lambda: _say(tell, {"info": info.to_json()})
+        _leave_terminal()
+        code = watchdog.run()
+    except AppsrvError as error:
+        code = error.exit_code
+        _say(tell, {"exit_code": code, "message": str(error), "traceback": getattr(error, "traceback", "")})
+    except BaseException as error:
+        code = 1
+        _say(tell, {"exit_code": code, "message": repr(error), "traceback": ""})
+    os._exit(code)
+
+
+def _say(pipe: int, news: Mapping[str, object]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(pipe, json.dumps(news).encode())
+        os.close(pipe)
+
+
+def _hear(pipe: int) -> InstanceInfo:
+    """The instance that has booted; raises what kept it from booting."""
+    with open(pipe, "rb") as reader:
+        said = reader.read()
+    news: dict[str, Any] = json.loads(said) if said else {"message": "it ended without a word", "exit_code": 1}
+    if "info" in news:
+        return InstanceInfo.from_json(news["info"])
+    raise failure_of(news["exit_code"], news["message"], news.get("traceback", ""))
+
+
+def _leave_terminal() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)

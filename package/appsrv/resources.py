@@ -1,0 +1,129 @@
+"""What an instance owns on this machine: listening sockets, run directory, pid file, server log.
+
+Takes all of it or none, and gives it back. Knows what is owned, not what it is for; a process that was killed leaves
+nothing that the next instance could not take over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+from appsrv import __version__, listener, pid_file
+from appsrv.config import Settings
+from appsrv.errors import ListenError
+from appsrv.instance import (
+    InstanceDirectory,
+    InstanceInfo,
+    bases,
+    default_log_file,
+    default_pid_file,
+    development_log_file,
+)
+from appsrv.listener import Listener
+from appsrv.loader import AppSpec
+from appsrv.log import ServerLog
+
+
+class Resources:
+    """`open` takes everything, `close` gives it back. `bind_errno`: why a development server could not listen."""
+
+    directory: InstanceDirectory
+    log: ServerLog
+    info: InstanceInfo
+
+    def __init__(self, settings: Settings, spec: AppSpec, environ: Mapping[str, str], *, development: bool) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._environ = environ
+        self._development = development
+        self._pid_path: Path | None = None
+        self._taken = False
+        self.bind_errno: int | None = None
+        self.listener = Listener()
+        self.sockets: list[socket.socket] = []
+
+    def open(self, terminal: TextIO | None) -> InstanceInfo:
+        """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
+        try:
+            self.listener, self.sockets = self._listen()
+            self.directory = InstanceDirectory.create(bases(self._environ)[0], self._spec.root, self._bound())
+            self._taken = True
+            path = self._pid_file()
+            pid_file.write(path, os.getpid())
+            self._pid_path = path
+            log_path = str(self._log_file())
+            self.log = ServerLog(log_path, self._settings.log_level, terminal, plain=self._development)
+        except BaseException:
+            self.close()
+            raise
+        self.info = self._publish(log_path)
+        return self.info
+
+    def close(self) -> None:
+        """Let go of everything that somebody else may want."""
+        for sock in self.sockets:
+            sock.close()
+        if self.sockets:
+            listener.remove_unix(self.listener)
+        if self._pid_path is not None:
+            pid_file.remove(self._pid_path, os.getpid())
+        if self._taken:
+            self.directory.remove()
+
+    def _publish(self, log_path: str) -> InstanceInfo:
+        info = InstanceInfo(
+            name=self.directory.name,
+            pid=os.getpid(),
+            version=__version__,
+            root=self._spec.root,
+            app=self._spec.target or " ".join(self._spec.argv),
+            environment=self._settings.environment,
+            bind=(self.listener.url,),
+            pid_file=str(self._pid_path),
+            log_file=log_path,
+            started=time.time(),
+            daemonized=self._settings.daemonize,
+        )
+        self.directory.write(info)
+        return info
+
+    def _listen(self) -> tuple[Listener, list[socket.socket]]:
+        settings = self._settings
+        try:
+            if settings.socket is not None:
+                return listener.listen_unix(settings.socket)
+            return listener.listen(settings.address, settings.port, ipv6=":" in settings.address)
+        except ListenError as error:
+            if not self._development:
+                raise
+            # The framework's own command says so in its own words, at its own time.
+            self.bind_errno = error.errno
+            return Listener(settings.address, settings.port, sockets=0), []
+
+    def _bound(self) -> str:
+        return self.listener.path or f"{self.listener.host}:{self.listener.port}"
+
+    def _port(self) -> int | None:
+        return None if self.listener.path else self.listener.port
+
+    def _pid_file(self) -> Path:
+        if self._settings.pid_file is not None:
+            return Path(self._settings.pid_file)
+        if self._development:
+            return self.directory.pid_file
+        return default_pid_file(Path(self._spec.root), self._port())
+
+    def _log_file(self) -> Path:
+        if self._settings.log_file is not None:
+            return Path(self._settings.log_file)
+        root = Path(self._spec.root)
+        if not self._development:
+            return default_log_file(root, self._port())
+        path = development_log_file(root, self._port(), self.directory.name, self._environ)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
