@@ -122,9 +122,17 @@ class Parking:
         try:
             data, _, _, _ = self.theirs.recvmsg(channels.MAX_DATAGRAM, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return None
+            return self._steal_unsent()
         self._pushed -= 1
         msg = message.HandOff.unpack(data)
+        return msg.cid, b""
+
+    def _steal_unsent(self) -> tuple[int, bytes] | None:
+        if not self._waiting:
+            return None
+        msg, fds = self._waiting.popleft()
+        channels.close_all(fds)
+        self._pushed -= 1
         return msg.cid, b""
 
     def _try(self, msg: message.HandOff, fds: Sequence[int]) -> bool:
