@@ -29,7 +29,8 @@ class BuildStartupFiles(build_py):
         if not self.editable_mode:
             return Path(self.build_lib)
         install = self.get_finalized_command("install")
-        assert isinstance(install, Install) and install.install_lib is not None
+        assert isinstance(install, Install)
+        assert install.install_lib is not None
         root = Path(install.install_lib)
         root.mkdir(parents=True, exist_ok=True)
         return root
