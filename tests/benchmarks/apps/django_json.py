@@ -1,8 +1,10 @@
 """Django with two middlewares and one JSON view."""
 
+from __future__ import annotations
+
 import django
 from django.conf import settings
-from django.http import JsonResponse
+from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 settings.configure(
@@ -18,7 +20,7 @@ settings.configure(
 django.setup()
 
 
-def index(request):
+def index(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"hello": "world"})
 
 

@@ -1,18 +1,20 @@
 """Flask with one JSON view."""
 
+from __future__ import annotations
+
 import time
 
-from flask import Flask, jsonify
+from flask import Flask, Response, jsonify
 
 app = Flask(__name__)
 
 
 @app.get("/")
-def index():
+def index() -> Response:
     return jsonify(hello="world")
 
 
 @app.get("/slow")
-def slow():
+def slow() -> Response:
     time.sleep(0.1)
     return jsonify(hello="world")
