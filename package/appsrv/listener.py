@@ -50,14 +50,14 @@ def listen(host: str, port: int, *, ipv6: bool = False) -> tuple[Listener, list[
 
 def listen_unix(path: str) -> tuple[Listener, list[socket.socket]]:
     """A socket that listens on this path; a dead server's socket file there is replaced, anything else is not."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     _remove_dead_socket(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ListenError(f"cannot listen on {path}: {error.strerror}", error.errno) from error
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}", error.errno) from error
     sock.setblocking(False)
     return Listener(path=os.path.abspath(path)), [sock]
 
@@ -78,12 +78,15 @@ def adopt(fd: int) -> socket.socket:
 
 def _resolve(host: str, port: int, ipv6: bool) -> list[tuple[socket.AddressFamily, Any]]:
     family = socket.AF_INET6 if ipv6 else socket.AF_UNSPEC
+    if not 0 <= port <= 65535:
+        # The system's own look-up takes 65536 for 0.
+        raise ListenError(f"cannot listen on port {port}: it must be 0 to 65535", errno.EINVAL)
     try:
         found = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise ListenError(f"cannot listen on {host}: {error.strerror}", errno.EADDRNOTAVAIL) from error
-    except OverflowError as error:
-        raise ListenError(f"cannot listen on port {port}: it must be 0 to 65535", errno.EINVAL) from error
+    except UnicodeError as error:
+        raise ListenError(f"cannot listen on {host}: no host has such a name", errno.EADDRNOTAVAIL) from error
     if family == socket.AF_UNSPEC and any(entry[0] == socket.AF_INET for entry in found):
         found = [entry for entry in found if entry[0] == socket.AF_INET]
     return list({(entry[0], entry[4]): None for entry in found})
@@ -122,9 +125,12 @@ def _remove_dead_socket(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ListenError(f"cannot listen on {path}: a file of that name exists", errno.EADDRINUSE)
-    except FileNotFoundError:
+    except OSError:
+        # Nothing there, or nothing that can be looked at: bind says what is wrong.
         return
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-        if probe.connect_ex(path) == 0:
+        # A live server that is busy, or another user's, refuses in other ways, or would keep us waiting.
+        probe.setblocking(False)
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise ListenError(f"cannot listen on {path}: another program listens there", errno.EADDRINUSE)
     os.unlink(path)

@@ -22,6 +22,7 @@ from appsrv.errors import RunDirectoryError
 LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
 _COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_SERVER_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold_red"}
 
@@ -84,13 +85,36 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         return open(fd, "a", encoding="utf-8", errors="backslashreplace")
 
+    def emit(self, record: logging.LogRecord) -> None:
+        # What goes wrong while the file is opened again is not caught by the base classes.
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
     def reopen(self) -> None:
         """As `reopenIfNeeded`, whether or not the file has moved."""
-        if self.stream is not None:
-            self.stream.close()
-        self.stream = self._open()
+        stream, self.stream = self.stream, None
+        try:
+            if stream is not None:
+                stream.close()
+        except OSError:
+            self._complain()
+        try:
+            self.stream = self._open()
+        except OSError:
+            self._complain()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError:
+            self._complain()
 
     def handleError(self, record: logging.LogRecord) -> None:
+        self._complain()
+
+    def _complain(self) -> None:
         self._lost += 1
         if self._lost == 1:
             reason = sys.exc_info()[1]
@@ -147,4 +171,4 @@ def from_server(line: str) -> tuple[int, str]:
     """(level, text) of a line that `to_watchdog` wrote; whatever else the server printed is an error."""
     name, _, text = line.partition(" ")
     level = logging.getLevelName(name)
-    return (level, text) if isinstance(level, int) else (logging.ERROR, line)
+    return (level, text) if level in _SERVER_LEVELS else (logging.ERROR, line)

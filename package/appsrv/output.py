@@ -24,8 +24,9 @@ class LineSplitter:
         """The lines that are complete now."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > LONGEST_LINE:
-            lines.append(self._rest)
-            self._rest = b""
+            end = _end_of_characters(self._rest)
+            lines.append(self._rest[:end])
+            self._rest = self._rest[end:]
         return [_text(line) for line in lines]
 
     def finish(self) -> list[str]:
@@ -71,6 +72,16 @@ class OutputPipe:
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)
+
+
+def _end_of_characters(data: bytes) -> int:
+    """Where a line can be cut without breaking a character of UTF-8 in two."""
+    for back, byte in enumerate(data[:-5:-1], 1):
+        if byte >= 0xC0:
+            return len(data) - back
+        if byte < 0x80:
+            break
+    return len(data)
 
 
 def _text(line: bytes) -> str:

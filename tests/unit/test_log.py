@@ -1,0 +1,200 @@
+"""log.py: the server log's file, its terminal, and the way from the server to it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appsrv import log
+from appsrv.errors import RunDirectoryError
+from appsrv.log import ServerLog, from_server
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_one_line_per_event_and_per_line_of_output(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    server_log = ServerLog(str(path), "info", None)
+    server_log.event(logging.WARNING, "worker 1 ended")
+    server_log.output("App 4711 stdout", "hello", error=False)
+    server_log.output("App 4711 stderr", "oh %s", error=True)
+    server_log.close()
+    lines = path.read_text().splitlines()
+    assert [re.sub(f"^{STAMP} ", "", line) for line in lines] == [
+        "WARNING  worker 1 ended",
+        "INFO     App 4711 stdout: hello",
+        "WARNING  App 4711 stderr: oh %s",
+    ]
+
+
+def test_every_line_of_an_event_is_a_line_of_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    server_log = ServerLog(str(path), "info", None)
+    server_log.event(logging.ERROR, "Traceback:\n  File x")
+    server_log.close()
+    assert all(re.match(f"{STAMP} ERROR    ", line) for line in path.read_text().splitlines())
+
+
+def test_the_level_filters_events_but_never_output(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    server_log = ServerLog(str(path), "error", None)
+    server_log.event(logging.WARNING, "not this")
+    server_log.output("App 1 stdout", "but this", error=False)
+    server_log.close()
+    assert path.read_text().endswith("App 1 stdout: but this\n")
+    assert "not this" not in path.read_text()
+
+
+def test_the_file_is_opened_again_when_it_was_moved(tmp_path: Path) -> None:
+    path, moved = tmp_path / "server.log", tmp_path / "server.log.1"
+    server_log = ServerLog(str(path), "info", None)
+    server_log.event(logging.INFO, "before")
+    path.rename(moved)
+    server_log.event(logging.INFO, "after")
+    server_log.close()
+    assert moved.read_text().endswith("before\n")
+    assert path.read_text().endswith("after\n")
+
+
+def test_reopen_works_whether_or_not_it_was_moved(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    server_log = ServerLog(str(path), "info", None)
+    server_log.reopen()
+    path.rename(tmp_path / "old")
+    server_log.reopen()
+    assert path.read_text() == ""
+    server_log.event(logging.INFO, "here")
+    server_log.close()
+    assert path.read_text().endswith("here\n")
+
+
+def test_a_log_that_cannot_be_opened_again_loses_lines_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    home = tmp_path / "log"
+    home.mkdir()
+    server_log = ServerLog(str(home / "server.log"), "info", None)
+    home.rename(tmp_path / "moved")
+    server_log.event(logging.INFO, "lost")
+    server_log.reopen()
+    server_log.event(logging.INFO, "lost too")
+    assert capsys.readouterr().err.count("cannot be written") == 1
+    home.mkdir()
+    server_log.event(logging.INFO, "kept")
+    server_log.close()
+    assert (home / "server.log").read_text().endswith("kept\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_costs_lines_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    terminal = io.StringIO()
+    server_log = ServerLog("/dev/full", "info", terminal)
+    for _ in range(3):
+        server_log.event(logging.INFO, "x" * 10_000)
+    server_log.reopen()
+    server_log.event(logging.INFO, "last")
+    server_log.close()
+    assert "No space left" in capsys.readouterr().err
+    assert terminal.getvalue().splitlines()[-1].endswith("last")
+
+
+def test_an_unwritable_log_is_the_operators_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"cannot write the server log .*--log-file"):
+        ServerLog(str(tmp_path / "no" / "server.log"), "info", None)
+
+
+def test_the_log_is_not_for_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    ServerLog(str(path), "info", None).close()
+    assert path.stat().st_mode & 0o007 == 0
+
+
+# -- the terminal
+
+
+def shown(stream: io.StringIO, tmp_path: Path, *, plain: bool = False) -> str:
+    """What a terminal shows of an event of each kind."""
+    server_log = ServerLog(str(tmp_path / "server.log"), "info", stream, plain=plain)
+    server_log.event(logging.INFO, "started")
+    server_log.event(logging.ERROR, "failed")
+    server_log.output("App 1 stdout", "printed", error=False)
+    server_log.close()
+    return stream.getvalue()
+
+
+def test_a_terminal_has_colours(tmp_path: Path) -> None:
+    assert "\x1b[32mINFO" in shown(Terminal(), tmp_path)
+
+
+def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in shown(io.StringIO(), tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in shown(Terminal(), tmp_path)
+
+
+def test_a_plain_terminal_shows_output_as_it_is(tmp_path: Path) -> None:
+    lines = shown(io.StringIO(), tmp_path, plain=True).splitlines()
+    assert lines[-1] == "printed"
+    assert [line for line in lines if "started" in line] == []
+    assert [line for line in lines if "failed" in line] != []
+
+
+def test_a_terminal_that_has_gone_loses_nothing(tmp_path: Path) -> None:
+    for plain in (False, True):
+        stream = io.StringIO()
+        stream.close()
+        server_log = ServerLog(str(tmp_path / "server.log"), "info", stream, plain=plain)
+        server_log.output("App 1 stdout", "kept", error=False)
+        server_log.close()
+    assert (tmp_path / "server.log").read_text().count("kept") == 2
+
+
+# -- from the server
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("INFO worker 1 is ready", (logging.INFO, "worker 1 is ready")),
+        ("ERROR ", (logging.ERROR, "")),
+        ("Traceback (most recent call last):", (logging.ERROR, "Traceback (most recent call last):")),
+        ("NOTSET x", (logging.ERROR, "NOTSET x")),
+        ("", (logging.ERROR, "")),
+    ],
+)
+def test_lines_of_the_server(line: str, meant: tuple[int, str]) -> None:
+    assert from_server(line) == meant
+
+
+def test_the_server_writes_what_the_watchdog_reads() -> None:
+    code = """
+import logging
+from appsrv.log import to_watchdog
+to_watchdog("info")
+logging.getLogger("appsrv.x").debug("no")
+logging.getLogger("appsrv.x").info("two\\nlines")
+try: 1 / 0
+except ZeroDivisionError: logging.exception("failed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    read = [from_server(line) for line in done.stdout.splitlines()]
+    assert read[:3] == [(logging.INFO, "two"), (logging.INFO, "lines"), (logging.ERROR, "failed")]
+    assert {level for level, _ in read[3:]} == {logging.ERROR}
+    assert read[-1] == (logging.ERROR, "ZeroDivisionError: division by zero")
+    assert log.LEVELS
