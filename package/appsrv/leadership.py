@@ -65,10 +65,15 @@ class Leadership:
 
     def _lead(self, me: int) -> None:
         self._leader = me
-        while self._leader == me and not self._over:
-            self._busy_since = 0.0
-            if not self._turn(me):
-                self.end()
+        try:
+            while self._leader == me and not self._over:
+                self._busy_since = 0.0
+                if not self._turn(me):
+                    self.end()
+        except BaseException:
+            # Nobody would take the lead from a thread that died while it waited.
+            self.end()
+            raise
 
     def _succeed(self) -> bool:
         """Wait, as the deputy, until the leader is needed and stuck; False when it is over."""
