@@ -128,7 +128,8 @@ class FrontEnd:
         self.parking.worker_died()
         for cid, begun in served:
             connection = self.connections.get(cid)
-            if connection is None:
+            if connection is None or connection.lane:
+                # A lane has what the worker gave away in its last moment: its socket must not be closed meanwhile.
                 continue
             if begun:
                 self.close(connection, reset=True)
