@@ -127,7 +127,8 @@ def test_nothing_is_spawned_while_a_worker_is_free() -> None:
 def test_a_dead_worker_is_replaced_at_once() -> None:
     script = Script(min_instances=2)
     script.boot(2)
-    assert script.gone(1, "killed by SIGKILL") == [Spawn(3, 1, first=False)]
+    assert script.gone(1, "killed by SIGKILL") == [Spawn(3, 1, first=True)]
+    assert script.gone(2, "killed by SIGKILL") == [Spawn(4, 1, first=False)]
 
 
 def test_a_dead_worker_above_the_minimum_is_not_replaced() -> None:
@@ -255,7 +256,7 @@ def test_workers_born_together_are_recycled_one_at_a_time() -> None:
     for serial in (1, 2, 3):
         script.load(serial, processed=6)
     assert spawned(script.observe()) == [4]
-    assert script.ready(4) == [Retire(1, "it served its max_requests"), Spawn(5, 1, first=False)]
+    assert script.ready(4) == [Retire(1, "it served its max_requests"), Spawn(5, 1, first=True)]
 
 
 # -- rolling restart

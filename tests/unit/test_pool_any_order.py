@@ -126,6 +126,11 @@ class World(RuleBasedStateMachine):
         self.pool.check()
 
     @invariant()
+    def one_of_each_generation_stands_for_all(self) -> None:
+        firsts = [worker.generation for worker in self.alive() if worker.first]
+        assert len(set(firsts)) == len(firsts)
+
+    @invariant()
     def minimum_is_held(self) -> None:
         pool = self.pool
         if pool.goal in pool.loaded_generations and not pool.backoff.failures:
