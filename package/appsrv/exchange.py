@@ -68,7 +68,7 @@ class Exchange:
             self._queue.leave(connection)
         except RequestError as error:
             self._refuse(connection, error)
-        except (ClientDisconnected, ConnectionError):
+        except (ClientDisconnected, OSError):
             self._abandon(connection)
         finally:
             self._cell.end(time.monotonic(), done)

@@ -50,9 +50,12 @@ class Resources:
     def open(self, terminal: TextIO | None) -> InstanceInfo:
         """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
         try:
-            self.listener, self.sockets = self._listen()
-            self.directory = InstanceDirectory.create(bases(self._environ)[0], self._spec.root, self._bound())
-            self._taken = True
+            # The name of the run directory needs the port: where the system chooses it, listening comes first.
+            if self._settings.socket is None and self._settings.port == 0:
+                self.listener, self.sockets = self._listen()
+            self._take_directory()
+            if not self.sockets:
+                self.listener, self.sockets = self._listen()
             path = self._pid_file()
             pid_file.write(path, os.getpid())
             self._pid_path = path
@@ -63,6 +66,13 @@ class Resources:
             raise
         self.info = self._publish(log_path)
         return self.info
+
+    def _take_directory(self) -> None:
+        settings = self._settings
+        port = self.listener.port or settings.port
+        bound = settings.socket or f"{settings.address}:{port}"
+        self.directory = InstanceDirectory.create(bases(self._environ)[0], self._spec.root, bound)
+        self._taken = True
 
     def close(self) -> None:
         """Let go of everything that somebody else may want."""
@@ -104,9 +114,6 @@ class Resources:
             # The framework's own command says so in its own words, at its own time.
             self.bind_errno = error.errno
             return Listener(settings.address, settings.port, sockets=0), []
-
-    def _bound(self) -> str:
-        return self.listener.path or f"{self.listener.host}:{self.listener.port}"
 
     def _port(self) -> int | None:
         return None if self.listener.path else self.listener.port

@@ -361,16 +361,25 @@ class Watchdog:
             self._stop(graceful=False)
 
     def _end_preloaders(self) -> None:
-        for pid in self._preloaders:
-            _signal(pid, signal.SIGTERM)
-        deadline = time.monotonic() + LAST_WORDS
-        while self._preloaders and time.monotonic() < deadline:
-            self._turn_briefly()
-        for pid in self._preloaders:
-            _signal(pid, signal.SIGKILL)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self._preloaders:
+                _signal(pid, number)
+            deadline = time.monotonic() + LAST_WORDS
+            while self._preloaders and time.monotonic() < deadline:
+                self._turn_briefly()
+        self._end_stragglers()
+
+    def _end_stragglers(self) -> None:
+        """Workers of a server that died may not have noticed yet; without their preloaders they are ours."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + LAST_WORDS
+            while (left := own_processes()) and time.monotonic() < deadline:
+                for pid in left:
+                    _signal(pid, number)
+                self._turn_briefly()
 
     def _turn_briefly(self) -> None:
-        for key, _ in self._selector.select(0.1):
+        for key, _ in self._selector.select(0.05):
             key.data()
         self._signals.clear()
         self._reap()
@@ -393,6 +402,19 @@ def become_subreaper() -> None:
     """Workers whose preloader has gone become our children (prctl(2), Linux); elsewhere init has them."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def own_processes() -> list[int]:
+    """The workers below this process; what the application has started itself is the application's."""
+    return [pid for pid in descendants(os.getpid()) if _is_ours(pid)]
+
+
+def _is_ours(pid: int) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline()).startswith("appsrv worker")
+    return False
 
 
 def descendants(pid: int) -> list[int]:

@@ -125,7 +125,10 @@ class Worker:
         self._calls[0] = 0
         self._queue.attend()
         self._retiring = self._retiring or self._slot.retiring
-        if connection is not None and self._retiring and connection.spooled is None:
+        if connection is None or connection.sock.fileno() < 0:
+            # What the server wanted may have been that this very connection is dropped.
+            return None
+        if self._retiring and connection.spooled is None:
             self._queue.leave(connection)
             return None
         return connection
