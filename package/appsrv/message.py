@@ -27,6 +27,10 @@ from appsrv.errors import ProtocolError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# A datagram of `channel` takes a little more; a character can be 12 bytes of JSON.
+LONGEST = 128 * 1024
+LONG_TEXT, LONG_LIST = 4000, 100
+
 _BY_TAG: dict[int, type[Message]] = {}
 
 
@@ -43,8 +47,11 @@ class Message:
             _BY_TAG[tag] = cls
 
     def pack(self) -> bytes:
-        """The message as bytes: one datagram."""
-        return bytes([self.TAG]) + json.dumps(vars(self), separators=(",", ":")).encode()
+        """The message as bytes: one datagram. What would not fit into one loses the middle of its long texts."""
+        body = _json(vars(self))
+        if len(body) > LONGEST:
+            body = _json({name: _shortened(value) for name, value in vars(self).items()})
+        return bytes([self.TAG]) + body
 
     @classmethod
     def unpack(cls, datagram: bytes) -> Self:
@@ -76,6 +83,16 @@ class Packed(Message):
         make: Callable[..., Self] = cls
         fields = cls.LAYOUT.unpack_from(datagram)[1:]
         return make(*fields, datagram[cls.LAYOUT.size :]) if "data" in cls.__annotations__ else make(*fields)
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONG_TEXT:
+        return f"{value[: LONG_TEXT // 2]}\n[...]\n{value[-LONG_TEXT // 2 :]}"
+    return value[:LONG_LIST] if isinstance(value, list) else value
 
 
 def unpack(datagram: bytes) -> Message:

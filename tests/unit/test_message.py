@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appsrv import message
+from appsrv.channel import MAX_DATAGRAM
 from appsrv.errors import ProtocolError
 from appsrv.message import Message, Packed, unpack
 
@@ -86,6 +87,27 @@ def test_a_known_tag_with_nonsense_is_told(kind: type[Message]) -> None:
         unpack(bytes([kind.TAG]))
     with pytest.raises(ProtocolError, match=kind.__name__):
         unpack(bytes([kind.TAG]) + (b'{"no": 1}' if kind in RARE else b"\0"))
+
+
+def test_a_text_that_does_not_fit_into_a_datagram_loses_its_middle() -> None:
+    """A traceback can be as long as what an application puts into its exception."""
+    text = "start" + "\U0001f600" * 200_000 + "end"
+    packed = message.LoadFailed(text, text, 4).pack()
+    assert len(packed) <= MAX_DATAGRAM
+    got = unpack(packed)
+    assert isinstance(got, message.LoadFailed)
+    assert got.exit_code == 4
+    assert got.traceback.startswith("start")
+    assert got.traceback.endswith("end")
+
+
+def test_a_list_that_does_not_fit_loses_its_end() -> None:
+    """A checkout of another branch changes any number of files."""
+    packed = message.CodeChanged([f"/srv/shop/some/where/file{number}.py" for number in range(10_000)]).pack()
+    assert len(packed) <= MAX_DATAGRAM
+    got = unpack(packed)
+    assert isinstance(got, message.CodeChanged)
+    assert got.paths[0].endswith("file0.py")
 
 
 def test_the_rare_ones_can_be_read_by_a_person() -> None:
