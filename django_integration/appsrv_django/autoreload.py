@@ -28,9 +28,13 @@ Report = Callable[[list[str]], None]
 class _Watching(autoreload.BaseReloader):
     """Django's reloader, which knows the files, on appsrv's way of noticing changes."""
 
+    suspects: frozenset[str] = frozenset()
+    """Files that kept the application from being loaded."""
+
     def run_loop(self) -> None:
         """Watch until somebody stops it; what was saved while Django was loading counts as changed."""
-        reloader.watch(self._files, self._notify, stop=cast(Any, self)._stop_condition, since=STARTED)
+        stop = cast(Any, self)._stop_condition
+        reloader.watch(self._files, self._notify, stop=stop, since=STARTED, suspects=self.suspects)
         self.stop()
 
     def _files(self) -> list[str]:
@@ -82,7 +86,8 @@ class Watch:
             files = reloader.traceback_files(self._error) | _settings_file()
             found.extra_files.update(map(Path, files))
             _notify(found, partial(_report_changed, report))
-            _notify_newer(found, files)
+            if isinstance(found, _Watching):
+                found.suspects = frozenset(files)
             found.run_loop()
 
 
@@ -101,14 +106,6 @@ def _report_changed(report: Report, path: Path) -> None:
     logger.info("%s changed, reloading.", path)
     reloader.forget_compiled(str(path))
     report([str(path)])
-
-
-def _notify_newer(found: autoreload.BaseReloader, files: set[str]) -> None:
-    """Tell what was saved while loading failed: there is no compiled file to compare with, only the time."""
-    for path in sorted(files):
-        saved = reloader.stamp(path)
-        if saved is not None and saved[0] > STARTED * 1e9:
-            found.notify_file_changed(Path(path))
 
 
 def _settings_file() -> set[str]:

@@ -143,9 +143,13 @@ def stamp(path: str) -> Stamp | None:
 class Snapshot:
     """The files as they were last seen."""
 
-    def __init__(self, since: float = math.inf) -> None:
-        """`since`: when this program started (seconds, time.time()), or infinity when that does not matter."""
+    def __init__(self, since: float = math.inf, suspects: Iterable[str] = ()) -> None:
+        """`since`: when this program started (seconds, time.time()), or infinity when that does not matter.
+
+        `suspects` could not be loaded: there is no compiled file to compare them with, only the time.
+        """
         self._started = since * 1e9
+        self._suspects = frozenset(suspects)
         self._stamps: dict[str, Stamp] = {}
 
     def changes(self, files: Iterable[str]) -> list[str]:
@@ -163,7 +167,7 @@ class Snapshot:
         before = self._stamps.get(path)
         self._stamps[path] = now
         if before is None:
-            return now[0] >= self._started and changed_since_import(path)
+            return now[0] >= self._started and (path in self._suspects or changed_since_import(path))
         return before != now
 
 
@@ -209,14 +213,22 @@ class KnownFiles:
         return True
 
 
-def watch(files: Files, changed: Changed, *, stop: threading.Event | None = None, since: float = math.inf) -> None:
+def watch(
+    files: Files,
+    changed: Changed,
+    *,
+    stop: threading.Event | None = None,
+    since: float = math.inf,
+    suspects: Iterable[str] = (),
+) -> None:
     """Call `changed(paths)` whenever some of `files()` changed, until it returns True or `stop` is set.
 
     `files` is asked again and again, since modules are imported late. `since` is when this program started
-    (seconds, time.time()): what was saved between then and the first look is reported too. Blocks.
+    (seconds, time.time()): what was saved between then and the first look is reported too, `suspects` (files that
+    kept it from loading) whether or not they have been compiled. Blocks.
     """
     stop = stop or threading.Event()
-    snapshot = Snapshot(since)
+    snapshot = Snapshot(since, suspects)
     known = KnownFiles(files)
     for candidates in itertools.chain([known.paths], _candidates(known, stop)):
         paths = snapshot.changes(candidates)
