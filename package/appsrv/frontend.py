@@ -45,11 +45,14 @@ class Post(Protocol):
 
 
 class FrontEnd:
-    """All connections of one application group. `nudge` is called when a request may have to wait."""
+    """All connections of one application group.
+
+    `admit` is asked before a request is handed over; what it returns, if anything, is answered instead.
+    """
 
     def __init__(
         self, parking: Parking, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
-        nudge: Callable[[], None],
+        admit: Callable[[], Response | None],
     ) -> None:
         self.parking = parking
         self.connections: dict[int, ClientConnection] = {}
@@ -58,7 +61,7 @@ class FrontEnd:
         self._limits = limits
         self._timeouts = timeouts
         self._keepalive_timeout = keepalive_timeout
-        self._nudge = nudge
+        self._admit = admit
         self._posts: dict[int, Post] = {}
         self._accepting: list[Any] = []
         self._loop = get_hub().loop
@@ -110,11 +113,14 @@ class FrontEnd:
         host, port = address[:2] if isinstance(address, tuple) else ("", 0)
         connection = ClientConnection(self.accepted, client, host, port, listener)
         self.connections[self.accepted] = connection
-        if self.fallback is not None:
-            self.refuse(connection, self.fallback())
-            return
-        self.parking.push(connection)
-        self._nudge()
+        refusal = self._refusal()
+        if refusal is None:
+            self.parking.push(connection)
+        else:
+            self.refuse(connection, refusal)
+
+    def _refusal(self) -> Response | None:
+        return self._admit() if self.fallback is None else self.fallback()
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -246,9 +252,10 @@ class FrontEnd:
         self.refuse(connection, error_response(error.status, detail=error.reason))
 
     def _push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
-        if self.fallback is not None:
+        refusal = self._refusal()
+        if refusal is not None:
             request.body.close()
-            self.refuse(connection, self.fallback())
+            self.refuse(connection, refusal)
             return
         length = len(request.body)
         if length <= INLINE_BODY:
@@ -258,7 +265,6 @@ class FrontEnd:
             fd, _, _ = request.body.into_file()
             self.parking.push(connection, length, request.raw_head + request.rest, fd)
         request.body.close()
-        self._nudge()
 
     def _drain(
         self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool

@@ -26,6 +26,7 @@ class PreloaderHandle:
     since: float
     loaded: bool = False
     failed: bool = False
+    dismissed: bool = False
 
 
 @dataclass

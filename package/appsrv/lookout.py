@@ -19,6 +19,7 @@ from appsrv.pool import Load
 OFTEN, SELDOM = 0.02, 0.25
 QUIET = 2.0
 SOON = 1.0
+SHORTEST = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Lookout:
         self._report = report
         self._processed: dict[int, int] = {}
         self._looked = time.monotonic()
+        self._pace = 0.0
+        self._arrived = 0
         self._active_until = 0.0
         loop = get_hub().loop
         self._often: Any = loop.timer(OFTEN, repeat=OFTEN)
@@ -61,22 +64,32 @@ class Lookout:
         if not self._often.active:
             self._often.start(self._look_often)
 
+    def may_exceed(self, most: float) -> bool:
+        """One more request has come: whether more than `most` might wait, as far as can be told without looking."""
+        self._arrived += 1
+        return self.waiting + self._arrived > most
+
+    def look(self) -> View:
+        """Look now."""
+        now = time.monotonic()
+        loads = {serial: handle.load() for serial, handle in self._workers.items()}
+        done = sum(load.processed - self._processed.get(serial, 0) for serial, load in loads.items())
+        if now - self._looked >= SHORTEST:
+            self._pace = done / (now - self._looked)
+            self._processed = {serial: load.processed for serial, load in loads.items()}
+            self._looked = now
+        if done:
+            self.nudge()
+        self.waiting, self._arrived = self._count_waiting(), 0
+        return View(now, loads, self.waiting, self._pace)
+
     def _look_often(self) -> None:
         if time.monotonic() > self._active_until:
             self._often.stop()
         self._look()
 
     def _look(self) -> None:
-        now = time.monotonic()
-        loads = {serial: handle.load() for serial, handle in self._workers.items()}
-        done = sum(load.processed - self._processed.get(serial, 0) for serial, load in loads.items())
-        pace = done / max(now - self._looked, 1e-3)
-        self._processed = {serial: load.processed for serial, load in loads.items()}
-        self._looked = now
-        if done:
-            self.nudge()
-        self.waiting = self._count_waiting()
-        self._report(View(now, loads, self.waiting, pace))
+        self._report(self.look())
 
     def _count_waiting(self) -> int:
         taken = self.taken_by_dead + sum(handle.slot.taken for handle in self._workers.values())

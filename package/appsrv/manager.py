@@ -7,12 +7,12 @@ numbers are the pool's; connections are the front end's.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import gevent
 from gevent import get_hub
@@ -25,7 +25,7 @@ from appsrv.config import Settings
 from appsrv.death import cause_of_death
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
-from appsrv.http_response import error_response
+from appsrv.http_response import Response, error_response
 from appsrv.lookout import Lookout, View
 from appsrv.pool import (
     Action,
@@ -44,6 +44,7 @@ from appsrv.scoreboard import CellReading, Scoreboard
 log = logging.getLogger("appsrv.manager")
 
 RETRY_AFTER = 5
+SAY_REFUSED = 10.0
 FIRST_BOOT_TRIES = 3
 
 
@@ -61,6 +62,8 @@ class Manager:
         self.preloaders: dict[tuple[int, int], PreloaderHandle] = {}
         self.failure: Failure | None = None
         self.last_death: Failure | None = None
+        self.refused = 0
+        self._refused_said = -SAY_REFUSED
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._board = board
@@ -194,6 +197,8 @@ class Manager:
 
     def _from_preloader(self, handle: PreloaderHandle) -> None:
         for msg in _messages(handle.outbox.channel):
+            if handle.dismissed and not isinstance(msg, message.WorkerExited | message.Spawned):
+                continue
             if isinstance(msg, message.Loaded):
                 self._on_loaded(handle)
             elif isinstance(msg, message.LoadFailed):
@@ -249,7 +254,7 @@ class Manager:
         self.frontend.fallback = self._failure_page
         self.frontend.refuse_waiting(1 << 16, self._failure_page())
 
-    def _failure_page(self) -> Any:
+    def _failure_page(self) -> Response:
         failure = self.failure
         shown = failure is not None and self._development
         return error_response(
@@ -260,15 +265,15 @@ class Manager:
         )
 
     def _dismiss(self, handle: PreloaderHandle) -> None:
-        """The preloader is not needed any more."""
-        handle.watcher.stop()
-        self.preloaders.pop((handle.generation, handle.serial), None)
+        """The preloader is not needed any more; until it has ended it may still report workers that did."""
+        if handle.dismissed:
+            return
+        handle.dismissed = True
         self._unloaded(handle)
         if handle.failed:
             send_signal(handle.pid, signal.SIGTERM)
         elif not handle.serial:
             handle.outbox.send(message.Quit())
-        handle.outbox.channel.close()
 
     # -- what the pool decides ----------------------------------------------------------------------------------------
 
@@ -408,7 +413,7 @@ class Manager:
         handle.watcher.stop()
         handle.outbox.channel.close()
         self.preloaders.pop((handle.generation, handle.serial), None)
-        if handle.serial:
+        if handle.serial or handle.dismissed:
             return
         cause = cause_of_death(status)
         if handle.loaded:
@@ -481,28 +486,42 @@ class Manager:
         """The connections that workers are serving."""
         return {cell.cid for handle in self.workers.values() for cell in handle.slot.read() if cell.cid}
 
-    def nudge(self) -> None:
-        """A request may have to wait: look soon, and often for a while."""
+    def admit(self) -> Response | None:
+        """A request is about to be handed over: None, or the answer to refuse it with because the queue is full."""
         self._lookout.nudge()
+        if not self._lookout.may_exceed(self._most_waiting() - 1) or not self._too_many(self._lookout.look(), 1):
+            return None
+        self._say_refused(1)
+        return _busy_page()
 
     def _observe(self, view: View) -> None:
         self._flush()
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
         self._check_preloaders(view.now)
-        self._limit_queue(view)
+        if self._too_many(view, 0):
+            # Requests on parked connections come without asking.
+            self._say_refused(self.frontend.refuse_waiting(view.waiting - int(self._most_waiting()), _busy_page()))
 
-    def _limit_queue(self, view: View) -> None:
-        most = self.settings.max_request_queue_size
-        if not most or view.waiting <= most or not self._pool.saturated() or view.drains_soon:
-            return
-        refused = self.frontend.refuse_waiting(view.waiting - most, error_response(503, retry_after=RETRY_AFTER))
-        if refused:
-            log.warning("%d requests refused: more than max_request_queue_size (%d) wait", refused, most)
+    def _most_waiting(self) -> float:
+        return self.settings.max_request_queue_size or math.inf
+
+    def _too_many(self, view: View, more: int) -> bool:
+        return view.waiting + more > self._most_waiting() and self._pool.saturated() and not view.drains_soon
+
+    def _say_refused(self, count: int) -> None:
+        self.refused += count
+        now = time.monotonic()
+        if count and now > self._refused_said + SAY_REFUSED:
+            self._refused_said = now
+            log.warning(
+                "requests are refused: all workers are busy and max_request_queue_size (%d) requests wait "
+                "(%d refused so far)", self.settings.max_request_queue_size, self.refused,
+            )
 
     def _check_preloaders(self, now: float) -> None:
         limit = self.settings.start_timeout
         for handle in list(self.preloaders.values()):
-            if not (handle.loaded or handle.failed) and now - handle.since > limit:
+            if not (handle.loaded or handle.failed or handle.dismissed) and now - handle.since > limit:
                 failure = Failure(time.time(), f"it was not imported within start_timeout ({limit:g} s)")
                 self._on_load_failed(handle, failure)
                 send_signal(handle.pid, signal.SIGKILL)
@@ -514,6 +533,10 @@ class Manager:
         for preloader in self.preloaders.values():
             if preloader.outbox:
                 preloader.outbox.flush()
+
+
+def _busy_page() -> Response:
+    return error_response(503, retry_after=RETRY_AFTER)
 
 
 def pool_limits(settings: Settings) -> PoolLimits:

@@ -142,6 +142,7 @@ class Preloader:
         elif isinstance(order, message.Spawn):
             self._spawn(order, fds[0])
         elif isinstance(order, message.Quit):
+            self._reap()
             return False
         else:
             raise ProtocolError(f"a preloader cannot do {order}")
@@ -162,6 +163,7 @@ class Preloader:
     def _spawn(self, order: message.Spawn, fd: int) -> None:
         assert self._station is not None
         if order.become:
+            _stop_listening_for_children()
             raise BecomeWorker(self._worker(order, fd))
         try:
             pid, pipes = _fork_with_pipes()
@@ -191,8 +193,7 @@ class Preloader:
 
     def _shed(self) -> None:
         """In a child: drop what is the preloader's."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _stop_listening_for_children()
         self._children.clear()
         for channel in (self._server, self._watchdog):
             channel.close()
@@ -236,6 +237,11 @@ def _leave(station: Station) -> None:
 
 def _warn(text: str) -> None:
     sys.stderr.write(f"appsrv: {text}\n")
+
+
+def _stop_listening_for_children() -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

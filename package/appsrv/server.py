@@ -24,6 +24,7 @@ from appsrv import lanes, listener, message
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.config import Settings
 from appsrv.frontend import SWEEP, FrontEnd
+from appsrv.http_response import Response
 from appsrv.http_syntax import Limits
 from appsrv.log import to_watchdog
 from appsrv.manager import Manager
@@ -59,7 +60,7 @@ class Server:
         timeouts = lanes.Timeouts(settings.header_timeout, settings.body_timeout)
         frontend = FrontEnd(
             parking(settings.ready_queue, board), Limits(body=settings.max_body_size), timeouts,
-            settings.keepalive_timeout, self._nudge,
+            settings.keepalive_timeout, self._admit,
         )
         name = json.loads(self._configure.app)["root"]
         manager = Manager(
@@ -84,8 +85,8 @@ class Server:
         numbers = [n for n, made in enumerate(self._configure.listeners) for _ in range(made["sockets"])]
         return list(zip(numbers, self._sockets, strict=True))
 
-    def _nudge(self) -> None:
-        self.manager.nudge()
+    def _admit(self) -> Response | None:
+        return self.manager.admit()
 
     def _sweep(self) -> None:
         while True:
