@@ -103,7 +103,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
             watch=autoreload.Watch(options.extra_files, options.exclude_patterns, error) if options.reload else None,
             log_request=log_request,
         )
-    except ListenError as failure:
+    except (ListenError, OSError) as failure:
         exit_without_address(options, failure.errno or 0)
 
 

@@ -108,8 +108,9 @@ def serve(
         raise OSError(configure.bind_errno, os.strerror(configure.bind_errno))
     duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, access_log=log_request)
     urls = [_url(made) for made in configure.listeners]
-    preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog).run(lambda: _load(load, banner, urls))
-    sys.exit(0)
+    process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
+    process.run(lambda: _load(load, banner, urls))
+    sys.exit(0 if process.loaded else 1)
 
 
 def _load(

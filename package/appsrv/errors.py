@@ -105,7 +105,7 @@ class AppLoadError(AppsrvError):
 
 
 class BootError(AppsrvError):
-    """A worker or preloader did not become ready (it died, or passed `start_timeout`)."""
+    """Workers ended before they were ready, several times in a row."""
 
     exit_code = 3
     status = 503

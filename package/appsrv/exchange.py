@@ -39,6 +39,7 @@ class Serving:
     limits: Limits
     environs: list[dict[str, Any]]
     development: bool
+    keep_alive: bool = True
     access_log: AccessLog | None = None
 
 
@@ -143,6 +144,8 @@ class Exchange:
         """Run the application; True when `more` has been read already and this worker is to go on with it."""
         serving, sink = self._serving, self._sink
         sink.use(connection.sock)
+        if not serving.keep_alive:
+            head = head._replace(keep_alive=False)
         environ = build_environ(
             serving.environs[connection.listener], head, body, length if head.body_expected else None,
             connection.address, connection.port,

@@ -272,6 +272,10 @@ class FrontEnd:
         try:
             lanes.send_all(connection.sock, first, self._timeouts.drain)
             lanes.send_files(connection.sock, files, self._timeouts.drain)
+        except ClientDisconnected:
+            # A client that stalled must not take what it got for the whole.
+            self.close(connection, reset=True)
+            return
         finally:
             channels.close_all([fd for fd, _, _ in files])
         connection.lane = False

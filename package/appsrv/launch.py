@@ -28,7 +28,8 @@ def run(
     watchdog = Watchdog(settings, spec, environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
-    announce(watchdog.resources.open(sys.stdout))
+    info = watchdog.resources.open(sys.stdout)
+    watchdog.booted = lambda: announce(info)
     return watchdog.run()
 
 

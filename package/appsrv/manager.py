@@ -196,7 +196,7 @@ class Manager:
         self._given(worker)
 
     def _from_preloader(self, handle: PreloaderHandle) -> None:
-        for msg in _messages(handle.outbox.channel):
+        for msg in self._messages_of(handle):
             if handle.dismissed and not isinstance(msg, message.WorkerExited | message.Spawned):
                 continue
             if isinstance(msg, message.Loaded):
@@ -210,6 +210,15 @@ class Manager:
                     self._worker_exited(msg.serial, msg.status)
             elif isinstance(msg, message.CodeChanged):
                 self.code_changed(msg.paths)
+
+    def _messages_of(self, handle: PreloaderHandle) -> Iterator[message.Message]:
+        try:
+            for msg, fds in handle.outbox.channel.waiting():
+                channels.close_all(fds)
+                yield msg
+        except ChannelClosed:
+            # Its end comes from the watchdog; until then there is nothing to hear.
+            handle.watcher.stop()
 
     def _on_loaded(self, handle: PreloaderHandle) -> None:
         handle.loaded = True
@@ -429,7 +438,12 @@ class Manager:
         for serial in [w.serial for w in self._pool.workers.values() if not self.workers[w.serial].pid]:
             self._worker_exited(serial, 0)
         self._load_backoff.failed(time.monotonic())
-        gevent.spawn_later(self._load_backoff.until - time.monotonic(), self._start_preloader, generation)
+        gevent.spawn_later(self._load_backoff.until - time.monotonic(), self._start_preloader_again, generation)
+
+    def _start_preloader_again(self, generation: int) -> None:
+        # A restart may have come meanwhile.
+        if generation == self._pool.generation and not self._pool.closed:
+            self._start_preloader(generation)
 
     def _worker_exited(self, serial: int, status: int) -> None:
         handle = self.workers.get(serial)
@@ -438,10 +452,12 @@ class Manager:
         self._from_worker(handle)
         book = self._pool.workers.get(serial)
         state = book.state if book is not None else WorkerState.GONE
-        expected = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
+        retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
         cause = handle.reason or cause_of_death(status)
         served = [cell for cell in handle.slot.read() if cell.cid]
-        if not expected:
+        if state is WorkerState.READY and status == 0 and not served:
+            log.info("worker %d of %s was told to end by somebody else", handle.pid, self.name)
+        elif not retired:
             self._report_death(handle, cause, served)
         self._lookout.taken_by_dead += handle.slot.taken
         self._forget_worker(handle)
@@ -453,7 +469,9 @@ class Manager:
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
         error_id = secrets.token_hex(4)
-        log.error("worker %d of %s ended: %s", handle.pid, self.name, cause)
+        # A framework's command that cannot start says so itself.
+        level = logging.INFO if self._development and not self._booted else logging.ERROR
+        log.log(level, "worker %d of %s ended: %s", handle.pid, self.name, cause)
         for cell in served:
             log.error(
                 "error id %s: worker %d was serving %s for %.3f s when it ended: %s",
@@ -506,7 +524,11 @@ class Manager:
         return self.settings.max_request_queue_size or math.inf
 
     def _too_many(self, view: View, more: int) -> bool:
-        return view.waiting + more > self._most_waiting() and self._pool.saturated() and not view.drains_soon
+        return view.waiting + more > self._most_waiting() and self._all_busy(view) and not view.drains_soon
+
+    def _all_busy(self, view: View) -> bool:
+        # As seen now: the pool's books are those of the last time it was told.
+        return all(view.loads[handle.serial].sessions for handle in self.ready_workers())
 
     def _say_refused(self, count: int) -> None:
         self.refused += count
@@ -550,12 +572,3 @@ def pool_limits(settings: Settings) -> PoolLimits:
         max_requests=settings.max_requests,
         max_requests_jitter=settings.max_requests // 10,
     )
-
-
-def _messages(channel: Channel) -> Iterator[message.Message]:
-    try:
-        for msg, fds in channel.waiting():
-            channels.close_all(fds)
-            yield msg
-    except ChannelClosed:
-        return

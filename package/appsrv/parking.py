@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import termios
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
 
 READABLE, WRITABLE = 1, 2
+_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+SETTLED = 0.1
 
 
 class ClientConnection:
@@ -54,6 +57,8 @@ class Parking:
         self._waiting: deque[tuple[message.HandOff, list[int]]] = deque()
         self._writable: Any = get_hub().loop.io(self.ours.fileno(), WRITABLE)
         self._pushed = 0
+        self._settled = (0, 0)
+        self._settled_at = 0.0
 
     def fds_for_workers(self) -> list[int]:
         """What `message.Attach` carries."""
@@ -113,10 +118,20 @@ class Parking:
 
     def _in_hand_off(self, taken: int) -> int:
         if not self._unread():
-            # What a worker took when it was killed is counted nowhere: start again from an empty socket.
-            self._pushed = taken + len(self._waiting)
+            self._settle(taken)
             return len(self._waiting)
         return max(1, self._pushed - taken)
+
+    def _settle(self, taken: int) -> None:
+        """The socket is empty: what a worker took when it was killed is counted nowhere, so start again from here.
+
+        A worker counts a moment after it has taken: only numbers that have stood still are believed.
+        """
+        now = time.monotonic()
+        if (self._pushed, taken) != self._settled:
+            self._settled, self._settled_at = (self._pushed, taken), now
+        elif now - self._settled_at > SETTLED:
+            self._pushed = taken + len(self._waiting)
 
     def _steal_one(self) -> tuple[int, bytes] | None:
         try:
@@ -233,9 +248,11 @@ class EpollParking(Parking):
         # As long as an entry fires, what is readable may be waiting its turn.
         if self._waiting or self._unread() or _readable(self._epoll.fd):
             return []
-        return _ready([c for c in connections.values() if not c.lane and c.cid not in busy])
+        left = [c for c in connections.values() if not c.lane and c.cid not in busy]
+        return [c for c in left if not self._is_parked(c) or _readable(c.sock.fileno())]
 
     def recover(self, connection: ClientConnection) -> None:
+        self.board.park(connection.cid, time.monotonic())
         self.park(connection)
 
     def worker_died(self) -> None:
@@ -267,12 +284,12 @@ def parking(kind: str, board: Scoreboard) -> Parking:
 
 
 def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
-    """Those that have something to read, by one system call."""
+    """Those that have something to read, by one system call; whose client has gone are not among them."""
     poll = select.poll()
     by_fd = {connection.sock.fileno(): connection for connection in connections}
     for fd in by_fd:
-        poll.register(fd, select.POLLIN)
-    return [by_fd[fd] for fd, _ in poll.poll(0)]
+        poll.register(fd, select.POLLIN | select.POLLRDHUP)
+    return [by_fd[fd] for fd, events in poll.poll(0) if not events & _GONE]
 
 
 def _readable(fd: int) -> bool:

@@ -62,7 +62,7 @@ class Preloader:
         self._watchdog = watchdog
         self._children: dict[int, _Child] = {}
         self._station: Station | None = None
-        self._loaded = False
+        self.loaded = False
         self._wake: tuple[int, int] | None = None
 
     def run(self, load: Load) -> None:
@@ -98,7 +98,7 @@ class Preloader:
 
     def _prepare(self) -> None:
         """What is done once so that the workers share memory, then listen for the ends of children."""
-        self._loaded = True
+        self.loaded = True
         self._wake = os.pipe()
         for end in self._wake:
             os.set_blocking(end, False)

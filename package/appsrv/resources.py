@@ -50,11 +50,13 @@ class Resources:
     def open(self, terminal: TextIO | None) -> InstanceInfo:
         """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
         try:
-            # The name of the run directory needs the port: where the system chooses it, listening comes first.
-            if self._settings.socket is None and self._settings.port == 0:
+            # The name of the run directory needs the port, which the system may be asked to choose; otherwise the
+            # directory comes first, because it knows which appsrv has the port already.
+            listen_first = self._development or (self._settings.socket is None and self._settings.port == 0)
+            if listen_first:
                 self.listener, self.sockets = self._listen()
             self._take_directory()
-            if not self.sockets:
+            if not listen_first:
                 self.listener, self.sockets = self._listen()
             path = self._pid_file()
             pid_file.write(path, os.getpid())
@@ -71,6 +73,9 @@ class Resources:
         settings = self._settings
         port = self.listener.port or settings.port
         bound = settings.socket or f"{settings.address}:{port}"
+        if self.bind_errno is not None:
+            # The name belongs to whoever has the address.
+            bound = f"{bound}-{os.getpid()}"
         self.directory = InstanceDirectory.create(bases(self._environ)[0], self._spec.root, bound)
         self._taken = True
 

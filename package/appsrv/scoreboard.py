@@ -21,7 +21,7 @@ HEAD_BYTES = 216
 PARKED_ENTRIES = 1 << 16
 
 _COUNT = struct.Struct("<Q")
-_CELL = struct.Struct("<QdQdI")
+_CELL = struct.Struct("<QdQdIIB")
 _TIME = struct.Struct("<d")
 _SLOT_BYTES = 64
 _CELL_BYTES = 256
@@ -146,7 +146,7 @@ class Cell:
     def begin(self, cid: int, now: float) -> None:
         """A connection has been taken."""
         self._started = now
-        _CELL.pack_into(self._memory, self._offset, cid, now, self._processed, self._busy, 0)
+        _CELL.pack_into(self._memory, self._offset, cid, now, self._processed, self._busy, 0, 0, 0)
 
     def line(self, data: bytes) -> None:
         """The first bytes of the request, for the report if this worker does not survive it."""
@@ -163,11 +163,11 @@ class Cell:
         """The connection has been let go of after so many requests."""
         self._processed += requests
         self._busy += now - self._started
-        _CELL.pack_into(self._memory, self._offset, 0, now, self._processed, self._busy, 0)
+        _CELL.pack_into(self._memory, self._offset, 0, now, self._processed, self._busy, 0, 0, 0)
 
     def read(self) -> CellReading:
         """The cell as another process sees it: each field true, though maybe not of one moment."""
-        cid, started, processed, busy, begun = _CELL.unpack_from(self._memory, self._offset)
+        cid, started, processed, busy, begun, _, _ = _CELL.unpack_from(self._memory, self._offset)
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
         return CellReading(cid, started, processed, busy, bool(begun), _first_line(head))
 

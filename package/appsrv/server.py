@@ -36,6 +36,7 @@ log = logging.getLogger("appsrv.server")
 
 QUICK = 3.0
 STEP = 0.02
+SHORTEST_SWEEP = 0.25
 KILLED = 2.0
 
 
@@ -57,7 +58,7 @@ class Server:
     def _build(self) -> tuple[FrontEnd, Manager]:
         settings = self._settings
         board = Scoreboard.create(slots_for(settings), settings.threads)
-        timeouts = lanes.Timeouts(settings.header_timeout, settings.body_timeout)
+        timeouts = lanes.Timeouts(settings.header_timeout, settings.body_timeout, drain=settings.body_timeout)
         frontend = FrontEnd(
             parking(settings.ready_queue, board), Limits(body=settings.max_body_size), timeouts,
             settings.keepalive_timeout, self._admit,
@@ -90,7 +91,7 @@ class Server:
 
     def _sweep(self) -> None:
         while True:
-            gevent.sleep(min(SWEEP, self._settings.keepalive_timeout))
+            gevent.sleep(min(SWEEP, max(SHORTEST_SWEEP, self._settings.keepalive_timeout)))
             self.frontend.sweep(self.manager.busy())
 
     # -- the watchdog -------------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Watchdog:
         self._server_due = 0.0
         self._young_deaths = 0
         self._boots = 0
+        self._has_booted = False
         self.booted: Callable[[], None] = lambda: None
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -300,6 +301,7 @@ class Watchdog:
         elif isinstance(msg, message.ReopenLogs):
             self._reopen_log()
         elif isinstance(msg, message.Booted):
+            self._has_booted = True
             self.booted()
         elif isinstance(msg, message.BootFailed):
             self._boot_failed(msg)
@@ -356,9 +358,14 @@ class Watchdog:
         child.channel.close()
         if child.spare is not None:
             child.spare.close()
-        if self._development is not None and self.resources.bind_errno is not None:
-            self._exit_code = os.waitstatus_to_exitcode(status)
+        if self._gave_up(status):
+            self._exit_code = os.WEXITSTATUS(status)
             self._stop(graceful=False)
+
+    def _gave_up(self, status: int) -> bool:
+        """Whether the framework's own command has ended because it cannot start: so does this one, with its code."""
+        first = self._development is not None and self._boots == 1 and not self._has_booted
+        return first and not self._stopping and os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0
 
     def _end_preloaders(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

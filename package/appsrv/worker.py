@@ -135,8 +135,9 @@ class Worker:
 
     def _make_exchanges(self) -> list[Exchange]:
         duty = self._duty
+        keep_alive = duty.settings.keepalive_timeout > 0
         serving = Serving(
-            duty.application, limits_of(duty.settings), environs(duty), duty.development, duty.access_log
+            duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log
         )
         cells = (self._slot.cell(n) for n in range(duty.settings.threads))
         return [Exchange(serving, self._queue, cell) for cell in cells]

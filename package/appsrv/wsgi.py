@@ -169,9 +169,10 @@ class _Answer:
         lines = [status_line]
         for pair in headers:
             try:
-                line, meaning = header_lines[pair]
-            except (KeyError, TypeError):
-                line, meaning = encode_header(pair)
+                known = header_lines.get(pair)
+            except TypeError:
+                known = None
+            line, meaning = known or encode_header(pair)
             if meaning >= 0:
                 if length >= 0:
                     raise ApplicationError("two Content-Length headers in one response")

@@ -267,10 +267,11 @@ def test_requests_that_wait_are_counted(world: World) -> None:
     assert world.waiting() == 2
 
 
-def test_what_a_dead_worker_took_does_not_stay_in_the_count(world: World) -> None:
+def test_what_a_dead_worker_took_does_not_stay_in_the_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appsrv.parking.SETTLED", -1.0)
     world.parking.push(world.client(b"x"))
     assert world.take() is not None
-    assert world.parking.waiting(taken=0) == 0
+    assert [world.parking.waiting(taken=0) for _ in range(2)] == [0, 0], "numbers that stand still are believed"
     world.parking.push(world.client(b"x"))
     assert world.parking.waiting(taken=0) == 1
 
