@@ -80,6 +80,11 @@ def _check_host(host: str) -> None:
 
 # -- the quick way -----------------------------------------------------------------------------------------
 
+_REMEMBERED_HEADS = 512
+_REMEMBERED_SIZE = 1024
+_SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
+_seen_heads: dict[bytes, tuple[tuple[RequestHead, int], Limits]] = {}
+
 # Idle parsers, each at the start of a request. Taking from a list and giving back is atomic: no lock.
 _idle_parsers: list[Callable[[bytes], None]] = []
 
@@ -89,13 +94,29 @@ def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
 
     Raises `RequestError` with the status to answer; the connection must then be closed.
     """
+    seen = _seen_heads.get(data)
+    if seen is not None and seen[1] is limits:
+        return seen[0]
     end = data.find(_END) + 4
     if 4 < end <= limits.header_line <= limits.header_block:
         head = _quick_head(data[:end], limits)
         if head is not None:
+            if end == len(data) <= _REMEMBERED_SIZE:
+                _remember(data, head, limits)
             return head, end
     result = HeadReader(limits).feed(data)
     return None if result is None else (result[0], len(data) - len(result[2]))
+
+
+def _remember(data: bytes, head: RequestHead, limits: Limits) -> None:
+    """Proxies, health checks and clients of an interface send the same head again: read it once.
+
+    Not one with a secret, which would outlive its request.
+    """
+    if _SECRET.isdisjoint(head.fields) and not head.body_expected:
+        if len(_seen_heads) >= _REMEMBERED_HEADS:
+            _seen_heads.clear()
+        _seen_heads[data] = ((head, len(data)), limits)
 
 
 def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:

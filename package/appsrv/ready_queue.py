@@ -183,7 +183,7 @@ class EpollQueue(ReadyQueue):
     ) -> None:
         super().__init__(hand_off, channel, board, slot)
         self._epoll = epoll
-        self._waiter = epoll.waiter()
+        self._next = epoll.waiter().next
         self._held: dict[int | None, Connection] = {}
         self._door = epoll.register(hand_off.fileno(), HAND_OFF)
         self._door.arm()
@@ -192,11 +192,9 @@ class EpollQueue(ReadyQueue):
         return self._epoll.fd
 
     def take(self) -> Connection | None:
-        cid = self._waiter.next(WAIT_MS)
+        cid = self._next(WAIT_MS)
         connection = self._held.get(cid)
-        if connection is None:
-            if cid is None:
-                return None
+        if connection is None and cid is not None:
             return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()
         return connection
 

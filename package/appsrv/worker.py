@@ -95,10 +95,12 @@ class Worker:
 
     def _run_alone(self) -> None:
         """The loop of a worker with one thread: nobody else wants the queue."""
-        take, serve, clock = self._take, self._exchanges[0].serve, time.monotonic
+        take, serve, calls, clock = self._queue.take, self._exchanges[0].serve, self._calls, time.monotonic
         with contextlib.suppress(Orphaned):
             while not self._retiring:
                 connection = take()
+                if connection is None or calls[0]:
+                    connection = self._attend(connection)
                 if connection is not None:
                     serve(connection, clock())
 

@@ -125,35 +125,23 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
 class _Answer:
     """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length."""
 
-    __slots__ = (
-        "bodiless",
-        "chunked",
-        "complaint",
-        "date",
-        "finished",
-        "has_date",
-        "head",
-        "keep_alive",
-        "length",
-        "lines",
-        "sent",
-        "sink",
-        "started",
-        "status",
-    )
+    # Defaults of the class: most responses need few of them changed, and none need be set beforehand.
+    status = 0
+    length = -1
+    sent = 0
+    started = False
+    finished = False
+    chunked = False
+    bodiless = False
+    has_date = False
+    complaint: str | None = None
+    lines: list[bytes]
 
     def __init__(self, head: RequestHead, sink: Sink, date: bytes) -> None:
         self.head = head
         self.sink = sink
         self.date = date
         self.keep_alive = head.keep_alive
-        self.status = 0
-        self.length = -1
-        self.sent = 0
-        self.started = False
-        self.finished = False
-        self.chunked = False
-        self.complaint: str | None = None
 
     # -- what the application calls ------------------------------------------------------------------------
 
