@@ -115,7 +115,7 @@ class FrontEnd:
         self.connections[self.accepted] = connection
         refusal = self._refusal()
         if refusal is None:
-            self.parking.push(connection)
+            self.parking.introduce(connection)
         else:
             self.refuse(connection, refusal)
 
@@ -161,6 +161,9 @@ class FrontEnd:
 
     def heard(self, serial: int, msg: message.Message, fds: list[int]) -> None:
         """A worker has said something about a connection."""
+        if isinstance(msg, message.ClosedAll):
+            self._on_closed_all(serial, msg.data)
+            return
         handler = self._handlers.get(type(msg))
         cid: int = getattr(msg, "cid", 0)
         connection = self.connections.get(cid)
@@ -199,6 +202,14 @@ class FrontEnd:
             self._in_lane(connection, self._linger)
         else:
             self.close(connection)
+
+    def _on_closed_all(self, serial: int, data: bytes) -> None:
+        for (cid,) in struct.iter_unpack("<Q", data):
+            connection = self.connections.get(cid)
+            if connection is not None:
+                if connection.holders is not None:
+                    connection.holders.discard(serial)
+                self.close(connection)
 
     def _on_wanted(self, serial: int, connection: ClientConnection, _msg: object, _fds: object) -> None:
         peer = connection.address.encode()

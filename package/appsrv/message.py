@@ -11,7 +11,7 @@ in the order the docstring of the message names them. Both ends are always of on
     server    -> preloader  Attach, Spawn, Quit
     preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
     server    -> worker     HandOff (over the shared hand-off socket), Lent, Gone
-    worker    -> server     Ready, Holding, Released, Closed, Wanted, GivenBack, Undelivered, CodeChanged
+    worker    -> server     Ready, Holding, Released, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged
 """
 
 from __future__ import annotations
@@ -343,6 +343,14 @@ class Closed(Packed, tag=46, layout="QB"):
 
     cid: int
     linger: int
+
+
+@dataclass
+class ClosedAll(Packed, tag=50, layout="H"):
+    """The worker has ended so many connections in order: `data` is their ids, 8 bytes each."""
+
+    count: int
+    data: bytes
 
 
 @dataclass

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,7 @@ HAND_OFF = 0
 WAIT_MS = 1000
 _RESET = struct.pack("ii", 1, 0)
 INLINE = 60 * 1024
+TOLD_AT_ONCE = 16
 
 
 class Spooled(NamedTuple):
@@ -69,6 +71,7 @@ class ReadyQueue:
         self._channel = channel
         self._board = board
         self._slot = slot
+        self._closed: deque[int] = deque()
 
     def fileno(self) -> int:
         """Readable when something waits."""
@@ -101,12 +104,28 @@ class ReadyQueue:
         it got for the whole, so it is to see a reset instead of an orderly end.
         """
         self._forget(connection)
-        if reset:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if reset:
                 connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        # The server has the last descriptor: it is its closing that the client sees.
+            elif not linger:
+                connection.sock.shutdown(socket.SHUT_WR)
         connection.sock.close()
-        self._tell(message.Closed(connection.cid, int(linger)))
+        if linger or reset:
+            self._tell(message.Closed(connection.cid, int(linger)))
+            return
+        # The client has seen the end: the server may hear of it later, of several at once.
+        self._closed.append(connection.cid)
+        if len(self._closed) >= TOLD_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell the server what it need not know at once."""
+        cids = []
+        with contextlib.suppress(IndexError):
+            while True:
+                cids.append(self._closed.popleft())
+        if cids:
+            self._tell(message.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
 
     def leave(self, connection: Connection) -> None:
         """Let another worker have a connection that has just been taken, and of which nothing has been read."""
@@ -166,6 +185,11 @@ class PortableQueue(ReadyQueue):
         return self._hand_off.fileno()
 
     def take(self) -> Connection | None:
+        if self._closed:
+            connection = self._receive_hand_off(socket.MSG_DONTWAIT)
+            if connection is not None:
+                return connection
+            self.flush()
         # The timeout is a property of the socket (`hand_off_pair`), not of the call.
         return self._receive_hand_off()
 
@@ -192,7 +216,10 @@ class EpollQueue(ReadyQueue):
         return self._epoll.fd
 
     def take(self) -> Connection | None:
-        cid = self._next(WAIT_MS)
+        cid = self._next(WAIT_MS if not self._closed else 0)
+        if cid is None and self._closed:
+            self.flush()
+            cid = self._next(WAIT_MS)
         connection = self._held.get(cid)
         if connection is None and cid is not None:
             return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()

@@ -91,6 +91,8 @@ class Worker:
                 self._leadership.run(self._duty.settings.threads)
             else:
                 self._run_alone()
+            with contextlib.suppress(Orphaned):
+                self._queue.flush()
         hooks.run_worker_exit()
 
     def _run_alone(self) -> None:

@@ -400,7 +400,12 @@ def test_the_front_end_hears_of_an_end(world: World, linger: bool) -> None:
     taken = world.take_soon()
     world.queues[0].close(taken, linger=linger)
     assert taken.sock.fileno() == -1
-    assert world.heard()[0] == message.Closed(1, int(linger))
+    if not linger:
+        # The client has seen the end; that of the server's descriptor may be told together with others.
+        assert world.clients[1].recv(1) == b""
+        world.queues[0].flush()
+    expected = message.Closed(1, 1) if linger else message.ClosedAll(1, struct.pack("<Q", 1))
+    assert world.heard()[0] == expected
 
 
 def test_a_reset_reaches_the_client(world: World) -> None:
@@ -432,8 +437,20 @@ def test_the_end_of_the_channel_is_told(world: World) -> None:
     world.ends[0].close()
     with pytest.raises(Orphaned):
         world.queues[0].attend()
+    world.queues[0].close(taken)
     with pytest.raises(Orphaned):
+        world.queues[0].flush()
+
+
+def test_ends_are_told_several_at_once(world: World) -> None:
+    for _ in range(ready_queue.TOLD_AT_ONCE):
+        world.parking.push(world.client(b"x"))
+        taken = world.take()
+        assert taken is not None
         world.queues[0].close(taken)
+    told = world.heard()[0]
+    assert isinstance(told, message.ClosedAll)
+    assert told.count == ready_queue.TOLD_AT_ONCE == len(set(struct.iter_unpack("<Q", told.data)))
 
 
 # -- taking back, losing, recovering
