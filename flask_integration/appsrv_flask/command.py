@@ -20,8 +20,25 @@ RELOADER_VARIABLE = "WERKZEUG_RUN_MAIN"
 DEBUGGERS = ("pydevd", "debugpy", "_pydevd_bundle")
 
 
+class RunCommand(click.Command):
+    """The built-in's twin; shows and takes our options only in a project that names appsrv."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All parameters where appsrv may serve, else the built-in's alone."""
+        params = super().get_params(ctx)
+        info = ctx.find_object(ScriptInfo)
+        if not switched_off(os.environ) and project_names_appsrv(info.app_import_path if info else None):
+            return params
+        return [param for param in params if param.name not in OURS]
+
+
+OURS = ("max_pool_size", "threads")
+
+
 @click.pass_context
-def callback(ctx: click.Context, /, max_pool_size: int | None, threads: int | None, **params: Any) -> None:
+def callback(
+    ctx: click.Context, /, max_pool_size: int | None = None, threads: int | None = None, **params: Any
+) -> None:
     """Serve with appsrv, or call the built-in with its own parameters."""
     info = ctx.ensure_object(ScriptInfo)
     if switched_off(os.environ) or not project_names_appsrv(info.app_import_path):
@@ -78,7 +95,7 @@ def build() -> click.Command:
         click.Option(["--max-pool-size"], type=click.IntRange(min=1), help="Worker processes at most. [appsrv]"),
         click.Option(["--threads"], type=click.IntRange(min=1), help="Threads in each worker. [appsrv]"),
     ]
-    return click.Command(
+    return RunCommand(
         "run",
         params=[*run_command.params, *ours],
         callback=callback,

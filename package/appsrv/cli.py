@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage_error(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     _say_error(error.format_message(), error.exit_code)
     if error.ctx is not None:
         click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
@@ -285,7 +288,7 @@ def _wait_until_gone(one: Instance, timeout: float) -> None:
     while one.is_alive():
         if time.monotonic() > deadline:
             click.echo()
-            raise AdminError(f"it has not stopped within {timeout:g} s; it runs on PID {one.info.pid}")
+            raise AdminError(f"{one.info.root} has not stopped within {timeout:g} s; it runs on PID {one.info.pid}")
         time.sleep(0.02)
 
 

@@ -118,7 +118,7 @@ def _load(
 ) -> WSGIApplication:
     from appsrv.loader import guarded
 
-    application: WSGIApplication = guarded(load, "the application cannot be loaded")
+    application: WSGIApplication = guarded(load, "loading it failed")
     banner(urls)
     return application
 

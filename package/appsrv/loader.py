@@ -229,7 +229,7 @@ def _made(factory: object, name: str, positional: list[Any], keywords: dict[str,
 def _checked(found: object, spec: AppSpec) -> WSGIApplication:
     if not callable(found):
         kind = type(found).__name__
-        raise AppLoadError(f"{spec.target} is not a WSGI application: a {kind} cannot be called")
+        raise AppLoadError(f"{spec.target} is not a WSGI application: {kind} objects cannot be called")
     if _is_coroutine(found) or _is_coroutine(found.__call__):
         raise AppLoadError(f"{spec.target} is an ASGI application, appsrv serves WSGI applications")
     return found

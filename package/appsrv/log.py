@@ -49,15 +49,14 @@ class ServerLog:
 
     def output(self, source: str, text: str, *, error: bool) -> None:
         """One line an application process has written; never filtered."""
-        level = logging.WARNING if error else logging.INFO
         bare = _COLOUR_CODE.sub("", text) if "\x1b" in text else text
-        self._file.handle(_record(level, f"{source}: {bare}"))
+        self._file.handle(_record(logging.INFO, f"{source}: {bare}"))
         if self._terminal is None:
             return
         if self._plain:
             self._terminal.raw(text, error=error)
         else:
-            self._terminal.handle(_record(level, f"{source}: {text}"))
+            self._terminal.handle(_record(logging.INFO, f"{source}: {text}"))
 
     def reopen(self) -> None:
         """Open the file again under its name."""

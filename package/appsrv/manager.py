@@ -166,9 +166,11 @@ class Manager:
         for handle in list(self.preloaders.values()):
             self._dismiss(handle)
 
-    def kill_all(self) -> None:
+    def kill_all(self, reason: str) -> None:
         """End every worker now."""
         for handle in self.workers.values():
+            log.warning("killing worker %d of %s: %s", handle.pid, self.name, reason)
+            handle.reason = reason
             send_signal(handle.pid, signal.SIGKILL)
 
     # -- preloaders ---------------------------------------------------------------------------------------------------
@@ -544,7 +546,7 @@ class Manager:
         limit = self.settings.start_timeout
         for handle in list(self.preloaders.values()):
             if not (handle.loaded or handle.failed or handle.dismissed) and now - handle.since > limit:
-                failure = Failure(time.time(), f"it was not imported within start_timeout ({limit:g} s)")
+                failure = Failure(time.time(), f"the application was not imported within start_timeout ({limit:g} s)")
                 self._on_load_failed(handle, failure)
                 send_signal(handle.pid, signal.SIGKILL)
 

@@ -129,9 +129,15 @@ _EGG = re.compile(r"#(?:.*&)?egg=([A-Za-z0-9._-]+)")
 _WHEEL = re.compile(r"(?:^|[/\\])([A-Za-z0-9._]+)-[0-9][^/\\]*\.(?:whl|tar\.gz|zip)(?:$|[#;\s])")
 
 
+_LAST_PART = re.compile(r"[/\\]([A-Za-z0-9._-]+?)(?:\.git)?(?:@[^/\\@]*)?(?:\[[^\]]*\])?\s*(?:[#;].*)?$")
+
+
 def requirement_name(requirement: str) -> str | None:
-    """The name in one PEP 508 requirement, or in a URL or path of pip's that tells it."""
-    for pattern in (_EGG, _WHEEL, _REQUIREMENT):
+    """The name in one PEP 508 requirement, or in a URL or path of pip's that tells it.
+
+    A repository or directory that says nothing else has the name of its last part (`.../appsrv.git@main`).
+    """
+    for pattern in (_EGG, _WHEEL, _REQUIREMENT, _LAST_PART):
         found = pattern.match(requirement) if pattern is _REQUIREMENT else pattern.search(requirement)
         if found:
             return normalise(found[1])

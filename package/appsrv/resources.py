@@ -56,11 +56,11 @@ class Resources:
             if listen_first:
                 self.listener, self.sockets = self._listen()
             self._take_directory()
-            if not listen_first:
-                self.listener, self.sockets = self._listen()
             path = self._pid_file()
             pid_file.write(path, os.getpid())
             self._pid_path = path
+            if not listen_first:
+                self.listener, self.sockets = self._listen()
             log_path = str(self._log_file())
             self.log = ServerLog(log_path, self._settings.log_level, terminal, plain=self._development)
         except BaseException:
@@ -121,7 +121,7 @@ class Resources:
             return Listener(settings.address, settings.port, sockets=0), []
 
     def _port(self) -> int | None:
-        return None if self.listener.path else self.listener.port
+        return None if self._settings.socket else self.listener.port or self._settings.port
 
     def _pid_file(self) -> Path:
         if self._settings.pid_file is not None:
@@ -136,6 +136,8 @@ class Resources:
         root = Path(self._spec.root)
         if not self._development:
             return default_log_file(root, self._port())
+        if self.bind_errno is not None:
+            return self.directory.path / "server.log"
         path = development_log_file(root, self._port(), self.directory.name, self._environ)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path

@@ -134,10 +134,13 @@ class Server:
         self.frontend.close_idle(self.manager.busy())
         _until(lambda: not self.manager.waiting and not self._in_lanes(), deadline)
         self.manager.close()
+        gevent.sleep(STEP)
+        if self.manager.busy():
+            # On a terminal this is what somebody waits for who has pressed Ctrl-C.
+            log.warning("waiting for requests that are being served; Ctrl-C again ends them now")
         _until(lambda: not self.manager.workers, deadline)
         if self.manager.workers:
-            log.warning("%d workers did not end in time and are killed", len(self.manager.workers))
-            self.manager.kill_all()
+            self.manager.kill_all("it did not end in the time that a stop has")
         _until(lambda: not self._in_lanes(), deadline)
         _until(lambda: not self.manager.workers, time.monotonic() + KILLED)
         self._over.set()

@@ -128,7 +128,7 @@ def test_modules_that_are_not_there(tmp_path: Path) -> None:
     ("target", "source", "part"),
     [
         ("site_:missing", "", "site_ has no 'missing'"),
-        ("site_:app", "app = 3", "not a WSGI application: a int cannot be called"),
+        ("site_:app", "app = 3", "not a WSGI application: int objects cannot be called"),
         ("site_:app", "async def app(scope, receive, send): ...", "is an ASGI application"),
         (
             "site_:app",
@@ -138,7 +138,7 @@ def test_modules_that_are_not_there(tmp_path: Path) -> None:
         ("site_", "", "has none of application, app, create_app, make_app"),
         ("site_:make()", "make = 3", "make is not a function"),
         ("site_:make()", "def make(config): ...", "make() failed: TypeError"),
-        ("site_:make()", "def make(): return None", "a NoneType cannot be called"),
+        ("site_:make()", "def make(): return None", "NoneType objects cannot be called"),
         ("site_:make(config)", "", "neither module:object nor module:factory(literal, ...)"),
         ("site_:a b", "", "neither module:object"),
     ],

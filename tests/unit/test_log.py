@@ -37,7 +37,7 @@ def test_one_line_per_event_and_per_line_of_output(tmp_path: Path) -> None:
     assert [re.sub(f"^{STAMP} ", "", line) for line in lines] == [
         "WARNING  worker 1 ended",
         "INFO     App 4711 stdout: hello",
-        "WARNING  App 4711 stderr: oh %s",
+        "INFO     App 4711 stderr: oh %s",
     ]
 
 
