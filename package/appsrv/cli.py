@@ -15,15 +15,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from appsrv import __version__, config, instance, pid_file, text
-from appsrv.client import AdminClient
 from appsrv.errors import AdminError, AppLoadError, AppsrvError, NotRunning, OperatorError
 from appsrv.instance import Instance, InstanceInfo
 from appsrv.loader import is_below
+
+if TYPE_CHECKING:
+    from appsrv.client import AdminClient
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -177,6 +179,8 @@ def _running() -> tuple[list[Instance], Path]:
 
 
 def _client(one: Instance) -> AdminClient:
+    from appsrv.client import AdminClient
+
     return AdminClient(one.admin_socket, one.is_alive)
 
 
@@ -343,7 +347,7 @@ def _groups(client: AdminClient) -> list[dict[str, Any]]:
     return groups
 
 
-_Choice = tuple[AdminClient, dict[str, Any]]
+_Choice = tuple["AdminClient", dict[str, Any]]
 
 
 def _ask_which(groups: Sequence[_Choice]) -> list[_Choice]:

@@ -39,6 +39,17 @@ class Message:
 
     TAG: ClassVar[int]
 
+    # Generated for every message anew, these would take a third of a process's start.
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"
+
     def __init_subclass__(cls, *, tag: int = 0) -> None:
         if tag in _BY_TAG:
             raise TypeError(f"tag {tag} is {_BY_TAG[tag].__name__}'s already")
@@ -62,7 +73,7 @@ class Message:
 class Packed(Message):
     """Base of the frequent ones: the tag, the fields as `layout` says, then, where there is one, `data`.
 
-    These are not frozen: one or two of them are made for each connection, and freezing makes that four times slower.
+    Nothing is frozen: one or two of these are made for each connection, and freezing makes that four times slower.
     """
 
     LAYOUT: ClassVar[struct.Struct]
@@ -109,7 +120,7 @@ def unpack(datagram: bytes) -> Message:
 # -- the watchdog and its two kinds of children -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Configure(Message, tag=1):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
@@ -133,7 +144,7 @@ class Configure(Message, tag=1):
     bind_errno: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class StartPreloader(Message, tag=2):
     """The server wants a preloader for this generation; the answer is PreloaderStarted.
 
@@ -145,7 +156,7 @@ class StartPreloader(Message, tag=2):
     serial: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class PreloaderStarted(Message, tag=3):
     """A preloader runs. fds: the server's end of its channel. Sent again for each one to a new server."""
 
@@ -155,7 +166,7 @@ class PreloaderStarted(Message, tag=3):
     pid: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class ProcessExited(Message, tag=4):
     """A preloader or a worker without one has ended; `status` is what waitpid(2) gave."""
 
@@ -163,34 +174,34 @@ class ProcessExited(Message, tag=4):
     status: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class RestartRequested(Message, tag=5):
     """The watchdog got SIGHUP."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class StopRequested(Message, tag=6):
     """Stop taking connections and end; `graceful` lets requests finish for `stop_timeout` seconds."""
 
     graceful: bool
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class StopInstance(Message, tag=7):
     """Somebody asked the server to end the whole instance."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class ReopenLogs(Message, tag=8):
     """The server log was moved away: open it again under its name."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Booted(Message, tag=9):
     """The first worker of the first generation is ready."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class BootFailed(Message, tag=10):
     """The first generation cannot boot, and nothing is left to serve with."""
 
@@ -199,7 +210,7 @@ class BootFailed(Message, tag=10):
     exit_code: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class OutputPipes(Message, tag=11):
     """A worker is being made. fds: the read ends of its stdout and stderr."""
 
@@ -209,7 +220,7 @@ class OutputPipes(Message, tag=11):
 # -- server and preloader ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Attach(Message, tag=20):
     """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard[, shared epoll].
 
@@ -223,7 +234,7 @@ class Attach(Message, tag=20):
     queue: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Spawn(Message, tag=21):
     """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel."""
 
@@ -233,17 +244,17 @@ class Spawn(Message, tag=21):
     become: bool
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Quit(Message, tag=22):
     """The preloader is not needed any more; its workers go on without it."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Loaded(Message, tag=23):
     """The application is imported: workers can be forked."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class LoadFailed(Message, tag=24):
     """The application cannot be imported. The preloader ends, or waits for a code change where it can see one."""
 
@@ -252,7 +263,7 @@ class LoadFailed(Message, tag=24):
     exit_code: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Spawned(Message, tag=25):
     """The answer to Spawn; `pid` is -1 when fork(2) failed, and `error` says why."""
 
@@ -262,7 +273,7 @@ class Spawned(Message, tag=25):
     error: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class WorkerExited(Message, tag=26):
     """A worker has ended; `status` is what waitpid(2) gave."""
 
@@ -272,7 +283,7 @@ class WorkerExited(Message, tag=26):
     status: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class CodeChanged(Message, tag=27):
     """Files of the application have changed (development): a new generation is wanted."""
 
@@ -282,7 +293,7 @@ class CodeChanged(Message, tag=27):
 # -- server and worker ---------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class HandOff(Packed, tag=40, layout="QHBQB"):
     """A connection with something to read, for whoever takes it. fds: the connection[, the spooled body].
 
@@ -298,7 +309,7 @@ class HandOff(Packed, tag=40, layout="QHBQB"):
     data: bytes
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Lent(Packed, tag=41, layout="QHBB"):
     """The answer to Wanted. fds: the connection. `peer` bytes of `data` are the client's address."""
 
@@ -309,35 +320,35 @@ class Lent(Packed, tag=41, layout="QHBB"):
     data: bytes
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Gone(Packed, tag=42, layout="Q"):
     """The connection is closed: drop your descriptor of it. Also the answer to Wanted when it is too late."""
 
     cid: int
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Ready(Packed, tag=43, layout="Q"):
     """The worker waits for its first request."""
 
     pid: int
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Holding(Packed, tag=44, layout="Q"):
     """The worker has parked this connection for the first time and keeps a descriptor of it."""
 
     cid: int
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Released(Packed, tag=45, layout="Q"):
     """A request is answered and the connection idle: watch it (portable queue)."""
 
     cid: int
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Closed(Packed, tag=46, layout="QB"):
     """The worker is done with the connection; `linger` asks to read what the client still sends before closing."""
 
@@ -345,7 +356,7 @@ class Closed(Packed, tag=46, layout="QB"):
     linger: int
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ClosedAll(Packed, tag=50, layout="H"):
     """The worker has ended so many connections in order: `data` is their ids, 8 bytes each."""
 
@@ -353,14 +364,14 @@ class ClosedAll(Packed, tag=50, layout="H"):
     data: bytes
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Wanted(Packed, tag=47, layout="Q"):
     """The worker got an event for a connection whose descriptor it does not hold."""
 
     cid: int
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GivenBack(Packed, tag=48, layout="Q"):
     """The request is not complete yet: `data` is what has been read. fds: where it is long, a file with it."""
 
@@ -368,7 +379,7 @@ class GivenBack(Packed, tag=48, layout="Q"):
     data: bytes
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Undelivered(Packed, tag=49, layout="QBB"):
     """The client takes the response too slowly: the rest, to be sent by the drain lane.
 

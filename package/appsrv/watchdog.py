@@ -51,6 +51,7 @@ class _Child:
     generation: int = 0
     serial: int = 0
     spare: socket.socket | None = None
+    ended: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Watchdog:
         self._selector = selectors.DefaultSelector()
         self._server: _Child | None = None
         self._preloaders: dict[int, _Child] = {}
+        self._early: _Child | None = None
         self._generation = 0
         self._restarts = 0
         self._stopping = False
@@ -97,6 +99,7 @@ class Watchdog:
         become_subreaper()
         self._catch_signals()
         try:
+            self._start_early()
             self._start_server()
             while self._server is not None or not self._stopping:
                 self._turn()
@@ -165,7 +168,8 @@ class Watchdog:
         theirs.close()
         self._server = _Child(pid, Channel(ours), time.monotonic())
         alive = self._latest_preloader()
-        generation = self._generation if alive is None else alive.generation
+        tried = 0 if self._early is not None else self._generation
+        generation = tried if alive is None else alive.generation
         configure = self._configure(generation, have_preloader=alive is not None)
         self._server.channel.send(configure, [sock.fileno() for sock in self.resources.sockets])
         self._selector.register(ours, selectors.EVENT_READ, self._from_server)
@@ -174,10 +178,10 @@ class Watchdog:
 
     def _latest_preloader(self) -> _Child | None:
         """The one to go on with; all others, which the dead server had, are ended."""
-        usable = [p for p in self._preloaders.values() if p.spare is not None]
+        usable = [p for p in self._preloaders.values() if p.spare is not None and p is not self._early]
         latest = max(usable, key=lambda child: child.generation, default=None)
         for child in self._preloaders.values():
-            if child is not latest:
+            if child is not latest and child is not self._early:
                 _signal(child.pid, signal.SIGTERM)
         return latest
 
@@ -197,7 +201,26 @@ class Watchdog:
             bind_errno=resources.bind_errno,
         )
 
+    def _start_early(self) -> None:
+        """Start what the server is going to ask for first while it starts itself: two processors are busy then."""
+        serial = 1 if self._settings.spawn_method == "direct" else 0
+        if self._settings.min_instances or not serial:
+            self._early = self._make_preloader(message.StartPreloader(self._spec.name, 1, serial))
+
     def _start_preloader(self, order: message.StartPreloader) -> None:
+        child, self._early = self._early, None
+        if child is None or (child.generation, child.serial) != (order.generation, order.serial):
+            child = self._make_preloader(order)
+        self._introduce(child)
+        if child.ended is not None:
+            self._forget_preloader(child, child.ended)
+            self._tell_server(message.ProcessExited(child.pid, child.ended))
+        if order.serial and child.spare is not None:
+            # A process that becomes a worker is of use to the server that asked for it alone.
+            child.spare.close()
+            child.spare = None
+
+    def _make_preloader(self, order: message.StartPreloader) -> _Child:
         server_end, preloader_end = channels.pair()
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
@@ -219,11 +242,7 @@ class Watchdog:
         self._generation = max(self._generation, order.generation)
         child.channel.send(self._configure(order.generation))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
-        self._introduce(child)
-        if order.serial:
-            # A process that becomes a worker is of use to the server that asked for it alone.
-            child.spare = None
-            server_end.close()
+        return child
 
     def _introduce(self, child: _Child) -> None:
         assert child.spare is not None
@@ -348,6 +367,10 @@ class Watchdog:
 
     def _other_exited(self, pid: int, status: int) -> None:
         child = self._preloaders.pop(pid, None)
+        if child is not None and child is self._early and not self._gave_up(status):
+            # The server, which is still starting, has to hear its last words first.
+            child.ended = status
+            return
         if child is not None:
             self._forget_preloader(child, status)
         self._tell_server(message.ProcessExited(pid, status))
