@@ -17,8 +17,9 @@ from appsrv.errors import ProtocolError
 MAX_FDS = 16
 MAX_DATAGRAM = 160 * 1024
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
-# A plain number: an enumeration's `&` costs a microsecond.
+# Plain numbers: an enumeration's `&` costs a microsecond.
 _TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_FDS_LOST = int(socket.MSG_CTRUNC)
 _SOCKET_TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 
 
@@ -32,6 +33,14 @@ def pair(buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     return ends
+
+
+class DescriptorsLost(ProtocolError):
+    """This process has no room for the descriptors of a message (EMFILE): they are gone, `data` is what came."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("out of descriptors: those of a message are lost")
+        self.data = data
 
 
 class Receiver:
@@ -48,6 +57,8 @@ class Receiver:
         fds = _descriptors(ancillary) if ancillary else []
         if seen & _TRUNCATED:
             close_all(fds)
+            if seen & _FDS_LOST:
+                raise DescriptorsLost(bytes(self._buffer[:size]))
             raise ProtocolError(f"a datagram did not fit into {MAX_DATAGRAM} bytes and {MAX_FDS} descriptors")
         return bytes(self._buffer[:size]), fds
 

@@ -71,8 +71,8 @@ class Exchange:
             self._refuse(connection, error)
         except (ClientDisconnected, OSError):
             self._abandon(connection)
-        finally:
-            self._cell.end(time.monotonic(), done)
+        # What else is raised ends the worker: the cell then still names the connection, and the client gets a 502.
+        self._cell.end(time.monotonic(), done)
 
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
@@ -157,19 +157,23 @@ class Exchange:
         if serving.access_log is not None:
             serving.access_log(environ, outcome.status, outcome.body_bytes, started)
         if outcome.cut or sink.pending or not outcome.keep_alive:
-            self._let_go(connection, outcome)
+            self._let_go(connection, outcome, more)
             return False
         if not more:
             self._queue.park(connection, time.monotonic())
         return more
 
-    def _let_go(self, connection: Connection, outcome: wsgi.Outcome) -> None:
-        """The connection goes elsewhere than to wait for its next request."""
+    def _let_go(self, connection: Connection, outcome: wsgi.Outcome, more: bool) -> None:
+        """The connection goes elsewhere than to wait for its next request.
+
+        What has been read of a next request cannot go along: then the connection ends after this response, and the
+        client asks again (RFC 9112 section 9.3.2).
+        """
         if outcome.cut:
             self._abandon(connection)
         elif self._sink.pending:
             first, files = self._sink.rest(INLINE)
-            self._queue.undelivered(connection, first, files, keep_alive=outcome.keep_alive)
+            self._queue.undelivered(connection, first, files, keep_alive=outcome.keep_alive and not more)
         else:
             self._queue.close(connection)
         self._sink.forget()

@@ -23,7 +23,8 @@ from appsrv.channel import Outbox
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits
-from appsrv.parking import READABLE, ClientConnection, EpollParking, Parking
+from appsrv.parking import READABLE, ClientConnection, EpollParking, Parking, readable
+from appsrv.tcp_reset import reset_now
 
 log = logging.getLogger("appsrv.frontend")
 
@@ -170,10 +171,23 @@ class FrontEnd:
         if handler is None:
             log.error("a worker sent what the front end does not know: %s", msg)
         elif connection is not None:
-            handler(serial, connection, msg, fds)
-        elif isinstance(msg, message.Wanted):
+            try:
+                handler(serial, connection, msg, fds)
+            except OSError as error:
+                log.error("a connection is given up: %s", error.strerror)
+                self.close(connection, reset=True)
+        elif isinstance(msg, message.Wanted | message.Holding):
+            # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
             self._posts[serial].outbox.send(message.Gone(cid))
+            self._posts[serial].call()
         channels.close_all(fds)
+
+    def give_up(self, msg: message.Message) -> None:
+        """What a worker has sent with this message is lost, so its connection cannot go on."""
+        connection = self.connections.get(getattr(msg, "cid", 0))
+        if connection is not None:
+            log.error("out of descriptors: a connection is given up")
+            self.close(connection, reset=True)
 
     def _message_handlers(self) -> dict[type[message.Message], Callable[..., None]]:
         return {
@@ -201,7 +215,7 @@ class FrontEnd:
         if msg.linger:
             self._in_lane(connection, self._linger)
         else:
-            self.close(connection)
+            self.close(connection, reset=bool(msg.reset))
 
     def _on_closed_all(self, serial: int, data: bytes) -> None:
         for (cid,) in struct.iter_unpack("<Q", data):
@@ -293,8 +307,8 @@ class FrontEnd:
         if keep_alive:
             self.board_park(connection)
         else:
-            _end_of_sending(connection.sock)
-            self.close(connection)
+            connection.lane = True
+            self._linger(connection)
 
     def board_park(self, connection: ClientConnection) -> None:
         """Let the connection wait for its next request."""
@@ -332,7 +346,7 @@ class FrontEnd:
         self.parking.forget(connection)
         self.parking.board.park(connection.cid, 0.0)
         if reset:
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_now(connection.sock)
         elif connection.holders:
             _end_of_sending(connection.sock)
         for serial in connection.holders or ():
@@ -354,7 +368,9 @@ class FrontEnd:
     def close_idle(self, busy: set[int]) -> None:
         """The server stops: close every connection on which nothing is going on."""
         for connection in list(self.connections.values()):
-            if not connection.lane and connection.cid not in busy and self._is_parked(connection):
+            if connection.lane or connection.cid in busy or not self._is_parked(connection):
+                continue
+            if not readable(connection.sock.fileno()):
                 _end_of_sending(connection.sock)
                 self.close(connection)
 

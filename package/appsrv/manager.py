@@ -20,9 +20,10 @@ from gevent.event import AsyncResult
 
 from appsrv import channel as channels
 from appsrv import message
-from appsrv.channel import Channel, ChannelClosed, Outbox
+from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
+from appsrv.errors import BootError
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
 from appsrv.http_response import Response, error_response
@@ -110,6 +111,10 @@ class Manager:
         """Requests that no worker has taken yet."""
         return self._lookout.waiting
 
+    def look(self) -> int:
+        """Requests that no worker has taken, as counted now."""
+        return self._lookout.look().waiting
+
     @property
     def spawning(self) -> int:
         """Workers that boot."""
@@ -117,10 +122,13 @@ class Manager:
 
     def restart(self) -> Outcome:
         """A new generation, rolled in without a gap; returns when it serves alone or has failed."""
-        if self._restarting is None:
-            self._restarting = AsyncResult()
-            self._start_generation()
-        outcome = self._restarting.get()
+        while self._restarting is not None:
+            # It may have read the code before the last change, for which this one is asked.
+            self._restarting.wait()
+        ours: AsyncResult[Outcome] = AsyncResult()
+        self._restarting = ours
+        self._start_generation()
+        outcome = ours.get()
         assert outcome is not None
         return outcome
 
@@ -191,6 +199,20 @@ class Manager:
         worker = self.workers.get(msg.serial)
         if worker is not None:
             self._become(handle, worker)
+
+    def preloader_not_started(self, msg: message.PreloaderNotStarted) -> None:
+        """The watchdog could not start the process it was asked for."""
+        reason = f"no process can be started: {msg.reason}"
+        log.error("%s (generation %d): %s", self.name, msg.generation, reason)
+        if msg.serial:
+            self._forget_worker(self.workers.get(msg.serial))
+            self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
+        elif msg.generation != self._pool.generation:
+            self._restart_over(Outcome(False, self._pool.generation, reason))
+        elif self._booted or self._development:
+            self._replace_preloader(msg.generation)
+        else:
+            self._tell_watchdog(message.BootFailed(reason, "", BootError.exit_code))
 
     def _become(self, handle: PreloaderHandle, worker: WorkerHandle) -> None:
         worker.pid = handle.pid
@@ -305,10 +327,16 @@ class Manager:
         if not self._free_slots:
             gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), "no free slot")))
             return
+        try:
+            ours, theirs = channels.pair()
+        except OSError as error:
+            log.error("cannot make a worker of %s: %s", self.name, error.strerror)
+            reason = str(error)
+            gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), reason)))
+            return
         index = self._free_slots.pop(0)
         slot = self._board.slot(index)
         slot.clear()
-        ours, theirs = channels.pair()
         ours.setblocking(False)
         watcher = get_hub().loop.io(ours.fileno(), 1)
         handle = WorkerHandle(
@@ -383,6 +411,9 @@ class Manager:
                     self.frontend.heard(handle.serial, msg, fds)
         except ChannelClosed:
             handle.watcher.stop()
+        except DescriptorsLost as error:
+            self.frontend.give_up(message.unpack(error.data))
+            self._from_worker(handle)
 
     def _worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
         # One that retires speaks of what its successor has loaded already.

@@ -4,7 +4,8 @@ A message is a dataclass. Those that travel once per connection are packed with 
 are JSON, so that a person with strace can read them. File descriptors travel beside a message (`channel`),
 in the order the docstring of the message names them. Both ends are always of one version of appsrv.
 
-    watchdog  -> server     Configure, PreloaderStarted, ProcessExited, RestartRequested, StopRequested
+    watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
+                            StopRequested
     server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
@@ -217,6 +218,15 @@ class OutputPipes(Message, tag=11):
     pid: int
 
 
+@dataclass(eq=False, repr=False)
+class PreloaderNotStarted(Message, tag=12):
+    """The answer to StartPreloader when the system has no room for another process."""
+
+    generation: int
+    serial: int
+    reason: str
+
+
 # -- server and preloader ------------------------------------------------------------------------------------------
 
 
@@ -349,11 +359,15 @@ class Released(Packed, tag=45, layout="Q"):
 
 
 @dataclass(eq=False, repr=False)
-class Closed(Packed, tag=46, layout="QB"):
-    """The worker is done with the connection; `linger` asks to read what the client still sends before closing."""
+class Closed(Packed, tag=46, layout="QBB"):
+    """The worker is done with the connection; `linger` asks to read what the client still sends before closing.
+
+    `reset`: the response is not whole, and the client is to see a reset.
+    """
 
     cid: int
     linger: int
+    reset: int = 0
 
 
 @dataclass(eq=False, repr=False)

@@ -246,7 +246,7 @@ class EpollParking(Parking):
             self.park(connection)
 
     def waiting(self, taken: int) -> int:
-        if not _readable(self._epoll.fd):
+        if not readable(self._epoll.fd):
             return self._in_hand_off(taken)
         parked = [c for c in self._parked().values() if self._is_parked(c)]
         return self._in_hand_off(taken) + len(_ready(parked))
@@ -264,10 +264,10 @@ class EpollParking(Parking):
 
     def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
         # As long as an entry fires, what is readable may be waiting its turn.
-        if self._waiting or self._unread() or _readable(self._epoll.fd):
+        if self._waiting or self._unread() or readable(self._epoll.fd):
             return []
         left = [c for c in connections.values() if not c.lane and c.cid not in busy]
-        return [c for c in left if not self._is_parked(c) or _readable(c.sock.fileno())]
+        return [c for c in left if not self._is_parked(c) or readable(c.sock.fileno())]
 
     def recover(self, connection: ClientConnection) -> None:
         self.board.park(connection.cid, time.monotonic())
@@ -310,7 +310,8 @@ def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
     return [by_fd[fd] for fd, events in poll.poll(0) if not events & _GONE]
 
 
-def _readable(fd: int) -> bool:
+def readable(fd: int) -> bool:
+    """Whether there is something to read, or the end."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))

@@ -203,7 +203,11 @@ class Preloader:
     def _reap(self) -> None:
         # By pid, not -1: the application may have children of its own.
         for pid in list(self._children):
-            done, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                done, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                # The application has waited for all children, ours included: how this one ended is lost.
+                done, status = pid, 0
             if done:
                 child = self._children.pop(pid)
                 self._server.send(message.WorkerExited(child.server, child.serial, pid, status))
@@ -220,9 +224,13 @@ def _fork_with_pipes() -> tuple[int, list[int]]:
         channels.close_all(out + err)
         raise
     if pid == 0:
-        os.dup2(out[1], 1)
-        os.dup2(err[1], 2)
-        channels.close_all(out + err)
+        try:
+            os.dup2(out[1], 1)
+            os.dup2(err[1], 2)
+            channels.close_all(out + err)
+        except OSError:
+            # Never may a child go on as a second preloader.
+            os._exit(1)
         return 0, []
     channels.close_all((out[1], err[1]))
     return pid, [out[0], err[0]]

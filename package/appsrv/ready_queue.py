@@ -23,10 +23,10 @@ from appsrv.channel import Channel, ChannelClosed, Receiver
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import Registration, SharedEpoll
 from appsrv.spool import Spool
+from appsrv.tcp_reset import reset_when_closed
 
 HAND_OFF = 0
 WAIT_MS = 1000
-_RESET = struct.pack("ii", 1, 0)
 INLINE = 60 * 1024
 TOLD_AT_ONCE = 16
 
@@ -106,12 +106,12 @@ class ReadyQueue:
         self._forget(connection)
         with contextlib.suppress(OSError):
             if reset:
-                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                reset_when_closed(connection.sock)
             elif not linger:
                 connection.sock.shutdown(socket.SHUT_WR)
         connection.sock.close()
         if linger or reset:
-            self._tell(message.Closed(connection.cid, int(linger)))
+            self._tell(message.Closed(connection.cid, int(linger), int(reset)))
             return
         # The client has seen the end: the server may hear of it later, of several at once.
         self._closed.append(connection.cid)
@@ -247,9 +247,11 @@ class EpollQueue(ReadyQueue):
         if self._slot.retiring:
             self._door.arm()
             return None
-        connection = self._receive_hand_off(socket.MSG_DONTWAIT)
-        self._door.arm()
-        return connection
+        try:
+            return self._receive_hand_off(socket.MSG_DONTWAIT)
+        finally:
+            # Also at the end of the server: all workers are to see it, not only the first.
+            self._door.arm()
 
     def _borrow(self, cid: int) -> Connection | None:
         self._tell(message.Wanted(cid))

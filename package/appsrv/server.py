@@ -5,9 +5,11 @@ gevent's loop runs here and nowhere else. Nothing is monkey-patched.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,9 +23,10 @@ import setproctitle
 from gevent import get_hub
 
 from appsrv import lanes, listener, message
-from appsrv.channel import Channel, ChannelClosed, Outbox
+from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.frontend import SWEEP, FrontEnd
+from appsrv.handles import send_signal
 from appsrv.http_response import Response
 from appsrv.http_syntax import Limits
 from appsrv.log import to_watchdog
@@ -102,6 +105,8 @@ class Server:
                 self._obey(*self._watchdog.channel.receive())
         except BlockingIOError:
             return
+        except DescriptorsLost as error:
+            self._refuse_preloader(message.unpack(error.data))
         except ChannelClosed:
             self._watcher.stop()
             log.error("the watchdog has gone")
@@ -110,9 +115,18 @@ class Server:
             for sock in self._sockets:
                 sock.close()
 
+    def _refuse_preloader(self, order: message.Message) -> None:
+        # Its channel is lost: nobody could tell it anything.
+        assert isinstance(order, message.PreloaderStarted)
+        send_signal(order.pid, signal.SIGTERM)
+        reason = "the server is out of descriptors"
+        self.manager.preloader_not_started(message.PreloaderNotStarted(order.generation, order.serial, reason))
+
     def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.PreloaderStarted):
             self.manager.preloader_started(order, fds[0])
+        elif isinstance(order, message.PreloaderNotStarted):
+            self.manager.preloader_not_started(order)
         elif isinstance(order, message.ProcessExited):
             self.manager.process_exited(order.pid, order.status)
         elif isinstance(order, message.RestartRequested):
@@ -131,19 +145,28 @@ class Server:
 
     def _wind_down(self, deadline: float) -> None:
         """Let what has been asked be answered, within the time; then end."""
-        self.frontend.close_idle(self.manager.busy())
-        _until(lambda: not self.manager.waiting and not self._in_lanes(), deadline)
+        _until(self._all_taken, deadline - KILLED)
         self.manager.close()
         gevent.sleep(STEP)
         if self.manager.busy():
             # On a terminal this is what somebody waits for who has pressed Ctrl-C.
             log.warning("waiting for requests that are being served; Ctrl-C again ends them now")
-        _until(lambda: not self.manager.workers, deadline)
+        _until(self._all_ended, deadline)
         if self.manager.workers:
             self.manager.kill_all("it did not end in the time that a stop has")
         _until(lambda: not self._in_lanes(), deadline)
         _until(lambda: not self.manager.workers, time.monotonic() + KILLED)
         self._over.set()
+
+    def _all_taken(self) -> bool:
+        """Whether no request waits for a worker; closes what is idle on the way."""
+        self.frontend.close_idle(self.manager.busy())
+        return not self.manager.look() and not self._in_lanes()
+
+    def _all_ended(self) -> bool:
+        """Whether the workers have; closes what they have answered on the way, for nobody takes another request."""
+        self.frontend.close_idle(self.manager.busy())
+        return not self.manager.workers
 
     def _in_lanes(self) -> bool:
         return any(connection.lane for connection in self.frontend.connections.values())
@@ -191,11 +214,19 @@ def _until(condition: Any, deadline: float) -> None:
         gevent.sleep(STEP)
 
 
+def _allow_descriptors() -> None:
+    """As many connections as the system lets this process have; the application's own limit stays as it is."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main(channel_fd: int) -> None:
     """A server started by the watchdog."""
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(ignored, signal.SIG_IGN)
     setproctitle.setproctitle("appsrv server")
+    _allow_descriptors()
     channel = Channel.from_fd(channel_fd)
     configure, fds = channel.receive()
     assert isinstance(configure, message.Configure)

@@ -35,6 +35,8 @@ from appsrv.resources import Resources
 
 PR_SET_CHILD_SUBREAPER = 36
 LAST_WORDS = 2.0
+# What the server may take beyond the time it was given to stop.
+STOP_MARGIN = 5.0
 YOUNG = 1.0
 # The application's directory must not be able to shadow a module of ours or of the library.
 _BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.{0} import main; main(*map(int, sys.argv[1:]))"
@@ -85,6 +87,7 @@ class Watchdog:
         self._wake: tuple[int, int] | None = None
         self._signals: list[int] = []
         self._server_due = 0.0
+        self._stop_due = float("inf")
         self._young_deaths = 0
         self._boots = 0
         self._has_booted = False
@@ -114,14 +117,19 @@ class Watchdog:
 
     def _turn(self) -> None:
         if self._server is None and time.monotonic() >= self._server_due and not self._stopping:
-            self._start_server()
+            self._try_to_start_server()
+        if self._server is not None and time.monotonic() >= self._stop_due:
+            self._stop_due = float("inf")
+            self._log.event(logging.ERROR, f"the server {self._server.pid} does not stop and is killed")
+            _signal(self._server.pid, signal.SIGKILL)
         for key, _ in self._selector.select(self._patience()):
             key.data()
         while self._signals:
             self._on_signal(self._signals.pop(0))
 
     def _patience(self) -> float | None:
-        return max(0.0, self._server_due - time.monotonic()) if self._server is None else None
+        due = self._server_due if self._server is None else self._stop_due
+        return max(0.0, due - time.monotonic()) if due < float("inf") else None
 
     def _catch_signals(self) -> None:
         self._wake = os.pipe()
@@ -154,6 +162,7 @@ class Watchdog:
 
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True
+        self._stop_due = time.monotonic() + (self._settings.stop_timeout if graceful else 0.0) + STOP_MARGIN
         self._tell_server(message.StopRequested(graceful))
 
     def _reopen_log(self) -> None:
@@ -162,12 +171,19 @@ class Watchdog:
 
     # -- children -----------------------------------------------------------------------------------------------------
 
+    def _try_to_start_server(self) -> None:
+        try:
+            self._start_server()
+        except OSError as error:
+            self._log.event(logging.ERROR, f"the server cannot be started: {error}; trying again")
+            self._server_due = time.monotonic() + YOUNG
+
     def _start_server(self) -> None:
         ours, theirs = channels.pair()
-        pid = self._spawn("server", [theirs], {}, self._on_server_line)
-        theirs.close()
+        with contextlib.closing(theirs):
+            pid = self._spawn("server", [theirs], {}, self._on_server_line)
         self._server = _Child(pid, Channel(ours), time.monotonic())
-        alive = self._latest_preloader()
+        alive = self._serving_preloader()
         tried = 0 if self._early is not None else self._generation
         generation = tried if alive is None else alive.generation
         configure = self._configure(generation, have_preloader=alive is not None)
@@ -176,14 +192,14 @@ class Watchdog:
         if alive is not None:
             self._introduce(alive)
 
-    def _latest_preloader(self) -> _Child | None:
+    def _serving_preloader(self) -> _Child | None:
         """The one to go on with; all others, which the dead server had, are ended."""
         usable = [p for p in self._preloaders.values() if p.spare is not None and p is not self._early]
-        latest = max(usable, key=lambda child: child.generation, default=None)
+        oldest = min(usable, key=lambda child: child.generation, default=None)
         for child in self._preloaders.values():
-            if child is not latest and child is not self._early:
+            if child is not oldest and child is not self._early:
                 _signal(child.pid, signal.SIGTERM)
-        return latest
+        return oldest
 
     def _configure(self, generation: int, *, have_preloader: bool = False) -> message.Configure:
         resources = self.resources
@@ -206,6 +222,12 @@ class Watchdog:
         serial = 1 if self._settings.spawn_method == "direct" else 0
         if self._settings.min_instances or not serial:
             self._early = self._make_preloader(message.StartPreloader(self._spec.name, 1, serial))
+
+    def _try_to_start_preloader(self, order: message.StartPreloader) -> None:
+        try:
+            self._start_preloader(order)
+        except OSError as error:
+            self._tell_server(message.PreloaderNotStarted(order.generation, order.serial, str(error)))
 
     def _start_preloader(self, order: message.StartPreloader) -> None:
         child, self._early = self._early, None
@@ -260,17 +282,22 @@ class Watchdog:
         say: Callable[[str], None] | None = None,
     ) -> int:
         """Start a process in a process group of its own, with these descriptors, its output on pipes to here."""
-        out, err = os.pipe(), os.pipe()
+        out, err = _two_pipes()
         for sock in fds:
             os.set_inheritable(sock.fileno(), True)
         actions = [(os.POSIX_SPAWN_DUP2, out[1], 1), (os.POSIX_SPAWN_DUP2, err[1], 2)]
-        pid = os.posix_spawn(
-            argv[0], list(argv), {**self._environ, **environ}, file_actions=actions, setpgroup=0,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], setsigmask=[],
-        )
-        for sock in fds:
-            os.set_inheritable(sock.fileno(), False)
-        channels.close_all((out[1], err[1]))
+        try:
+            pid = os.posix_spawn(
+                argv[0], list(argv), {**self._environ, **environ}, file_actions=actions, setpgroup=0,
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], setsigmask=[],
+            )
+        except OSError:
+            channels.close_all((out[0], err[0]))
+            raise
+        finally:
+            for sock in fds:
+                os.set_inheritable(sock.fileno(), False)
+            channels.close_all((out[1], err[1]))
         self._read_pipes(pid, (out[0], err[0]), say)
         return pid
 
@@ -314,7 +341,7 @@ class Watchdog:
         channels.close_all(fds)
         if isinstance(msg, message.StartPreloader):
             if not self._stopping:
-                self._start_preloader(msg)
+                self._try_to_start_preloader(msg)
         elif isinstance(msg, message.StopInstance):
             self._stop(graceful=True)
         elif isinstance(msg, message.ReopenLogs):
@@ -426,6 +453,15 @@ class Watchdog:
             if pipe is not None:
                 pipe.read_all()
         self._selector.close()
+
+
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    out = os.pipe()
+    try:
+        return out, os.pipe()
+    except OSError:
+        channels.close_all(out)
+        raise
 
 
 def become_subreaper() -> None:

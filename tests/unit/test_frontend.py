@@ -329,7 +329,7 @@ def test_what_has_gone_cannot_be_lent(world: World) -> None:
 
 
 def test_words_about_what_has_gone_are_ignored(world: World) -> None:
-    for msg in (message.Holding(9), message.Released(9), message.Closed(9, 1), message.GivenBack(9, b"x")):
+    for msg in (message.Released(9), message.Closed(9, 1), message.GivenBack(9, b"x")):
         world.one.says(msg)
     assert world.one.hears() is None
 
