@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from appsrv import channel as channels
 from appsrv import message
-from appsrv.channel import Channel, ChannelClosed, Outbox, Receiver
+from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox, Receiver
 from appsrv.errors import ProtocolError
 
 
@@ -24,6 +25,7 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 
 
 def open_fds() -> set[str]:
+    gc.collect()
     return set(os.listdir("/dev/fd"))
 
 
@@ -94,6 +96,20 @@ def test_a_datagram_that_does_not_fit_leaks_no_descriptor() -> None:
     assert open_fds() == before
     one.close()
     other.close()
+
+
+def test_lost_descriptors_are_told_and_what_came_is_kept(ends: tuple[Channel, Channel]) -> None:
+    """The kernel says MSG_CTRUNC both when this process has no room for them and when there are too many."""
+    one, other = ends
+    sent = message.Undelivered(7, 1, 17, b"rest")
+    before = open_fds()
+    channels.send(one.sock, sent.pack(), [one.fileno()] * (channels.MAX_FDS + 1))
+    one.send(message.Gone(8))
+    with pytest.raises(DescriptorsLost) as lost:
+        other.receive()
+    assert message.unpack(lost.value.data) == sent
+    assert open_fds() == before
+    assert other.receive() == (message.Gone(8), [])
 
 
 def test_the_largest_datagram_fits() -> None:

@@ -430,6 +430,14 @@ def test_the_end_of_the_hand_off_socket_is_told(world: World) -> None:
         world.take()
 
 
+def test_every_worker_is_told_of_the_end(world: World) -> None:
+    """Not only the first that looks: the others would go on serving the connections they hold."""
+    world.parking.ours.close()
+    for worker in range(SLOTS):
+        with pytest.raises(Orphaned):
+            world.take(worker)
+
+
 def test_the_end_of_the_channel_is_told(world: World) -> None:
     world.parking.push(world.client(b"x"))
     taken = world.take()
