@@ -116,7 +116,7 @@ class FrontEnd:
         self.connections[self.accepted] = connection
         refusal = self._refusal()
         if refusal is None:
-            self.parking.introduce(connection)
+            self.parking.push(connection)
         else:
             self.refuse(connection, refusal)
 

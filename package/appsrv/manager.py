@@ -46,6 +46,7 @@ log = logging.getLogger("appsrv.manager")
 
 RETRY_AFTER = 5
 SAY_REFUSED = 10.0
+CROWD_GRACE = 0.1
 FIRST_BOOT_TRIES = 3
 
 
@@ -65,6 +66,7 @@ class Manager:
         self.last_death: Failure | None = None
         self.refused = 0
         self._refused_said = -SAY_REFUSED
+        self._crowded_since = math.inf
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._board = board
@@ -557,7 +559,12 @@ class Manager:
         return self.settings.max_request_queue_size or math.inf
 
     def _too_many(self, view: View, more: int) -> bool:
-        return view.waiting + more > self._most_waiting() and self._all_busy(view) and not view.drains_soon
+        if view.waiting + more <= self._most_waiting() or not self._all_busy(view):
+            self._crowded_since = math.inf
+            return False
+        self._crowded_since = min(self._crowded_since, view.now)
+        # How fast a crowd will be served can only be told after a moment.
+        return view.now - self._crowded_since >= CROWD_GRACE and not view.drains_soon
 
     def _all_busy(self, view: View) -> bool:
         # As seen now: the pool's books are those of the last time it was told.

@@ -28,7 +28,6 @@ from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
 READABLE, WRITABLE = 1, 2
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 SETTLED = 0.1
-CROWDED = 1024
 
 
 class ClientConnection:
@@ -77,10 +76,6 @@ class Parking:
         if self._waiting or not self._try(msg, fds):
             self._keep(msg, fds)
 
-    def introduce(self, connection: ClientConnection) -> None:
-        """A new connection, of which nothing has been read: let a worker take it when it has something to say."""
-        self.push(connection)
-
     def waiting(self, taken: int) -> int:
         """Requests that no worker has taken yet; `taken` is the sum of all workers' hand-off counters."""
         raise NotImplementedError
@@ -118,12 +113,8 @@ class Parking:
         self.theirs.close()
 
     def _unread(self) -> bool:
-        return self._unread_bytes() > 0
-
-    def _unread_bytes(self) -> int:
         answer = fcntl.ioctl(self.theirs.fileno(), termios.FIONREAD, b"\0\0\0\0")
-        count: int = struct.unpack("i", answer)[0]
-        return count
+        return bool(struct.unpack("i", answer)[0])
 
     def _in_hand_off(self, taken: int) -> int:
         if not self._unread():
@@ -235,15 +226,6 @@ class EpollParking(Parking):
     def count_over(self, connections: Callable[[], Mapping[int, ClientConnection]]) -> None:
         """Where to find the connections when the length of the queue is asked for."""
         self._parked = connections
-
-    def introduce(self, connection: ClientConnection) -> None:
-        # All of the hand-off socket has one place in the epoll's order: where many wait in it, each new connection
-        # gets a place of its own, at the price that a worker has to ask for its descriptor.
-        if self._unread_bytes() < CROWDED:
-            self.push(connection)
-        else:
-            self.board.park(connection.cid, time.monotonic())
-            self.park(connection)
 
     def waiting(self, taken: int) -> int:
         if not readable(self._epoll.fd):

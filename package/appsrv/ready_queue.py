@@ -208,6 +208,8 @@ class EpollQueue(ReadyQueue):
         super().__init__(hand_off, channel, board, slot)
         self._epoll = epoll
         self._next = epoll.waiter().next
+        self._more_at_door = False
+        self._door_is_due = False
         self._held: dict[int | None, Connection] = {}
         self._door = epoll.register(hand_off.fileno(), HAND_OFF)
         self._door.arm()
@@ -216,6 +218,18 @@ class EpollQueue(ReadyQueue):
         return self._epoll.fd
 
     def take(self) -> Connection | None:
+        # All of the hand-off socket has one place in the epoll's order: while there is more in it, every other
+        # request comes from there, so that a crowd of new connections does not wait behind those that are known.
+        if self._door_is_due:
+            connection = self._receive_hand_off(socket.MSG_DONTWAIT)
+            self._door_is_due = False
+            if connection is not None:
+                return connection
+            self._more_at_door = False
+        self._door_is_due = self._more_at_door
+        return self._take_next()
+
+    def _take_next(self) -> Connection | None:
         cid = self._next(WAIT_MS if not self._closed else 0)
         if cid is None and self._closed:
             self.flush()
@@ -248,10 +262,12 @@ class EpollQueue(ReadyQueue):
             self._door.arm()
             return None
         try:
-            return self._receive_hand_off(socket.MSG_DONTWAIT)
+            connection = self._receive_hand_off(socket.MSG_DONTWAIT)
         finally:
             # Also at the end of the server: all workers are to see it, not only the first.
             self._door.arm()
+        self._more_at_door = self._door_is_due = connection is not None
+        return connection
 
     def _borrow(self, cid: int) -> Connection | None:
         self._tell(message.Wanted(cid))
