@@ -15,12 +15,18 @@ import os
 import re
 import sys
 from io import TextIOWrapper
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from appsrv.errors import RunDirectoryError
 
 LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    # Python 3.10 has no type parameter for it.
+    _StreamHandler = logging.StreamHandler
+
 _COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _SERVER_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
@@ -120,7 +126,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
             sys.stderr.write(f"appsrv: the server log {self.baseFilename} cannot be written: {reason}\n")
 
 
-class _TerminalHandler(logging.StreamHandler[TextIO]):
+class _TerminalHandler(_StreamHandler):
     """In colour on a terminal, unless NO_COLOR says otherwise (colorlog knows)."""
 
     def __init__(self, stream: TextIO) -> None:
