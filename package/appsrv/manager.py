@@ -7,7 +7,6 @@ numbers are the pool's; connections are the front end's.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import secrets
 import signal
@@ -20,6 +19,7 @@ from gevent.event import AsyncResult
 
 from appsrv import channel as channels
 from appsrv import message
+from appsrv.admission import Admission
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
@@ -45,8 +45,6 @@ from appsrv.scoreboard import CellReading, Scoreboard
 log = logging.getLogger("appsrv.manager")
 
 RETRY_AFTER = 5
-SAY_REFUSED = 10.0
-CROWD_GRACE = 0.1
 FIRST_BOOT_TRIES = 3
 
 
@@ -64,9 +62,7 @@ class Manager:
         self.preloaders: dict[tuple[int, int], PreloaderHandle] = {}
         self.failure: Failure | None = None
         self.last_death: Failure | None = None
-        self.refused = 0
-        self._refused_said = -SAY_REFUSED
-        self._crowded_since = math.inf
+        self.admission = Admission(settings.max_request_queue_size)
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._board = board
@@ -542,7 +538,10 @@ class Manager:
     def admit(self) -> Response | None:
         """A request is about to be handed over: None, or the answer to refuse it with because the queue is full."""
         self._lookout.nudge()
-        if not self._lookout.may_exceed(self._most_waiting() - 1) or not self._too_many(self._lookout.look(), 1):
+        if not self._lookout.may_exceed(self.admission.most - 1):
+            return None
+        view = self._lookout.look()
+        if not self.admission.full(view, self._ready_serials(), more=1):
             return None
         self._say_refused(1)
         return _busy_page()
@@ -551,34 +550,17 @@ class Manager:
         self._flush()
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
         self._check_preloaders(view.now)
-        if self._too_many(view, 0):
+        if self.admission.full(view, self._ready_serials()):
             # Requests on parked connections come without asking.
-            self._say_refused(self.frontend.refuse_waiting(view.waiting - int(self._most_waiting()), _busy_page()))
+            self._say_refused(self.frontend.refuse_waiting(self.admission.excess(view), _busy_page()))
 
-    def _most_waiting(self) -> float:
-        return self.settings.max_request_queue_size or math.inf
-
-    def _too_many(self, view: View, more: int) -> bool:
-        if view.waiting + more <= self._most_waiting() or not self._all_busy(view):
-            self._crowded_since = math.inf
-            return False
-        self._crowded_since = min(self._crowded_since, view.now)
-        # How fast a crowd will be served can only be told after a moment.
-        return view.now - self._crowded_since >= CROWD_GRACE and not view.drains_soon
-
-    def _all_busy(self, view: View) -> bool:
-        # As seen now: the pool's books are those of the last time it was told.
-        return all(view.loads[handle.serial].sessions for handle in self.ready_workers())
+    def _ready_serials(self) -> list[int]:
+        return [handle.serial for handle in self.ready_workers()]
 
     def _say_refused(self, count: int) -> None:
-        self.refused += count
-        now = time.monotonic()
-        if count and now > self._refused_said + SAY_REFUSED:
-            self._refused_said = now
-            log.warning(
-                "requests are refused: all workers are busy and max_request_queue_size (%d) requests wait "
-                "(%d refused so far)", self.settings.max_request_queue_size, self.refused,
-            )
+        line = self.admission.count(count, time.monotonic())
+        if line is not None:
+            log.warning(line)
 
     def _check_preloaders(self, now: float) -> None:
         limit = self.settings.start_timeout

@@ -58,6 +58,7 @@ class Report:
             "state": manager.state,
             "spawning": manager.spawning,
             "queue": manager.waiting,
+            "refused": manager.admission.refused,
             "last_error": _failure(manager.failure),
             "last_death": _death(manager.last_death),
             "preloaders": [

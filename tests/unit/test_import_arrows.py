@@ -25,6 +25,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "admin exchange lanes parking resources",
         "frontend handles worker",
         "lookout preloader",
+        "admission",
         "manager",
         "report watchdog",
         "launch server",
