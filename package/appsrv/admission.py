@@ -26,12 +26,13 @@ class Admission:
 
     def full(self, view: View, ready: Iterable[int], more: int = 0) -> bool:
         """Whether `more` requests beyond those that wait are too many; `ready`: the workers that could take them."""
-        if view.waiting + more <= self.most or not all(view.loads[serial].sessions for serial in ready):
+        if view.waiting + 1 <= self.most or not all(view.loads[serial].sessions for serial in ready):
             self._crowded_since = math.inf
             return False
         # How fast a crowd will be served can only be told after a moment.
         self._crowded_since = min(self._crowded_since, view.now)
-        return view.now - self._crowded_since >= GRACE and not view.drains_soon
+        lasting = view.now - self._crowded_since >= GRACE and not view.drains_soon
+        return lasting and view.waiting + more > self.most
 
     def excess(self, view: View) -> int:
         """How many of those that wait are too many."""

@@ -23,7 +23,7 @@ from appsrv.channel import Outbox
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits
-from appsrv.parking import READABLE, ClientConnection, EpollParking, Parking, readable
+from appsrv.parking import READABLE, ClientConnection, EpollParking, Parking, WatchedParking, readable
 from appsrv.tcp_reset import reset_now
 
 log = logging.getLogger("appsrv.frontend")
@@ -69,6 +69,8 @@ class FrontEnd:
         self._handlers = self._message_handlers()
         if isinstance(parking, EpollParking):
             parking.count_over(lambda: self.connections)
+        elif isinstance(parking, WatchedParking):
+            parking.gone = self.close
 
     # -- accepting ----------------------------------------------------------------------------------------------------
 

@@ -180,6 +180,7 @@ class WatchedParking(Parking):
     def __init__(self, board: Scoreboard) -> None:
         super().__init__(board)
         self._loop = get_hub().loop
+        self.gone: Callable[[ClientConnection], None] = self.push
 
     def waiting(self, taken: int) -> int:
         return self._in_hand_off(taken)
@@ -191,7 +192,10 @@ class WatchedParking(Parking):
 
     def _readable(self, connection: ClientConnection) -> None:
         connection.watch.stop()
-        self.push(connection)
+        if _has_ended(connection.sock):
+            self.gone(connection)
+        else:
+            self.push(connection)
 
     def forget(self, connection: ClientConnection) -> None:
         if connection.watch is not None:
@@ -290,6 +294,16 @@ def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
     for fd in by_fd:
         poll.register(fd, select.POLLIN | select.POLLRDHUP)
     return [by_fd[fd] for fd, events in poll.poll(0) if not events & _GONE]
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether the client has closed the connection and left nothing to read."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def readable(fd: int) -> bool:
