@@ -115,8 +115,9 @@ class Channel:
         """The next message and its descriptors; ChannelClosed at the end, BlockingIOError when none waits."""
         try:
             data, fds = self._receiver.receive(flags)
-        except ConnectionResetError as error:
-            raise ChannelClosed("the other process has gone") from error
+        except ConnectionResetError:
+            # Said once, before what the other side has sent: it ended with something of ours unread (unix(7)).
+            data, fds = self._receiver.receive(flags)
         if not data:
             raise ChannelClosed("the other process has gone")
         return message.unpack(data), fds

@@ -53,6 +53,17 @@ def test_descriptors_arrive_beside_their_message(ends: tuple[Channel, Channel]) 
     channels.close_all([got_read, got_write])
 
 
+def test_last_words_of_a_process_that_had_not_read_everything(ends: tuple[Channel, Channel]) -> None:
+    """The system says ECONNRESET before it gives what the other side has sent."""
+    one, other = ends
+    other.send(message.ReopenLogs())
+    one.send(message.LoadFailed("why", "where", 4))
+    one.close()
+    assert other.receive()[0] == message.LoadFailed("why", "where", 4)
+    with pytest.raises(ChannelClosed):
+        other.receive()
+
+
 def test_the_end_is_told_after_the_last_message(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     one.send(message.Gone(1))
