@@ -58,10 +58,6 @@ class Admin:
         """Answer from now on."""
         self._server.start()
 
-    def stop(self) -> None:
-        """Answer nothing more."""
-        self._server.stop(timeout=0.5)
-
     def _application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         status, answer = self._answer(environ)
         body = json.dumps(answer).encode()

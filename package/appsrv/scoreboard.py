@@ -1,8 +1,9 @@
 """The scoreboard: shared memory in which each worker says what it is doing, written without a system call.
 
 One slot per worker, one cell per thread of it, and a table of the times since when connections are parked. A slot or
-cell has one writer, its worker, but for the slot's `retire` word, which the server writes. Times are
-`time.monotonic()`, which all processes of a machine share. Knows no worker, no connection: numbers only.
+cell has one writer, its worker, but for the `retire` and `attention` bytes and the clearing of a slot, which are the
+server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. Knows no worker,
+no connection: numbers only.
 
     slot   retire u8 · attention u8 · (pad) · hand-offs taken u64
     cell   connection id u64 (0: idle) · started f64 · processed u64 · busy seconds f64 · response begun u32 ·
