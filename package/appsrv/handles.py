@@ -28,6 +28,11 @@ class PreloaderHandle:
     failed: bool = False
     dismissed: bool = False
 
+    @property
+    def importing(self) -> bool:
+        """Whether it still imports the application."""
+        return not (self.loaded or self.failed or self.dismissed)
+
 
 @dataclass
 class WorkerHandle:

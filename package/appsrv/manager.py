@@ -1,36 +1,31 @@
 """The manager of one application group: carries out what the pool decides, and tells it what has happened.
 
-Owns the group's preloaders and workers as handles (a handle is not the process: it is what the server knows of it). The
-numbers are the pool's; connections are the front end's.
+Joins what each knows: the numbers are the pool's, connections the front end's, processes those of `preloaders` and
+`workers`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 
 import gevent
-from gevent import get_hub
 from gevent.event import AsyncResult
 
-from appsrv import channel as channels
 from appsrv import message
 from appsrv.admission import Admission
-from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
 from appsrv.errors import BootError
 from appsrv.frontend import FrontEnd
-from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
-from appsrv.http_response import Response, error_response
+from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
+from appsrv.http_response import Response
 from appsrv.lookout import Lookout, View
 from appsrv.pool import (
     Action,
-    Backoff,
     Kill,
     Pool,
     PoolLimits,
@@ -40,11 +35,13 @@ from appsrv.pool import (
     Spawn,
     WorkerState,
 )
+from appsrv.preloaders import Preloaders
+from appsrv.refusals import busy_page, failure_page
 from appsrv.scoreboard import CellReading, Scoreboard
+from appsrv.workers import NoRoom, Workers
 
 log = logging.getLogger("appsrv.manager")
 
-RETRY_AFTER = 5
 FIRST_BOOT_TRIES = 3
 
 
@@ -58,21 +55,18 @@ class Manager:
         self.name = name
         self.settings = settings
         self.frontend = frontend
-        self.workers: dict[int, WorkerHandle] = {}
-        self.preloaders: dict[tuple[int, int], PreloaderHandle] = {}
+        self.workers = Workers(name, self, board, frontend)
+        self.preloaders = Preloaders(name, self, board, frontend.parking, tell_watchdog)
         self.failure: Failure | None = None
         self.last_death: Failure | None = None
         self.admission = Admission(settings.max_request_queue_size)
         self._development = development
         self._direct = settings.spawn_method == "direct"
-        self._board = board
         self._tell_watchdog = tell_watchdog
         self._pool = Pool(pool_limits(settings))
-        self._free_slots = list(range(board.slots))
         self._restarting: AsyncResult[Outcome] | None = None
         self._next_generation = 1
         self._booted = False
-        self._load_backoff = Backoff()
         self._lookout = Lookout(self.workers, frontend.parking, self._observe)
 
     # -- what the admin socket asks for -------------------------------------------------------------------------------
@@ -148,7 +142,7 @@ class Manager:
 
     def _start_preloader(self, generation: int) -> None:
         if not self._direct:
-            self._tell_watchdog(message.StartPreloader(self.name, generation, 0))
+            self.preloaders.ask(generation)
         elif generation == self._pool.generation:
             self._act(self._pool.loaded(generation, time.monotonic()))
         else:
@@ -160,8 +154,7 @@ class Manager:
         self.failure = None
         self.frontend.fallback = None
         generation, self._next_generation = self._next_generation, self._next_generation + 1
-        for handle in list(self.preloaders.values()):
-            self._dismiss(handle)
+        self.preloaders.dismiss(iter(self.preloaders))
         self._act(self._pool.replace(generation, time.monotonic()))
         self._restart_over(Outcome(False, generation, "the code changed meanwhile and is loaded anew"))
         self._start_preloader(generation)
@@ -169,41 +162,29 @@ class Manager:
     def close(self) -> None:
         """Spawn nothing more and let every worker finish."""
         self._act(self._pool.close(time.monotonic()))
-        for handle in list(self.preloaders.values()):
-            self._dismiss(handle)
+        self.preloaders.dismiss(iter(self.preloaders))
 
     def kill_all(self, reason: str) -> None:
         """End every worker now."""
-        for handle in self.workers.values():
-            log.warning("killing worker %d of %s: %s", handle.pid, self.name, reason)
-            handle.reason = reason
-            send_signal(handle.pid, signal.SIGKILL)
+        for serial in self.workers:
+            self.workers.kill(serial, reason)
 
     # -- preloaders ---------------------------------------------------------------------------------------------------
 
     def preloader_started(self, msg: message.PreloaderStarted, fd: int) -> None:
         """The watchdog has started a preloader, or has had one since before this server lived."""
-        channel = Channel.from_fd(fd)
-        channel.sock.setblocking(False)
-        watcher = get_hub().loop.io(fd, 1)
-        handle = PreloaderHandle(
-            msg.generation, msg.serial, msg.pid, Outbox(channel), watcher, time.monotonic()
-        )
-        self.preloaders[msg.generation, msg.serial] = handle
-        watcher.start(self._from_preloader, handle)
-        parking = self.frontend.parking
-        attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, parking.kind)
-        handle.outbox.send(attach, parking.fds_for_workers())
+        self.preloaders.started(msg, fd)
         worker = self.workers.get(msg.serial)
         if worker is not None:
-            self._become(handle, worker)
+            self.preloaders.become(worker)
+            self.workers.given(worker)
 
     def preloader_not_started(self, msg: message.PreloaderNotStarted) -> None:
         """The watchdog could not start the process it was asked for."""
         reason = f"no process can be started: {msg.reason}"
         log.error("%s (generation %d): %s", self.name, msg.generation, reason)
         if msg.serial:
-            self._forget_worker(self.workers.get(msg.serial))
+            self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
         elif msg.generation != self._pool.generation:
             self._restart_over(Outcome(False, self._pool.generation, reason))
@@ -212,57 +193,26 @@ class Manager:
         else:
             self._tell_watchdog(message.BootFailed(reason, "", BootError.exit_code))
 
-    def _become(self, handle: PreloaderHandle, worker: WorkerHandle) -> None:
-        worker.pid = handle.pid
-        handle.outbox.send(message.Spawn(worker.serial, worker.index, worker.first, become=True), [worker.theirs])
-        self._given(worker)
-
-    def _from_preloader(self, handle: PreloaderHandle) -> None:
-        for msg in self._messages_of(handle):
-            if handle.dismissed and not isinstance(msg, message.WorkerExited | message.Spawned):
-                continue
-            if isinstance(msg, message.Loaded):
-                self._on_loaded(handle)
-            elif isinstance(msg, message.LoadFailed):
-                self._on_load_failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
-            elif isinstance(msg, message.Spawned):
-                self._on_spawned(msg)
-            elif isinstance(msg, message.WorkerExited):
-                if msg.server == os.getpid():
-                    self._worker_exited(msg.serial, msg.status)
-            elif isinstance(msg, message.CodeChanged):
-                self.code_changed(msg.paths)
-
-    def _messages_of(self, handle: PreloaderHandle) -> Iterator[message.Message]:
-        try:
-            for msg, fds in handle.outbox.channel.waiting():
-                channels.close_all(fds)
-                yield msg
-        except ChannelClosed:
-            # Its end comes from the watchdog; until then there is nothing to hear.
-            handle.watcher.stop()
-
-    def _on_loaded(self, handle: PreloaderHandle) -> None:
-        handle.loaded = True
-        self._load_backoff.succeeded()
-        if self._direct:
-            return
-        now = time.monotonic()
-        if handle.generation > self._pool.generation:
-            self._act(self._pool.roll(handle.generation, now))
+    def generation_loaded(self, generation: int) -> None:
+        """The preloader of this generation can fork workers."""
+        if generation > self._pool.generation:
+            self._act(self._pool.roll(generation, time.monotonic()))
         else:
-            self._act(self._pool.loaded(handle.generation, now))
+            self._act(self._pool.loaded(generation, time.monotonic()))
 
-    def _on_load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
-        handle.failed = True
-        log.error("%s (generation %d) cannot be loaded: %s", self.name, handle.generation, failure.message)
+    def generation_unloaded(self, generation: int) -> None:
+        """No more workers can be forked of this generation."""
+        self._pool.unloaded(generation)
+
+    def load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
+        """The application could not be imported."""
         for line in failure.traceback.splitlines():
             # The framework's own command has printed it on a developer's terminal.
             log.log(logging.INFO if self._development else logging.ERROR, "  %s", line)
         self.failure = failure
         if handle.serial:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
-            self._forget_worker(self.workers.get(handle.serial))
+            self.workers.forget(self.workers.get(handle.serial))
         if handle.generation != self._pool.generation:
             self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
         elif not self._booted and not self._development:
@@ -271,14 +221,26 @@ class Manager:
             if self._development:
                 # The process that failed waits for a change: trying the same code again would change nothing.
                 self._pool.unloaded(handle.generation)
-            self._unloaded(handle)
+            self.preloaders.unload(handle)
             if not any(self.ready_workers()):
                 self._serve_failure()
 
-    def _unloaded(self, handle: PreloaderHandle) -> None:
-        # One that was to become a worker took nothing with it: its generation needs no preloader.
-        if not handle.serial:
-            self._pool.unloaded(handle.generation)
+    def preloader_lost(self, generation: int, cause: str) -> None:
+        """The preloader of this generation has ended, unasked."""
+        self._act(self._pool.lost(generation, time.monotonic(), f"its preloader ended: {cause}"))
+        self._replace_preloader(generation)
+
+    def _replace_preloader(self, generation: int) -> None:
+        if generation != self._pool.generation or self._pool.closed or not self._booted:
+            return
+        for serial in [serial for serial, handle in self.workers.items() if not handle.pid]:
+            self.worker_exited(serial, 0)
+        self.preloaders.ask_again(generation, self._start_preloader_again)
+
+    def _start_preloader_again(self, generation: int) -> None:
+        # A restart may have come meanwhile.
+        if generation == self._pool.generation and not self._pool.closed:
+            self._start_preloader(generation)
 
     def _serve_failure(self) -> None:
         """Answer every request with the reason why the application cannot."""
@@ -286,25 +248,7 @@ class Manager:
         self.frontend.refuse_waiting(1 << 16, self._failure_page())
 
     def _failure_page(self) -> Response:
-        failure = self.failure
-        shown = failure is not None and self._development
-        return error_response(
-            500 if shown else 503,
-            detail=failure.message if failure and shown else None,
-            traceback=failure.traceback or None if failure and shown else None,
-            retry_after=None if shown else RETRY_AFTER,
-        )
-
-    def _dismiss(self, handle: PreloaderHandle) -> None:
-        """The preloader is not needed any more; until it has ended it may still report workers that did."""
-        if handle.dismissed:
-            return
-        handle.dismissed = True
-        self._unloaded(handle)
-        if handle.failed:
-            send_signal(handle.pid, signal.SIGTERM)
-        elif not handle.serial:
-            handle.outbox.send(message.Quit())
+        return failure_page(self.failure, development=self._development)
 
     # -- what the pool decides ----------------------------------------------------------------------------------------
 
@@ -313,71 +257,33 @@ class Manager:
             if isinstance(action, Spawn):
                 self._spawn(action)
             elif isinstance(action, Retire):
-                self._retire(action)
+                self.workers.retire(action.serial, action.reason)
             elif isinstance(action, Kill):
-                self._kill(action)
+                self.workers.kill(action.serial, action.reason)
             elif isinstance(action, RestartDone):
                 self._restart_done(action.generation)
             elif isinstance(action, RestartFailed):
                 self._restart_failed(action)
 
     def _spawn(self, action: Spawn) -> None:
-        if not self._free_slots:
-            gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), "no free slot")))
-            return
         try:
-            ours, theirs = channels.pair()
-        except OSError as error:
-            log.error("cannot make a worker of %s: %s", self.name, error.strerror)
+            handle = self.workers.make(action)
+        except NoRoom as error:
             reason = str(error)
             gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), reason)))
             return
-        index = self._free_slots.pop(0)
-        slot = self._board.slot(index)
-        slot.clear()
-        ours.setblocking(False)
-        watcher = get_hub().loop.io(ours.fileno(), 1)
-        handle = WorkerHandle(
-            action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
-            time.monotonic(), time.time(), first=action.first, theirs=theirs.detach(),
-        )
-        self.workers[action.serial] = handle
-        watcher.start(self._from_worker, handle)
         if self._direct:
-            self._tell_watchdog(message.StartPreloader(self.name, action.generation, action.serial))
-            return
-        preloader = self.preloaders[action.generation, 0]
-        spawn = message.Spawn(action.serial, index, action.first, become=False)
-        preloader.outbox.send(spawn, [handle.theirs])
-        self._given(handle)
-
-    def _given(self, handle: WorkerHandle) -> None:
-        os.close(handle.theirs)
-        handle.theirs = -1
-
-    def _retire(self, action: Retire) -> None:
-        handle = self.workers.get(action.serial)
-        if handle is None:
-            return
-        log.info("worker %d of %s retires: %s", handle.pid, self.name, action.reason)
-        handle.slot.retire()
-        send_signal(handle.pid, signal.SIGTERM)
-
-    def _kill(self, action: Kill) -> None:
-        handle = self.workers.get(action.serial)
-        if handle is None:
-            return
-        handle.reason = action.reason
-        log.warning("killing worker %d of %s: %s", handle.pid, self.name, action.reason)
-        send_signal(handle.pid, signal.SIGKILL)
+            self.preloaders.ask(action.generation, action.serial)
+        else:
+            self.preloaders.fork(handle)
+            self.workers.given(handle)
 
     # -- restarts -----------------------------------------------------------------------------------------------------
 
     def _restart_done(self, generation: int) -> None:
         self.failure = None
         log.info("%s is at generation %d", self.name, generation)
-        for handle in [p for p in self.preloaders.values() if p.generation < generation]:
-            self._dismiss(handle)
+        self.preloaders.dismiss(p for p in self.preloaders if p.generation < generation)
         self._restart_over(Outcome(True, generation))
 
     def _restart_failed(self, action: RestartFailed) -> None:
@@ -387,8 +293,7 @@ class Manager:
         )
         failure = self.failure or Failure(time.time(), action.reason)
         self.failure = failure
-        for handle in [p for p in self.preloaders.values() if p.generation == action.generation]:
-            self._dismiss(handle)
+        self.preloaders.dismiss(p for p in self.preloaders if p.generation == action.generation)
         self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
 
     def _restart_over(self, outcome: Outcome) -> None:
@@ -398,30 +303,16 @@ class Manager:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
-    def _from_worker(self, handle: WorkerHandle) -> None:
-        try:
-            for msg, fds in handle.outbox.channel.waiting():
-                if isinstance(msg, message.Ready):
-                    self._on_ready(handle, msg.pid)
-                elif isinstance(msg, message.CodeChanged):
-                    self._worker_saw_change(handle, msg.paths)
-                else:
-                    self.frontend.heard(handle.serial, msg, fds)
-        except ChannelClosed:
-            handle.watcher.stop()
-        except DescriptorsLost as error:
-            self.frontend.give_up(message.unpack(error.data))
-            self._from_worker(handle)
-
-    def _worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
+    def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
+        """Files of the application have changed (development)."""
         # One that retires speaks of what its successor has loaded already.
         book = self._pool.workers.get(handle.serial)
         if book is not None and book.state is WorkerState.READY:
             self.code_changed(paths)
 
-    def _on_ready(self, handle: WorkerHandle, pid: int) -> None:
-        handle.pid = pid
-        log.info("worker %d of %s is ready (generation %d)", pid, self.name, handle.generation)
+    def worker_ready(self, handle: WorkerHandle) -> None:
+        """The worker waits for its first request."""
+        log.info("worker %d of %s is ready (generation %d)", handle.pid, self.name, handle.generation)
         self.frontend.worker_joined(handle.serial, handle)
         if handle.generation == self._pool.generation:
             self.failure = None
@@ -431,56 +322,29 @@ class Manager:
             self._booted = True
             self._tell_watchdog(message.Booted())
 
-    def _on_spawned(self, msg: message.Spawned) -> None:
-        handle = self.workers.get(msg.serial)
-        if msg.server != os.getpid() or handle is None:
+    def worker_forked(self, serial: int, pid: int, error: str) -> None:
+        """A worker has its process; `pid` is -1 when fork(2) failed."""
+        handle = self.workers.get(serial)
+        if handle is None:
             return
-        handle.pid = msg.pid
-        if msg.pid == -1:
-            log.error("cannot fork a worker of %s: %s", self.name, msg.error)
-            self._forget_worker(handle)
-            self._act(self._pool.gone(msg.serial, time.monotonic(), msg.error))
+        handle.pid = pid
+        if pid == -1:
+            log.error("cannot fork a worker of %s: %s", self.name, error)
+            self.workers.forget(handle)
+            self._act(self._pool.gone(serial, time.monotonic(), error))
 
     def process_exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped a preloader, or a worker whose preloader is gone."""
         for worker in [w for w in self.workers.values() if w.pid == pid]:
-            self._worker_exited(worker.serial, status)
-        for preloader in [p for p in self.preloaders.values() if p.pid == pid]:
-            self._preloader_exited(preloader, status)
+            self.worker_exited(worker.serial, status)
+        self.preloaders.exited(pid, status)
 
-    def _preloader_exited(self, handle: PreloaderHandle, status: int) -> None:
-        self._from_preloader(handle)
-        handle.watcher.stop()
-        handle.outbox.channel.close()
-        self.preloaders.pop((handle.generation, handle.serial), None)
-        if handle.serial or handle.dismissed:
-            return
-        cause = cause_of_death(status)
-        if handle.loaded:
-            log.error("the preloader %d of %s ended: %s", handle.pid, self.name, cause)
-        elif not handle.failed:
-            self._on_load_failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
-        self._act(self._pool.lost(handle.generation, time.monotonic(), f"its preloader ended: {cause}"))
-        self._replace_preloader(handle.generation)
-
-    def _replace_preloader(self, generation: int) -> None:
-        if generation != self._pool.generation or self._pool.closed or not self._booted:
-            return
-        for serial in [w.serial for w in self._pool.workers.values() if not self.workers[w.serial].pid]:
-            self._worker_exited(serial, 0)
-        self._load_backoff.failed(time.monotonic())
-        gevent.spawn_later(self._load_backoff.until - time.monotonic(), self._start_preloader_again, generation)
-
-    def _start_preloader_again(self, generation: int) -> None:
-        # A restart may have come meanwhile.
-        if generation == self._pool.generation and not self._pool.closed:
-            self._start_preloader(generation)
-
-    def _worker_exited(self, serial: int, status: int) -> None:
+    def worker_exited(self, serial: int, status: int) -> None:
+        """A worker has ended; `status` is what waitpid(2) gave."""
         handle = self.workers.get(serial)
         if handle is None:
             return
-        self._from_worker(handle)
+        self.workers.hear(handle)
         book = self._pool.workers.get(serial)
         state = book.state if book is not None else WorkerState.GONE
         retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
@@ -491,7 +355,7 @@ class Manager:
         elif not retired:
             self._report_death(handle, cause, served)
         self._lookout.taken_by_dead += handle.slot.taken
-        self._forget_worker(handle)
+        self.workers.forget(handle)
         self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
         self._check_first_boot(cause)
         if state is WorkerState.BOOTING and not any(self.ready_workers()):
@@ -510,7 +374,7 @@ class Manager:
             )
         self.last_death = Failure(time.time(), cause, pid=handle.pid)
         self.frontend.worker_gone(handle.serial, [(cell.cid, cell.response_begun) for cell in served], error_id)
-        self.frontend.recover_lost(self.busy)
+        self.frontend.recover_lost(self.workers.busy)
 
     def _check_first_boot(self, cause: str) -> None:
         if self._booted or self._development or self._pool.backoff.failures < FIRST_BOOT_TRIES:
@@ -518,22 +382,7 @@ class Manager:
         reason = f"{FIRST_BOOT_TRIES} workers in a row ended before they were ready; the last one: {cause}"
         self._tell_watchdog(message.BootFailed(reason, "", 3))
 
-    def _forget_worker(self, handle: WorkerHandle | None) -> None:
-        if handle is None or self.workers.pop(handle.serial, None) is None:
-            return
-        self.frontend.worker_gone(handle.serial, [], "")
-        handle.watcher.stop()
-        handle.outbox.discard()
-        handle.outbox.channel.close()
-        if handle.theirs >= 0:
-            self._given(handle)
-        self._free_slots.append(handle.index)
-
     # -- looking ------------------------------------------------------------------------------------------------------
-
-    def busy(self) -> set[int]:
-        """The connections that workers are serving."""
-        return {cell.cid for handle in self.workers.values() for cell in handle.slot.read() if cell.cid}
 
     def admit(self) -> Response | None:
         """A request is about to be handed over: None, or the answer to refuse it with because the queue is full."""
@@ -544,15 +393,16 @@ class Manager:
         if not self.admission.full(view, self._ready_serials(), more=1):
             return None
         self._say_refused(1)
-        return _busy_page()
+        return busy_page()
 
     def _observe(self, view: View) -> None:
-        self._flush()
+        self.workers.flush()
+        self.preloaders.flush()
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
-        self._check_preloaders(view.now)
+        self.preloaders.check(view.now, self.settings.start_timeout)
         if self.admission.full(view, self._ready_serials()):
             # Requests on parked connections come without asking.
-            self._say_refused(self.frontend.refuse_waiting(self.admission.excess(view), _busy_page()))
+            self._say_refused(self.frontend.refuse_waiting(self.admission.excess(view), busy_page()))
 
     def _ready_serials(self) -> list[int]:
         return [handle.serial for handle in self.ready_workers()]
@@ -561,26 +411,6 @@ class Manager:
         line = self.admission.count(count, time.monotonic())
         if line is not None:
             log.warning(line)
-
-    def _check_preloaders(self, now: float) -> None:
-        limit = self.settings.start_timeout
-        for handle in list(self.preloaders.values()):
-            if not (handle.loaded or handle.failed or handle.dismissed) and now - handle.since > limit:
-                failure = Failure(time.time(), f"the application was not imported within start_timeout ({limit:g} s)")
-                self._on_load_failed(handle, failure)
-                send_signal(handle.pid, signal.SIGKILL)
-
-    def _flush(self) -> None:
-        for worker in self.workers.values():
-            if worker.outbox:
-                worker.outbox.flush()
-        for preloader in self.preloaders.values():
-            if preloader.outbox:
-                preloader.outbox.flush()
-
-
-def _busy_page() -> Response:
-    return error_response(503, retry_after=RETRY_AFTER)
 
 
 def pool_limits(settings: Settings) -> PoolLimits:

@@ -63,7 +63,7 @@ class Report:
             "last_death": _death(manager.last_death),
             "preloaders": [
                 {"pid": preloader.pid, "generation": preloader.generation, **self._usage(preloader.pid)}
-                for preloader in manager.preloaders.values()
+                for preloader in manager.preloaders
                 if not preloader.serial
             ],
             "workers": [self._worker(manager, handle) for handle in manager.workers.values()],

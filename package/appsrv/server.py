@@ -95,7 +95,7 @@ class Server:
     def _sweep(self) -> None:
         while True:
             gevent.sleep(min(SWEEP, max(SHORTEST_SWEEP, self._settings.keepalive_timeout)))
-            self.frontend.sweep(self.manager.busy())
+            self.frontend.sweep(self.manager.workers.busy())
 
     # -- the watchdog -------------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Server:
         _until(self._all_taken, deadline - KILLED)
         self.manager.close()
         gevent.sleep(STEP)
-        if self.manager.busy():
+        if self.manager.workers.busy():
             # On a terminal this is what somebody waits for who has pressed Ctrl-C.
             log.warning("waiting for requests that are being served; Ctrl-C again ends them now")
         _until(self._all_ended, deadline)
@@ -160,12 +160,12 @@ class Server:
 
     def _all_taken(self) -> bool:
         """Whether no request waits for a worker; closes what is idle on the way."""
-        self.frontend.close_idle(self.manager.busy())
+        self.frontend.close_idle(self.manager.workers.busy())
         return not self.manager.look() and not self._in_lanes()
 
     def _all_ended(self) -> bool:
         """Whether the workers have; closes what they have answered on the way, for nobody takes another request."""
-        self.frontend.close_idle(self.manager.busy())
+        self.frontend.close_idle(self.manager.workers.busy())
         return not self.manager.workers
 
     def _in_lanes(self) -> bool:

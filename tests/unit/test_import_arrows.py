@@ -24,7 +24,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "client ready_queue warm_up",
         "admin exchange lanes parking resources",
         "frontend handles worker",
-        "lookout preloader",
+        "lookout preloader preloaders refusals workers",
         "admission",
         "manager",
         "report watchdog",
@@ -39,7 +39,9 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 # Third-party packages that only some modules may import, whether at the top or inside a function.
 ONLY_IN: dict[str, frozenset[str]] = {
-    "gevent": frozenset({"admin", "frontend", "lanes", "lookout", "manager", "parking", "server"}),
+    "gevent": frozenset(
+        {"admin", "frontend", "lanes", "lookout", "manager", "parking", "preloaders", "server", "workers"}
+    ),
     "click": frozenset({"cli"}),
     "httptools": frozenset({"http1"}),
 }

@@ -1,0 +1,198 @@
+"""The preloaders of one application group: asked for, heard, dismissed, and asked for again when they have died.
+
+Knows each by its generation and, where workers are spawned directly, by the worker it becomes. What follows for the
+pool from what a preloader says is the owner's business; how an application is imported is the preloader's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import gevent
+from gevent import get_hub
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.channel import Channel, ChannelClosed, Outbox
+from appsrv.death import cause_of_death
+from appsrv.handles import Failure, PreloaderHandle, WorkerHandle, send_signal
+from appsrv.parking import READABLE, Parking
+from appsrv.pool import Backoff
+from appsrv.scoreboard import Scoreboard
+
+log = logging.getLogger("appsrv.preloaders")
+
+
+class Owner(Protocol):
+    """Who hears what the preloaders say."""
+
+    def generation_loaded(self, generation: int) -> None:
+        """The preloader of this generation can fork workers."""
+
+    def generation_unloaded(self, generation: int) -> None:
+        """No more workers can be forked of this generation."""
+
+    def load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
+        """The application could not be imported."""
+
+    def preloader_lost(self, generation: int, cause: str) -> None:
+        """The preloader of this generation has ended, unasked."""
+
+    def worker_forked(self, serial: int, pid: int, error: str) -> None:
+        """A worker has its process; `pid` is -1 when fork(2) failed."""
+
+    def worker_exited(self, serial: int, status: int) -> None:
+        """A worker has ended; `status` is what waitpid(2) gave."""
+
+    def code_changed(self, paths: list[str]) -> None:
+        """Files of the application have changed (development)."""
+
+
+class Preloaders:
+    """All preloaders of a group, those that are on their way out among them. `tell_watchdog` sends it a message."""
+
+    def __init__(
+        self, group: str, owner: Owner, board: Scoreboard, parking: Parking,
+        tell_watchdog: Callable[[message.Message], None],
+    ) -> None:
+        self._group = group
+        self._owner = owner
+        self._board = board
+        self._parking = parking
+        self._tell_watchdog = tell_watchdog
+        self._handles: dict[tuple[int, int], PreloaderHandle] = {}
+        self._backoff = Backoff()
+
+    def __iter__(self) -> Iterator[PreloaderHandle]:
+        return iter(list(self._handles.values()))
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def ask(self, generation: int, serial: int = 0) -> None:
+        """Have the watchdog start a preloader; with a serial, it becomes that worker."""
+        self._tell_watchdog(message.StartPreloader(self._group, generation, serial))
+
+    def ask_again(self, generation: int, start: Callable[[int], None]) -> None:
+        """Have `start(generation)` called after a pause that grows with each failure in a row."""
+        now = time.monotonic()
+        self._backoff.failed(now)
+        gevent.spawn_later(self._backoff.until - now, start, generation)
+
+    def fork(self, worker: WorkerHandle) -> None:
+        """Let the preloader of the worker's generation fork it."""
+        spawn = message.Spawn(worker.serial, worker.index, worker.first, become=False)
+        self._handles[worker.generation, 0].outbox.send(spawn, [worker.theirs])
+
+    def become(self, worker: WorkerHandle) -> None:
+        """Let the preloader that was started for this worker be it."""
+        handle = self._handles[worker.generation, worker.serial]
+        worker.pid = handle.pid
+        spawn = message.Spawn(worker.serial, worker.index, worker.first, become=True)
+        handle.outbox.send(spawn, [worker.theirs])
+
+    def dismiss(self, handles: Iterator[PreloaderHandle]) -> None:
+        """They are not needed any more; until they have ended they may still report workers that did."""
+        for handle in list(handles):
+            if not handle.dismissed:
+                self._dismiss(handle)
+
+    def _dismiss(self, handle: PreloaderHandle) -> None:
+        handle.dismissed = True
+        self.unload(handle)
+        if handle.failed:
+            send_signal(handle.pid, signal.SIGTERM)
+        elif not handle.serial:
+            handle.outbox.send(message.Quit())
+
+    def unload(self, handle: PreloaderHandle) -> None:
+        """Nothing can be forked from it. One that was to become a worker took nothing with it."""
+        if not handle.serial:
+            self._owner.generation_unloaded(handle.generation)
+
+    def check(self, now: float, start_timeout: float) -> None:
+        """End those that have been importing the application for too long."""
+        for handle in self:
+            if handle.importing and now - handle.since > start_timeout:
+                reason = f"the application was not imported within start_timeout ({start_timeout:g} s)"
+                self._failed(handle, Failure(time.time(), reason))
+                send_signal(handle.pid, signal.SIGKILL)
+
+    def flush(self) -> None:
+        """Send what had to wait."""
+        for handle in self:
+            if handle.outbox:
+                handle.outbox.flush()
+
+    # -- news ---------------------------------------------------------------------------------------------------------
+
+    def started(self, msg: message.PreloaderStarted, fd: int) -> None:
+        """The watchdog has started a preloader, or has had one since before this server lived."""
+        channel = Channel.from_fd(fd)
+        channel.sock.setblocking(False)
+        watcher = get_hub().loop.io(fd, READABLE)
+        handle = PreloaderHandle(msg.generation, msg.serial, msg.pid, Outbox(channel), watcher, time.monotonic())
+        self._handles[msg.generation, msg.serial] = handle
+        watcher.start(self._hear, handle)
+        attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, self._parking.kind)
+        handle.outbox.send(attach, self._parking.fds_for_workers())
+
+    def exited(self, pid: int, status: int) -> None:
+        """The watchdog has reaped the process of this pid."""
+        for handle in self:
+            if handle.pid == pid:
+                self._exited(handle, cause_of_death(status))
+
+    def _exited(self, handle: PreloaderHandle, cause: str) -> None:
+        self._hear(handle)
+        handle.watcher.stop()
+        handle.outbox.channel.close()
+        self._handles.pop((handle.generation, handle.serial), None)
+        if handle.serial or handle.dismissed:
+            return
+        if handle.loaded:
+            log.error("the preloader %d of %s ended: %s", handle.pid, self._group, cause)
+        elif not handle.failed:
+            self._failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
+        self._owner.preloader_lost(handle.generation, cause)
+
+    def _hear(self, handle: PreloaderHandle) -> None:
+        for msg in _messages_of(handle):
+            if not handle.dismissed or isinstance(msg, message.WorkerExited | message.Spawned):
+                self._heed(handle, msg)
+
+    def _heed(self, handle: PreloaderHandle, msg: message.Message) -> None:
+        if isinstance(msg, message.Loaded):
+            handle.loaded = True
+            self._backoff.succeeded()
+            if not handle.serial:
+                self._owner.generation_loaded(handle.generation)
+        elif isinstance(msg, message.LoadFailed):
+            self._failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
+        elif isinstance(msg, message.Spawned):
+            if msg.server == os.getpid():
+                self._owner.worker_forked(msg.serial, msg.pid, msg.error)
+        elif isinstance(msg, message.WorkerExited):
+            if msg.server == os.getpid():
+                self._owner.worker_exited(msg.serial, msg.status)
+        elif isinstance(msg, message.CodeChanged):
+            self._owner.code_changed(msg.paths)
+
+    def _failed(self, handle: PreloaderHandle, failure: Failure) -> None:
+        handle.failed = True
+        log.error("%s (generation %d) cannot be loaded: %s", self._group, handle.generation, failure.message)
+        self._owner.load_failed(handle, failure)
+
+
+def _messages_of(handle: PreloaderHandle) -> Iterator[message.Message]:
+    try:
+        for msg, fds in handle.outbox.channel.waiting():
+            channels.close_all(fds)
+            yield msg
+    except ChannelClosed:
+        # Its end comes from the watchdog; until then there is nothing to hear.
+        handle.watcher.stop()

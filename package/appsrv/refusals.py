@@ -1,0 +1,20 @@
+"""What the server answers in the application's place, because no worker can or may. Pure; names no secret."""
+
+from __future__ import annotations
+
+from appsrv.handles import Failure
+from appsrv.http_response import Response, error_response
+
+RETRY_AFTER = 5
+
+
+def busy_page() -> Response:
+    """503: the queue is full."""
+    return error_response(503, retry_after=RETRY_AFTER)
+
+
+def failure_page(failure: Failure | None, *, development: bool) -> Response:
+    """The application cannot be loaded: why, for its developer; for everybody else, when to try again."""
+    if failure is None or not development:
+        return error_response(503, retry_after=RETRY_AFTER)
+    return error_response(500, detail=failure.message, traceback=failure.traceback or None)

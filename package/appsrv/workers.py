@@ -1,0 +1,148 @@
+"""The workers of one application group as the server knows them: a slot, a channel and a pid each.
+
+A handle is not the process: it is how the server speaks to it. Makes handles, passes on what their workers say, gives
+orders by flag and signal. How many there should be is the pool's business; forking them is a preloader's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from gevent import get_hub
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
+from appsrv.frontend import FrontEnd
+from appsrv.handles import WorkerHandle, send_signal
+from appsrv.parking import READABLE
+from appsrv.pool import Spawn
+from appsrv.scoreboard import Scoreboard
+
+log = logging.getLogger("appsrv.workers")
+
+
+class Owner(Protocol):
+    """Who hears what workers say of themselves; what they say of connections goes to the front end."""
+
+    def worker_ready(self, handle: WorkerHandle) -> None:
+        """The worker waits for its first request."""
+
+    def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
+        """Files of the application have changed (development)."""
+
+
+class NoRoom(Exception):
+    """There is no slot or no channel for another worker."""
+
+
+class Workers(Mapping[int, WorkerHandle]):
+    """All workers of a group by their serial number, from the order to fork until the end of the process."""
+
+    def __init__(self, group: str, owner: Owner, board: Scoreboard, frontend: FrontEnd) -> None:
+        self._group = group
+        self._owner = owner
+        self._board = board
+        self._frontend = frontend
+        self._handles: dict[int, WorkerHandle] = {}
+        self._free_slots = list(range(board.slots))
+
+    def __getitem__(self, serial: int) -> WorkerHandle:
+        return self._handles[serial]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._handles))
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def busy(self) -> set[int]:
+        """The connections that workers are serving."""
+        return {cell.cid for handle in self.values() for cell in handle.slot.read() if cell.cid}
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def make(self, action: Spawn) -> WorkerHandle:
+        """What a new worker needs; its process is still to come. NoRoom when something is missing."""
+        if not self._free_slots:
+            raise NoRoom("no free slot")
+        try:
+            ours, theirs = channels.pair()
+        except OSError as error:
+            log.error("cannot make a worker of %s: %s", self._group, error.strerror)
+            raise NoRoom(str(error)) from error
+        index = self._free_slots.pop(0)
+        slot = self._board.slot(index)
+        slot.clear()
+        ours.setblocking(False)
+        watcher = get_hub().loop.io(ours.fileno(), READABLE)
+        handle = WorkerHandle(
+            action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
+            time.monotonic(), time.time(), first=action.first, theirs=theirs.detach(),
+        )
+        self._handles[action.serial] = handle
+        watcher.start(self.hear, handle)
+        return handle
+
+    def given(self, handle: WorkerHandle) -> None:
+        """The worker's end of the channel has been passed on."""
+        os.close(handle.theirs)
+        handle.theirs = -1
+
+    def retire(self, serial: int, reason: str) -> None:
+        """Let it finish what it does, and end."""
+        handle = self.get(serial)
+        if handle is not None:
+            log.info("worker %d of %s retires: %s", handle.pid, self._group, reason)
+            handle.slot.retire()
+            send_signal(handle.pid, signal.SIGTERM)
+
+    def kill(self, serial: int, reason: str) -> None:
+        """End it now."""
+        handle = self.get(serial)
+        if handle is not None:
+            handle.reason = reason
+            log.warning("killing worker %d of %s: %s", handle.pid, self._group, reason)
+            send_signal(handle.pid, signal.SIGKILL)
+
+    def forget(self, handle: WorkerHandle | None) -> None:
+        """Its process has ended, or never was."""
+        if handle is None or self._handles.pop(handle.serial, None) is None:
+            return
+        self._frontend.worker_gone(handle.serial, [], "")
+        handle.watcher.stop()
+        handle.outbox.discard()
+        handle.outbox.channel.close()
+        if handle.theirs >= 0:
+            self.given(handle)
+        self._free_slots.append(handle.index)
+
+    def flush(self) -> None:
+        """Send what had to wait."""
+        for handle in self._handles.values():
+            if handle.outbox:
+                handle.outbox.flush()
+
+    # -- news ---------------------------------------------------------------------------------------------------------
+
+    def hear(self, handle: WorkerHandle) -> None:
+        """Read what the worker has said."""
+        try:
+            for msg, fds in handle.outbox.channel.waiting():
+                if isinstance(msg, message.Ready):
+                    handle.pid = msg.pid
+                    self._owner.worker_ready(handle)
+                elif isinstance(msg, message.CodeChanged):
+                    self._owner.worker_saw_change(handle, msg.paths)
+                else:
+                    self._frontend.heard(handle.serial, msg, fds)
+        except ChannelClosed:
+            handle.watcher.stop()
+        except DescriptorsLost as error:
+            self._frontend.give_up(message.unpack(error.data))
+            self.hear(handle)
