@@ -13,6 +13,7 @@ from appsrv.config import Settings
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
 from appsrv.loader import AppSpec
+from appsrv.terminal import never_waiting
 from appsrv.watchdog import Development, Watchdog
 
 Announce = Callable[[InstanceInfo], None]
@@ -28,9 +29,10 @@ def run(
     watchdog = Watchdog(settings, spec, environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
-    info = watchdog.resources.open(sys.stdout)
-    watchdog.booted = lambda: announce(info)
-    return watchdog.run()
+    with never_waiting():
+        info = watchdog.resources.open(sys.stdout)
+        watchdog.booted = lambda: announce(info)
+        return watchdog.run()
 
 
 def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:

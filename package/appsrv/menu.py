@@ -21,12 +21,15 @@ ESCAPE_DELAY = 0.1
 _UP = (b"\x1b[A", b"\x1bOA", b"k", b"\x10")
 _DOWN = (b"\x1b[B", b"\x1bOB", b"j", b"\x0e", b"\t")
 _ENTER = (b"\r", b"\n")
-_CANCEL = (b"q", b"Q", b"\x1b", b"\x03", b"\x04", b"")
+_CANCEL = (b"q", b"Q", b"\x1b", b"\x04", b"")
+_INTERRUPT = b"\x03"
 _HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
 
 
 def choose(entries: Sequence[str], terminal: int, screen: int) -> int | None:
-    """The number of the chosen entry; None for Cancel (added as the last one), `q`, Esc or Ctrl-C.
+    """The number of the chosen entry; None for Cancel (added as the last one), `q` or Esc.
+
+    KeyboardInterrupt for Ctrl-C, as everywhere.
 
     `terminal` is the file descriptor keys come from, `screen` that of the same terminal to draw on.
     """
@@ -41,6 +44,8 @@ def _run(lines: Sequence[str], terminal: int, screen: int) -> int | None:
     _draw(lines, current, screen, ascii_only)
     while True:
         key = _read_key(terminal)
+        if key == _INTERRUPT:
+            raise KeyboardInterrupt
         if key in _ENTER or key in _CANCEL:
             return current if key in _ENTER else None
         current = moved(current, key, len(lines))

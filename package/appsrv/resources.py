@@ -23,10 +23,12 @@ from appsrv.instance import (
     default_log_file,
     default_pid_file,
     development_log_file,
+    state_directory,
 )
 from appsrv.listener import Listener
 from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
+from appsrv.old_logs import remove_old_logs
 
 
 class Resources:
@@ -138,6 +140,7 @@ class Resources:
             return default_log_file(root, self._port())
         if self.bind_errno is not None:
             return self.directory.path / "server.log"
+        remove_old_logs(state_directory(self._environ), bases(self._environ))
         path = development_log_file(root, self._port(), self.directory.name, self._environ)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path

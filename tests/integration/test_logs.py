@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 
 import pytest
 
 from integration.conftest import Serve
-from support.server import Server, Site
+from support.server import COMMAND, Server, Site
 from support.waiting import wait_for
 
 
@@ -91,3 +93,35 @@ def test_foreground_shows_the_log_on_the_terminal(server: Server) -> None:
     server.get("/print?on-the-terminal")
     wait_for(lambda: "on-the-terminal" in server.terminal, "the line on the terminal")
     assert "\x1b[" not in server.terminal, "colour although it is no terminal"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nocreate",
+        "create\n    postrotate\n        {reopen}\n    endscript",
+        "copytruncate",
+    ],
+    ids=["moved", "created-and-reopened", "copied-and-truncated"],
+)
+def test_logrotate(server: Server, words: str) -> None:
+    """The real one: no line is lost or written to the old file, however it is told to rotate."""
+    logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if logrotate is None:
+        pytest.skip("logrotate is not installed")
+    server.get("/many?before")
+    server.wait_log("stdout: before 1999$")
+    log, site = server.log_file(), server.site
+    reopen = f"{COMMAND} reopen-logs --port {server.address[1]} > /dev/null"
+    configuration = site.run / "logrotate.conf"
+    configuration.write_text(f"{log} {{\n    rotate 2\n    {words.format(reopen=reopen)}\n}}\n")
+    configuration.chmod(0o600)
+    command = [logrotate, "--force", "--state", str(site.run / "logrotate.state"), str(configuration)]
+    subprocess.run(command, env=site.environment, check=True, timeout=30)
+    server.get("/many?after")
+    server.wait_log("stdout: after 1999$")
+    old, new = log.with_name(f"{log.name}.1").read_text(), log.read_text()
+    assert len(re.findall(r"stdout: before \d+$", old, re.MULTILINE)) == 2000
+    assert len(re.findall(r"stdout: after \d+$", new, re.MULTILINE)) == 2000
+    assert "after" not in old
+    assert "\0" not in new

@@ -471,9 +471,12 @@ def test_restart_app_by_menu(running: Running, terminal: tuple[int, subprocess.P
     assert running.asked[-1] == ("POST /restart", {"prefix": running.info.root})
 
 
-def test_restart_app_by_menu_cancelled(running: Running, terminal: tuple[int, subprocess.Popen[bytes]]) -> None:
+@pytest.mark.parametrize(("key", "code"), [(b"\x03", 130), (b"q", 0)])
+def test_restart_app_by_menu_cancelled(
+    running: Running, terminal: tuple[int, subprocess.Popen[bytes]], key: bytes, code: int
+) -> None:
     ours, child = terminal
     read_until(ours, "Cancel")
-    os.write(ours, b"\x03")
-    assert child.wait(10) == 0
+    os.write(ours, key)
+    assert child.wait(10) == code
     assert running.asked == [("GET /status", None)]

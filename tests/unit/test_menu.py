@@ -72,10 +72,16 @@ def test_arrows_move_the_marker_and_enter_takes(terminal: Terminal) -> None:
     assert "\x1b[?25h" in terminal.screen
 
 
-@pytest.mark.parametrize("keys", [b"q", b"\x1b", b"\x03", b"\x1b[A\r", b"\x1bOA\r", b"jj\n"])
+@pytest.mark.parametrize("keys", [b"q", b"\x1b", b"\x1b[A\r", b"\x1bOA\r", b"jj\n"])
 def test_ways_out(terminal: Terminal, keys: bytes) -> None:
     terminal.press(keys, "chose None")
     assert terminal.child.wait(DEADLINE) == 0
+    assert terminal.is_as_before()
+
+
+def test_ctrl_c_is_an_interrupt(terminal: Terminal) -> None:
+    terminal.press(b"\x03", "KeyboardInterrupt")
+    assert terminal.child.wait(DEADLINE) == -signal.SIGINT
     assert terminal.is_as_before()
 
 
