@@ -355,7 +355,8 @@ def _is_chunked(fields: dict[str, str], version: str) -> bool:
     if value.lower() == "chunked":
         return True
     codings = split_list(value)
-    known = codings.count("chunked") == 1 and codings[-1] == "chunked" and all(c.isalnum() for c in codings)
+    well_formed = all(is_token(coding.encode("latin-1")) for coding in codings)
+    known = well_formed and codings.count("chunked") == 1 and codings[-1] == "chunked"
     raise RequestError(501 if known else 400, "Transfer-Encoding is not chunked alone")
 
 

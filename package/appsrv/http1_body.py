@@ -7,6 +7,7 @@ forgives there another reads as a second request.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from appsrv.errors import RequestError
 from appsrv.http_syntax import Limits, RequestHead, is_field_value, is_token
@@ -18,22 +19,25 @@ _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
 
-# Fields that frame, route, authorise or change the meaning of the request: too late in a trailer.
+# Fields that frame, route, authorise or change the meaning of the request, by their CGI names: too late in a trailer
+# (RFC 9110 section 6.5.1).
 _FORBIDDEN_TRAILERS = frozenset(
     {
-        *(b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"),
-        *(b"proxy-connection", b"te", b"trailer", b"upgrade", b"expect", b"max-forwards", b"range"),
-        *(b"cache-control", b"pragma"),
-        *(b"authorization", b"proxy-authorization", b"cookie", b"content-encoding", b"content-range"),
-        *(b"content-type", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port"),
-        *(b"x-forwarded-prefix", b"x-forwarded-proto"),
+        *("HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING", "CONNECTION", "KEEP_ALIVE", "PROXY_CONNECTION", "TE"),
+        *("TRAILER", "UPGRADE", "EXPECT", "MAX_FORWARDS", "RANGE", "IF_RANGE", "IF_MATCH", "IF_NONE_MATCH"),
+        *("IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "CACHE_CONTROL", "PRAGMA", "AUTHORIZATION", "PROXY"),
+        *("PROXY_AUTHORIZATION", "COOKIE", "SET_COOKIE", "CONTENT_ENCODING", "CONTENT_RANGE", "CONTENT_TYPE"),
+        *("CONTENT_LANGUAGE", "CONTENT_LOCATION", "CONTENT_DISPOSITION", "ORIGIN", "REFERER", "VIA", "FORWARDED"),
+        *("X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PORT", "X_FORWARDED_PREFIX", "X_FORWARDED_PROTO"),
+        *("X_FORWARDED_SSL", "X_REAL_IP", "X_REQUEST_ID", "X_HTTP_METHOD_OVERRIDE", "REMOTE_USER", "X_REMOTE_USER"),
     }
 )
+_UNPREFIXED = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
 
 
 def body_reader(head: RequestHead, limits: Limits) -> FixedBody | ChunkedBody:
     """The reader for the body that follows `head`; already complete when none does."""
-    return ChunkedBody(limits) if head.chunked else FixedBody(head.content_length or 0)
+    return ChunkedBody(limits, head.fields) if head.chunked else FixedBody(head.content_length or 0)
 
 
 class FixedBody:
@@ -56,10 +60,14 @@ class FixedBody:
 
 
 class ChunkedBody:
-    """A body in chunks; trailers are checked and dropped. `received` counts its bytes without the framing."""
+    """A body in chunks; trailers are checked and dropped. `received` counts its bytes without the framing.
 
-    def __init__(self, limits: Limits) -> None:
+    `fields` are those of the head, by CGI name: no trailer may add to one of them.
+    """
+
+    def __init__(self, limits: Limits, fields: Collection[str] = ()) -> None:
         self._limits = limits
+        self._fields = fields
         self._line = bytearray()
         self._take_line = self._take_size
         self._line_limit = limits.chunk_line
@@ -91,7 +99,7 @@ class ChunkedBody:
         newline = data.find(b"\n", position, position + self._line_limit + 1)
         end = newline + 1 or len(data)
         if len(self._line) + end - position > self._line_limit:
-            raise RequestError(400, "Line too long in a chunked body")
+            raise self._too_long()
         self._line += data[position:end]
         if newline >= 0:
             line = bytes(self._line)
@@ -100,6 +108,11 @@ class ChunkedBody:
                 raise RequestError(400, "Line does not end with CR LF in a chunked body")
             self._take_line(line[:-2])
         return end
+
+    def _too_long(self) -> RequestError:
+        if self._take_line == self._take_trailer:
+            return RequestError(431, "Trailers too large")
+        return RequestError(400, "Line too long in a chunked body")
 
     def _take_size(self, line: bytes) -> None:
         match = _CHUNK_LINE.fullmatch(line)
@@ -130,10 +143,14 @@ class ChunkedBody:
             self.complete = True
             return
         self._trailers += len(line) + 2
-        if self._trailers > self._limits.trailer_block:
-            raise RequestError(431, "Trailers too large")
+        # What is left for the next line; the empty one at the end does not count.
+        self._line_limit = max(2, self._limits.trailer_block - self._trailers)
         name, colon, value = line.partition(b":")
         if not colon or not is_token(name) or not is_field_value(value):
             raise RequestError(400, "Malformed trailer")
-        if name.lower() in _FORBIDDEN_TRAILERS:
+        key = name.decode("ascii").upper().replace("-", "_")
+        if key in _FORBIDDEN_TRAILERS:
             raise RequestError(400, "Forbidden trailer")
+        # Whoever merges trailers into the head (some proxies do) would see another request than we do.
+        if (key if key in _UNPREFIXED else f"HTTP_{key}") in self._fields:
+            raise RequestError(400, "Trailer of a field that the head has, too")

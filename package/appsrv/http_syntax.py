@@ -6,6 +6,7 @@ Data and pure questions only. It reads no stream, raises no error and knows neit
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # A field value: visible characters, spaces, tabs and what is not ASCII (RFC 9110 section 5.5).
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 # Names and addresses as people use them: RFC 3986 would also allow quotes, commas and escapes.
-_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
@@ -102,7 +103,15 @@ def is_field_value(value: bytes) -> bool:
 def is_host(value: str) -> bool:
     """Whether `value` is a host and at most one port, and nothing else."""
     match = _HOST.fullmatch(value)
-    return match is not None and int(match[1] or 0) < 65536
+    return match is not None and int(match[2] or 0) < 65536 and (match[1] is None or _is_ipv6(match[1]))
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, address)
+    except OSError:
+        return False
+    return True
 
 
 def is_version(word: bytes) -> bool:

@@ -15,6 +15,9 @@ from typing import Any
 
 REQUESTS = Path(__file__).resolve().parents[1] / "requests"
 
+# Up to this size data is cut everywhere.
+WHOLE = 2000
+
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|([rnt\\])|\((.*?)\*([0-9]+)\))")
 _LETTERS = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"\\": b"\\"}
 
@@ -53,8 +56,15 @@ def _replacement(match: re.Match[bytes]) -> bytes:
     return unescape(repeated) * int(times)
 
 
+def cuts_of(data: bytes) -> list[int]:
+    """Every place where `data` can be cut in two; of long data those near both ends and a sample between them."""
+    places = range(1, len(data))
+    if len(data) <= WHOLE:
+        return list(places)
+    near = 200
+    return sorted({*places[:near], *places[-near:], *places[:: len(data) // 300]})
+
+
 def pieces_of(data: bytes) -> list[list[bytes]]:
-    """Ways to cut `data`: whole, byte by byte, and in two at every place (a sample of them for long data)."""
-    step = max(1, len(data) // 300)
-    halves = [[data[:cut], data[cut:]] for cut in range(1, len(data), step)]
-    return [[data], [data[i : i + 1] for i in range(len(data))], *halves]
+    """Ways to cut `data`: whole, byte by byte, and in two at every place (see `cuts_of`)."""
+    return [[data], [data[i : i + 1] for i in range(len(data))], *([data[:cut], data[cut:]] for cut in cuts_of(data))]
