@@ -1,9 +1,19 @@
-"""What a wait status says about how a process ended, in words. Pure."""
+"""What a wait status says about how a process ended, in words; and, of SIGKILL, who sent it. Pure."""
 
 from __future__ import annotations
 
 import os
 import signal
+from typing import Protocol
+
+
+class OutOfMemory(Protocol):
+    """Who knows whether the kernel has killed for want of memory (`out_of_memory`)."""
+
+    @property
+    def known(self) -> bool: ...
+
+    def claim(self) -> bool: ...
 
 
 def cause_of_death(status: int) -> str:
@@ -12,6 +22,19 @@ def cause_of_death(status: int) -> str:
         core = " (core dumped)" if os.WCOREDUMP(status) else ""
         return f"killed by {_signal_name(os.WTERMSIG(status))}{core}"
     return f"exit code {os.WEXITSTATUS(status)}"
+
+
+def who_killed(status: int, reason: str, kernel: OutOfMemory) -> str:
+    """As `cause_of_death`, but of a SIGKILL says whose it was. `reason`: ours, when we have sent one."""
+    words = cause_of_death(status)
+    if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+        # It may have been quicker than our signal.
+        return f"{words} ({reason})" if reason else words
+    if reason:
+        return f"killed by appsrv: {reason}"
+    if kernel.claim():
+        return "killed by the kernel, out of memory (SIGKILL)"
+    return f"{words}, not by appsrv" + ("" if kernel.known else " (the kernel, out of memory, or a person)")
 
 
 def _signal_name(number: int) -> str:

@@ -8,7 +8,6 @@ replaced without importing the application again.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import selectors
@@ -25,15 +24,14 @@ import setproctitle
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import Channel, ChannelClosed
+from appsrv.collector import Collector
 from appsrv.config import Settings
 from appsrv.death import cause_of_death
 from appsrv.errors import AppsrvError, failure_of
+from appsrv.family import become_subreaper, descendants, own_processes, send_signal
 from appsrv.loader import AppSpec
-from appsrv.log import from_server
-from appsrv.output import OutputPipe
 from appsrv.resources import Resources
 
-PR_SET_CHILD_SUBREAPER = 36
 LAST_WORDS = 2.0
 # What the server may take beyond the time it was given to stop.
 STOP_MARGIN = 5.0
@@ -99,6 +97,7 @@ class Watchdog:
         """Serve until told to stop; returns the exit code. Raises what kept the first generation from booting."""
         setproctitle.setproctitle("appsrv watchdog")
         self._log = self.resources.log
+        self._output = Collector(self._selector, self._log)
         become_subreaper()
         self._catch_signals()
         try:
@@ -108,7 +107,8 @@ class Watchdog:
                 self._turn()
             self._end_preloaders()
         finally:
-            self._last_words()
+            self._output.finish()
+            self._selector.close()
             self.resources.close()
             self._log.close()
         if self._failure is not None:
@@ -121,7 +121,7 @@ class Watchdog:
         if self._server is not None and time.monotonic() >= self._stop_due:
             self._stop_due = float("inf")
             self._log.event(logging.ERROR, f"the server {self._server.pid} does not stop and is killed")
-            _signal(self._server.pid, signal.SIGKILL)
+            send_signal(self._server.pid, signal.SIGKILL)
         for key, _ in self._selector.select(self._patience()):
             key.data()
         while self._signals:
@@ -181,7 +181,7 @@ class Watchdog:
     def _start_server(self) -> None:
         ours, theirs = channels.pair()
         with contextlib.closing(theirs):
-            pid = self._spawn("server", [theirs], {}, self._on_server_line)
+            pid = self._spawn("server", [theirs], {})
         self._server = _Child(pid, Channel(ours), time.monotonic())
         alive = self._serving_preloader()
         tried = 0 if self._early is not None else self._generation
@@ -198,7 +198,7 @@ class Watchdog:
         oldest = min(usable, key=lambda child: child.generation, default=None)
         for child in self._preloaders.values():
             if child is not oldest and child is not self._early:
-                _signal(child.pid, signal.SIGTERM)
+                send_signal(child.pid, signal.SIGTERM)
         return oldest
 
     def _configure(self, generation: int, *, have_preloader: bool = False) -> message.Configure:
@@ -254,7 +254,7 @@ class Watchdog:
             environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
             pid = self._spawn_command(self._development.argv, fds, environ)
         else:
-            pid = self._spawn("preloader", fds, environ, None)
+            pid = self._spawn("preloader", fds, environ)
         preloader_end.close()
         theirs.close()
         child = _Child(
@@ -271,15 +271,12 @@ class Watchdog:
         started = message.PreloaderStarted(child.group, child.generation, child.serial, child.pid)
         self._tell_server(started, [child.spare.fileno()])
 
-    def _spawn(
-        self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str], say: Callable[[str], None] | None
-    ) -> int:
+    def _spawn(self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str]) -> int:
         argv = [sys.executable, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
-        return self._spawn_command(argv, fds, environ, say)
+        return self._spawn_command(argv, fds, environ, is_server=module == "server")
 
     def _spawn_command(
-        self, argv: Sequence[str], fds: Sequence[socket.socket], environ: Mapping[str, str],
-        say: Callable[[str], None] | None = None,
+        self, argv: Sequence[str], fds: Sequence[socket.socket], environ: Mapping[str, str], *, is_server: bool = False
     ) -> int:
         """Start a process in a process group of its own, with these descriptors, its output on pipes to here."""
         out, err = _two_pipes()
@@ -298,31 +295,8 @@ class Watchdog:
             for sock in fds:
                 os.set_inheritable(sock.fileno(), False)
             channels.close_all((out[1], err[1]))
-        self._read_pipes(pid, (out[0], err[0]), say)
+        self._output.collect(pid, (out[0], err[0]), is_server=is_server)
         return pid
-
-    def _read_pipes(self, pid: int, pipes: Sequence[int], say: Callable[[str], None] | None = None) -> None:
-        for number, fd in enumerate(pipes):
-            stream = ("stdout", "stderr")[number]
-            sayer = say if say is not None and stream == "stdout" else self._sayer(pid, stream)
-            self._watch_pipe(OutputPipe(fd, sayer))
-
-    def _sayer(self, pid: int, stream: str) -> Callable[[str], None]:
-        source, error = f"App {pid} {stream}", stream == "stderr"
-        return lambda line: self._log.output(source, line, error=error)
-
-    def _watch_pipe(self, pipe: OutputPipe) -> None:
-        def read() -> None:
-            if not pipe.read():
-                self._selector.unregister(pipe.fileno())
-                pipe.close()
-
-        read.pipe = pipe  # type: ignore[attr-defined]
-        self._selector.register(pipe.fileno(), selectors.EVENT_READ, read)
-
-    def _on_server_line(self, line: str) -> None:
-        level, text = from_server(line)
-        self._log.event(level, text)
 
     # -- what they say ------------------------------------------------------------------------------------------------
 
@@ -363,7 +337,7 @@ class Watchdog:
             self._selector.unregister(child.channel)
             return
         if isinstance(msg, message.OutputPipes):
-            self._read_pipes(msg.pid, fds)
+            self._output.collect(msg.pid, fds)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -420,7 +394,7 @@ class Watchdog:
     def _end_preloaders(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._preloaders:
-                _signal(pid, number)
+                send_signal(pid, number)
             deadline = time.monotonic() + LAST_WORDS
             while self._preloaders and time.monotonic() < deadline:
                 self._turn_briefly()
@@ -432,7 +406,7 @@ class Watchdog:
             deadline = time.monotonic() + LAST_WORDS
             while (left := own_processes()) and time.monotonic() < deadline:
                 for pid in left:
-                    _signal(pid, number)
+                    send_signal(pid, number)
                 self._turn_briefly()
 
     def _turn_briefly(self) -> None:
@@ -444,15 +418,7 @@ class Watchdog:
     def _kill_everything(self) -> None:
         if self._server is not None:
             for pid in descendants(os.getpid()):
-                _signal(pid, signal.SIGKILL)
-
-    def _last_words(self) -> None:
-        """What the processes have written and nobody has read yet."""
-        for key in list(self._selector.get_map().values()):
-            pipe = getattr(key.data, "pipe", None)
-            if pipe is not None:
-                pipe.read_all()
-        self._selector.close()
+                send_signal(pid, signal.SIGKILL)
 
 
 def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
@@ -462,36 +428,3 @@ def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
     except OSError:
         channels.close_all(out)
         raise
-
-
-def become_subreaper() -> None:
-    """Workers whose preloader has gone become our children (prctl(2), Linux); elsewhere init has them."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def own_processes() -> list[int]:
-    """The workers below this process; what the application has started itself is the application's."""
-    return [pid for pid in descendants(os.getpid()) if _is_ours(pid)]
-
-
-def _is_ours(pid: int) -> bool:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        return " ".join(psutil.Process(pid).cmdline()).startswith("appsrv worker")
-    return False
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below this one, children first."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
-    return []
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)

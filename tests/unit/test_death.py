@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from appsrv.death import cause_of_death
+from appsrv.death import cause_of_death, who_killed
+from appsrv.out_of_memory import OutOfMemoryKills
 
 
 def status_of(code: str) -> int:
@@ -40,3 +42,65 @@ def test_real_deaths(code: str, words: str) -> None:
 )
 def test_other_statuses(status: int, words: str) -> None:
     assert cause_of_death(status) == words
+
+
+class Cgroup:
+    """The files of a control group, and the kernel's hand on its counter."""
+
+    def __init__(self, place: Path, line: str, file: str) -> None:
+        self.proc, self.mount = place / "proc", place / "cgroup"
+        self.counter = self.mount / file
+        self.proc.mkdir()
+        (self.proc / "cgroup").write_text(f"3:cpuset:/\n{line}\n")
+        self.counter.parent.mkdir(parents=True)
+        self.kills(2)
+
+    def kills(self, number: int) -> None:
+        self.counter.write_text(f"low 0\noom 7\noom_kill {number}\noom_group_kill 0\n")
+
+    def reader(self) -> OutOfMemoryKills:
+        return OutOfMemoryKills(self.proc, self.mount)
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/system.slice/shop.service", "system.slice/shop.service/memory.events"),
+        ("0::/docker/1f0c", "memory.events"),
+        ("4:memory:/docker/1f0c", "memory/docker/1f0c/memory.oom_control"),
+        ("4:cpu,memory:/docker/1f0c", "memory/memory.oom_control"),
+    ],
+    ids=["v2", "v2-container", "v1", "v1-container"],
+)
+def test_the_kernel_s_kills_are_each_claimed_once(tmp_path: Path, line: str, file: str) -> None:
+    group = Cgroup(tmp_path, line, file)
+    reader = group.reader()
+    assert reader.known
+    assert not reader.claim(), "those before this process was there are not ours"
+    group.kills(4)
+    assert [reader.claim(), reader.claim(), reader.claim()] == [True, True, False]
+
+
+@pytest.mark.parametrize("content", [None, "", "nonsense", "oom_kill many"])
+def test_a_system_that_does_not_count(tmp_path: Path, content: str | None) -> None:
+    group = Cgroup(tmp_path, "0::/", "memory.events")
+    group.counter.unlink() if content is None else group.counter.write_text(content)
+    assert not group.reader().known
+    assert not group.reader().claim()
+    assert not OutOfMemoryKills(tmp_path / "nowhere", tmp_path).known
+
+
+def test_who_killed(tmp_path: Path) -> None:
+    group = Cgroup(tmp_path, "0::/", "memory.events")
+    kernel = group.reader()
+    assert who_killed(signal.SIGKILL, "stop_timeout of 5 s is over", kernel) == (
+        "killed by appsrv: stop_timeout of 5 s is over"
+    )
+    assert who_killed(signal.SIGKILL, "", kernel) == "killed by SIGKILL, not by appsrv"
+    group.kills(3)
+    assert who_killed(signal.SIGSEGV, "", kernel) == "killed by SIGSEGV"
+    assert who_killed(signal.SIGKILL, "", kernel) == "killed by the kernel, out of memory (SIGKILL)"
+    assert who_killed(signal.SIGKILL, "", kernel) == "killed by SIGKILL, not by appsrv"
+    assert who_killed(3 << 8, "memory_limit", kernel) == "exit code 3 (memory_limit)"
+    group.counter.unlink()
+    assert "kernel, out of memory, or a person" in who_killed(signal.SIGKILL, "", group.reader())

@@ -1,0 +1,90 @@
+"""Collects what the processes of an instance print: every line goes to the log, the last ones of each are remembered.
+
+The watchdog's ears. Knows pids, pipes and lines; a line of the server is an event, all others are the application's.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from appsrv.log import ServerLog, from_server
+from appsrv.output import OutputPipe
+
+# What is remembered: lines per process, characters of each, processes that have ended.
+LINES, WIDTH, ENDED = 20, 1000, 32
+
+Say = Callable[[str], None]
+
+
+class Collector:
+    """Reads pipes as `selector` finds them readable; the selector calls each key's `data`."""
+
+    def __init__(self, selector: selectors.BaseSelector, log: ServerLog) -> None:
+        self._selector = selector
+        self._log = log
+        self._pipes: dict[int, list[OutputPipe]] = {}
+        self._lines: dict[int, deque[str]] = {}
+        self._ended: deque[int] = deque()
+
+    def collect(self, pid: int, pipes: Sequence[int], *, is_server: bool = False) -> None:
+        """Read from now on what this process writes to (stdout, stderr)."""
+        self._lines[pid] = deque(maxlen=LINES)
+        for stream, fd in zip(("stdout", "stderr"), pipes, strict=True):
+            say = self._server_says if is_server and stream == "stdout" else self._application_says(pid, stream)
+            pipe = OutputPipe(fd, say)
+            self._pipes.setdefault(pid, []).append(pipe)
+            self._selector.register(fd, selectors.EVENT_READ, self._reader(pid, pipe))
+
+    def last_lines(self, pid: int) -> list[str]:
+        """The last lines that the process wrote to either stream, everything it has written by now included."""
+        for pipe in self._pipes.get(pid, []):
+            pipe.read_all()
+        return list(self._lines.get(pid, ()))
+
+    def knows(self, pid: int) -> bool:
+        """Whether the pipes of this process have been seen."""
+        return pid in self._lines
+
+    def finish(self) -> None:
+        """Say what has been written and not been read yet."""
+        for pipes in self._pipes.values():
+            for pipe in pipes:
+                pipe.read_all()
+
+    def _server_says(self, line: str) -> None:
+        level, text = from_server(line)
+        self._log.event(level, text)
+
+    def _application_says(self, pid: int, stream: str) -> Say:
+        source, error, lines = f"App {pid} {stream}", stream == "stderr", self._lines[pid]
+
+        def say(line: str) -> None:
+            lines.append(line[:WIDTH])
+            self._log.output(source, line, error=error)
+
+        return say
+
+    def _reader(self, pid: int, pipe: OutputPipe) -> Callable[[], None]:
+        def read() -> None:
+            if not pipe.read():
+                self._selector.unregister(pipe.fileno())
+                pipe.close()
+                self._closed(pid, pipe)
+
+        return read
+
+    def _closed(self, pid: int, pipe: OutputPipe) -> None:
+        pipes = self._pipes.get(pid, [])
+        if pipe in pipes:
+            pipes.remove(pipe)
+        if pipes:
+            return
+        self._pipes.pop(pid, None)
+        self._ended.append(pid)
+        while len(self._ended) > ENDED:
+            oldest = self._ended.popleft()
+            # The number may be a younger process's by now.
+            if oldest not in self._pipes:
+                self._lines.pop(oldest, None)

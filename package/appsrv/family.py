@@ -1,0 +1,47 @@
+"""The processes below the watchdog, as the kernel knows them: whose parent it is, and whom it may signal.
+
+Knows pids, not what the processes are for; `ours` tells appsrv's own from those that the application has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Workers whose preloader has gone become our children (prctl(2), Linux); elsewhere init has them."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def own_processes() -> list[int]:
+    """The workers below this process; what the application has started itself is the application's."""
+    return [pid for pid in descendants(os.getpid()) if _is_worker(pid)]
+
+
+def _is_worker(pid: int) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline()).startswith("appsrv worker")
+    return False
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one, children first."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+    return []
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
