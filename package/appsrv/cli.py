@@ -197,7 +197,7 @@ def _failed(error: NotRunning) -> OperatorError:
 @_instance_options
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="More about applications and workers.")
-@click.option("--show", type=click.Choice(["pool", "server"]), default="pool", help="What to show [pool].")
+@click.option("--show", type=click.Choice(["pool", "server", "deaths"]), default="pool", help="What to show [pool].")
 def status(
     name: str | None, port: int | None, pid_file: Path | None, as_json: bool, verbose: bool, show: str
 ) -> int:
@@ -222,6 +222,8 @@ def _show_report(answer: dict[str, Any], verbose: bool, show: str) -> None:
     now, colour = time.time(), wants_colour(config.environment(), sys.stdout.isatty())
     if show == "server":
         report = text.server_report(answer, now, colour=colour)
+    elif show == "deaths":
+        report = text.deaths_report(answer, now, colour=colour)
     else:
         report = text.status_report(answer, now, colour=colour, verbose=verbose)
     click.echo(report, color=colour)

@@ -12,10 +12,28 @@ from collections.abc import Callable, Sequence
 from appsrv.log import ServerLog, from_server
 from appsrv.output import OutputPipe
 
-# What is remembered: lines per process, characters of each, processes that have ended.
-LINES, WIDTH, ENDED = 20, 1000, 32
+# What is remembered: lines per process, characters of each (all have to fit into one message), ended processes.
+LINES, WIDTH, ENDED = 20, 400, 32
+FATAL, BEFORE_FATAL = "Fatal Python error:", 5
 
 Say = Callable[[str], None]
+
+
+class Tail:
+    """The last lines of one process. Of the stack that faulthandler writes at the end, its first lines count."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=LINES)
+        self._fatal = False
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        if line.startswith(FATAL):
+            self._fatal = True
+            while len(self.lines) > BEFORE_FATAL:
+                self.lines.popleft()
+        if not self._fatal or len(self.lines) < LINES:
+            self.lines.append(line[:WIDTH])
 
 
 class Collector:
@@ -25,12 +43,12 @@ class Collector:
         self._selector = selector
         self._log = log
         self._pipes: dict[int, list[OutputPipe]] = {}
-        self._lines: dict[int, deque[str]] = {}
+        self._lines: dict[int, Tail] = {}
         self._ended: deque[int] = deque()
 
     def collect(self, pid: int, pipes: Sequence[int], *, is_server: bool = False) -> None:
         """Read from now on what this process writes to (stdout, stderr)."""
-        self._lines[pid] = deque(maxlen=LINES)
+        self._lines[pid] = Tail()
         for stream, fd in zip(("stdout", "stderr"), pipes, strict=True):
             say = self._server_says if is_server and stream == "stdout" else self._application_says(pid, stream)
             pipe = OutputPipe(fd, say)
@@ -41,7 +59,7 @@ class Collector:
         """The last lines that the process wrote to either stream, everything it has written by now included."""
         for pipe in self._pipes.get(pid, []):
             pipe.read_all()
-        return list(self._lines.get(pid, ()))
+        return list(self._lines[pid].lines) if pid in self._lines else []
 
     def knows(self, pid: int) -> bool:
         """Whether the pipes of this process have been seen."""
@@ -58,10 +76,10 @@ class Collector:
         self._log.event(level, text)
 
     def _application_says(self, pid: int, stream: str) -> Say:
-        source, error, lines = f"App {pid} {stream}", stream == "stderr", self._lines[pid]
+        source, error, tail = f"App {pid} {stream}", stream == "stderr", self._lines[pid]
 
         def say(line: str) -> None:
-            lines.append(line[:WIDTH])
+            tail.add(line)
             self._log.output(source, line, error=error)
 
         return say

@@ -13,7 +13,7 @@ class OutOfMemory(Protocol):
     @property
     def known(self) -> bool: ...
 
-    def claim(self) -> bool: ...
+    def claim(self, now: float) -> bool: ...
 
 
 def cause_of_death(status: int) -> str:
@@ -24,15 +24,17 @@ def cause_of_death(status: int) -> str:
     return f"exit code {os.WEXITSTATUS(status)}"
 
 
-def who_killed(status: int, reason: str, kernel: OutOfMemory) -> str:
-    """As `cause_of_death`, but of a SIGKILL says whose it was. `reason`: ours, when we have sent one."""
+def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str:
+    """As `cause_of_death`, but of a SIGKILL says whose it was. `reason`: ours, when we have sent one.
+
+    `now` is `time.monotonic()`."""
     words = cause_of_death(status)
     if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
         # It may have been quicker than our signal.
         return f"{words} ({reason})" if reason else words
     if reason:
         return f"killed by appsrv: {reason}"
-    if kernel.claim():
+    if kernel.claim(now):
         return "killed by the kernel, out of memory (SIGKILL)"
     return f"{words}, not by appsrv" + ("" if kernel.known else " (the kernel, out of memory, or a person)")
 

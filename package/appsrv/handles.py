@@ -27,6 +27,7 @@ class PreloaderHandle:
     loaded: bool = False
     failed: bool = False
     dismissed: bool = False
+    reason: str = ""
 
     @property
     def importing(self) -> bool:
@@ -76,13 +77,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a generation could not be loaded, or how a worker died."""
+    """Why a generation could not be loaded."""
 
     when: float
     message: str
     traceback: str = ""
     exit_code: int = 4
-    pid: int = 0
 
 
 def send_signal(pid: int, number: int) -> None:

@@ -7,7 +7,6 @@ Joins what each knows: the numbers are the pool's, connections the front end's, 
 from __future__ import annotations
 
 import logging
-import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +17,13 @@ from gevent.event import AsyncResult
 from appsrv import message
 from appsrv.admission import Admission
 from appsrv.config import Settings
-from appsrv.death import cause_of_death
+from appsrv.deaths import Deaths
 from appsrv.errors import BootError
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
 from appsrv.http_response import Response
 from appsrv.lookout import Lookout, View
+from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.pool import (
     Action,
     Kill,
@@ -55,10 +55,11 @@ class Manager:
         self.name = name
         self.settings = settings
         self.frontend = frontend
+        kernel = OutOfMemoryKills()
         self.workers = Workers(name, self, board, frontend)
-        self.preloaders = Preloaders(name, self, board, frontend.parking, tell_watchdog)
+        self.preloaders = Preloaders(name, self, board, frontend.parking, tell_watchdog, kernel)
+        self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
-        self.last_death: Failure | None = None
         self.admission = Admission(settings.max_request_queue_size)
         self._development = development
         self._direct = settings.spawn_method == "direct"
@@ -348,7 +349,7 @@ class Manager:
         book = self._pool.workers.get(serial)
         state = book.state if book is not None else WorkerState.GONE
         retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
-        cause = handle.reason or cause_of_death(status)
+        cause = self.deaths.cause(status, handle.reason)
         served = [cell for cell in handle.slot.read() if cell.cid]
         if state is WorkerState.READY and status == 0 and not served:
             log.info("worker %d of %s was told to end by somebody else", handle.pid, self.name)
@@ -363,17 +364,11 @@ class Manager:
             self._serve_failure()
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
-        error_id = secrets.token_hex(4)
         # A framework's command that cannot start says so itself.
         level = logging.INFO if self._development and not self._booted else logging.ERROR
-        log.log(level, "worker %d of %s ended: %s", handle.pid, self.name, cause)
-        for cell in served:
-            log.error(
-                "error id %s: worker %d was serving %s for %.3f s when it ended: %s",
-                error_id, handle.pid, cell.request_line, time.monotonic() - cell.started, cause,
-            )
-        self.last_death = Failure(time.time(), cause, pid=handle.pid)
-        self.frontend.worker_gone(handle.serial, [(cell.cid, cell.response_begun) for cell in served], error_id)
+        death = self.deaths.report(handle, cause, served, level=level)
+        cids = [(cell.cid, cell.response_begun) for cell in served]
+        self.frontend.worker_gone(handle.serial, cids, death.error_id)
         self.frontend.recover_lost(self.workers.busy)
 
     def _check_first_boot(self, cause: str) -> None:
@@ -398,6 +393,7 @@ class Manager:
     def _observe(self, view: View) -> None:
         self.workers.flush()
         self.preloaders.flush()
+        self.deaths.kernel.look(view.now)
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
         self.preloaders.check(view.now, self.settings.start_timeout)
         if self.admission.full(view, self._ready_serials()):

@@ -5,8 +5,8 @@ are JSON, so that a person with strace can read them. File descriptors travel be
 in the order the docstring of the message names them. Both ends are always of one version of appsrv.
 
     watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
-                            StopRequested
-    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed
+                            StopRequested, LastWords
+    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, LastWordsWanted
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
     server    -> preloader  Attach, Spawn, Quit
@@ -225,6 +225,21 @@ class PreloaderNotStarted(Message, tag=12):
     generation: int
     serial: int
     reason: str
+
+
+@dataclass(eq=False, repr=False)
+class LastWordsWanted(Message, tag=13):
+    """A worker has died: the server wants to know what it wrote last. The answer is LastWords."""
+
+    pid: int
+
+
+@dataclass(eq=False, repr=False)
+class LastWords(Message, tag=14):
+    """The last lines that a process wrote to stdout and stderr, oldest first, cut to a bearable length."""
+
+    pid: int
+    lines: list[str]
 
 
 # -- server and preloader ------------------------------------------------------------------------------------------

@@ -6,29 +6,55 @@ admin-guide/cgroup-v2. Knows numbers in files; which process it was is told by w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 PROC, MOUNT = Path("/proc/self"), Path("/sys/fs/cgroup")
+SELDOM, FRESH = 1.0, 10.0
 
 
 class OutOfMemoryKills:
-    """The kills of this process's control group from now on. `known`: whether this system counts them."""
+    """The kills of this process's control group from now on. `known`: whether this system counts them.
+
+    A kill can be claimed by one death, within `FRESH` seconds: the victim may be a child of the application, whose
+    death nobody tells us. Times are `time.monotonic()`.
+    """
 
     def __init__(self, proc: Path = PROC, mount: Path = MOUNT) -> None:
         self.file = next((file for file in _candidates(proc, mount) if _count(file) is not None), None)
-        self._claimed = self._read()
+        self._seen = self._read()
+        self._looked = 0.0
+        self._unclaimed: deque[float] = deque()
 
     @property
     def known(self) -> bool:
         return self.file is not None
 
-    def claim(self) -> bool:
+    def look(self, now: float) -> None:
+        """Called again and again: note kills, and forget those that nobody has claimed. Reads once a second."""
+        if now - self._looked >= SELDOM:
+            self._note(now)
+
+    def claim(self, now: float) -> bool:
         """Whether there has been a kill that nobody has claimed yet; if so, it is claimed now."""
-        if self._read() <= self._claimed:
+        self._note(now)
+        if not self._unclaimed:
             return False
-        self._claimed += 1
+        self._unclaimed.popleft()
         return True
+
+    def settle(self) -> None:
+        """Somebody else has claimed what there was."""
+        self._seen = self._read()
+        self._unclaimed.clear()
+
+    def _note(self, now: float) -> None:
+        count, self._looked = self._read(), now
+        while self._unclaimed and now - self._unclaimed[0] > FRESH:
+            self._unclaimed.popleft()
+        self._unclaimed.extend([now] * (count - self._seen))
+        self._seen = count
 
     def _read(self) -> int:
         return (_count(self.file) or 0) if self.file is not None else 0

@@ -19,8 +19,9 @@ from gevent import get_hub
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import Channel, ChannelClosed, Outbox
-from appsrv.death import cause_of_death
+from appsrv.death import who_killed
 from appsrv.handles import Failure, PreloaderHandle, WorkerHandle, send_signal
+from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.parking import READABLE, Parking
 from appsrv.pool import Backoff
 from appsrv.scoreboard import Scoreboard
@@ -58,9 +59,10 @@ class Preloaders:
 
     def __init__(
         self, group: str, owner: Owner, board: Scoreboard, parking: Parking,
-        tell_watchdog: Callable[[message.Message], None],
+        tell_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills,
     ) -> None:
         self._group = group
+        self._kernel = kernel
         self._owner = owner
         self._board = board
         self._parking = parking
@@ -119,6 +121,7 @@ class Preloaders:
         for handle in self:
             if handle.importing and now - handle.since > start_timeout:
                 reason = f"the application was not imported within start_timeout ({start_timeout:g} s)"
+                handle.reason = reason
                 self._failed(handle, Failure(time.time(), reason))
                 send_signal(handle.pid, signal.SIGKILL)
 
@@ -145,7 +148,7 @@ class Preloaders:
         """The watchdog has reaped the process of this pid."""
         for handle in self:
             if handle.pid == pid:
-                self._exited(handle, cause_of_death(status))
+                self._exited(handle, who_killed(status, handle.reason, self._kernel, time.monotonic()))
 
     def _exited(self, handle: PreloaderHandle, cause: str) -> None:
         self._hear(handle)

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from appsrv import __version__
+from appsrv.deaths import Death
 from appsrv.handles import Failure, WorkerHandle
 from appsrv.manager import Manager
 
@@ -60,7 +61,8 @@ class Report:
             "queue": manager.waiting,
             "refused": manager.admission.refused,
             "last_error": _failure(manager.failure),
-            "last_death": _death(manager.last_death),
+            "last_death": _death(manager.deaths.last),
+            "deaths": [_death(death) for death in manager.deaths.recent],
             "preloaders": [
                 {"pid": preloader.pid, "generation": preloader.generation, **self._usage(preloader.pid)}
                 for preloader in manager.preloaders
@@ -108,7 +110,15 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
     return {"time": failure.when, "message": failure.message, "traceback": failure.traceback}
 
 
-def _death(failure: Failure | None) -> dict[str, Any] | None:
-    if failure is None:
+def _death(death: Death | None) -> dict[str, Any] | None:
+    if death is None:
         return None
-    return {"time": failure.when, "pid": failure.pid, "cause": failure.message}
+    return {
+        "time": death.when,
+        "pid": death.pid,
+        "generation": death.generation,
+        "cause": death.cause,
+        "error_id": death.error_id,
+        "requests": death.requests,
+        "last_lines": death.last_lines,
+    }

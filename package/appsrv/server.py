@@ -129,6 +129,8 @@ class Server:
             self.manager.preloader_not_started(order)
         elif isinstance(order, message.ProcessExited):
             self.manager.process_exited(order.pid, order.status)
+        elif isinstance(order, message.LastWords):
+            self.manager.deaths.last_words(order.pid, order.lines)
         elif isinstance(order, message.RestartRequested):
             gevent.spawn(self.manager.restart)
         elif isinstance(order, message.StopRequested):

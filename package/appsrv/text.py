@@ -105,6 +105,26 @@ def server_report(status: Json, now: float, *, colour: bool = False) -> str:
     return "\n".join([*_header(status, now), "", _title("Server", colour), *lines])
 
 
+def deaths_report(status: Json, now: float, *, colour: bool = False) -> str:
+    """The last deaths of workers, with what they were doing and what they said last."""
+    lines = [*_header(status, now), "", _title("Deaths", colour)]
+    for group in status.get("app_groups", []):
+        lines.append(f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:")
+        for death in group.get("deaths", []):
+            when = f"{date(death.get('time', now))} ({ago(now - death.get('time', now))})"
+            lines.append(f"  * PID: {death.get('pid'):<5}   {when}: {printable(death.get('cause', '?'))}")
+            lines += [f"    {line}" for line in _death_details(death)]
+        if not group.get("deaths"):
+            lines.append("  no worker has died since the server was started")
+    return "\n".join(lines)
+
+
+def _death_details(death: Json) -> Iterator[str]:
+    for request in death.get("requests", []):
+        yield f"Error id {printable(death.get('error_id'))}: was serving {printable(request)}"
+    yield from (f"| {printable(line)}" for line in death.get("last_lines", []))
+
+
 def _header(status: Json, now: float) -> list[str]:
     version, name = status.get("version", "?"), status.get("instance", {}).get("name", "?")
     return [
@@ -157,6 +177,7 @@ def _remarks(group: Json, now: float, verbose: bool) -> Iterator[str]:
     if death:
         when = ago(now - death.get("time", now))
         yield f"  Last death: PID {death.get('pid')}, {when}: {printable(death.get('cause', '?'))}"
+        yield from (f"    {line}" for line in _death_details(death) if verbose)
 
 
 def _last_error(group: Json, now: float, verbose: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import selectors
 import signal
 import socket
@@ -26,10 +27,11 @@ from appsrv import message
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.collector import Collector
 from appsrv.config import Settings
-from appsrv.death import cause_of_death
+from appsrv.death import who_killed
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
 from appsrv.loader import AppSpec
+from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.resources import Resources
 
 LAST_WORDS = 2.0
@@ -82,6 +84,7 @@ class Watchdog:
         self._stopping = False
         self._exit_code = 0
         self._failure: AppsrvError | None = None
+        self._kernel = OutOfMemoryKills()
         self._wake: tuple[int, int] | None = None
         self._signals: list[int] = []
         self._server_due = 0.0
@@ -325,10 +328,20 @@ class Watchdog:
             self.booted()
         elif isinstance(msg, message.BootFailed):
             self._boot_failed(msg)
+        elif isinstance(msg, message.LastWordsWanted):
+            self._tell_last_words(msg.pid)
 
     def _boot_failed(self, msg: message.BootFailed) -> None:
         self._failure = failure_of(msg.exit_code, msg.message, msg.traceback)
         self._stop(graceful=False)
+
+    def _tell_last_words(self, pid: int) -> None:
+        # The server has claimed what the kernel has killed until now.
+        self._kernel.settle()
+        for child in list(self._preloaders.values()):
+            while not self._output.knows(pid) and _readable(child.channel):
+                self._from_preloader(child)
+        self._tell_server(message.LastWords(pid, self._output.last_lines(pid)))
 
     def _from_preloader(self, child: _Child) -> None:
         try:
@@ -361,7 +374,8 @@ class Watchdog:
         self._server = None
         if self._stopping:
             return
-        self._log.event(logging.ERROR, f"the server {child.pid} ended: {cause_of_death(status)}; starting another one")
+        cause = who_killed(status, "", self._kernel, time.monotonic())
+        self._log.event(logging.ERROR, f"the server {child.pid} ended: {cause}; starting another one")
         self._restarts += 1
         self._young_deaths = self._young_deaths + 1 if time.monotonic() - child.started < YOUNG else 0
         self._server_due = time.monotonic() + (YOUNG if self._young_deaths > 1 else 0.0)
@@ -419,6 +433,10 @@ class Watchdog:
         if self._server is not None:
             for pid in descendants(os.getpid()):
                 send_signal(pid, signal.SIGKILL)
+
+
+def _readable(channel: Channel) -> bool:
+    return channel.fileno() >= 0 and bool(select.select([channel], [], [], 0)[0])
 
 
 def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:

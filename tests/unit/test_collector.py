@@ -56,6 +56,18 @@ def test_the_last_lines_of_both_streams(ears: Ears) -> None:
     assert ears.collector.last_lines(7) == lines, "they outlive the pipes"
 
 
+def test_of_a_fatal_error_the_top_of_the_stack_counts(ears: Ears) -> None:
+    out, err = ears.process(7)
+    os.write(out, b"".join(b"line %d\n" % number for number in range(30)))
+    ears.hear()
+    os.write(err, b"Fatal Python error: Segmentation fault\n" + b"".join(b"frame %d\n" % n for n in range(40)))
+    lines = ears.collector.last_lines(7)
+    assert lines[4:7] == ["line 29", "Fatal Python error: Segmentation fault", "frame 0"]
+    assert len(lines) == LINES
+    os.close(out)
+    os.close(err)
+
+
 def test_those_of_processes_that_ended_long_ago_are_forgotten(ears: Ears) -> None:
     for pid in range(1, ENDED + 3):
         out, err = ears.process(pid)

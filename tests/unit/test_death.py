@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appsrv.death import cause_of_death, who_killed
-from appsrv.out_of_memory import OutOfMemoryKills
+from appsrv.out_of_memory import FRESH, OutOfMemoryKills
 
 
 def status_of(code: str) -> int:
@@ -76,9 +76,9 @@ def test_the_kernel_s_kills_are_each_claimed_once(tmp_path: Path, line: str, fil
     group = Cgroup(tmp_path, line, file)
     reader = group.reader()
     assert reader.known
-    assert not reader.claim(), "those before this process was there are not ours"
+    assert not reader.claim(1.0), "those before this process was there are not ours"
     group.kills(4)
-    assert [reader.claim(), reader.claim(), reader.claim()] == [True, True, False]
+    assert [reader.claim(2.0), reader.claim(2.0), reader.claim(2.0)] == [True, True, False]
 
 
 @pytest.mark.parametrize("content", [None, "", "nonsense", "oom_kill many"])
@@ -86,21 +86,37 @@ def test_a_system_that_does_not_count(tmp_path: Path, content: str | None) -> No
     group = Cgroup(tmp_path, "0::/", "memory.events")
     group.counter.unlink() if content is None else group.counter.write_text(content)
     assert not group.reader().known
-    assert not group.reader().claim()
+    assert not group.reader().claim(1.0)
     assert not OutOfMemoryKills(tmp_path / "nowhere", tmp_path).known
 
 
 def test_who_killed(tmp_path: Path) -> None:
     group = Cgroup(tmp_path, "0::/", "memory.events")
     kernel = group.reader()
-    assert who_killed(signal.SIGKILL, "stop_timeout of 5 s is over", kernel) == (
+    assert who_killed(signal.SIGKILL, "stop_timeout of 5 s is over", kernel, 1.0) == (
         "killed by appsrv: stop_timeout of 5 s is over"
     )
-    assert who_killed(signal.SIGKILL, "", kernel) == "killed by SIGKILL, not by appsrv"
+    assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
     group.kills(3)
-    assert who_killed(signal.SIGSEGV, "", kernel) == "killed by SIGSEGV"
-    assert who_killed(signal.SIGKILL, "", kernel) == "killed by the kernel, out of memory (SIGKILL)"
-    assert who_killed(signal.SIGKILL, "", kernel) == "killed by SIGKILL, not by appsrv"
-    assert who_killed(3 << 8, "memory_limit", kernel) == "exit code 3 (memory_limit)"
+    assert who_killed(signal.SIGSEGV, "", kernel, 1.0) == "killed by SIGSEGV"
+    assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by the kernel, out of memory (SIGKILL)"
+    assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
+    assert who_killed(3 << 8, "memory_limit", kernel, 1.0) == "exit code 3 (memory_limit)"
     group.counter.unlink()
-    assert "kernel, out of memory, or a person" in who_killed(signal.SIGKILL, "", group.reader())
+    assert "kernel, out of memory, or a person" in who_killed(signal.SIGKILL, "", group.reader(), 1.0)
+
+
+def test_a_kill_that_nobody_claims_is_forgotten(tmp_path: Path) -> None:
+    """The victim may have been a child of the application."""
+    group = Cgroup(tmp_path, "0::/", "memory.events")
+    kernel = group.reader()
+    group.kills(3)
+    kernel.look(100.0)
+    assert not kernel.claim(100.0 + FRESH + 1)
+    group.kills(4)
+    kernel.look(200.0)
+    kernel.settle()
+    assert not kernel.claim(200.0)
+    group.kills(5)
+    kernel.look(300.0)
+    assert kernel.claim(300.0 + FRESH - 1), "a large process takes its time to end"

@@ -25,7 +25,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "client collector old_logs ready_queue warm_up",
         "admin exchange lanes parking resources",
         "frontend handles worker",
-        "lookout preloader preloaders refusals workers",
+        "deaths lookout preloader preloaders refusals workers",
         "admission",
         "manager",
         "report watchdog",
