@@ -3,67 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from typing import Any
 
 import httptools
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appsrv.environ import build_environ
 from appsrv.errors import RequestError
 from appsrv.http1 import HeadReader, parse_head
-from appsrv.http1_body import ChunkedBody, body_reader
+from appsrv.http1_body import ChunkedBody
 from appsrv.http_syntax import METHODS, Limits, RequestHead
+from support.reading import LIMITS, Read, check, meaning, plain, read_pieces, read_whole, serialized
 from support.wire import WireCase, pieces_of, wire_cases
-
-LIMITS = Limits()
-
-Read = tuple[RequestHead, bytes]
-
-
-def read_pieces(pieces: list[bytes], limits: Limits = LIMITS) -> tuple[list[Read], int | None, bytes]:
-    """The way of the slow lane: (requests, status of the refusal, bytes left over)."""
-    requests: list[Read] = []
-    rest = b""
-    source = iter(pieces)
-    try:
-        while True:
-            reader = HeadReader(limits)
-            while (found := reader.feed(rest)) is None:
-                rest = next(source)
-            head, _, rest = found
-            body = body_reader(head, limits)
-            content, rest = body.feed(rest)
-            while not body.complete:
-                more, rest = body.feed(next(source))
-                content += more
-            requests.append((head, content))
-            rest = rest or next(source)
-    except StopIteration:
-        return requests, None, b""
-    except RequestError as error:
-        return requests, error.status, rest
-
-
-def read_whole(data: bytes, limits: Limits = LIMITS) -> tuple[list[Read], int | None]:
-    """The way of a worker, which has everything in one piece."""
-    requests: list[Read] = []
-    try:
-        while data:
-            parsed = parse_head(data, limits)
-            if parsed is None:
-                break
-            head, offset = parsed
-            body = body_reader(head, limits)
-            content, data = body.feed(data[offset:])
-            if not body.complete:
-                break
-            requests.append((head, content))
-    except RequestError as error:
-        return requests, error.status
-    return requests, None
 
 
 def environ_of(head: RequestHead, body: bytes) -> dict[str, Any]:
@@ -84,10 +39,6 @@ def described(request: Read, expected: dict[str, Any]) -> dict[str, Any]:
         "keep_alive": head.keep_alive,
         "environ": {key: environ.get(key) for key in expected["environ"]},
     }
-
-
-def plain(requests: list[Read]) -> list[Any]:
-    return [(*head, body) for head, body in requests]
 
 
 @pytest.mark.parametrize("case", wire_cases("valid"), ids=lambda case: case.name)
@@ -208,21 +159,6 @@ def requests(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([*lines, b"Transfer-Encoding: chunked"]) + b"\r\n\r\n" + chunks
 
 
-def serialized(head: RequestHead, body: bytes) -> bytes:
-    """The request again, in the plainest spelling."""
-    lines = [b"%b %b HTTP/%b" % (head.method.encode(), head.target, head.version.encode())]
-    lines += [name + b": " + value for name, value in head.headers]
-    content = body
-    if head.chunked:
-        content = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
-    return b"\r\n".join(lines) + b"\r\n\r\n" + content
-
-
-def meaning(request: Read) -> tuple[Any, ...]:
-    head, body = request
-    return (*head._replace(raw=b""), body)
-
-
 @reproducible
 @given(requests())
 def test_right_requests_are_read_and_mean_the_same_when_written_again(data: bytes) -> None:
@@ -245,6 +181,22 @@ def test_cuts_change_nothing(sent: list[bytes], data: st.DataObject) -> None:
     assert (plain(requests_read), cut_status) == (plain(whole), status)
 
 
+DAMAGE = [b"", b"\r", b"\n", b"\x00", b" ", b"\t", b":", b",", b"\r\n", b"0", b";", b'"', b"\x85", b"\r\n ", b"_", b"-"]
+
+# Noise alone is no request: it gets a start that lets it into each part of the reader.
+BEGINNINGS = [
+    b"",
+    b"GET /",
+    b"GET / HTTP/1.1\r\nHost: ",
+    b"GET / HTTP/1.1\r\nHost: a\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+]
+
+
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A request with some bytes replaced, removed or put in."""
@@ -252,21 +204,32 @@ def damaged(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(data) - 1))
         end = place + draw(st.integers(0, 2))
-        data[place:end] = draw(st.sampled_from([b"", b"\r", b"\n", b"\x00", b" ", b"\t", b":", b",", b"\r\n", b"0"]))
+        data[place:end] = draw(st.sampled_from(DAMAGE))
         data = data or bytearray(b"x")
     return bytes(data)
 
 
+def cut(data: bytes, places: set[int]) -> list[bytes]:
+    """The bytes in pieces."""
+    edges = [0, *sorted(place for place in places if place < len(data)), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+@pytest.mark.parametrize("case", [*wire_cases("valid"), *wire_cases("invalid")], ids=lambda case: case.name)
+def test_the_oracle_reads_the_wire_cases_alike(case: WireCase) -> None:
+    check(case.data, [case.data])
+
+
 @reproducible
-@given(damaged())
-def test_damage_is_judged_alike_on_both_ways(data: bytes) -> None:
-    whole, status = read_whole(data)
-    pieces, cut_status, _ = read_pieces([data[i : i + 1] for i in range(len(data))])
-    assert (plain(pieces), cut_status) == (plain(whole), status)
-    for head, body in whole:
-        again, status = read_whole(serialized(head, body))
-        assert status is None
-        assert [meaning(request) for request in again] == [meaning((head, body))]
+@given(st.lists(damaged(), min_size=1, max_size=2).map(b"".join), st.sets(st.integers(1, 200), max_size=4))
+def test_damage_is_judged_alike_however_cut_and_by_the_oracle(data: bytes, places: set[int]) -> None:
+    check(data, cut(data, places))
+
+
+@settings(reproducible, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=60), st.sampled_from(BEGINNINGS), st.sets(st.integers(1, 200), max_size=4))
+def test_noise_behind_a_beginning(noise: bytes, beginning: bytes, places: set[int]) -> None:
+    check(beginning + noise, cut(beginning + noise, places))
 
 
 class Witness:
