@@ -23,7 +23,7 @@ from appsrv.channel import Outbox
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits
-from appsrv.parking import READABLE, ClientConnection, EpollParking, Parking, WatchedParking, readable
+from appsrv.parking import READABLE, ClientConnection, Parking, WatchedParking, readable
 from appsrv.tcp_reset import reset_now
 
 log = logging.getLogger("appsrv.frontend")
@@ -67,9 +67,8 @@ class FrontEnd:
         self._accepting: list[Any] = []
         self._loop = get_hub().loop
         self._handlers = self._message_handlers()
-        if isinstance(parking, EpollParking):
-            parking.count_over(lambda: self.connections)
-        elif isinstance(parking, WatchedParking):
+        parking.connections = self.connections
+        if isinstance(parking, WatchedParking):
             parking.gone = self.close
 
     # -- accepting ----------------------------------------------------------------------------------------------------
@@ -130,10 +129,12 @@ class FrontEnd:
     def worker_joined(self, serial: int, post: Post) -> None:
         """A worker may take connections from now on."""
         self._posts[serial] = post
+        self.parking.workers = len(self._posts)
 
     def worker_gone(self, serial: int, served: Iterable[tuple[int, bool]], error_id: str) -> None:
         """A worker has died. `served`: the connections it had, and whether a response had begun on them."""
         self._posts.pop(serial, None)
+        self.parking.workers = len(self._posts)
         self.parking.worker_died()
         for cid, begun in served:
             connection = self.connections.get(cid)
@@ -145,8 +146,7 @@ class FrontEnd:
             else:
                 self.refuse(connection, error_response(502, error_id=error_id))
         for connection in self.connections.values():
-            if connection.holders is not None:
-                connection.holders.discard(serial)
+            _holds_no_more(connection, serial)
 
     def recover_lost(self, busy: Callable[[], set[int]]) -> None:
         """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
@@ -194,7 +194,6 @@ class FrontEnd:
     def _message_handlers(self) -> dict[type[message.Message], Callable[..., None]]:
         return {
             message.Holding: self._on_holding,
-            message.Released: self._on_released,
             message.Closed: self._on_closed,
             message.Wanted: self._on_wanted,
             message.GivenBack: self._on_given_back,
@@ -206,14 +205,10 @@ class FrontEnd:
             connection.holders = set()
         connection.holders.add(serial)
 
-    def _on_released(self, _serial: int, connection: ClientConnection, _msg: object, _fds: object) -> None:
-        self.parking.park(connection)
-
     def _on_closed(
         self, serial: int, connection: ClientConnection, msg: message.Closed, _fds: object
     ) -> None:
-        if connection.holders is not None:
-            connection.holders.discard(serial)
+        _holds_no_more(connection, serial)
         if msg.linger:
             self._in_lane(connection, self._linger)
         else:
@@ -223,8 +218,7 @@ class FrontEnd:
         for (cid,) in struct.iter_unpack("<Q", data):
             connection = self.connections.get(cid)
             if connection is not None:
-                if connection.holders is not None:
-                    connection.holders.discard(serial)
+                _holds_no_more(connection, serial)
                 self.close(connection)
 
     def _on_wanted(self, serial: int, connection: ClientConnection, _msg: object, _fds: object) -> None:
@@ -233,14 +227,16 @@ class FrontEnd:
         self._posts[serial].outbox.send(lent, [connection.sock.fileno()])
 
     def _on_given_back(
-        self, _serial: int, connection: ClientConnection, msg: message.GivenBack, fds: list[int]
+        self, serial: int, connection: ClientConnection, msg: message.GivenBack, fds: list[int]
     ) -> None:
+        _holds_no_more(connection, serial)
         data = _whole_file(fds[0]) if fds else msg.data
         self._in_lane(connection, self._read_on, data)
 
     def _on_undelivered(
-        self, _serial: int, connection: ClientConnection, msg: message.Undelivered, fds: list[int]
+        self, serial: int, connection: ClientConnection, msg: message.Undelivered, fds: list[int]
     ) -> None:
+        _holds_no_more(connection, serial)
         places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
         files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
         first = msg.data[16 * msg.files :]
@@ -378,6 +374,11 @@ class FrontEnd:
 
     def _is_parked(self, connection: ClientConnection) -> bool:
         return self.parking.board.parked_since(connection.cid) > 0.0
+
+
+def _holds_no_more(connection: ClientConnection, serial: int) -> None:
+    if connection.holders is not None:
+        connection.holders.discard(serial)
 
 
 def _end_of_sending(sock: socket.socket) -> None:

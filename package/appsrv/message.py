@@ -11,8 +11,8 @@ in the order the docstring of the message names them. Both ends are always of on
     preloader -> watchdog   OutputPipes
     server    -> preloader  Attach, Spawn, Quit
     preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
-    server    -> worker     HandOff (over the shared hand-off socket), Lent, Gone
-    worker    -> server     Ready, Holding, Released, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged
+    server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone
+    worker    -> server     Ready, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged
 """
 
 from __future__ import annotations
@@ -247,7 +247,8 @@ class LastWords(Message, tag=14):
 
 @dataclass(eq=False, repr=False)
 class Attach(Message, tag=20):
-    """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard[, shared epoll].
+    """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard, and what idle
+    connections are given to: the shared epoll, or the release pipe (portable queue).
 
     `server` is the server's pid: messages about workers carry it back, so that a new server tells its own
     workers from those of the one that died.
@@ -317,6 +318,10 @@ class CodeChanged(Message, tag=27):
 
 # -- server and worker ---------------------------------------------------------------------------------------------
 
+# No message of a channel but the only thing written into the release pipe (portable queue), by all workers: the id of a
+# connection whose request is answered, and which is to be watched. So short a write is never torn or mixed (pipe(7)).
+RELEASED = struct.Struct("<Q")
+
 
 @dataclass(eq=False, repr=False)
 class HandOff(Packed, tag=40, layout="QHBQB"):
@@ -367,8 +372,8 @@ class Holding(Packed, tag=44, layout="Q"):
 
 
 @dataclass(eq=False, repr=False)
-class Released(Packed, tag=45, layout="Q"):
-    """A request is answered and the connection idle: watch it (portable queue)."""
+class Readable(Packed, tag=45, layout="Q"):
+    """A connection that every worker holds has something to read, for whoever takes it (portable queue)."""
 
     cid: int
 

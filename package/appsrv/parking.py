@@ -21,6 +21,7 @@ from gevent import get_hub
 
 from appsrv import channel as channels
 from appsrv import message
+from appsrv.idle_watch import IdleWatch
 from appsrv.ready_queue import HAND_OFF, hand_off_pair
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
@@ -28,6 +29,9 @@ from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
 READABLE, WRITABLE = 1, 2
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 SETTLED = 0.1
+RELEASED_AT_ONCE = 4096
+
+_READABLE = message.Readable.LAYOUT.pack
 
 
 class ClientConnection:
@@ -47,14 +51,19 @@ class ClientConnection:
 
 
 class Parking:
-    """What both implementations share: the hand-off socket and its count."""
+    """What both implementations share: the hand-off socket and its count.
+
+    The front end sets `connections`, all that there are, and `workers`, how many of them may take connections.
+    """
 
     kind = ""
 
     def __init__(self, board: Scoreboard) -> None:
         self.board = board
         self.ours, self.theirs = hand_off_pair()
-        self._waiting: deque[tuple[message.HandOff, list[int]]] = deque()
+        self.connections: Mapping[int, ClientConnection] = {}
+        self.workers = 0
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
         self._writable: Any = get_hub().loop.io(self.ours.fileno(), WRITABLE)
         self._pushed = 0
         self._settled = (0, 0)
@@ -71,10 +80,13 @@ class Parking:
             connection.cid, connection.port, connection.listener, body, len(peer), peer + data
         )
         fds = [connection.sock.fileno()] if file is None else [connection.sock.fileno(), file]
-        self.board.park(connection.cid, 0.0)
+        self._push(connection.cid, msg.pack(), fds)
+
+    def _push(self, cid: int, data: bytes, fds: Sequence[int] = ()) -> None:
+        self.board.park(cid, 0.0)
         self._pushed += 1
-        if self._waiting or not self._try(msg, fds):
-            self._keep(msg, fds)
+        if self._waiting or not self._try(data, fds):
+            self._keep(data, fds)
 
     def waiting(self, taken: int) -> int:
         """Requests that no worker has taken yet; `taken` is the sum of all workers' hand-off counters."""
@@ -139,33 +151,32 @@ class Parking:
         except BlockingIOError:
             return self._steal_unsent()
         self._pushed -= 1
-        msg = message.HandOff.unpack(data)
-        return msg.cid, b""
+        return _cid_of(data), b""
 
     def _steal_unsent(self) -> tuple[int, bytes] | None:
         if not self._waiting:
             return None
-        msg, fds = self._waiting.popleft()
+        data, fds = self._waiting.popleft()
         channels.close_all(fds)
         self._pushed -= 1
-        return msg.cid, b""
+        return _cid_of(data), b""
 
-    def _try(self, msg: message.HandOff, fds: Sequence[int]) -> bool:
+    def _try(self, data: bytes, fds: Sequence[int]) -> bool:
         try:
-            channels.send(self.ours, msg.pack(), fds)
+            channels.send(self.ours, data, fds)
         except BlockingIOError:
             return False
         return True
 
-    def _keep(self, msg: message.HandOff, fds: Sequence[int]) -> None:
-        self._waiting.append((msg, [os.dup(fd) for fd in fds]))
+    def _keep(self, data: bytes, fds: Sequence[int]) -> None:
+        self._waiting.append((data, [os.dup(fd) for fd in fds]))
         if not self._writable.active:
             self._writable.start(self._flush)
 
     def _flush(self) -> None:
         while self._waiting:
-            msg, fds = self._waiting[0]
-            if not self._try(msg, fds):
+            data, fds = self._waiting[0]
+            if not self._try(data, fds):
                 return
             self._waiting.popleft()
             channels.close_all(fds)
@@ -173,43 +184,82 @@ class Parking:
 
 
 class WatchedParking(Parking):
-    """Portable: the server's event loop watches every idle connection."""
+    """Portable: the server watches every idle connection, and workers say by the release pipe which ones are idle.
+
+    Of a connection that every worker holds only the id is handed over. `watch` of a connection: whether it is watched
+    now; None when it never was.
+    """
 
     kind = "portable"
 
     def __init__(self, board: Scoreboard) -> None:
         super().__init__(board)
-        self._loop = get_hub().loop
         self.gone: Callable[[ClientConnection], None] = self.push
+        self._released, self._releasing = os.pipe()
+        self._watched: dict[int, ClientConnection] = {}
+        self._watch = IdleWatch()
+        self._watch.always(self._released)
+        self._turn: Any = get_hub().loop.io(self._watch.fileno(), READABLE)
+        self._turn.start(self._look)
+
+    def fds_for_workers(self) -> list[int]:
+        return [*super().fds_for_workers(), self._releasing]
 
     def waiting(self, taken: int) -> int:
         return self._in_hand_off(taken)
 
     def park(self, connection: ClientConnection) -> None:
+        fd = connection.sock.fileno()
         if connection.watch is None:
-            connection.watch = self._loop.io(connection.sock.fileno(), READABLE)
-        connection.watch.start(self._readable, connection)
+            self._watched[fd] = connection
+            self._watch.add(fd)
+        else:
+            self._watch.again(fd)
+        connection.watch = True
 
-    def _readable(self, connection: ClientConnection) -> None:
-        connection.watch.stop()
-        if _has_ended(connection.sock):
+    def _look(self) -> None:
+        for fd, ended in self._watch.ready():
+            connection = self._watched.get(fd)
+            if connection is not None:
+                self._readable(connection, ended)
+            elif fd == self._released:
+                self._park_released()
+
+    def _park_released(self) -> None:
+        for (cid,) in message.RELEASED.iter_unpack(os.read(self._released, RELEASED_AT_ONCE)):
+            connection = self.connections.get(cid)
+            if connection is not None:
+                self.park(connection)
+
+    def _readable(self, connection: ClientConnection, ended: int) -> None:
+        connection.watch = False
+        if ended and _has_ended(connection.sock):
             self.gone(connection)
+        elif connection.holders is not None and len(connection.holders) == self.workers:
+            self._push(connection.cid, _READABLE(message.Readable.TAG, connection.cid))
         else:
             self.push(connection)
 
     def forget(self, connection: ClientConnection) -> None:
         if connection.watch is not None:
-            connection.watch.stop()
-            connection.watch.close()
+            fd = connection.sock.fileno()
+            self._watch.drop(fd)
+            del self._watched[fd]
             connection.watch = None
 
     def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
         if self._waiting or self._unread():
             return []
-        return [c for c in connections.values() if not (c.lane or c.cid in busy or (c.watch and c.watch.active))]
+        return [c for c in connections.values() if not (c.lane or c.cid in busy or c.watch)]
 
     def recover(self, connection: ClientConnection) -> None:
         self.push(connection)
+
+    def close(self) -> None:
+        super().close()
+        self._turn.stop()
+        self._watch.close()
+        channels.close_all((self._released, self._releasing))
 
 
 class EpollParking(Parking):
@@ -222,19 +272,14 @@ class EpollParking(Parking):
         self._epoll = SharedEpoll.create()
         self._waiter = self._epoll.waiter()
         self._door = self._epoll.register(self.theirs.fileno(), HAND_OFF)
-        self._parked: Callable[[], Mapping[int, ClientConnection]] = dict
 
     def fds_for_workers(self) -> list[int]:
         return [*super().fds_for_workers(), self._epoll.fd]
 
-    def count_over(self, connections: Callable[[], Mapping[int, ClientConnection]]) -> None:
-        """Where to find the connections when the length of the queue is asked for."""
-        self._parked = connections
-
     def waiting(self, taken: int) -> int:
         if not readable(self._epoll.fd):
             return self._in_hand_off(taken)
-        parked = [c for c in self._parked().values() if self._is_parked(c)]
+        parked = [c for c in self.connections.values() if self._is_parked(c)]
         return self._in_hand_off(taken) + len(_ready(parked))
 
     def park(self, connection: ClientConnection) -> None:
@@ -285,6 +330,13 @@ def parking(kind: str, board: Scoreboard) -> Parking:
     if kind == "epoll" or (kind == "auto" and AVAILABLE):
         return EpollParking(board)
     return WatchedParking(board)
+
+
+def _cid_of(data: bytes) -> int:
+    """Whose turn this message of the hand-off socket is."""
+    msg = message.unpack(data)
+    assert isinstance(msg, message.HandOff | message.Readable)
+    return msg.cid
 
 
 def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:

@@ -154,8 +154,8 @@ class Preloader:
             _leave(self._station)
         hand_off = socket.socket(fileno=fds[0])
         board = Scoreboard(fds[1], order.slots, order.cells)
-        epoll = SharedEpoll(fds[2]) if order.queue == "epoll" else None
-        self._station = Station(order.server, hand_off, board, epoll)
+        idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
+        self._station = Station(order.server, hand_off, board, idle)
         self._server.send(message.Loaded())
 
     # -- making workers -----------------------------------------------------------------------------------------------
@@ -239,8 +239,7 @@ def _fork_with_pipes() -> tuple[int, list[int]]:
 def _leave(station: Station) -> None:
     station.hand_off.close()
     os.close(station.board.fd)
-    if station.epoll is not None:
-        os.close(station.epoll.fd)
+    os.close(station.idle.fd if isinstance(station.idle, SharedEpoll) else station.idle)
 
 
 def _warn(text: str) -> None:

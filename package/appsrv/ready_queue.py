@@ -2,15 +2,18 @@
 
 Two implementations of one interface. *Portable*: every request comes over the hand-off socket, and the front end
 watches the connection in between. *Epoll* (Linux): idle connections are parked in one epoll instance shared by all
-workers and the front end, so that a keep-alive request costs no message. Knows connections, not HTTP.
+workers and the front end, so that a keep-alive request costs no message. With both, a worker keeps its descriptor of a
+parked connection. Knows connections, not HTTP.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import struct
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -29,6 +32,9 @@ HAND_OFF = 0
 WAIT_MS = 1000
 INLINE = 60 * 1024
 TOLD_AT_ONCE = 16
+
+_readable = struct.Struct("<xQ").unpack
+_released = message.RELEASED.pack
 
 
 class Spooled(NamedTuple):
@@ -72,6 +78,7 @@ class ReadyQueue:
         self._board = board
         self._slot = slot
         self._closed: deque[int] = deque()
+        self._held: dict[int | None, Connection] = {}
 
     def fileno(self) -> int:
         """Readable when something waits."""
@@ -130,7 +137,7 @@ class ReadyQueue:
     def leave(self, connection: Connection) -> None:
         """Let another worker have a connection that has just been taken, and of which nothing has been read."""
         if connection.spooled is None:
-            self.give_back(connection, b"")
+            self.park(connection, time.monotonic())
 
     def give_back(self, connection: Connection, data: bytes) -> None:
         """The request is incomplete: the front end's slow lane reads the rest."""
@@ -155,11 +162,35 @@ class ReadyQueue:
         rest = message.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
         self._tell(rest, [fd for fd, _, _ in files])
 
+    def _hold(self, connection: Connection) -> None:
+        """Keep the descriptor of a connection that is parked for the first time."""
+        self._held[connection.cid] = connection
+        self._tell(message.Holding(connection.cid))
+
     def _forget(self, connection: Connection) -> None:
         """Drop what the queue remembers of the connection."""
+        self._held.pop(connection.cid, None)
 
     def _heed(self, msg: message.Message) -> None:
         """Do what the server says."""
+        if isinstance(msg, message.Gone):
+            held = self._held.pop(msg.cid, None)
+            if held is not None:
+                held.sock.close()
+
+    def _borrow(self, cid: int) -> Connection | None:
+        """Ask the front end for a connection that this worker does not hold; None when it has gone."""
+        self._tell(message.Wanted(cid))
+        while True:
+            try:
+                answer, fds = self._channel.receive()
+            except ChannelClosed as error:
+                raise Orphaned from error
+            self._heed(answer)
+            if isinstance(answer, message.Lent):
+                return _from_lent(answer, fds)
+            if isinstance(answer, message.Gone) and answer.cid == cid:
+                return None
 
     def _tell(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
         try:
@@ -175,28 +206,73 @@ class ReadyQueue:
         if not data:
             raise Orphaned
         self._slot.count_taken()
-        return _from_hand_off(message.HandOff.unpack(data), fds)
+        return self._from_hand_off(message.HandOff.unpack(data), fds)
+
+    def _from_hand_off(self, msg: message.HandOff, fds: list[int]) -> Connection:
+        connection = self._held.get(msg.cid)
+        if connection is None:
+            address = msg.data[: msg.peer].decode()
+            connection = Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port), msg.listener, None, None)
+        else:
+            os.close(fds[0])
+        if len(msg.data) > msg.peer:
+            connection.spooled = Spooled(msg.data[msg.peer :], msg.body, fds[1] if len(fds) > 1 else None)
+        return connection
 
 
 class PortableQueue(ReadyQueue):
-    """Blocks on the hand-off socket: the kernel gives each message to exactly one worker, the longest waiting."""
+    """Blocks on the hand-off socket: the kernel gives each message to exactly one worker, the longest waiting.
+
+    `released`: the release pipe, into which all workers write.
+    """
+
+    def __init__(
+        self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, released: int
+    ) -> None:
+        super().__init__(hand_off, channel, board, slot)
+        self._released = released
+        self._most = most_held()
 
     def fileno(self) -> int:
         return self._hand_off.fileno()
 
     def take(self) -> Connection | None:
         if self._closed:
-            connection = self._receive_hand_off(socket.MSG_DONTWAIT)
+            connection = self._take_next(socket.MSG_DONTWAIT)
             if connection is not None:
                 return connection
             self.flush()
         # The timeout is a property of the socket (`hand_off_pair`), not of the call.
-        return self._receive_hand_off()
+        return self._take_next()
 
     def park(self, connection: Connection, now: float) -> None:
-        connection.sock.close()
-        self._board.park(connection.cid, now)
-        self._tell(message.Released(connection.cid))
+        cid = connection.cid
+        self._board.park(cid, now)
+        if cid not in self._held:
+            self._hold_or_close(connection)
+        try:
+            os.write(self._released, _released(cid))
+        except BrokenPipeError as error:
+            raise Orphaned from error
+
+    def _hold_or_close(self, connection: Connection) -> None:
+        if len(self._held) < self._most:
+            self._hold(connection)
+        else:
+            connection.sock.close()
+
+    def _take_next(self, flags: int = 0) -> Connection | None:
+        try:
+            data, fds = self._receiver.receive(flags)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise Orphaned
+        self._slot.count_taken()
+        if data[0] != message.Readable.TAG:
+            return self._from_hand_off(message.HandOff.unpack(data), fds)
+        (cid,) = _readable(data)
+        return self._held.get(cid) or self._borrow(cid)
 
 
 class EpollQueue(ReadyQueue):
@@ -210,7 +286,6 @@ class EpollQueue(ReadyQueue):
         self._next = epoll.waiter().next
         self._more_at_door = False
         self._door_is_due = False
-        self._held: dict[int | None, Connection] = {}
         self._door = epoll.register(hand_off.fileno(), HAND_OFF)
         self._door.arm()
 
@@ -243,18 +318,13 @@ class EpollQueue(ReadyQueue):
         self._board.park(connection.cid, now)
         registration = connection.registration
         if registration is None:
-            registration = self._hold(connection)
+            registration = self._register(connection)
         registration.arm()
 
-    def leave(self, connection: Connection) -> None:
-        if connection.spooled is None:
-            self.park(connection, time.monotonic())
-
-    def _hold(self, connection: Connection) -> Registration:
+    def _register(self, connection: Connection) -> Registration:
         registration = self._epoll.register(connection.sock.fileno(), connection.cid)
         connection.registration = registration
-        self._held[connection.cid] = connection
-        self._tell(message.Holding(connection.cid))
+        self._hold(connection)
         return registration
 
     def _take_hand_off(self) -> Connection | None:
@@ -269,30 +339,17 @@ class EpollQueue(ReadyQueue):
         self._more_at_door = self._door_is_due = connection is not None
         return connection
 
-    def _borrow(self, cid: int) -> Connection | None:
-        self._tell(message.Wanted(cid))
-        while True:
-            try:
-                answer, fds = self._channel.receive()
-            except ChannelClosed as error:
-                raise Orphaned from error
-            self._heed(answer)
-            if isinstance(answer, message.Lent):
-                return _from_lent(answer, fds)
-            if isinstance(answer, message.Gone) and answer.cid == cid:
-                return None
-
-    def _heed(self, msg: message.Message) -> None:
-        if isinstance(msg, message.Gone):
-            held = self._held.pop(msg.cid, None)
-            if held is not None:
-                held.sock.close()
-
     def _forget(self, connection: Connection) -> None:
         if self._held.pop(connection.cid, None) is not None:
             assert connection.registration is not None
             connection.registration.forget()
             connection.registration = None
+
+
+def most_held() -> int:
+    """How many connections a worker may keep: half of the descriptors it may have, the rest is the application's."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft // 2
 
 
 def hand_off_pair() -> tuple[socket.socket, socket.socket]:
@@ -302,14 +359,6 @@ def hand_off_pair() -> tuple[socket.socket, socket.socket]:
     seconds = struct.pack("@ll", WAIT_MS // 1000, 0)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
     return ours, theirs
-
-
-def _from_hand_off(msg: message.HandOff, fds: list[int]) -> Connection:
-    address = msg.data[: msg.peer].decode()
-    connection = Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port), msg.listener, None, None)
-    if len(msg.data) > msg.peer:
-        connection.spooled = Spooled(msg.data[msg.peer :], msg.body, fds[1] if len(fds) > 1 else None)
-    return connection
 
 
 def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:

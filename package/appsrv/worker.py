@@ -37,12 +37,15 @@ Watch = Callable[[Callable[[list[str]], None]], None]
 
 @dataclass(frozen=True)
 class Station:
-    """What a server gave a preloader for its workers: where requests come from and where to say what one does."""
+    """What a server gave a preloader for its workers: where requests come from and where to say what one does.
+
+    `idle`: where a connection goes that waits for its next request, the shared epoll or the release pipe.
+    """
 
     server: int
     hand_off: socket.socket
     board: Scoreboard
-    epoll: SharedEpoll | None
+    idle: SharedEpoll | int
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,9 @@ class Worker:
 
 
 def _ready_queue(station: Station, channel: Channel, slot: Slot) -> ReadyQueue:
-    if station.epoll is None:
-        return PortableQueue(station.hand_off, channel, station.board, slot)
-    return EpollQueue(station.hand_off, channel, station.board, slot, station.epoll)
+    if isinstance(station.idle, SharedEpoll):
+        return EpollQueue(station.hand_off, channel, station.board, slot, station.idle)
+    return PortableQueue(station.hand_off, channel, station.board, slot, station.idle)
 
 
 def environs(duty: Duty) -> list[dict[str, Any]]:

@@ -333,7 +333,7 @@ def test_a_descriptor_of_what_has_gone_is_given_back(world: World) -> None:
 
 
 def test_words_about_what_has_gone_are_ignored(world: World) -> None:
-    for msg in (message.Released(9), message.Closed(9, 1), message.GivenBack(9, b"x")):
+    for msg in (message.Closed(9, 1), message.GivenBack(9, b"x")):
         world.one.says(msg)
     assert world.one.hears() is None
 
@@ -352,7 +352,7 @@ def test_a_released_connection_waits_for_its_next_request(world: World) -> None:
         pytest.skip("workers park in the epoll themselves")
     client, connection = world.connected()
     world.board.park(1, time.monotonic())
-    world.one.says(message.Released(1))
+    os.write(world.parking.fds_for_workers()[2], message.RELEASED.pack(99) + message.RELEASED.pack(1))
     client.send(GET)
     assert world.handed_off()[0].cid == connection.cid
 

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "package" / "appsrv"
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        ("__init__ death errors family file_wrapper hooks http_syntax menu out_of_memory project reloader "
+        ("__init__ death errors family file_wrapper hooks http_syntax idle_watch menu out_of_memory project reloader "
         "tcp_reset terminal text values"),
         ("config environ http1 http1_body http_response leadership listener loader message output "
         "pid_file pool response_head scoreboard shared_epoll spool"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import struct
@@ -41,8 +42,8 @@ class World:
         self.connections: dict[int, ClientConnection] = {}
         self.clients: dict[int, socket.socket] = {}
         self.taken: list[Connection] = []
-        if isinstance(self.parking, EpollParking):
-            self.parking.count_over(lambda: self.connections)
+        self.parking.connections = self.connections
+        self.parking.workers = SLOTS
         # All workers of one preloader have the same numbers for the same files.
         self.fds = [os.dup(fd) for fd in self.parking.fds_for_workers()]
         self.hand_off = socket.socket(fileno=self.fds.pop(0))
@@ -56,7 +57,7 @@ class World:
         if self.kind == "epoll":
             self.queues.append(EpollQueue(*shared, SharedEpoll(self.fds[1])))
         else:
-            self.queues.append(PortableQueue(*shared))
+            self.queues.append(PortableQueue(*shared, self.fds[1]))
         self.ends.append(Channel(ours))
 
     def client(self, data: bytes = b"", address: str = "192.0.2.1") -> ClientConnection:
@@ -100,14 +101,14 @@ class World:
     def park(self, connection: Connection, worker: int = 0) -> None:
         """The worker parks; the front end hears of it and does its part."""
         self.queues[worker].park(connection, time.monotonic())
+        known = self.connections[connection.cid]
         try:
-            msg, _ = self.heard(worker)
+            assert self.heard(worker)[0] == message.Holding(connection.cid)
+            known.holders = {worker} | (known.holders or set())
         except BlockingIOError:
-            return
-        if isinstance(msg, message.Released):
-            self.parking.park(self.connections[msg.cid])
-        else:
-            assert isinstance(msg, message.Holding)
+            pass
+        if self.kind == "portable":
+            until(lambda: bool(known.watch), "the front end reads the release pipe")
 
     def waiting(self) -> int:
         """The length of the queue."""
@@ -144,6 +145,15 @@ class World:
 def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Both implementations."""
     made = World(request.param)
+    monkeypatch.setattr(ready_queue, "WAIT_MS", SHORT_MS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def portable_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """What only the portable queue has."""
+    made = World("portable")
     monkeypatch.setattr(ready_queue, "WAIT_MS", SHORT_MS)
     yield made
     made.close()
@@ -276,7 +286,45 @@ def test_what_a_dead_worker_took_does_not_stay_in_the_count(world: World, monkey
     assert world.parking.waiting(taken=0) == 1
 
 
-# -- another worker's connection (epoll)
+def test_only_the_id_of_a_connection_that_all_workers_hold_is_handed_over(portable_world: World) -> None:
+    world = portable_world
+    world.parked()
+    for worker, fds in ((1, 1), (2, 1), (0, 0)):
+        world.clients[1].send(b"again")
+        until(lambda: world.waiting() == 1, "the request")
+        before = len(os.listdir("/dev/fd"))
+        taken = world.take_soon(worker)
+        assert len(os.listdir("/dev/fd")) == before + fds
+        assert taken.sock.recv(100) == b"again"
+        world.park(taken, worker)
+    assert world.connections[1].holders == {0, 1, 2}
+
+
+def test_a_worker_keeps_one_descriptor_of_a_connection(portable_world: World) -> None:
+    """Another worker does not hold it yet, so the descriptor comes along again."""
+    world = portable_world
+    world.parked()
+    world.clients[1].send(b"second")
+    until(lambda: world.waiting() == 1, "the request")
+    before = len(os.listdir("/dev/fd"))
+    assert world.take_soon() is world.taken[0]
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_worker_keeps_half_of_its_descriptors_for_the_application(
+    portable_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = portable_world
+    monkeypatch.setattr(world.queues[0], "_most", 0)
+    connection = world.parked()
+    assert world.taken[0].sock.fileno() == -1
+    assert connection.holders is None
+    world.clients[1].send(b"second")
+    assert world.take_soon().sock.recv(100) == b"second"
+    assert 0 < ready_queue.most_held() <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
+# -- another worker's connection
 
 
 def borrow(world: World, worker: int, answer: Callable[[int], None]) -> Connection | None:
@@ -292,25 +340,28 @@ def borrow(world: World, worker: int, answer: Callable[[int], None]) -> Connecti
     return got[0]
 
 
-def test_a_connection_is_borrowed_from_the_front_end(epoll_world: World) -> None:
-    world = epoll_world
+def test_a_connection_is_borrowed_from_the_front_end(world: World) -> None:
     connection = world.parked()
+    world.parking.workers = 1
     world.clients[1].send(b"second")
+    until(lambda: world.waiting() == 1, "the request")
     lent = message.Lent(1, 4711, 1, 9, b"192.0.2.1")
     taken = borrow(world, 1, lambda _: world.say(1, lent, [connection.sock.fileno()]))
     assert taken is not None
     assert (taken.cid, taken.address, taken.sock.recv(100)) == (1, "192.0.2.1", b"second")
     world.queues[1].park(taken, 1.0)
     assert world.heard(1)[0] == message.Holding(1)
+    connection.holders = {0}
     world.clients[1].send(b"third")
     again = world.take_soon(1)
     assert again is taken, "it holds the connection now"
 
 
-def test_a_connection_that_has_gone_cannot_be_borrowed(epoll_world: World) -> None:
-    world = epoll_world
+def test_a_connection_that_has_gone_cannot_be_borrowed(world: World) -> None:
     world.parked()
+    world.parking.workers = 1
     world.clients[1].send(b"second")
+    until(lambda: world.waiting() == 1, "the request")
 
     def answer(cid: int) -> None:
         world.say(1, message.Gone(99))
@@ -319,17 +370,17 @@ def test_a_connection_that_has_gone_cannot_be_borrowed(epoll_world: World) -> No
     assert borrow(world, 1, answer) is None
 
 
-def test_the_end_of_the_server_ends_a_borrowing(epoll_world: World) -> None:
-    world = epoll_world
+def test_the_end_of_the_server_ends_a_borrowing(world: World) -> None:
     world.parked()
+    world.parking.workers = 1
     world.clients[1].send(b"second")
+    until(lambda: world.waiting() == 1, "the request")
     world.ends[1].close()
     with pytest.raises(Orphaned):
         world.take(1)
 
 
-def test_gone_drops_the_descriptor(epoll_world: World) -> None:
-    world = epoll_world
+def test_gone_drops_the_descriptor(world: World) -> None:
     connection = world.parked()
     world.say(0, message.Gone(1))
     world.queues[0].attend()
@@ -389,8 +440,9 @@ def test_a_connection_that_was_left_goes_to_another_worker(world: World) -> None
     taken = world.take()
     assert taken is not None
     world.queues[0].leave(taken)
-    msg, _ = world.heard()
-    assert isinstance(msg, message.Holding if world.kind == "epoll" else message.GivenBack)
+    assert world.heard()[0] == message.Holding(1)
+    if world.kind == "portable":
+        assert world.take_soon(1).sock.recv(1) == b"x"
 
 
 @pytest.mark.parametrize("linger", [False, True])
