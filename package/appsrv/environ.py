@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, TextIO
-from urllib.parse import unquote_to_bytes
 
 from appsrv.file_wrapper import FileWrapper
 from appsrv.http_syntax import RequestHead
@@ -63,45 +62,25 @@ def build_environ(
 
     `content_length` is that of `input`, known once a chunked body is spooled; None: there is no body.
     """
-    environ = base | head.fields
-    environ["REQUEST_METHOD"] = head.method
-    environ["RAW_URI"] = environ["REQUEST_URI"] = uri = head.target.decode("latin-1")
-    path, _, environ["QUERY_STRING"] = uri.partition("?")
-    environ["PATH_INFO"] = _unquote(path) if "%" in path else path
+    environ = base | head.variables
     environ["wsgi.input"] = input
     environ["REMOTE_ADDR"] = remote_addr
     environ["REMOTE_PORT"] = remote_port
     if content_length is not None:
         environ["CONTENT_LENGTH"] = str(content_length)
-    if path[0] != "/" or environ["SCRIPT_NAME"] or head.chunked or head.version != "1.1":
-        _adjust(environ, head, path)
+        # The body is whole by now: how it came is nobody's business any more.
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+    if environ["SCRIPT_NAME"]:
+        _cut_mount_point(environ)
     if "SERVER_NAME" not in environ:
         _name_server_by_host(environ)
     return environ
 
 
-def _unquote(path: str) -> str:
-    """Percent-decoding to what PEP 3333 calls a native string: each character one byte."""
-    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
-
-
-def _adjust(environ: Environ, head: RequestHead, path: str) -> None:
-    """What only some requests need: other forms of target, a mount point, a spooled body, HTTP/1.0."""
-    if path[0] != "/":
-        environ["PATH_INFO"] = _unquote(_path_of(path))
-    mount = environ["SCRIPT_NAME"]
-    if mount and (environ["PATH_INFO"] + "/").startswith(mount + "/"):
-        environ["PATH_INFO"] = environ["PATH_INFO"][len(mount) :]
-    if head.chunked and "CONTENT_LENGTH" in environ:
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
-    environ["SERVER_PROTOCOL"] = f"HTTP/{head.version}"
-
-
-def _path_of(target: str) -> str:
-    """The path of a target in asterisk or absolute form; `*` names no path (PEP 3333 wants "/..." or "")."""
-    if target == "*":
-        return ""
-    return "/" + target.partition("://")[2].partition("/")[2]
+def _cut_mount_point(environ: Environ) -> None:
+    mount, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
+    if (path + "/").startswith(mount + "/"):
+        environ["PATH_INFO"] = path[len(mount) :]
 
 
 def _name_server_by_host(environ: Environ) -> None:

@@ -7,22 +7,23 @@ queue's. A request that has not arrived whole is given back: no worker waits for
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import IO, Any
 
-from appsrv import http1, wsgi
-from appsrv.environ import build_environ
+from appsrv.environ import Environ, build_environ
 from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.http1 import parse_head
 from appsrv.http1_body import body_reader
 from appsrv.http_response import error_response, http_date, serialize
 from appsrv.http_syntax import Limits, RequestHead
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell
 from appsrv.sink import Sink
+from appsrv.wsgi import Outcome, respond
 
 READ = 64 * 1024
 BODY_IN_WORKER = 2 << 20
@@ -53,6 +54,11 @@ class Exchange:
         self._sink = Sink(cell)
         self._date = b""
         self._date_due = 0.0
+        # What every request needs, spared the way through `serving`.
+        self._limits = serving.limits
+        self._application = serving.application
+        self._environs = serving.environs
+        self._access_log = serving.access_log
 
     def serve(self, connection: Connection, now: float) -> None:
         """Answer what the connection has to ask; afterwards it is somebody else's. `now` is monotonic."""
@@ -61,10 +67,10 @@ class Exchange:
             self._set_date(now)
         done = 0
         try:
-            if connection.spooled is not None:
-                done = self._serve_spooled(connection, connection.spooled)
-            else:
+            if connection.spooled is None:
                 done = self._serve_data(connection, connection.sock.recv(READ))
+            else:
+                done = self._serve_spooled(connection, connection.spooled)
         except BlockingIOError:
             self._queue.leave(connection)
         except RequestError as error:
@@ -77,10 +83,9 @@ class Exchange:
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
         done = 0
-        limits = self._serving.limits
         while data:
             self._cell.line(data)
-            parsed = http1.parse_head(data, limits)
+            parsed = parse_head(data, self._limits)
             if parsed is None:
                 self._queue.give_back(connection, data)
                 return done
@@ -90,10 +95,12 @@ class Exchange:
                 if found is None:
                     return done
                 body, data = found
+                more = self._answer(connection, head, BytesIO(body), len(body), bool(data))
             else:
-                body, data = b"", data[offset:]
+                data = data[offset:]
+                more = self._answer(connection, head, BytesIO(), None, bool(data))
             done += 1
-            if not self._answer(connection, head, io.BytesIO(body), len(body), bool(data)):
+            if not more:
                 return done
         # The client has closed the connection.
         self._queue.close(connection)
@@ -130,32 +137,34 @@ class Exchange:
 
     def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
         connection.spooled = None
-        parsed = http1.parse_head(spooled.data, self._serving.limits)
+        parsed = parse_head(spooled.data, self._limits)
         assert parsed is not None, "the slow lane hands on whole heads"
         head, offset = parsed
         self._cell.line(spooled.data)
         end = offset + (spooled.body if spooled.file is None else 0)
         rest = spooled.data[end:]
         with _body_of(spooled, offset, end) as body:
-            more = self._answer(connection, head, body, spooled.body, bool(rest))
+            more = self._answer(connection, head, body, spooled.body if head.body_expected else None, bool(rest))
         return 1 + (self._serve_data(connection, rest) if more else 0)
 
-    def _answer(self, connection: Connection, head: RequestHead, body: IO[bytes], length: int, more: bool) -> bool:
-        """Run the application; True when `more` has been read already and this worker is to go on with it."""
-        serving, sink = self._serving, self._sink
-        sink.use(connection.sock)
-        if not serving.keep_alive:
+    def _answer(
+        self, connection: Connection, head: RequestHead, body: IO[bytes], length: int | None, more: bool
+    ) -> bool:
+        """Run the application; True when `more` has been read already and this worker is to go on with it.
+
+        `length` is that of `body`, None when the request has none.
+        """
+        sink = self._sink
+        sink.sock = connection.sock
+        if not self._serving.keep_alive:
             head = head._replace(keep_alive=False)
         environ = build_environ(
-            serving.environs[connection.listener], head, body, length if head.body_expected else None,
-            connection.address, connection.port,
+            self._environs[connection.listener], head, body, length, connection.address, connection.port
         )
-        started = time.time() if serving.access_log is not None else 0.0
-        outcome = wsgi.respond(
-            serving.application, environ, head, sink, date=self._date, development=serving.development
-        )
-        if serving.access_log is not None:
-            serving.access_log(environ, outcome.status, outcome.body_bytes, started)
+        if self._access_log is None:
+            outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
+        else:
+            outcome = self._respond_and_log(environ, head, self._access_log)
         if outcome.cut or sink.pending or not outcome.keep_alive:
             self._let_go(connection, outcome, more)
             return False
@@ -163,7 +172,13 @@ class Exchange:
             self._queue.park(connection, time.monotonic())
         return more
 
-    def _let_go(self, connection: Connection, outcome: wsgi.Outcome, more: bool) -> None:
+    def _respond_and_log(self, environ: Environ, head: RequestHead, access_log: AccessLog) -> Outcome:
+        started = time.time()
+        outcome = respond(self._application, environ, head, self._sink, self._date, self._serving.development)
+        access_log(environ, outcome.status, outcome.body_bytes, started)
+        return outcome
+
+    def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
         """The connection goes elsewhere than to wait for its next request.
 
         What has been read of a next request cannot go along: then the connection ends after this response, and the
@@ -199,7 +214,7 @@ class Exchange:
 
 def _body_of(spooled: Spooled, start: int, end: int) -> IO[bytes]:
     if spooled.file is None:
-        return io.BytesIO(spooled.data[start:end])
+        return BytesIO(spooled.data[start:end])
     body = os.fdopen(spooled.file, "rb")
     body.seek(0)
     return body

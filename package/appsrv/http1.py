@@ -8,6 +8,7 @@ decides. Both give the same result for the same bytes, however they are cut.
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 import httptools
 
@@ -113,7 +114,7 @@ def _remember(data: bytes, head: RequestHead, limits: Limits) -> None:
 
     Not one with a secret, which would outlive its request.
     """
-    if _SECRET.isdisjoint(head.fields) and not head.body_expected:
+    if _SECRET.isdisjoint(head.variables) and not head.body_expected:
         if len(_seen_heads) >= _REMEMBERED_HEADS:
             _seen_heads.clear()
         _seen_heads[data] = ((head, len(data)), limits)
@@ -149,8 +150,11 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
         return None
     if version == "1.1" and _SPECIAL.isdisjoint(fields) and fields.get("HTTP_CONNECTION", "keep-alive") == "keep-alive":
         _idle_parsers.append(feed)
+        _add_request_line(fields, method, target, version)
         # The same as RequestHead(...), in half the time.
-        return tuple.__new__(RequestHead, (method, target, version, raw, fields, None, False, True, False, False))
+        return tuple.__new__(
+            RequestHead, (method, target, version, raw, fields, None, False, True, False, False, False)
+        )
     fields.pop("", None)
     head = _framed(method, target, version, raw, fields, limits)
     if head.keep_alive and not head.body_expected and not head.upgrade:
@@ -319,18 +323,48 @@ def _framed(
     chunked = _is_chunked(fields, version)
     if chunked and length is not None:
         raise RequestError(400, "Content-Length and Transfer-Encoding together")
+    keep_alive = _keeps_alive(fields, version)
+    expect_continue = _expects_continue(fields, version) and (chunked or bool(length))
+    _add_request_line(fields, method, target, version)
     return RequestHead(
         method=method,
         target=target,
         version=version,
         raw=raw,
-        fields=fields,
+        variables=fields,
         content_length=length,
         chunked=chunked,
-        keep_alive=_keeps_alive(fields, version),
-        expect_continue=_expects_continue(fields, version) and (chunked or bool(length)),
+        keep_alive=keep_alive,
+        expect_continue=expect_continue,
         upgrade="HTTP_UPGRADE" in fields,
+        body_expected=chunked or bool(length),
     )
+
+
+def _add_request_line(variables: dict[str, str], method: str, target: bytes, version: str) -> None:
+    """What the request line says, in the words of PEP 3333."""
+    uri = target.decode("latin-1")
+    path, _, query = uri.partition("?")
+    if path[0] != "/":
+        path = _path_of(path)
+    variables["REQUEST_METHOD"] = method
+    variables["RAW_URI"] = variables["REQUEST_URI"] = uri
+    variables["QUERY_STRING"] = query
+    variables["PATH_INFO"] = _unquote(path) if "%" in path else path
+    if version != "1.1":
+        variables["SERVER_PROTOCOL"] = f"HTTP/{version}"
+
+
+def _unquote(path: str) -> str:
+    """Percent-decoding to what PEP 3333 calls a native string: each character one byte."""
+    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+
+
+def _path_of(target: str) -> str:
+    """The path of a target in asterisk or absolute form; `*` names no path (PEP 3333 wants "/..." or "")."""
+    if target == "*":
+        return ""
+    return "/" + target.partition("://")[2].partition("/")[2]
 
 
 def _content_length(fields: dict[str, str], limits: Limits) -> int | None:

@@ -29,26 +29,23 @@ class Limits:
 class RequestHead(NamedTuple):
     """A request line and its header fields, already checked (RFC 9112 sections 3, 5 and 6).
 
-    `raw` is the head as sent, with the empty line at its end. `fields` holds its header fields by their CGI
-    names (RFC 3875 section 4.1.18): repeated ones joined, unusable ones left out, HTTP_HOST taken from an
-    absolute target. `content_length` is None when there is no such field.
+    `raw` is the head as sent, with the empty line at its end. `variables` is what it says in the words of PEP 3333
+    and RFC 3875: method, target, path and query, and the header fields by their CGI names, repeated ones joined,
+    unusable ones left out, HTTP_HOST taken from an absolute target. `content_length` is None when there is no such
+    field; `body_expected` says whether body bytes follow the head on the wire.
     """
 
     method: str
     target: bytes
     version: str
     raw: bytes
-    fields: dict[str, str]
+    variables: dict[str, str]
     content_length: int | None
     chunked: bool
     keep_alive: bool
     expect_continue: bool
     upgrade: bool
-
-    @property
-    def body_expected(self) -> bool:
-        """Whether body bytes follow the head on the wire."""
-        return self.chunked or bool(self.content_length)
+    body_expected: bool
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

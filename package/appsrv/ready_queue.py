@@ -293,6 +293,14 @@ class EpollQueue(ReadyQueue):
         return self._epoll.fd
 
     def take(self) -> Connection | None:
+        if self._door_is_due or self._closed:
+            return self._take_in_turn()
+        self._door_is_due = self._more_at_door
+        cid = self._next(WAIT_MS)
+        connection = self._held.get(cid)
+        return connection if connection is not None or cid is None else self._take_unknown(cid)
+
+    def _take_in_turn(self) -> Connection | None:
         # All of the hand-off socket has one place in the epoll's order: while there is more in it, every other
         # request comes from there, so that a crowd of new connections does not wait behind those that are known.
         if self._door_is_due:
@@ -302,17 +310,14 @@ class EpollQueue(ReadyQueue):
                 return connection
             self._more_at_door = False
         self._door_is_due = self._more_at_door
-        return self._take_next()
-
-    def _take_next(self) -> Connection | None:
-        cid = self._next(WAIT_MS if not self._closed else 0)
+        cid = self._next(0) if self._closed else self._next(WAIT_MS)
         if cid is None and self._closed:
             self.flush()
             cid = self._next(WAIT_MS)
-        connection = self._held.get(cid)
-        if connection is None and cid is not None:
-            return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()
-        return connection
+        return None if cid is None else self._held.get(cid) or self._take_unknown(cid)
+
+    def _take_unknown(self, cid: int) -> Connection | None:
+        return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()
 
     def park(self, connection: Connection, now: float) -> None:
         self._board.park(connection.cid, now)

@@ -21,36 +21,29 @@ _PIECE = 256 * 1024
 
 
 class Sink:
-    """One response's way to one client. `pending`: something is left for the drain lane.
+    """The way of responses to clients, one after the other. `sock`: the client's connection, to be set before each.
 
-    PEP 3333 asks that data is on its way when `send` returns.
+    `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.
     """
 
-    __slots__ = ("_backlog", "_begun", "_cell", "_file", "_sock", "pending")
+    __slots__ = ("_backlog", "_begun", "_file", "pending", "sock")
+
+    sock: socket.socket
 
     def __init__(self, cell: Cell) -> None:
-        self._cell = cell
-        self._sock: socket.socket = None  # type: ignore[assignment]  # set by `use` before anything else
+        self._begun = cell.begun
         self._backlog: Spool | None = None
         self._file: tuple[int, int, int] | None = None
-        self._begun = False
         self.pending = False
-
-    def use(self, sock: socket.socket) -> None:
-        """Start a response on this connection."""
-        self._sock = sock
-        self._begun = False
 
     def send(self, data: bytes) -> None:
         """Send, or keep what the client does not take; ClientDisconnected when it has gone."""
-        if not self._begun:
-            self._begun = True
-            self._cell.begun()
+        self._begun()
         if self._backlog is not None:
             self._append(data)
             return
         try:
-            sent = self._sock.send(data)
+            sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -63,7 +56,7 @@ class Sink:
         """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length)."""
         while count and self._backlog is None:
             try:
-                sent = os.sendfile(self._sock.fileno(), fd, offset, count)
+                sent = os.sendfile(self.sock.fileno(), fd, offset, count)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -123,7 +116,7 @@ class Sink:
         assert backlog is not None
         while len(backlog):
             try:
-                backlog.take(self._sock.send(backlog.peek(_PIECE)))
+                backlog.take(self.sock.send(backlog.peek(_PIECE)))
             except BlockingIOError:
                 return
             except OSError as error:
@@ -131,6 +124,6 @@ class Sink:
 
     def _wait_for_client(self) -> None:
         poll = select.poll()
-        poll.register(self._sock.fileno(), select.POLLOUT)
+        poll.register(self.sock.fileno(), select.POLLOUT)
         if not poll.poll(STALLED * 1000):
             raise ClientDisconnected(f"the client took nothing for {STALLED:g} s")

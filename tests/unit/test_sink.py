@@ -28,7 +28,7 @@ class Pair:
         self.board = Scoreboard.create(1, 1)
         self.cell = self.board.slot(0).cell(0)
         self.sink = Sink(self.cell)
-        self.sink.use(self.ours)
+        self.sink.sock = self.ours
 
     def received(self) -> bytes:
         """What the client can read now."""
@@ -74,7 +74,7 @@ def test_the_first_byte_is_noted_before_it_leaves(pair: Pair) -> None:
     pair.sink.send(b"x")
     assert pair.cell.read().response_begun
     pair.cell.begin(8, 1.0)
-    pair.sink.use(pair.ours)
+    pair.sink.sock = pair.ours
     assert not pair.cell.read().response_begun
     pair.sink.send(b"x")
     assert pair.cell.read().response_begun
