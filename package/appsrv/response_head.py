@@ -10,7 +10,10 @@ import re
 
 from appsrv.errors import ApplicationError
 
-__all__ = ["DATE", "ORDINARY", "encode_header", "encode_status", "header_lines", "status_lines"]
+__all__ = ["EncodedHead", "encode_head", "known_heads"]
+
+# Code, status line and field lines, Content-Length (-1: none), whether there is a Date.
+EncodedHead = tuple[int, bytes, int, bool]
 
 # The meaning of a line: an ordinary one, a Date, or (0 and more) the Content-Length.
 ORDINARY = -1
@@ -32,33 +35,69 @@ _HOP_BY_HOP = frozenset(
     }
 )
 
-# What has been checked before: (name, value) -> line and its meaning, status -> code and line. Bounded; filled
-# here, looked into by `wsgi`, which spares the calls.
-header_lines: dict[tuple[str, str], tuple[bytes, int]] = {}
-status_lines: dict[str, tuple[int, bytes]] = {}
+# What has been checked before: (status, *headers) -> head, (name, value) -> line and its meaning, status -> code and
+# line. Bounded, and nothing that is one client's alone. The first is looked into by `wsgi`, which spares a call.
+known_heads: dict[tuple[object, ...], EncodedHead] = {}
+_header_lines: dict[tuple[str, str], tuple[bytes, int]] = {}
+_status_lines: dict[str, tuple[int, bytes]] = {}
+_KNOWN_HEADS = 512
+_KNOWN_SIZE = 1024
+_PERSONAL = b"\r\nset-cookie:"
 
 
-def encode_status(status: str) -> tuple[int, bytes]:
+def encode_head(status: str, headers: list[tuple[str, str]]) -> EncodedHead:
+    """The head that an application has given, as bytes without Date and empty line. Raises `ApplicationError`."""
+    code, status_line = _status_lines.get(status) or _encode_status(status)
+    length, has_date, lines = -1, False, [status_line]
+    for pair in headers:
+        line, meaning = _known_line(pair) or _encode_header(pair)
+        if meaning >= 0:
+            if length >= 0:
+                raise ApplicationError("two Content-Length headers in one response")
+            length = meaning
+            if code == 204:  # RFC 9110 section 8.6: never a Content-Length.
+                continue
+        elif meaning == DATE:
+            has_date = True
+        lines.append(line)
+    result = code, b"".join(lines), length, has_date
+    if len(result[1]) <= _KNOWN_SIZE and _PERSONAL not in result[1].lower():
+        if len(known_heads) >= _KNOWN_HEADS:
+            known_heads.clear()
+        key = (status, *headers)
+        known_heads[key] = result
+    return result
+
+
+def _known_line(pair: tuple[str, str]) -> tuple[bytes, int] | None:
+    try:
+        return _header_lines.get(pair)
+    except TypeError:
+        # A list in place of a tuple, say: `_encode_header` has the words for it.
+        return None
+
+
+def _encode_status(status: str) -> tuple[int, bytes]:
     """The code and status line of "200 OK". Raises `ApplicationError`."""
     match = _STATUS.fullmatch(status) if isinstance(status, str) else None
     if match is None:
         raise ApplicationError(f'status is not a string like "200 OK": {status!r}')
-    if len(status_lines) >= _CACHE_SIZE:
-        status_lines.clear()
+    if len(_status_lines) >= _CACHE_SIZE:
+        _status_lines.clear()
     result = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}\r\n".encode("latin-1")
-    status_lines[status] = result
+    _status_lines[status] = result
     return result
 
 
-def encode_header(pair: tuple[str, str]) -> tuple[bytes, int]:
+def _encode_header(pair: tuple[str, str]) -> tuple[bytes, int]:
     """The line of one header and its meaning. Raises `ApplicationError`."""
     name, value = _check_header(pair)
     line = f"{name}: {value}\r\n".encode("latin-1")
     result = line, _meaning(name.lower(), value)
-    if len(line) <= _CACHED_LENGTH:
-        if len(header_lines) >= _CACHE_SIZE:
-            header_lines.clear()
-        header_lines[name, value] = result
+    if len(line) <= _CACHED_LENGTH and name.lower() != "set-cookie":
+        if len(_header_lines) >= _CACHE_SIZE:
+            _header_lines.clear()
+        _header_lines[name, value] = result
     return result
 
 

@@ -6,7 +6,7 @@ server's; both write the table. Times are `time.monotonic()`, which all processe
 no connection: numbers only.
 
     slot   retire u8 · attention u8 · (pad) · hand-offs taken u64
-    cell   connection id u64 (0: idle) · started f64 · processed u64 · busy seconds f64 · response begun u32 ·
+    cell   connection id u64 (0: idle) · started f64 · response begun u64 · processed u64 · busy seconds f64 ·
            first bytes of the request
 """
 
@@ -22,11 +22,12 @@ HEAD_BYTES = 216
 PARKED_ENTRIES = 1 << 16
 
 _COUNT = struct.Struct("<Q")
-_CELL = struct.Struct("<QdQdIIB")
+_CELL = struct.Struct("<QdQQd")
+_TAKEN = struct.Struct("<QdQ")
 _TIME = struct.Struct("<d")
 _SLOT_BYTES = 64
 _CELL_BYTES = 256
-_BEGUN_AT = 32
+_BEGUN_AT = 16
 _HEAD_AT = 40
 _TAKEN_AT = 8
 
@@ -147,7 +148,7 @@ class Cell:
     def begin(self, cid: int, now: float) -> None:
         """A connection has been taken."""
         self._started = now
-        _CELL.pack_into(self._memory, self._offset, cid, now, self._processed, self._busy, 0, 0, 0)
+        _TAKEN.pack_into(self._memory, self._offset, cid, now, 0)
 
     def line(self, data: bytes) -> None:
         """The first bytes of the request, for the report if this worker does not survive it."""
@@ -164,11 +165,11 @@ class Cell:
         """The connection has been let go of after so many requests."""
         self._processed += requests
         self._busy += now - self._started
-        _CELL.pack_into(self._memory, self._offset, 0, now, self._processed, self._busy, 0, 0, 0)
+        _CELL.pack_into(self._memory, self._offset, 0, now, 0, self._processed, self._busy)
 
     def read(self) -> CellReading:
         """The cell as another process sees it: each field true, though maybe not of one moment."""
-        cid, started, processed, busy, begun, _, _ = _CELL.unpack_from(self._memory, self._offset)
+        cid, started, begun, processed, busy = _CELL.unpack_from(self._memory, self._offset)
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
         return CellReading(cid, started, processed, busy, bool(begun), _first_line(head))
 

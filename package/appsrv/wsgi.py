@@ -19,7 +19,7 @@ from appsrv.errors import ApplicationError, ClientDisconnected
 from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
-from appsrv.response_head import DATE, encode_header, encode_status, header_lines, status_lines
+from appsrv.response_head import encode_head, known_heads
 
 __all__ = [
     "Environ",
@@ -126,10 +126,14 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
 
 
 class _Answer(Outcome):
-    """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length."""
+    """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length.
+
+    `block` are the lines of the head as the application gave them, `added` those that are ours.
+    """
 
     __slots__ = (
-        *("bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "length", "lines", "sink"),
+        *("added", "block", "bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "length"),
+        "sink",
     )
 
     def __init__(self, head: RequestHead, sink: Sink, date: bytes) -> None:
@@ -145,7 +149,7 @@ class _Answer(Outcome):
         self.length = -1
         self.bodiless = self.chunked = self.has_date = False
         self.complaint: str | None = None
-        self.lines: list[bytes] = []
+        self.block = self.added = b""
 
     # -- what the application calls ------------------------------------------------------------------------
 
@@ -155,30 +159,13 @@ class _Answer(Outcome):
         """PEP 3333's callable; a faulty status or header raises `ApplicationError` where it is given."""
         if exc_info or self.status:
             self._check_restart(exc_info)
-        code, status_line = status_lines.get(status) or encode_status(status)
-        length = -1
-        has_date = False
-        lines = [status_line]
-        for pair in headers:
-            try:
-                known = header_lines.get(pair)
-            except TypeError:
-                known = None
-            line, meaning = known or encode_header(pair)
-            if meaning >= 0:
-                if length >= 0:
-                    raise ApplicationError("two Content-Length headers in one response")
-                length = meaning
-            elif meaning == DATE:
-                has_date = True
-            lines.append(line)
-        self.length = length
-        self.lines = lines
+        try:
+            known = known_heads.get((status, *headers))
+        except TypeError:
+            known = None  # Something in it cannot be a key: it is no header either, or a list in place of a tuple.
+        code, self.block, self.length, self.has_date = known or encode_head(status, headers)
+        self.bodiless = code == 204 or code == 304 or self.head.method == "HEAD"
         self.status = code
-        if has_date:
-            self.has_date = True
-        if code == 204 or code == 304 or self.head.method == "HEAD":
-            self.bodiless = True
         return self.write
 
     def _check_restart(self, exc_info: ExcInfo | None) -> None:
@@ -188,7 +175,7 @@ class _Answer(Outcome):
             raise exc_info[1].with_traceback(exc_info[2])
         if self.started:
             raise ApplicationError("start_response was called again after the response had begun")
-        self.status, self.length, self.bodiless, self.has_date = 0, -1, False, False
+        self.status, self.length = 0, -1
 
     def write(self, data: bytes) -> None:
         """PEP 3333's `write` callable, and the way of each piece of an iterable."""
@@ -216,7 +203,7 @@ class _Answer(Outcome):
             # Nearly every response: what `_fit` and `_start` would find out about it is known.
             self.started = self.finished = True
             self.body_bytes = self.length
-            self.sink.send(b"".join((*self.lines, b"Date: ", self.date, b"\r\n\r\n", data)))
+            self.sink.send(b"".join((self.block, b"Date: ", self.date, b"\r\n\r\n", data)))
         else:
             self._send_whole(data)
 
@@ -293,30 +280,28 @@ class _Answer(Outcome):
         """Add a Content-Length, unless there is one or the status must not have it."""
         if self.length < 0 and self.status not in (204, 304):
             self.length = length
-            self.lines.append(b"Content-Length: %d\r\n" % length)
+            self.added += b"Content-Length: %d\r\n" % length
 
     def _start_stream(self) -> bytes:
         """The head of a body whose length is not known beforehand, or announced by the application."""
         if self._checked_length() < 0 and not self.bodiless:
             if self.head.version == "1.1":
                 self.chunked = True
-                self.lines.append(b"Transfer-Encoding: chunked\r\n")
+                self.added += b"Transfer-Encoding: chunked\r\n"
             else:
                 self.keep_alive = False
         return self._start()
 
     def _start(self) -> bytes:
         """The bytes of the head; from here on the response cannot be replaced by another."""
-        lines = self.lines
-        if self.status == 204:  # RFC 9110 section 8.6: never a Content-Length.
-            lines = [line for line in lines if not line.lower().startswith(b"content-length:")]
         if not self.keep_alive:
-            lines.append(b"Connection: close\r\n")
+            self.added += b"Connection: close\r\n"
         elif self.head.version == "1.0":
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n" if self.has_date else b"Date: %b\r\n\r\n" % self.date)
+            self.added += b"Connection: keep-alive\r\n"
+        if not self.has_date:
+            self.added += b"Date: %b\r\n" % self.date
         self.started = True
-        return b"".join(lines)
+        return b"%b%b\r\n" % (self.block, self.added)
 
     def _framed(self, data: bytes) -> bytes:
         """One piece of the body as it goes on the wire; nothing beyond the announced length."""
