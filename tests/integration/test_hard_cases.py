@@ -29,7 +29,7 @@ FAILING = '''
 import appsrv.exchange
 from hello import application
 
-real = appsrv.exchange.http1.parse_head
+real = appsrv.exchange.parse_head
 
 
 def parse_head(data, limits):
@@ -38,7 +38,7 @@ def parse_head(data, limits):
     return real(data, limits)
 
 
-appsrv.exchange.http1.parse_head = parse_head
+appsrv.exchange.parse_head = parse_head
 '''
 
 
