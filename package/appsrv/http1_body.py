@@ -37,7 +37,7 @@ _UNPREFIXED = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
 
 def body_reader(head: RequestHead, limits: Limits) -> FixedBody | ChunkedBody:
     """The reader for the body that follows `head`; already complete when none does."""
-    return ChunkedBody(limits, head.fields) if head.chunked else FixedBody(head.content_length or 0)
+    return ChunkedBody(limits, head.variables) if head.chunked else FixedBody(head.content_length or 0)
 
 
 class FixedBody:
