@@ -1,4 +1,5 @@
-"""The command line: `appsrv start`, `stop`, `status`, `restart-app`, `reopen-logs`, `version`.
+"""The command line: `appsrv start`, `stop`, `status`, `restart-app`, `reopen-logs`, `trace`,
+`version`.
 
 The only module that prints. It turns words into calls: what a setting is stands in `config`, where an
 application is in `finder`, which instance is meant in `instance`, how things look in `text`. Exit codes are those
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import linecache
 import os
 import signal
 import sys
@@ -404,6 +406,33 @@ def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> in
     except NotRunning as error:
         raise _failed(error) from None
     click.echo("All done")
+    return 0
+
+
+# -- trace -------------------------------------------------------------------------------------------------
+
+
+@commands.command(params=[_NO_COLOUR])
+@click.argument("pid", type=click.IntRange(min=1))
+@click.option("--json", "as_json", is_flag=True, help="The threads and their frames, as JSON.")
+def trace(pid: int, as_json: bool) -> int:
+    """Show what all threads of a process are doing, without disturbing it.
+
+    PID is that of a worker (see `appsrv status`), or of any other process of a running appsrv. It answers as well
+    when it is stuck, in C code or in a system call.
+    """
+    import dataclasses
+
+    from appsrv import family
+    from appsrv import trace as stacks
+
+    running, _ = _running()
+    whose = next((one for one in running if family.is_below(pid, one.info.pid)), None)
+    if whose is None:
+        raise AdminError(f"process {pid} belongs to no running appsrv of yours: appsrv status shows the PIDs")
+    threads = [dataclasses.asdict(thread) for thread in stacks.ask(whose.directory, pid)]
+    answer = {"pid": pid, "title": family.title(pid), "instance": whose.info.name, "threads": threads}
+    click.echo(json.dumps(answer, indent=2) if as_json else text.stacks(answer, linecache.getline))
     return 0
 
 

@@ -25,11 +25,7 @@ def own_processes() -> list[int]:
 
 
 def _is_worker(pid: int) -> bool:
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        return " ".join(psutil.Process(pid).cmdline()).startswith("appsrv worker")
-    return False
+    return title(pid).startswith("appsrv worker")
 
 
 def descendants(pid: int) -> list[int]:
@@ -39,6 +35,24 @@ def descendants(pid: int) -> list[int]:
     with contextlib.suppress(psutil.Error):
         return [process.pid for process in psutil.Process(pid).children(recursive=True)]
     return []
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    """Whether a process is this one or one of its descendants."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return ancestor in (pid, *(parent.pid for parent in psutil.Process(pid).parents()))
+    return False
+
+
+def title(pid: int) -> str:
+    """What `ps` shows as the command."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline()).strip()
+    return ""
 
 
 def send_signal(pid: int, number: int) -> None:

@@ -8,6 +8,7 @@ process id alone proves nothing. This module talks to no instance (see `client`)
             lock          flock: held by the watchdog; contains its pid
             instance.json InstanceInfo
             admin.sock    the admin socket
+            stacks        see `trace`
 """
 
 from __future__ import annotations

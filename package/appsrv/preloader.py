@@ -25,7 +25,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, message
+from appsrv import config, hooks, message, trace
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
@@ -300,6 +300,7 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)
+    trace.listen(configure.run_directory)
     spec = loader.AppSpec.from_json(configure.app)
     config.extend_environment(loader.application_environment(spec, config.environment()))
     Preloader(duty_of(configure, spec.name), Channel.from_fd(server_fd), watchdog).run(lambda: loader.load(spec))

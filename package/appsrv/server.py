@@ -22,7 +22,7 @@ import gevent.event
 import setproctitle
 from gevent import get_hub
 
-from appsrv import lanes, listener, message
+from appsrv import lanes, listener, message, trace
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.frontend import SWEEP, FrontEnd
@@ -232,6 +232,7 @@ def main(channel_fd: int) -> None:
     channel = Channel.from_fd(channel_fd)
     configure, fds = channel.receive()
     assert isinstance(configure, message.Configure)
+    trace.listen(configure.run_directory)
     to_watchdog(Settings.from_json(configure.settings).log_level)
     try:
         Server(channel, configure, [listener.adopt(fd) for fd in fds]).run()

@@ -7,7 +7,7 @@ that a server of another version lacks are shown as empty or 0, never an error.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -206,3 +206,21 @@ def _worker(worker: Json, verbose: bool) -> Iterator[str]:
         yield f"    Threads: {worker.get('threads', 1)}   Generation: {worker.get('generation', 0)}"
     if worker.get("state") in _STATES:
         yield f"    {_STATES[worker['state']]}"
+
+
+# -- appsrv trace ------------------------------------------------------------------------------------------
+
+
+def stacks(answer: Json, source: Callable[[str, int], str]) -> str:
+    """As Python shows a traceback, each thread's most recent call last; `source` gives a line of a file, or ""."""
+    lines = [f"{printable(answer.get('title', ''))} (PID {answer.get('pid')})"]
+    for number, thread in enumerate(answer.get("threads", [])):
+        name = printable(thread.get("name")) or ("main thread" if number == 0 else "thread")
+        lines += ["", f"{name} {thread.get('ident', '')} (most recent call last):"]
+        for frame in thread.get("frames", []):
+            lines.append(printable(f'  File "{frame["file"]}", line {frame["line"]}, in {frame["function"]}'))
+            code = source(frame["file"], frame["line"]).strip()
+            lines += [printable(f"    {code}")] if code else []
+        if not thread.get("frames"):
+            lines.append("  (no frame of Python)")
+    return "\n".join(lines)

@@ -23,7 +23,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import message
+from appsrv import message, trace
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.collector import Collector
 from appsrv.config import Settings
@@ -101,6 +101,7 @@ class Watchdog:
         setproctitle.setproctitle("appsrv watchdog")
         self._log = self.resources.log
         self._output = Collector(self._selector, self._log)
+        trace.listen(self.resources.directory.path)
         become_subreaper()
         self._catch_signals()
         try:

@@ -20,7 +20,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("__init__ death errors family file_wrapper hooks http_syntax idle_watch menu out_of_memory project reloader "
         "tcp_reset terminal text values"),
         ("config environ http1 http1_body http_response leadership listener loader message output "
-        "pid_file pool response_head scoreboard shared_epoll spool"),
+        "pid_file pool response_head scoreboard shared_epoll spool trace"),
         "channel finder instance log settings_page sink wsgi",
         "client collector old_logs ready_queue warm_up",
         "admin exchange lanes parking resources",

@@ -1,0 +1,193 @@
+"""The stacks of a living process, without disturbing it: `listen` in the process, `ask` from any other one.
+
+faulthandler writes them from a signal handler in C, which needs neither the interpreter's lock nor its cooperation: a
+process that is stuck in C code or in a system call answers too, and the call goes on afterwards. All processes of an
+instance write into one file of the run directory; whoever asks holds its lock meanwhile. Knows processes and stacks,
+not what is being served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appsrv.errors import AdminError
+
+FILE = "stacks"
+# A signal that hardly any application uses; where there are no real-time signals, one that few do.
+SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+PATIENCE, STEP, STEADY = 3.0, 0.005, 0.05
+_BIT = 1 << (SIGNAL - 1)
+_THREAD = re.compile(r"(Current thread|Thread) (0x[0-9a-f]+)(?: \[(.*)\])? \(most recent call first\):")
+_FRAME = re.compile(r'  File (?:"(.*)"|\?+), line (\d+|\?+) in (.*)')
+
+Sleep = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One call; `line` is 0 where it is not known."""
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True)
+class Thread:
+    """One thread of Python; `frames` with the most recent call last. `current`: it took the signal."""
+
+    ident: str
+    name: str
+    current: bool
+    frames: list[Frame] = field(default_factory=list)
+
+
+# -- in the process that is asked -------------------------------------------------------------------------------------
+
+
+def listen(directory: str | Path) -> None:
+    """Answer from now on, and so do the processes forked from this one. `directory` is the run directory."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    # It stays open as long as the process lives: the handler has nothing but the number.
+    faulthandler.register(SIGNAL, file=os.open(Path(directory, FILE), flags, 0o600), all_threads=True, chain=False)
+
+
+# -- in the process that asks -----------------------------------------------------------------------------------------
+
+
+def ask(directory: Path, pid: int, *, sleep: Sleep = time.sleep, patience: float = PATIENCE) -> list[Thread]:
+    """The stacks of the process's threads, the main thread first. AdminError says why there are none.
+
+    `directory` is the run directory of the instance whose process it is, `sleep` how the caller waits.
+    """
+    deadline = time.monotonic() + patience
+    with _answers(directory, deadline, sleep) as file:
+        while True:
+            os.ftruncate(file, 0)
+            _signal_and_wait(file, pid, deadline, sleep)
+            threads = parse(_content(file))
+            # One that was asked in vain before may have answered now.
+            if sum(thread.current for thread in threads) == 1 or time.monotonic() > deadline:
+                return threads
+
+
+@contextlib.contextmanager
+def _answers(directory: Path, deadline: float, sleep: Sleep) -> Iterator[int]:
+    try:
+        file = os.open(directory / FILE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise AdminError(f"{directory / FILE} cannot be used: {error.strerror}") from None
+    try:
+        while not _locked(file):
+            if time.monotonic() > deadline:
+                raise AdminError("another process of this instance is being traced: try again")
+            sleep(STEP)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _signal_and_wait(file: int, pid: int, deadline: float, sleep: Sleep) -> None:
+    if not _catches(pid):
+        raise AdminError(f"process {pid} cannot be traced: it is just starting, or not one of appsrv's own")
+    before = set(_in_handler(pid))
+    try:
+        os.kill(pid, SIGNAL)
+    except OSError as error:
+        raise AdminError(f"process {pid} cannot be traced: {error.strerror}") from None
+    while not _answered(file, pid, before, sleep):
+        if time.monotonic() > deadline:
+            raise AdminError(f"process {pid} does not answer: {_why_silent(pid)}")
+        sleep(STEP)
+
+
+def _answered(file: int, pid: int, before: set[int], sleep: Sleep) -> bool:
+    """Whether something was written and the handler, in which its signal is blocked, has been left."""
+    size = os.fstat(file).st_size
+    if not size:
+        return False
+    if os.path.isdir("/proc/self/task"):
+        return not _pending(pid) and not set(_in_handler(pid)) - before
+    sleep(STEADY)
+    return os.fstat(file).st_size == size
+
+
+def _content(file: int) -> str:
+    return os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "backslashreplace")
+
+
+# -- what the kernel says of a process (proc(5)); elsewhere than on Linux it says nothing -----------------------------
+
+
+def _masks(place: str) -> dict[str, int]:
+    try:
+        lines = Path(place, "status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    fields = (line.split(":", 1) for line in lines if line.startswith(("Sig", "Shd")) and not line.startswith("SigQ"))
+    return {name: int(mask, 16) for name, mask in fields}
+
+
+def _catches(pid: int) -> bool:
+    return bool(_masks(f"/proc/{pid}").get("SigCgt", _BIT if not os.path.isdir("/proc/self") else 0) & _BIT)
+
+
+def _pending(pid: int) -> bool:
+    masks = _masks(f"/proc/{pid}")
+    return bool((masks.get("SigPnd", 0) | masks.get("ShdPnd", 0)) & _BIT)
+
+
+def _in_handler(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            if _masks(f"/proc/{pid}/task/{task}").get("SigBlk", 0) & _BIT:
+                yield int(task)
+
+
+_SILENT = {
+    "T": "it is stopped (SIGSTOP; kill -CONT lets it go on)",
+    "t": "a debugger holds it",
+    "D": "it is in a system call that cannot be interrupted, as a disk or a network file system that hangs",
+    "Z": "it has ended",
+}
+
+
+def _why_silent(pid: int) -> str:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "it has ended"
+    return _SILENT.get(state, f"it blocks signal {SIGNAL}, or has another handler for it")
+
+
+# -- what faulthandler writes -----------------------------------------------------------------------------------------
+
+
+def parse(content: str) -> list[Thread]:
+    """The threads in what faulthandler wrote, which begins with the youngest and ends with the main thread."""
+    threads: list[Thread] = []
+    for line in content.splitlines():
+        thread, frame = _THREAD.match(line), _FRAME.match(line)
+        if thread is not None:
+            threads.append(Thread(thread[2], thread[3] or "", thread[1] == "Current thread"))
+        elif frame is not None and threads:
+            number = int(frame[2]) if frame[2].isdigit() else 0
+            threads[-1].frames.insert(0, Frame(frame[1] or "?", number, frame[3]))
+    return threads[::-1]

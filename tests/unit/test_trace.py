@@ -1,0 +1,103 @@
+"""trace.py: asking a real process, and reading what faulthandler writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appsrv import trace
+from appsrv.errors import AdminError
+
+CODE = """
+import sys, threading, time
+from appsrv import trace
+{before}
+trace.listen(sys.argv[1])
+{after}
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+def waiting():
+    print(flush=True)
+    while True:
+        time.sleep(0.01)
+waiting()
+"""
+
+
+class Subject:
+    def __init__(self, directory: Path, before: str = "", after: str = "") -> None:
+        code = CODE.format(before=before, after=after)
+        self.process = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.process.stdout.readline()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Iterator[Subject]:
+    subject = Subject(tmp_path)
+    yield subject
+    subject.close()
+
+
+def test_all_threads_the_main_one_first(subject: Subject, tmp_path: Path) -> None:
+    for _ in range(3):
+        main, other = trace.ask(tmp_path, subject.process.pid)
+        assert [frame.function for frame in main.frames] == ["<module>", "waiting"]
+        assert main.current
+        assert "run" in [frame.function for frame in other.frames]
+    assert (tmp_path / trace.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_stopped_process_says_so_and_its_late_answer_is_not_another_s(subject: Subject, tmp_path: Path) -> None:
+    other = Subject(tmp_path)
+    os.kill(other.process.pid, signal.SIGSTOP)
+    with pytest.raises(AdminError, match="it is stopped"):
+        trace.ask(tmp_path, other.process.pid, patience=0.05)
+    os.kill(other.process.pid, signal.SIGCONT)
+    assert len(trace.ask(tmp_path, subject.process.pid)) == 2
+    other.close()
+
+
+def test_one_that_ignores_the_question(tmp_path: Path) -> None:
+    deaf = Subject(tmp_path, after="import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [trace.SIGNAL])")
+    with pytest.raises(AdminError, match="blocks signal"):
+        trace.ask(tmp_path, deaf.process.pid, patience=0.1)
+    deaf.close()
+
+
+def test_those_that_cannot_be_asked(subject: Subject, tmp_path: Path) -> None:
+    with pytest.raises(AdminError, match="not one of appsrv's own"):
+        trace.ask(tmp_path, os.getpid())
+    subject.close()
+    with pytest.raises(AdminError, match="cannot be traced"):
+        trace.ask(tmp_path, subject.process.pid)
+    with pytest.raises(AdminError, match="No such file"):
+        trace.ask(tmp_path / "nowhere", os.getpid())
+
+
+def test_what_faulthandler_writes() -> None:
+    threads = trace.parse(
+        'Thread 0x00007f01 [worker] (most recent call first):\n  File "a, line 1 in b.py", line 12 in inner\n'
+        '  File "a.py", line ??? in outer\n  ...\n\n'
+        "Current thread 0x00007f02 (most recent call first):\n  <no Python frame>\n"
+    )
+    assert threads == [
+        trace.Thread("0x00007f02", "", True),
+        trace.Thread(
+            "0x00007f01",
+            "worker",
+            False,
+            [trace.Frame("a.py", 0, "outer"), trace.Frame("a, line 1 in b.py", 12, "inner")],
+        ),
+    ]
