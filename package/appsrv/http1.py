@@ -31,7 +31,7 @@ _CACHE_SIZE = 4096
 _CACHED_LENGTH = 256
 _END = b"\r\n\r\n"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-_SLASH, _HASH = b"/#"
+_SLASH, _HASH, _LF = b"/#\n"
 
 # Fields that change how a request is read, and the empty name of those left out; most requests have none.
 _SPECIAL = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE", ""})
@@ -145,6 +145,7 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
         or len(lines[0]) + 2 > limits.request_line
         or target[0] != _SLASH
         or _HASH in target
+        or _LF in target  # httptools takes that for the end of an HTTP/0.9 request line.
         or "HTTP_HOST" not in fields
     ):
         return None

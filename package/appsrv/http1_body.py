@@ -98,7 +98,8 @@ class ChunkedBody:
         """Go on with the current line of framing; act on it when it is whole. Returns the next position."""
         newline = data.find(b"\n", position, position + self._line_limit + 1)
         end = newline + 1 or len(data)
-        if len(self._line) + end - position > self._line_limit:
+        # As long as a line may be and without an end is too long already.
+        if len(self._line) + end - position + (newline < 0) > self._line_limit:
             raise self._too_long()
         self._line += data[position:end]
         if newline >= 0:
@@ -107,6 +108,8 @@ class ChunkedBody:
             if not line.endswith(b"\r\n"):
                 raise RequestError(400, "Line does not end with CR LF in a chunked body")
             self._take_line(line[:-2])
+        elif self._line_limit == 2 and self._line != b"\r":
+            raise self._too_long()  # Only CR LF has room here.
         return end
 
     def _too_long(self) -> RequestError:
