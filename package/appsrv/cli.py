@@ -130,7 +130,7 @@ def _setting_options() -> Iterable[click.Option]:
             names[-1] += f"/--no-{row.long_flag[2:]}"
             yield click.Option(names, default=None, help=described)
         else:
-            yield click.Option(names, metavar=row.metavar, default=None, help=described)
+            yield click.Option(names, metavar=row.metavar, default=None, multiple=row.several, help=described)
 
 
 commands.add_command(

@@ -31,6 +31,9 @@ def path(value: object) -> str:
     return os.path.expanduser(values.text(value))
 
 
+PATHS, MOUNTS = values.listing(path), values.listing(values.mount)
+
+
 def setting(
     default: Any,
     parse: values.Parser,
@@ -41,13 +44,19 @@ def setting(
     flag: str = "",
     shown_default: str = "",
     key_only: bool = False,
+    several: bool = False,
 ) -> Any:
-    """One field of `Settings` with its row. `flag` is the short flag, `key_only`: settable in a file only."""
+    """One field of `Settings` with its row.
+
+    `flag` is the short flag, `key_only`: settable in a file only, `several`: a tuple, whose flag may be repeated.
+    """
     row = {"parse": parse, "group": group, "help": help, "metavar": metavar, "flag": flag}
-    return field(default=default, metadata=row | {"shown_default": shown_default, "key_only": key_only})
+    shown = {"shown_default": shown_default, "key_only": key_only, "several": several}
+    return field(default=default, metadata=row | shown)
 
 
 _LISTEN, _PROCESS, _POOL, _HTTP = "Listening", "The running server", "The pool of workers", "Requests"
+_FILES = "Files"
 
 
 @dataclass(frozen=True)
@@ -160,13 +169,21 @@ class Settings:
         "everywhere, `auto` takes the best one there is.",
     )
 
+    static: tuple[str, ...] | None = setting(
+        None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
+        shown_default="Django's STATIC_URL and STATIC_ROOT, if files were collected there",
+        help="Directories of static files to serve at these places, by WhiteNoise (`appsrv[static]`). `off`: none.",
+    )
+
     def to_json(self) -> str:
         """For another process of this instance: `from_json` gives an equal object."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        return cls(**json.loads(text))
+        fields: dict[str, Any] = json.loads(text)
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists})
 
 
 @dataclass(frozen=True)
@@ -182,6 +199,7 @@ class Row:
     flag: str
     shown_default: str
     key_only: bool
+    several: bool
 
     @property
     def long_flag(self) -> str:
@@ -320,7 +338,7 @@ def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]
 
 
 def _flag_layer(flags: Mapping[str, object], here: Path) -> dict[str, object]:
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
     for name in given:
         if name not in _BY_NAME:
             raise SettingsError(f"unknown setting {name!r}{_nearest(name, _BY_NAME)}")
@@ -335,8 +353,18 @@ def _parsed(name: str, value: object, source: str, base: Path | None = None) -> 
     except ValueError as error:
         shown = json.dumps(value, default=str, ensure_ascii=False)
         raise SettingsError(f"{source}: {error}, not {shown}") from None
-    if row.parse is path and base is not None:
-        return os.path.abspath(base / str(parsed))
+    return parsed if base is None else _absolute(row.parse, parsed, base)
+
+
+def _absolute(parse: values.Parser, parsed: Any, base: Path) -> object:
+    """`parsed`, with the paths in it made absolute."""
+    if parse is path:
+        return os.path.abspath(base / parsed)
+    if parse is PATHS:
+        return tuple(os.path.abspath(base / one) for one in parsed)
+    if parse is MOUNTS:
+        pairs = (one.split("=", 1) for one in parsed)
+        return tuple(f"{prefix}={os.path.abspath(base / directory)}" for prefix, directory in pairs)
     return parsed
 
 

@@ -30,8 +30,10 @@ from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import AccessLog, WSGIApplication
+from appsrv.loader import guarded
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
+from appsrv.static_files import with_static_files
 from appsrv.warm_up import warm_up
 from appsrv.worker import Duty, Station, Watch, Worker, environs
 
@@ -69,13 +71,21 @@ class Preloader:
         """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left."""
         setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
         try:
-            self._duty = replace(self._duty, application=load())
+            self._duty = replace(self._duty, application=self._behind_static_files(load()))
         except AppLoadError as error:
             self._report_failure(error)
             return
         worker = self._fork_workers()
         if worker is not None:
             worker.run()
+
+    def _behind_static_files(self, application: WSGIApplication) -> WSGIApplication:
+        duty = self._duty
+        served: WSGIApplication = guarded(
+            lambda: with_static_files(application, duty.settings.static, development=duty.development),
+            "static files cannot be served",
+        )
+        return served
 
     def _fork_workers(self) -> Worker | None:
         """Be the preloader; returns the worker that this process is to be from now on, if any."""

@@ -24,7 +24,8 @@ Each setting can be given in four places. The later one in this list wins:
 Keys may be written `max_pool_size` or `max-pool-size`. A relative path is relative to the directory of the
 file it stands in; of a variable or flag, to the current directory. An unknown key or a bad value is an error
 (exit code 2) and nothing is started. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are bytes, or `512K`,
-`64M`, `1G`.
+`64M`, `1G`. A list is an array in a file, a flag given several times, and in a variable its members with commas
+between them.
 
 Two variables that hosting platforms set are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0) and
 `$WEB_CONCURRENCY` (for `max_pool_size`). `socket` excludes `address` and `port`; given in different places,

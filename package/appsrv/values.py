@@ -6,6 +6,7 @@ the words "expected ...". It knows neither where the value came from nor which s
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 
@@ -91,6 +92,29 @@ def size(value: object) -> int:
     if parts is None:
         raise ValueError("expected a number of bytes (or 512K, 64M, 1G)")
     return int(parts[1]) * _UNITS[(parts[2] or "").lower()]
+
+
+def listing(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """A parser of several values: an array, a repeated flag, or one text with commas between them; `off` is none."""
+
+    def parse_all(value: object) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValueError("expected a list")
+        if [part.strip().lower() for part in parts if isinstance(part, str)] == ["off"]:
+            return ()
+        return tuple(parse(part) for part in parts)
+
+    return parse_all
+
+
+def mount(value: object) -> str:
+    """A place in the URL space and the directory behind it, `/prefix/=DIR`; the prefix gets its last slash."""
+    prefix, equals, directory = text(value).partition("=")
+    prefix = prefix.strip().rstrip("/") + "/"
+    if not equals or not directory.strip() or not re.fullmatch(r"/[!-~]*", prefix) or "//" in prefix:
+        raise ValueError("expected /PREFIX/=DIRECTORY")
+    return f"{prefix}={os.path.expanduser(directory.strip())}"
 
 
 def choice(*options: str) -> Callable[[object], str]:

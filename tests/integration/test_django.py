@@ -73,6 +73,19 @@ def test_static_files_and_stream(served: Server) -> None:
     assert served.get("/numbers/").text.split() == [str(number) for number in range(1, 11)]
 
 
+def test_collected_static_files(project: Site, launch: Launch) -> None:
+    done = project.run_command([*MANAGE, "collectstatic", "--noinput"])
+    assert done.returncode == 0, done.stderr
+    port = free_port()
+    argv = [COMMAND, "start", "--port", str(port)]
+    server = launch(argv, ("127.0.0.1", port), {"DJANGO_DEBUG": "0"}).wait_ready()
+    css = server.get("/static/uploads/drawer.css", {"Range": "bytes=0-3"})
+    assert (css.status, len(css.body), css.headers["Cache-Control"]) == (206, 4, "max-age=60, public")
+    assert server.get("/static/admin/css/base.css", {"If-None-Match": css.headers["ETag"]}).status == 200
+    assert server.get("/static/uploads/drawer.css", {"If-None-Match": css.headers["ETag"]}).status == 304
+    assert (server.get("/static/").status, server.get("/static/../manage.py").status) == (404, 404)
+
+
 def test_runserver_speaks_as_the_original(project: Site, launch: Launch) -> None:
     server = run_server(launch).wait_ready()
     assert isinstance(server.address, tuple)

@@ -59,13 +59,14 @@ class Served:
         method: str = "GET",
         version: str = "1.1",
         *,
+        target: str = "/path",
         fields: str = "",
         sink: RecordingSink | None = None,
         development: bool = False,
     ) -> None:
         self.sink = sink or RecordingSink()
         self.errors = io.StringIO()
-        head = head_of(f"{method} /path HTTP/{version}\r\nHost: a.example\r\n{fields}\r\n")
+        head = head_of(f"{method} {target} HTTP/{version}\r\nHost: a.example\r\n{fields}\r\n")
         base = environ_base(
             server_name="a.example", server_port=80, multithread=False, multiprocess=True, errors=self.errors
         )

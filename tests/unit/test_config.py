@@ -48,6 +48,23 @@ def test_keys_may_be_written_with_dashes_and_values_natively(tmp_path: Path) -> 
     assert (settings.max_pool_size, settings.pool_idle_time, settings.daemonize) == (3, 300.0, True)
 
 
+def test_lists(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    (tmp_path / "appsrv.toml").write_text('static = ["/static/=files", "/a=/srv/a, b"]\n')
+    assert config.load({}, {}, tmp_path, cwd=here).static == (f"/static/={tmp_path}/files", "/a/=/srv/a, b")
+    environ = {"APPSRV_STATIC": "/x/=x, /y/=../y"}
+    settings = config.load({"static": ()}, environ, tmp_path, cwd=here)
+    assert settings.static == (f"/x/={here}/x", f"/y/={tmp_path}/y")
+    assert Settings.from_json(settings.to_json()) == settings
+    assert config.load({"static": ("off",)}, environ, tmp_path, cwd=here).static == ()
+
+
+@pytest.mark.parametrize("mount", ["/static/", "static/=x", "/static/=", "/a//b=x", "/ä/=x"])
+def test_malformed_mounts(tmp_path: Path, mount: str) -> None:
+    with pytest.raises(SettingsError, match="expected /PREFIX/=DIRECTORY"):
+        load(tmp_path, {"static": (mount,)})
+
+
 def test_relative_paths_belong_to_the_file_or_to_the_current_directory(tmp_path: Path) -> None:
     project, here = tmp_path / "project", tmp_path / "here"
     project.mkdir()

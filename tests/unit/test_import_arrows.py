@@ -21,8 +21,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "tcp_reset terminal text values"),
         ("config environ http1 http1_body http_response leadership listener loader message output "
         "pid_file pool response_head scoreboard shared_epoll spool trace"),
-        "channel finder instance log settings_page sink wsgi",
-        "client collector old_logs ready_queue warm_up",
+        "channel finder instance log settings_page sink static_server wsgi",
+        "client collector old_logs ready_queue static_files warm_up",
         "admin exchange lanes parking resources",
         "frontend handles worker",
         "deaths lookout preloader preloaders refusals workers",
@@ -45,6 +45,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     ),
     "click": frozenset({"cli"}),
     "httptools": frozenset({"http1"}),
+    "whitenoise": frozenset({"static_files", "static_server"}),
 }
 
 
