@@ -175,6 +175,16 @@ class Settings:
         help="Directories of static files to serve at these places, by WhiteNoise (`appsrv[static]`). `off`: none.",
     )
 
+    sendfile_root: tuple[str, ...] = setting(
+        (), PATHS, metavar="DIR", group=_FILES, several=True,
+        help="Directories below which the application may name files for appsrv to send, by `X-Sendfile`. Without one "
+        "the field goes through to the proxy in front.",
+    )
+    accel_redirect: tuple[str, ...] = setting(
+        (), MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
+        help="The same for `X-Accel-Redirect`: the directory in which a URI with this prefix is a file.",
+    )
+
     def to_json(self) -> str:
         """For another process of this instance: `from_json` gives an equal object."""
         return json.dumps(dataclasses.asdict(self))
@@ -216,7 +226,7 @@ class Row:
     @property
     def default_text(self) -> str:
         """The default in words for help and docs."""
-        if self.shown_default or self.default is None:
+        if self.shown_default or self.default is None or self.default == ():
             return self.shown_default or "none"
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default).lower()
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from appsrv.http_syntax import RequestHead
 
-__all__ = ["Response", "error_response", "http_date", "serialize"]
+__all__ = ["Response", "error_response", "http_date", "reason_of", "serialize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def error_response(
 
     `detail` is shown as it is; `traceback` only belongs in development; `retry_after` is in seconds.
     """
-    reason = _reason(status)
+    reason = reason_of(status)
     headers = [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-store")]
     if retry_after is not None:
         headers.append(("Retry-After", str(retry_after)))
@@ -105,7 +105,8 @@ def error_response(
     return Response(status, reason, headers, page.encode("utf-8", "replace"))
 
 
-def _reason(status: int) -> str:
+def reason_of(status: int) -> str:
+    """The words behind a status code in a status line."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

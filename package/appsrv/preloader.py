@@ -36,6 +36,7 @@ from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
 from appsrv.warm_up import warm_up
 from appsrv.worker import Duty, Station, Watch, Worker, environs
+from appsrv.x_sendfile import with_x_sendfile
 
 Load = Callable[[], WSGIApplication]
 _IOLBF = 1
@@ -71,7 +72,7 @@ class Preloader:
         """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left."""
         setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
         try:
-            self._duty = replace(self._duty, application=self._behind_static_files(load()))
+            self._duty = replace(self._duty, application=self._with_files(load()))
         except AppLoadError as error:
             self._report_failure(error)
             return
@@ -79,13 +80,14 @@ class Preloader:
         if worker is not None:
             worker.run()
 
-    def _behind_static_files(self, application: WSGIApplication) -> WSGIApplication:
-        duty = self._duty
+    def _with_files(self, application: WSGIApplication) -> WSGIApplication:
+        """The application, with the files that appsrv serves in front of it and for it."""
+        settings, development = self._duty.settings, self._duty.development
         served: WSGIApplication = guarded(
-            lambda: with_static_files(application, duty.settings.static, development=duty.development),
+            lambda: with_static_files(application, settings.static, development=development),
             "static files cannot be served",
         )
-        return served
+        return with_x_sendfile(served, settings.sendfile_root, settings.accel_redirect)
 
     def _fork_workers(self) -> Worker | None:
         """Be the preloader; returns the worker that this process is to be from now on, if any."""

@@ -17,12 +17,12 @@ PACKAGE = ROOT / "package" / "appsrv"
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        ("__init__ death errors family file_wrapper hooks http_syntax idle_watch menu out_of_memory project reloader "
-        "tcp_reset terminal text values"),
+        ("__init__ beneath conditional death errors family file_wrapper hooks http_syntax idle_watch menu "
+        "out_of_memory project reloader tcp_reset terminal text values"),
         ("config environ http1 http1_body http_response leadership listener loader message output "
         "pid_file pool response_head scoreboard shared_epoll spool trace"),
         "channel finder instance log settings_page sink static_server wsgi",
-        "client collector old_logs ready_queue static_files warm_up",
+        "client collector old_logs ready_queue static_files warm_up x_sendfile",
         "admin exchange lanes parking resources",
         "frontend handles worker",
         "deaths lookout preloader preloaders refusals workers",
