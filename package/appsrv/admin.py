@@ -1,7 +1,7 @@
 """The admin socket: small JSON over HTTP on a unix socket in the run directory, for the commands and for monitoring.
 
     GET  /status        everything the server knows of itself
-    POST /restart       {"prefix": "/srv/shop"} or "/" for all; answers when the outcome is known
+    POST /restart       {"prefix": "/srv/shop"} or "/" for all, and {"parallel": 2}; answers when the outcome is known
     POST /stop          ends the whole instance
     POST /reopen-logs   opens the server log again
 

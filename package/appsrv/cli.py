@@ -308,12 +308,17 @@ def _wait_until_gone(one: Instance, timeout: float) -> None:
 @click.option("--instance", "name", metavar="NAME", help="In the instance of that name only.")
 @_instance_options
 @click.option("--ignore-app-not-running", is_flag=True, help="No such application is no error.")
+@click.option(
+    "--parallel", type=click.IntRange(min=1), metavar="NUMBER",
+    help="Workers to replace at a time [the setting restart_parallel].",
+)
 def restart_app(
     path_prefix: str | None,
     name: str | None,
     port: int | None,
     pid_file: Path | None,
     ignore_app_not_running: bool,
+    parallel: int | None,
 ) -> int:
     """Restart applications without losing a request.
 
@@ -329,7 +334,7 @@ def restart_app(
         chosen = [(client, group) for client, group in groups if is_below(group.get("name", ""), prefix)]
     if not chosen and path_prefix is not None and not ignore_app_not_running:
         raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
-    return max([_restart(client, group) for client, group in chosen], default=0)
+    return max([_restart(client, group, parallel) for client, group in chosen], default=0)
 
 
 def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:
@@ -376,11 +381,11 @@ def _grey(line: str, colour: bool) -> str:
     return click.style(line, fg="bright_black") if colour else line
 
 
-def _restart(client: AdminClient, group: Mapping[str, Any]) -> int:
+def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None) -> int:
     title = text.group_title(group)
     click.echo(f"Restarting {title}")
     sys.stdout.flush()
-    outcomes = [one for one in client.restart(group["name"]) if one.get("name") == group["name"]]
+    outcomes = [one for one in client.restart(group["name"], parallel) if one.get("name") == group["name"]]
     if not outcomes:
         return _say_error(f"{title} has gone before it was restarted", 1)
     return 0 if outcomes[0].get("ok") else _restart_failed(title, outcomes[0])

@@ -54,9 +54,13 @@ class AdminClient:
     def status(self) -> dict[str, Any]:
         return self._ask("GET", "/status")
 
-    def restart(self, prefix: str) -> list[dict[str, Any]]:
-        """Returns when the outcome is known: one entry per application at or below that path."""
-        answer = self._ask("POST", "/restart", {"prefix": prefix}, timeout=None)
+    def restart(self, prefix: str, parallel: int | None = None) -> list[dict[str, Any]]:
+        """Returns when the outcome is known: one entry per application at or below that path.
+
+        `parallel`: how many workers to replace at a time, if not as the server's settings say.
+        """
+        order = {"prefix": prefix} if parallel is None else {"prefix": prefix, "parallel": parallel}
+        answer = self._ask("POST", "/restart", order, timeout=None)
         restarted: list[dict[str, Any]] = answer.get("restarted", [])
         return restarted
 

@@ -133,6 +133,23 @@ class Settings:
         30.0, values.seconds(), metavar="SECONDS", group=_POOL,
         help="How long a worker that is to leave may take to finish its requests before it is killed.",
     )
+    restart_parallel: int = setting(
+        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
+        help="How many workers a restart replaces at a time; as many may run beyond max_pool_size while it lasts.",
+    )
+    restart_file: str | None = setting(
+        None, path, metavar="PATH", group=_POOL, shown_default="tmp/restart.txt beside the application",
+        help="Touching this file restarts the application, as `appsrv restart-app` does.",
+    )
+    health_path: str | None = setting(
+        None, values.url_path, metavar="PATH", group=_POOL,
+        help="In a restart, the first workers of the new generation answer a request for this path before they serve "
+        "anybody; unless the answer is 2xx or 3xx the restart fails and the previous code goes on.",
+    )
+    health_host: str | None = setting(
+        None, values.host_header, metavar="HOST", group=_POOL, shown_default="the address that is listened on",
+        help="The Host header of that request: one that the application takes (Django's `ALLOWED_HOSTS`).",
+    )
     spawn_method: str = setting(
         "smart", values.choice("smart", "direct"), metavar="METHOD", group=_POOL,
         help="`smart` imports the application once and forks the workers from there, `direct` imports it in "

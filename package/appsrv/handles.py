@@ -49,6 +49,7 @@ class WorkerHandle:
     started: float
     pid: int = 0
     first: bool = False
+    check: bool = False
     theirs: int = -1
     reason: str = ""
     readings: list[CellReading] = field(default_factory=list)
@@ -67,12 +68,13 @@ class WorkerHandle:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a restart ended."""
+    """How a restart ended. `superseded`: it did not fail, a later change of the code has made it pointless."""
 
     ok: bool
     generation: int
     message: str = ""
     traceback: str = ""
+    superseded: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import gevent
-from gevent.event import AsyncResult
 
 from appsrv import message
 from appsrv.admission import Admission
@@ -37,6 +36,7 @@ from appsrv.pool import (
 )
 from appsrv.preloaders import Preloaders
 from appsrv.refusals import busy_page, failure_page
+from appsrv.restarts import Restarts
 from appsrv.scoreboard import CellReading, Scoreboard
 from appsrv.workers import NoRoom, Workers
 
@@ -65,7 +65,7 @@ class Manager:
         self._direct = settings.spawn_method == "direct"
         self._tell_watchdog = tell_watchdog
         self._pool = Pool(pool_limits(settings))
-        self._restarting: AsyncResult[Outcome] | None = None
+        self.restarts = Restarts(self._start_generation)
         self._next_generation = 1
         self._booted = False
         self._lookout = Lookout(self.workers, frontend.parking, self._observe)
@@ -80,7 +80,7 @@ class Manager:
     @property
     def state(self) -> str:
         """One word for the whole group."""
-        if self._restarting is not None or self._pool.successor is not None:
+        if self.restarts.running or self._pool.successor is not None:
             return "restarting"
         if self.failure is not None and not any(self.ready_workers()):
             return "broken"
@@ -113,17 +113,13 @@ class Manager:
         """Workers that boot."""
         return sum(book.state is WorkerState.BOOTING for book in self._pool.workers.values())
 
-    def restart(self) -> Outcome:
-        """A new generation, rolled in without a gap; returns when it serves alone or has failed."""
-        while self._restarting is not None:
-            # It may have read the code before the last change, for which this one is asked.
-            self._restarting.wait()
-        ours: AsyncResult[Outcome] = AsyncResult()
-        self._restarting = ours
-        self._start_generation()
-        outcome = ours.get()
-        assert outcome is not None
-        return outcome
+    def restart(self, parallel: int | None = None) -> Outcome:
+        """A new generation, rolled in without a gap; returns when it serves alone or has failed.
+
+        `parallel`: how many workers are replaced at a time, if not as the settings say.
+        """
+        wanted = self.settings.restart_parallel if parallel is None else parallel
+        return self.restarts.ask(min(wanted, self.settings.max_pool_size))
 
     # -- the life of the group ----------------------------------------------------------------------------------------
 
@@ -132,6 +128,9 @@ class Manager:
         self._booted = generation > 0
         self._pool.generation = max(1, generation)
         self._next_generation = max(self._pool.generation, last_generation) + 1
+        if have_preloader and last_generation > generation:
+            reason = f"generation {last_generation} could not take over before the server was started again"
+            self.restarts.resisting = Failure(time.time(), reason)
         if not have_preloader:
             self._start_preloader(self._pool.generation)
 
@@ -147,17 +146,17 @@ class Manager:
         elif generation == self._pool.generation:
             self._act(self._pool.loaded(generation, time.monotonic()))
         else:
-            self._act(self._pool.roll(generation, time.monotonic()))
+            self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
 
     def code_changed(self, paths: list[str]) -> None:
         """Development: every request from now on is for the new code."""
         log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self.name)
-        self.failure = None
+        self.failure = self.restarts.resisting = None
         self.frontend.fallback = None
         generation, self._next_generation = self._next_generation, self._next_generation + 1
         self.preloaders.dismiss(iter(self.preloaders))
         self._act(self._pool.replace(generation, time.monotonic()))
-        self._restart_over(Outcome(False, generation, "the code changed meanwhile and is loaded anew"))
+        self.restarts.over(Outcome(False, generation, "the code changed meanwhile and is loaded anew", superseded=True))
         self._start_preloader(generation)
 
     def close(self) -> None:
@@ -188,7 +187,7 @@ class Manager:
             self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
         elif msg.generation != self._pool.generation:
-            self._restart_over(Outcome(False, self._pool.generation, reason))
+            self.restarts.over(Outcome(False, self._pool.generation, reason))
         elif self._booted or self._development:
             self._replace_preloader(msg.generation)
         else:
@@ -215,7 +214,7 @@ class Manager:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
             self.workers.forget(self.workers.get(handle.serial))
         if handle.generation != self._pool.generation:
-            self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+            self.restarts.over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
         elif not self._booted and not self._development:
             self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
         else:
@@ -273,6 +272,8 @@ class Manager:
             reason = str(error)
             gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), reason)))
             return
+        # Those of the first generation have nothing before them that could go on instead.
+        handle.check = self.settings.health_path is not None and action.generation == self._pool.successor
         if self._direct:
             self.preloaders.ask(action.generation, action.serial)
         else:
@@ -285,7 +286,7 @@ class Manager:
         self.failure = None
         log.info("%s is at generation %d", self.name, generation)
         self.preloaders.dismiss(p for p in self.preloaders if p.generation < generation)
-        self._restart_over(Outcome(True, generation))
+        self.restarts.over(Outcome(True, generation))
 
     def _restart_failed(self, action: RestartFailed) -> None:
         log.error(
@@ -295,12 +296,7 @@ class Manager:
         failure = self.failure or Failure(time.time(), action.reason)
         self.failure = failure
         self.preloaders.dismiss(p for p in self.preloaders if p.generation == action.generation)
-        self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
-
-    def _restart_over(self, outcome: Outcome) -> None:
-        waiting, self._restarting = self._restarting, None
-        if waiting is not None:
-            waiting.set(outcome)
+        self.restarts.over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -322,6 +318,11 @@ class Manager:
         if not self._booted:
             self._booted = True
             self._tell_watchdog(message.Booted())
+
+    def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
+        """The worker has not passed the health check, and ends."""
+        handle.reason = reason
+        self.failure = Failure(time.time(), reason)
 
     def worker_forked(self, serial: int, pid: int, error: str) -> None:
         """A worker has its process; `pid` is -1 when fork(2) failed."""

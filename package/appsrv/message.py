@@ -12,7 +12,7 @@ in the order the docstring of the message names them. Both ends are always of on
     server    -> preloader  Attach, Spawn, Quit
     preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
     server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone
-    worker    -> server     Ready, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged
+    worker    -> server     Ready, Unhealthy, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged
 """
 
 from __future__ import annotations
@@ -262,12 +262,16 @@ class Attach(Message, tag=20):
 
 @dataclass(eq=False, repr=False)
 class Spawn(Message, tag=21):
-    """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel."""
+    """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel.
+
+    `check`: it has to pass the health check before it says Ready.
+    """
 
     serial: int
     slot: int
     first: bool
     become: bool
+    check: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -362,6 +366,13 @@ class Ready(Packed, tag=43, layout="Q"):
     """The worker waits for its first request."""
 
     pid: int
+
+
+@dataclass(eq=False, repr=False)
+class Unhealthy(Message, tag=51):
+    """The worker has not passed the health check, and ends."""
+
+    reason: str
 
 
 @dataclass(eq=False, repr=False)

@@ -11,7 +11,7 @@ is retired only when a successor is ready, so that neither restarts nor recyclin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -192,8 +192,10 @@ class Pool:
             return []
         return self._abandon_roll(now, reason) + self.balance(now)
 
-    def roll(self, generation: int, now: float) -> list[Action]:
+    def roll(self, generation: int, now: float, parallel: int | None = None) -> list[Action]:
         """Replace the workers by those of this loaded generation, `parallel` at a time, without a gap."""
+        if parallel is not None:
+            self.limits = replace(self.limits, parallel=parallel)
         self.successor = generation
         self.backoff.succeeded()
         return self.loaded(generation, now)

@@ -31,10 +31,10 @@ from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import AccessLog, WSGIApplication
 from appsrv.loader import guarded
+from appsrv.own_requests import ask
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
-from appsrv.warm_up import warm_up
 from appsrv.worker import Duty, Station, Watch, Worker, environs
 from appsrv.x_sendfile import with_x_sendfile
 
@@ -122,7 +122,7 @@ class Preloader:
         """Load what the first request would load, let go of what must not be shared, and keep the collector off it."""
         path = self._duty.settings.warm_up_path
         if path is not None:
-            status = warm_up(self._duty.application, path, environs(self._duty)[0])
+            status = ask(self._duty.application, path, environs(self._duty)[0], agent="appsrv-warm-up")
             if status >= 400:
                 _warn(f"the warm-up request GET {path} was answered with {status}")
         if self._duty.settings.spawn_method == "direct":
@@ -195,7 +195,7 @@ class Preloader:
     def _worker(self, order: message.Spawn, fd: int) -> Worker:
         assert self._station is not None
         self._mark_first(order.first)
-        return Worker(self._duty, self._station, Channel.from_fd(fd), order.slot, first=order.first)
+        return Worker(self._duty, self._station, Channel.from_fd(fd), order.slot, first=order.first, check=order.check)
 
     def _mark_first(self, first: bool) -> None:
         # Schedulers of applications ask these variables whether they are in the one process that may run them.

@@ -87,14 +87,14 @@ class Preloaders:
 
     def fork(self, worker: WorkerHandle) -> None:
         """Let the preloader of the worker's generation fork it."""
-        spawn = message.Spawn(worker.serial, worker.index, worker.first, become=False)
+        spawn = message.Spawn(worker.serial, worker.index, worker.first, become=False, check=worker.check)
         self._handles[worker.generation, 0].outbox.send(spawn, [worker.theirs])
 
     def become(self, worker: WorkerHandle) -> None:
         """Let the preloader that was started for this worker be it."""
         handle = self._handles[worker.generation, worker.serial]
         worker.pid = handle.pid
-        spawn = message.Spawn(worker.serial, worker.index, worker.first, become=True)
+        spawn = message.Spawn(worker.serial, worker.index, worker.first, become=True, check=worker.check)
         handle.outbox.send(spawn, [worker.theirs])
 
     def dismiss(self, handles: Iterator[PreloaderHandle]) -> None:

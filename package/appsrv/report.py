@@ -60,7 +60,8 @@ class Report:
             "spawning": manager.spawning,
             "queue": manager.waiting,
             "refused": manager.admission.refused,
-            "last_error": _failure(manager.failure),
+            "last_error": _failure(manager.failure or manager.restarts.resisting),
+            "resisting": manager.restarts.resisting is not None,
             "last_death": _death(manager.deaths.last),
             "deaths": [_death(death) for death in manager.deaths.recent],
             "preloaders": [

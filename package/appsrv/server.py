@@ -32,7 +32,7 @@ from appsrv.http_syntax import Limits
 from appsrv.log import to_watchdog
 from appsrv.manager import Manager
 from appsrv.parking import READABLE, parking
-from appsrv.pool import PoolLimits
+from appsrv.restart_file import NAME, RestartFile
 from appsrv.scoreboard import Scoreboard
 
 log = logging.getLogger("appsrv.server")
@@ -83,6 +83,7 @@ class Server:
         self.frontend.listen([(number, sock) for number, sock in self._numbered()])
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)
+        gevent.spawn(self._watch_restart_file)
         self._over.wait()
 
     def _numbered(self) -> list[tuple[int, socket.socket]]:
@@ -96,6 +97,17 @@ class Server:
         while True:
             gevent.sleep(min(SWEEP, max(SHORTEST_SWEEP, self._settings.keepalive_timeout)))
             self.frontend.sweep(self.manager.workers.busy())
+
+    def _watch_restart_file(self) -> None:
+        file = RestartFile(self._settings.restart_file or os.path.join(self.manager.name, NAME))
+        always = os.path.join(os.path.dirname(file.path), "always_restart.txt")
+        if os.path.exists(always):
+            log.warning("%s is not heeded: touch %s to restart", always, file.path)
+        file.watch(lambda: self._restart_for(file.path))
+
+    def _restart_for(self, touched: str) -> None:
+        log.info("%s was touched", touched)
+        self.manager.restart()
 
     # -- the watchdog -------------------------------------------------------------------------------------------------
 
@@ -196,9 +208,12 @@ class Server:
         prefix = arguments.get("prefix")
         if not isinstance(prefix, str):
             return 400, {"error": "prefix is missing"}
+        parallel = arguments.get("parallel")
+        if parallel is not None and not (isinstance(parallel, int) and parallel > 0):
+            return 400, {"error": "parallel has to be a whole number above 0"}
         if not self.manager.name.startswith(prefix):
             return 200, {"restarted": []}
-        outcome = self.manager.restart()
+        outcome = self.manager.restart(parallel)
         return 200, {"restarted": [{"name": self.manager.name, **outcome.__dict__}]}
 
     def _tell(self, msg: message.Message) -> tuple[int, Any]:
@@ -208,7 +223,7 @@ class Server:
 
 def slots_for(settings: Settings) -> int:
     """Room on the scoreboard for a full pool, its successors and those that are still retiring."""
-    return 3 * (settings.max_pool_size + PoolLimits().parallel) + 2
+    return 3 * (settings.max_pool_size + settings.max_pool_size) + 2
 
 
 def _until(condition: Any, deadline: float) -> None:

@@ -145,6 +145,14 @@ def host(value: object) -> str:
     return plain
 
 
+def host_header(value: object) -> str:
+    """What a Host header may hold: a name or an address, with or without a port (RFC 9110 section 7.2)."""
+    plain = text(value)
+    if not re.fullmatch(r"[A-Za-z0-9._~%!$&'()*+,;=-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", plain):
+        raise ValueError("expected a host, such as shop.example or shop.example:8000")
+    return plain
+
+
 def url_path(value: object) -> str:
     """The path of a request, such as `/health?full=1`."""
     plain = text(value)

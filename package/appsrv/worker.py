@@ -28,6 +28,7 @@ from appsrv.environ import environ_base
 from appsrv.exchange import AccessLog, Exchange, Serving, WSGIApplication
 from appsrv.http_syntax import Limits
 from appsrv.leadership import Leadership
+from appsrv.own_requests import ask, ill
 from appsrv.ready_queue import Connection, EpollQueue, Orphaned, PortableQueue, ReadyQueue
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import SharedEpoll
@@ -69,7 +70,7 @@ def limits_of(settings: Settings) -> Limits:
 class Worker:
     """One worker, in its own process. `run` returns when it has retired."""
 
-    def __init__(self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool) -> None:
+    def __init__(self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool, check: bool) -> None:
         self._duty = duty
         self._channel = channel
         self._slot = station.board.slot(slot)
@@ -77,6 +78,7 @@ class Worker:
         self._exchanges = self._make_exchanges()
         self._leadership = Leadership(self._queue.fileno(), self._turn)
         self._first = first
+        self._check = check
         self._retiring = False
         self._calls = self._slot.calls
 
@@ -89,6 +91,8 @@ class Worker:
         if self._first and self._duty.watch is not None:
             threading.Thread(target=self._duty.watch, args=(self._report,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
+            if self._check and not self._is_healthy():
+                return
             self._channel.send(message.Ready(os.getpid()))
             if self._duty.settings.threads > 1:
                 self._leadership.run(self._duty.settings.threads)
@@ -97,6 +101,18 @@ class Worker:
             with contextlib.suppress(Orphaned):
                 self._queue.flush()
         hooks.run_worker_exit()
+
+    def _is_healthy(self) -> bool:
+        """Ask the application for `health_path`, and tell the server when the answer is no good."""
+        settings = self._duty.settings
+        assert settings.health_path is not None
+        environ = environs(self._duty)[0]
+        agent, host = "appsrv-health-check", settings.health_host
+        status = ask(self._duty.application, settings.health_path, environ, agent=agent, host=host)
+        if ill(status):
+            said = f"the health check GET {settings.health_path} was answered with {status}"
+            self._channel.send(message.Unhealthy(said))
+        return not ill(status)
 
     def _run_alone(self) -> None:
         """The loop of a worker with one thread: nobody else wants the queue."""

@@ -33,6 +33,9 @@ class Owner(Protocol):
     def worker_ready(self, handle: WorkerHandle) -> None:
         """The worker waits for its first request."""
 
+    def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
+        """The worker has not passed the health check, and ends."""
+
     def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
 
@@ -137,6 +140,8 @@ class Workers(Mapping[int, WorkerHandle]):
                 if isinstance(msg, message.Ready):
                     handle.pid = msg.pid
                     self._owner.worker_ready(handle)
+                elif isinstance(msg, message.Unhealthy):
+                    self._owner.worker_unhealthy(handle, msg.reason)
                 elif isinstance(msg, message.CodeChanged):
                     self._owner.worker_saw_change(handle, msg.paths)
                 else:

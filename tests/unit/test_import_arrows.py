@@ -18,14 +18,14 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ beneath conditional death errors family file_wrapper hooks http_syntax idle_watch menu "
-        "out_of_memory project reloader tcp_reset terminal text values"),
+        "out_of_memory project reloader restart_file tcp_reset terminal text values"),
         ("config environ http1 http1_body http_response leadership listener loader message output "
         "pid_file pool response_head scoreboard shared_epoll spool trace"),
         "channel finder instance log settings_page sink static_server wsgi",
-        "client collector old_logs ready_queue static_files warm_up x_sendfile",
+        "client collector old_logs own_requests ready_queue static_files x_sendfile",
         "admin exchange lanes parking resources",
         "frontend handles worker",
-        "deaths lookout preloader preloaders refusals workers",
+        "deaths lookout preloader preloaders refusals restarts workers",
         "admission",
         "manager",
         "report watchdog",
@@ -41,7 +41,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # Third-party packages that only some modules may import, whether at the top or inside a function.
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
-        {"admin", "frontend", "lanes", "lookout", "manager", "parking", "preloaders", "server", "workers"}
+        {"admin", "frontend", "lanes", "lookout", "manager", "parking", "preloaders", "restart_file", "restarts",
+            "server", "workers"}
     ),
     "click": frozenset({"cli"}),
     "httptools": frozenset({"http1"}),

@@ -111,5 +111,6 @@ def test_a_list_that_does_not_fit_loses_its_end() -> None:
 
 
 def test_the_rare_ones_can_be_read_by_a_person() -> None:
-    assert message.Spawn(3, 2, True, False).pack()[1:] == b'{"serial":3,"slot":2,"first":true,"become":false}'
+    packed = message.Spawn(3, 2, True, False).pack()[1:]
+    assert packed == b'{"serial":3,"slot":2,"first":true,"become":false,"check":false}'
     assert FREQUENT

@@ -276,6 +276,12 @@ def test_roll_replaces_one_by_one_without_a_gap() -> None:
     assert {script.pool.workers[serial].generation for serial in script.ready_ones()} == {2}
 
 
+def test_one_roll_may_have_its_own_parallel() -> None:
+    script = Script(max_pool_size=4, min_instances=4)
+    script.boot(4)
+    assert len(script.did(script.pool.roll(2, script.now, 3))) == 3
+
+
 def test_roll_runs_in_parallel_as_far_as_allowed() -> None:
     script = Script(max_pool_size=4, min_instances=4, parallel=2)
     script.boot(4)

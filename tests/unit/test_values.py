@@ -82,6 +82,14 @@ def test_paths_of_requests() -> None:
             values.url_path(bad)
 
 
+def test_host_headers() -> None:
+    for good in ("shop.example", "shop.example:8000", "[::1]:80", "127.0.0.1"):
+        assert values.host_header(good) == good
+    for bad in ("shop.example/x", "a b", "a\r\nX: y", "shop:port", "http://shop.example"):
+        with pytest.raises(ValueError, match="expected a host"):
+            values.host_header(bad)
+
+
 def test_text_is_neither_blank_nor_binary() -> None:
     for bad in ("", "  ", 3, "a\0b"):
         with pytest.raises(ValueError, match="expected"):

@@ -1,0 +1,48 @@
+"""Restarts of one application group, one at a time: who asked waits for the outcome, and a failed one is remembered.
+
+Knows when a restart begins and how it ended; how one is done is the manager's and the pool's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gevent.event import AsyncResult
+
+from appsrv.handles import Failure, Outcome
+
+
+class Restarts:
+    """`resisting`: why the last restart failed, until the next one; meanwhile the code before it goes on serving."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self.resisting: Failure | None = None
+        self.parallel = 1
+        self._begin = begin
+        self._running: AsyncResult[Outcome] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the outcome of one is still open."""
+        return self._running is not None
+
+    def ask(self, parallel: int) -> Outcome:
+        """Restart, `parallel` workers at a time; returns when the new generation serves alone or has failed."""
+        while self._running is not None:
+            # It may have read the code before the last change, for which this one is asked.
+            self._running.wait()
+        ours: AsyncResult[Outcome] = AsyncResult()
+        self._running, self.resisting, self.parallel = ours, None, parallel
+        self._begin()
+        outcome = ours.get()
+        assert outcome is not None
+        return outcome
+
+    def over(self, outcome: Outcome) -> None:
+        """The one that is running, if any, has ended like this."""
+        running, self._running = self._running, None
+        if not outcome.ok and not outcome.superseded:
+            self.resisting = Failure(time.time(), outcome.message, outcome.traceback)
+        if running is not None:
+            running.set(outcome)
