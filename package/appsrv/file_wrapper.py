@@ -58,9 +58,10 @@ def plain_file(filelike: object) -> FilePart | None:
         raw = filelike
     if type(raw) is not io.FileIO or not isinstance(filelike, io.IOBase):
         return None
-    status = os.fstat(raw.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        return None
     filelike.flush()
+    status = os.fstat(raw.fileno())
+    # Files of the kernel (/proc, /sys) say that they are empty.
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
     position = filelike.tell()
     return FilePart(raw.fileno(), position, max(0, status.st_size - position))

@@ -7,6 +7,7 @@ PEP 3333: native strings, no control characters, no hop-by-hop fields. What brea
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from appsrv.errors import ApplicationError
 
@@ -45,7 +46,7 @@ _KNOWN_SIZE = 1024
 _PERSONAL = b"\r\nset-cookie:"
 
 
-def encode_head(status: str, headers: list[tuple[str, str]]) -> EncodedHead:
+def encode_head(status: str, headers: Sequence[tuple[str, str]]) -> EncodedHead:
     """The head that an application has given, as bytes without Date and empty line. Raises `ApplicationError`."""
     code, status_line = _status_lines.get(status) or _encode_status(status)
     length, has_date, lines = -1, False, [status_line]

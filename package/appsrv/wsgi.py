@@ -12,7 +12,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from appsrv.environ import Environ, build_environ, environ_base
 from appsrv.errors import ApplicationError, ClientDisconnected
@@ -159,11 +159,12 @@ class _Answer(Outcome):
         """PEP 3333's callable; a faulty status or header raises `ApplicationError` where it is given."""
         if exc_info or self.status:
             self._check_restart(exc_info)
+        key: tuple[Any, ...] = (status, *headers)
         try:
-            known = known_heads.get((status, *headers))
+            known = known_heads.get(key)
         except TypeError:
             known = None  # Something in it cannot be a key: it is no header either, or a list in place of a tuple.
-        code, self.block, self.length, self.has_date = known or encode_head(status, headers)
+        code, self.block, self.length, self.has_date = known or encode_head(status, key[1:])
         self.bodiless = code == 204 or code == 304 or self.head.method == "HEAD"
         self.status = code
         return self.write
@@ -181,6 +182,8 @@ class _Answer(Outcome):
         """PEP 3333's `write` callable, and the way of each piece of an iterable."""
         if not isinstance(data, bytes):
             raise ApplicationError(f"a piece of the response body is not bytes: {type(data).__name__}")
+        if self.finished:  # Somebody kept `write`; the sink may be at another response by now.
+            raise ApplicationError("write was called after the response had ended")
         if not data:
             return
         head = b"" if self.started else self._start_stream()
@@ -201,9 +204,10 @@ class _Answer(Outcome):
             and self.length <= _JOIN_LIMIT
         ):
             # Nearly every response: what `_fit` and `_start` would find out about it is known.
-            self.started = self.finished = True
+            self.started = True
             self.body_bytes = self.length
             self.sink.send(b"".join((self.block, b"Date: ", self.date, b"\r\n\r\n", data)))
+            self.finished = True
         else:
             self._send_whole(data)
 
@@ -243,18 +247,18 @@ class _Answer(Outcome):
         if count > file.available and not self.bodiless:
             raise ApplicationError(f"the file has {file.available} bytes left, Content-Length says {count}")
         self._announce(count)
-        self._send_part(self._start(), file.fd, file.offset, 0 if self.bodiless else count)
+        self._send_part(file.fd, file.offset, 0 if self.bodiless else count)
         self.finished = True
 
-    def _send_part(self, head: bytes, fd: int, offset: int, count: int) -> None:
+    def _send_part(self, fd: int, offset: int, count: int) -> None:
         if count <= _READ_LIMIT:
             data = os.pread(fd, count, offset)
-            self.body_bytes = len(data)
-            self.sink.send(head + data)
             if len(data) < count:
                 raise ApplicationError("the file became shorter while it was sent")
+            self.body_bytes = count
+            self.sink.send(self._start() + data)
         else:
-            self.sink.send(head)
+            self.sink.send(self._start())
             self.sink.sendfile(fd, offset, count)
             self.body_bytes = count
 
@@ -336,13 +340,14 @@ class _Answer(Outcome):
 def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> None:
     """Answer 500 while that is possible, else cut the connection; log what happened."""
     answer.error = error
+    whole, answer.finished = answer.finished, True
     if isinstance(error, ClientDisconnected):
         answer.cut, answer.keep_alive = True, False
         return
     answer.error_id = secrets.token_hex(4)
     text = _application_traceback(error)
     _log(log, environ, text, answer.error_id)
-    if answer.finished:
+    if whole:
         return
     if answer.started:
         answer.cut, answer.keep_alive = True, False

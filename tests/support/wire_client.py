@@ -73,6 +73,14 @@ class WireClient:
             assert found.status == 100
         return found
 
+    def interim(self) -> int:
+        """The status of the next response, which must have nothing but a head."""
+        return self._answer(bodiless=True).status
+
+    def read(self, size: int) -> None:
+        """Read so much of whatever comes."""
+        self._exactly(size)
+
     def _answer(self, bodiless: bool) -> Answer:
         top = self._until(b"\r\n\r\n")
         first, *lines = top[:-4].decode("latin-1").split("\r\n")

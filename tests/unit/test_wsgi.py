@@ -115,6 +115,14 @@ def test_repeated_headers_stay_apart() -> None:
     assert [pair for pair in served.fields if pair[0] == "X-A"] == [("X-A", "1"), ("X-A", "2")]
 
 
+def test_headers_that_can_be_read_once_only_are_not_lost() -> None:
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", (pair for pair in [TEXT, ("X-Once", environ["REMOTE_PORT"])]))
+        return [b"a"]
+
+    assert Served(app).headers["x-once"] == "9"
+
+
 def test_write() -> None:
     def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         write = start_response("200 OK", [TEXT])

@@ -176,3 +176,45 @@ def test_a_log_that_fails_changes_nothing() -> None:
 
 def test_a_client_that_left_before_the_500() -> None:
     assert Served(app_of(None), sink=RecordingSink(breaks_after=0)).outcome.cut
+
+
+def test_write_kept_beyond_the_response_sends_nothing() -> None:
+    """Whatever way it ended: the sink is at another response by then."""
+    kept: list[Callable[[bytes], None]] = []
+
+    def keeping(body: Any) -> App:
+        def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+            kept.append(start_response("200 OK", [TEXT]))
+            return body  # type: ignore[no-any-return]
+
+        return app
+
+    failing = [Body(error=ValueError()), Body(b"a", error=ValueError()), None]
+    ways: list[Any] = [[b"a"], [b"a", b"b"], Body(b"a"), Body(), *failing]
+    for body in ways:
+        served = Served(keeping(body))
+        sent = served.sink.wire
+        with pytest.raises(ApplicationError, match="after the response had ended"):
+            kept.pop()(b"late")
+        assert served.sink.wire == sent
+    gone = Served(keeping(Body(b"a", b"b")), sink=RecordingSink(breaks_after=1))
+    with pytest.raises(ApplicationError):
+        kept.pop()(b"late")
+    assert gone.outcome.cut
+
+
+def test_write_in_close_keeps_the_connection_in_step() -> None:
+    class Talkative(Body):
+        write: Callable[[bytes], None]
+
+        def close(self) -> None:
+            self.write(b"more")
+
+    def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body = Talkative(b"whole")
+        body.write = start_response("200 OK", [TEXT])
+        return body
+
+    served = Served(app)
+    assert (served.body, served.rest, served.complete, served.outcome.keep_alive) == (b"whole", b"", True, True)
+    assert "after the response had ended" in served.log

@@ -113,3 +113,18 @@ def test_a_file_without_close() -> None:
             return b""
 
     FileWrapper(Reader()).close()
+
+
+def test_a_file_that_cannot_be_read_is_a_500(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    descriptor = os.open(tmp_path / "file", os.O_WRONLY)
+    with io.FileIO(descriptor, "w") as writing:
+        served = Served(file_app(writing, length(3)))
+    assert (served.status, served.rest, served.outcome.cut) == (500, b"", False)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
+def test_a_file_of_the_kernel_is_read() -> None:
+    with open("/proc/self/status", "rb") as status:
+        served = Served(file_app(status))
+    assert b"Pid:" in served.body
