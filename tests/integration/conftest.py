@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import pytest
 from support.http import Address
 from support.server import COMMAND, Server, Site, free_port
 
+FIGURES = "figures"
 SERVERS = pytest.StashKey[list[Server]]()
 QUEUES = ("portable", "epoll") if sys.platform == "linux" else ("portable",)
 
@@ -36,6 +37,31 @@ def pytest_runtest_makereport(
         for number, server in enumerate(servers, 1):
             report.sections.append((f"server {number}", server.evidence()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that tests have measured, whether they passed or not."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    lines = [
+        f"{report.nodeid.rpartition('[')[2].rstrip(']')}: {text}"
+        for report in reports
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == FIGURES
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(sorted(lines)))
+
+
+class Figures(Protocol):
+    def __call__(self, text: str) -> None: ...
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Figures:
+    """Have a line of what was measured printed at the end of the run."""
+    return lambda text: record_property(FIGURES, text)
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 
 import psutil
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Figures, Serve
 from support.load import Load
 from support.server import Server
 from support.waiting import wait_for
@@ -85,6 +86,76 @@ def test_killed_preloader_comes_back(serve: Serve) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: server.worker_pids() - {pid}, "a worker of a new preloader", 20)
     assert server.get("/").status == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "most_failed"),
+    [
+        # The request that it was serving.
+        ("worker", 1),
+        ("preloader", 0),
+        # One per connection at the most: those that were kept open end with it.
+        ("server", 6),
+    ],
+)
+def test_figures_of_a_kill_under_load(serve: Serve, kind: str, most_failed: int, figures: Figures) -> None:
+    server = serve("crashing", "--min-instances", "2", "--max-pool-size", "2")
+    server.wait_workers(2)
+    count = len(server.titles())
+    with Load(server.address, 4) as kept, Load(server.address, 2, keep_alive=False) as closing:
+        wait_for(lambda: kept.served > 50 and closing.served > 20, "load")
+        victim = min(pid for pid, title in server.titles().items() if title.startswith(f"appsrv {kind}"))
+        started = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        assert server.get("/").status == 200
+        answered = time.monotonic() - started
+        wait_for(lambda: victim not in server.titles() and whole(server, count), "as many processes as before")
+        whole_again = time.monotonic() - started
+        served = kept.served + closing.served
+        wait_for(lambda: kept.served + closing.served > served + 100, "answers afterwards")
+    failed = kept.failures + closing.failures
+    figures(
+        f"kill -9 of the {kind}: next answer after {answered * 1000:.0f} ms, all processes there after "
+        f"{whole_again * 1000:.0f} ms, {len(failed)} of {kept.served + closing.served} requests failed"
+    )
+    assert len(failed) <= most_failed, failed
+    assert [failure for failure in failed if "Refused" in failure] == []
+
+
+def whole(server: Server, count: int) -> bool:
+    """Whether all processes are there and have come so far as to bear their titles."""
+    titles = server.titles().values()
+    return len(titles) == count and all(title.startswith("appsrv ") for title in titles)
+
+
+@pytest.mark.may_leave_processes
+def test_figures_of_a_kill_of_the_watchdog_under_load(serve: Serve, figures: Figures) -> None:
+    """The one death that ends an instance: in order, and the next one can start at once."""
+    server = serve("crashing", "--min-instances", "2", "--max-pool-size", "2")
+    server.wait_workers(2)
+    with Load(server.address, 4) as load:
+        wait_for(lambda: load.served > 50, "load")
+        started = time.monotonic()
+        server.child.kill()
+        server.wait_exit()
+        second = serve("crashing", "--port", str(server.address[1]), wait=False)
+        second.address = server.address
+        wait_for(lambda: answers(second), "an answer of the next instance")
+        answered = time.monotonic() - started
+    wait_for(lambda: not server.titles(), "the end of the other processes")
+    ended = time.monotonic() - started
+    figures(
+        f"kill -9 of the watchdog: a new appsrv start answers after {answered * 1000:.0f} ms, "
+        f"{len(server.titles())} processes left after {ended * 1000:.0f} ms"
+    )
+    assert second.get("/").status == 200
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.get("/").status == 200
+    except OSError:
+        return False
 
 
 @pytest.mark.may_leave_processes
