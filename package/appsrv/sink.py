@@ -6,6 +6,7 @@ response larger than `response_buffer` waits for its client. Knows bytes and one
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -18,6 +19,8 @@ MEMORY = 1 << 20
 RESPONSE_BUFFER = 128 << 20
 STALLED = 60.0
 _PIECE = 256 * 1024
+# What sendfile(2) says when not the client but the file or its disk is to blame.
+_FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
 
 
 class Sink:
@@ -53,13 +56,18 @@ class Sink:
             self._append(data[sent:])
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
-        """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length)."""
+        """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length).
+
+        OSError or EOFError when it is the file that fails.
+        """
         while count and self._backlog is None:
             try:
                 sent = os.sendfile(self.sock.fileno(), fd, offset, count)
             except BlockingIOError:
                 break
             except OSError as error:
+                if error.errno in _FILE_FAULTS:
+                    raise
                 raise ClientDisconnected(str(error)) from error
             if not sent:
                 raise EOFError("the file became shorter while it was sent")

@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -133,6 +134,16 @@ def test_a_file_that_becomes_shorter_is_told(pair: Pair) -> None:
         file.flush()
         with pytest.raises(EOFError):
             pair.sink.sendfile(file.fileno(), 0, 10)
+
+
+def test_a_file_that_cannot_be_read_is_not_the_clients_fault(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    descriptor = os.open(tmp_path / "file", os.O_WRONLY)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            pair.sink.sendfile(descriptor, 0, 3)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_client_that_has_gone_is_told(pair: Pair) -> None:
