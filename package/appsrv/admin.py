@@ -1,6 +1,7 @@
 """The admin socket: small JSON over HTTP on a unix socket in the run directory, for the commands and for monitoring.
 
     GET  /status        everything the server knows of itself
+    GET  /requests      those that are being served, and those that wait
     POST /restart       {"prefix": "/srv/shop"} or "/" for all, and {"parallel": 2}; answers when the outcome is known
     POST /stop          ends the whole instance
     POST /reopen-logs   opens the server log again

@@ -199,7 +199,9 @@ def _failed(error: NotRunning) -> OperatorError:
 @_instance_options
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="More about applications and workers.")
-@click.option("--show", type=click.Choice(["pool", "server", "deaths"]), default="pool", help="What to show [pool].")
+@click.option(
+    "--show", type=click.Choice(["pool", "requests", "deaths", "server"]), default="pool", help="What to show [pool]."
+)
 def status(
     name: str | None, port: int | None, pid_file: Path | None, as_json: bool, verbose: bool, show: str
 ) -> int:
@@ -210,19 +212,23 @@ def status(
     Exit codes: 0 running, 1 dead but its pid file is there, 3 not running.
     """
     try:
-        answer = _find(name, port, pid_file)[1].status()
+        client = _find(name, port, pid_file)[1]
+        answer = client.status()
+        requests = client.requests() if show == "requests" else []
     except NotRunning as error:
         raise _with_stale_pid_file(error, pid_file, named=bool(name or port)) from None
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps({"requests": requests} if show == "requests" else answer, indent=2))
     else:
-        _show_report(answer, verbose, show)
+        _show_report(answer, requests, verbose, show)
     return 0
 
 
-def _show_report(answer: dict[str, Any], verbose: bool, show: str) -> None:
+def _show_report(answer: dict[str, Any], requests: list[dict[str, Any]], verbose: bool, show: str) -> None:
     now, colour = time.time(), wants_colour(config.environment(), sys.stdout.isatty())
-    if show == "server":
+    if show == "requests":
+        report = text.requests_report(answer, requests, now, colour=colour)
+    elif show == "server":
         report = text.server_report(answer, now, colour=colour)
     elif show == "deaths":
         report = text.deaths_report(answer, now, colour=colour)

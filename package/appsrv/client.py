@@ -54,6 +54,11 @@ class AdminClient:
     def status(self) -> dict[str, Any]:
         return self._ask("GET", "/status")
 
+    def requests(self) -> list[dict[str, Any]]:
+        """Those that are being served and those that wait, the oldest first."""
+        found: list[dict[str, Any]] = self._ask("GET", "/requests").get("requests", [])
+        return found
+
     def restart(self, prefix: str, parallel: int | None = None) -> list[dict[str, Any]]:
         """Returns when the outcome is known: one entry per application at or below that path.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from appsrv import values
+from appsrv import cpus, values
 from appsrv.errors import SettingsError
 
 PREFIX = "APPSRV_"
@@ -106,15 +106,24 @@ class Settings:
         "What the application prints is always written.",
     )
     max_pool_size: int = setting(
-        6, values.integer(1, 1024), metavar="NUMBER", group=_POOL, shown_default="6, or $WEB_CONCURRENCY",
-        help="Most workers that run at a time.",
+        6, values.automatic(values.integer(1, 1024)), metavar="NUMBER", group=_POOL,
+        shown_default="6, or $WEB_CONCURRENCY",
+        help="Most workers that run at a time. `auto`: two for each processor and one more, or one for each where a "
+        "worker serves several requests at a time; of the processors, those count that the process may run on, as far "
+        "as the CPU quota of its cgroup goes. Memory is not looked at: see memory_limit.",
     )
     min_instances: int = setting(
         1, values.integer(0, 1024), metavar="NUMBER", group=_POOL,
         help="Workers that are started at once and kept even when idle.",
     )
+    concurrency_model: str | None = setting(
+        None, values.choice("process", "thread"), metavar="MODEL", group=_POOL,
+        shown_default="thread when threads is above 1, else process",
+        help="How a worker serves several requests at a time: not at all (`process`), or each in a thread (`thread`).",
+    )
     threads: int = setting(
-        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL, help="Requests a worker serves at a time."
+        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
+        help="Requests a worker serves at a time, each in a thread of its own.",
     )
     pool_idle_time: float = setting(
         300.0, values.seconds(), metavar="SECONDS", group=_POOL,
@@ -124,6 +133,17 @@ class Settings:
         0, values.integer(0), metavar="NUMBER", group=_POOL,
         help="A worker is replaced after about this many requests (up to 10 % more, so that they do not all "
         "leave together); 0 means never.",
+    )
+    memory_limit: int = setting(
+        0, values.size, metavar="BYTES", group=_POOL,
+        help="A worker that uses more memory than this (its share of what it has in common with others counted in, as "
+        "`appsrv status` shows it) is replaced: the next one is ready before it leaves, no request is "
+        "interrupted. 0 means any amount.",
+    )
+    hard_memory_limit: int = setting(
+        0, values.size, metavar="BYTES", group=_POOL,
+        help="A worker that uses more memory than this is killed at once; its requests are answered 502. "
+        "0 means any amount.",
     )
     start_timeout: float = setting(
         90.0, values.seconds(0.1), metavar="SECONDS", group=_POOL,
@@ -161,8 +181,23 @@ class Settings:
         "but a first request may start threads, which a fork does not keep.",
     )
     max_request_queue_size: int = setting(
-        100, values.integer(0), metavar="NUMBER", group=_HTTP,
-        help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number.",
+        values.AUTO, values.automatic(values.integer(0)), metavar="NUMBER", group=_HTTP, shown_default="auto",
+        help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number; `auto`: "
+        "100, or as many as the workers presently serve within a second, whichever is more.",
+    )
+    max_request_queue_time: float = setting(
+        0.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        help="A request that has waited this long for a free worker is answered 504; 0 lets it wait.",
+    )
+    max_request_time: float = setting(
+        0.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        help="A request that takes longer than this is answered 504, and its worker is replaced; what it was doing is "
+        "logged. 0 gives it all the time it wants.",
+    )
+    slow_request_time: float = setting(
+        0.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        help="A request that takes longer than this is logged once with what its worker is doing, and goes on; 0 means "
+        "never.",
     )
     keepalive_timeout: float = setting(
         65.0, values.seconds(), metavar="SECONDS", group=_HTTP,
@@ -201,6 +236,16 @@ class Settings:
         (), MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
         help="The same for `X-Accel-Redirect`: the directory in which a URI with this prefix is a file.",
     )
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests a worker serves at a time."""
+        return self.threads
+
+    @property
+    def model(self) -> str:
+        """The concurrency model: what was asked for, or what `threads` says."""
+        return self.concurrency_model or ("thread" if self.threads > 1 else "process")
 
     def to_json(self) -> str:
         """For another process of this instance: `from_json` gives an equal object."""
@@ -290,7 +335,15 @@ def load(
     for layer in (*_file_layers(directory), _variable_layer(environ, here), _flag_layer(flags, here)):
         _overlay(chosen, layer)
     _adopt_conventions(chosen, environ)
-    return _consistent(Settings(**chosen))  # type: ignore[arg-type]
+    return _consistent(_complete(Settings(**chosen)))  # type: ignore[arg-type]
+
+
+def _complete(settings: Settings) -> Settings:
+    """With what `auto` stands for, as far as it can be told beforehand."""
+    if settings.max_pool_size == values.AUTO:
+        workers = cpus.workers_for(cpus.of_this_process(), several_at_a_time=settings.concurrency > 1)
+        settings = dataclasses.replace(settings, max_pool_size=max(workers, settings.min_instances))
+    return settings
 
 
 def _adopt_conventions(chosen: dict[str, object], environ: Mapping[str, str]) -> None:
@@ -412,6 +465,15 @@ def _consistent(settings: Settings) -> Settings:
         raise SettingsError(
             f"min_instances ({settings.min_instances}) is above max_pool_size ({settings.max_pool_size}): "
             "raise --max-pool-size or lower --min-instances"
+        )
+    if (settings.threads > 1) != (settings.model == "thread"):
+        raise SettingsError(
+            f"concurrency_model {settings.concurrency_model} and threads {settings.threads} contradict each other: "
+            "only the model thread has more than one, and it needs --threads to say how many"
+        )
+    if 0 < settings.hard_memory_limit <= settings.memory_limit:
+        raise SettingsError(
+            f"hard_memory_limit ({settings.hard_memory_limit}) has to be above memory_limit ({settings.memory_limit})"
         )
     # Linux's sun_path: longer names fail at bind() with words that help nobody.
     if settings.socket is not None and len(os.fsencode(settings.socket)) > 107:

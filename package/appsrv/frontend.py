@@ -327,11 +327,23 @@ class FrontEnd:
         lanes.send_all(connection.sock, data, self._timeouts.drain)
         self._linger(connection)
 
+    def answer_now(self, connection: ClientConnection, response: Response) -> None:
+        """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+        data = serialize(response, keep_alive=False, head=None)
+        try:
+            connection.sock.send(data)
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close(connection, reset=True)
+            return
+        self._in_lane(connection, self._linger)
+
     def refuse_waiting(self, most: int, response: Response) -> int:
         """Answer so many of the requests that no worker has taken with an error; returns how many there were."""
         count = 0
-        for cid, _ in self.parking.steal(most):
-            connection = self.connections.get(cid)
+        for item in self.parking.take_back(most):
+            item.discard()
+            connection = self.connections.get(item.cid)
             if connection is not None:
                 count += 1
                 self.refuse(connection, response)

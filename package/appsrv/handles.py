@@ -11,7 +11,7 @@ from typing import Any
 
 from appsrv.channel import Outbox
 from appsrv.pool import Load
-from appsrv.scoreboard import CellReading, Slot
+from appsrv.scoreboard import Slot
 
 
 @dataclass
@@ -52,18 +52,21 @@ class WorkerHandle:
     check: bool = False
     theirs: int = -1
     reason: str = ""
-    readings: list[CellReading] = field(default_factory=list)
+    in_progress: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def call(self) -> None:
         """Make the worker look at its channel."""
         self.slot.call()
 
     def load(self) -> Load:
-        """The worker's load, read from the scoreboard."""
-        self.readings = self.slot.read()
-        sessions = sum(1 for cell in self.readings if cell.cid)
-        processed = sum(cell.processed for cell in self.readings)
-        return Load(sessions, processed, max((cell.started for cell in self.readings), default=0.0))
+        """The worker's load, read from the scoreboard.
+
+        Leaves in `in_progress` what each of its cells is busy with: number of the cell: (connection id, since when).
+        """
+        cells = self.slot.brief()
+        self.in_progress = {n: (cid, started) for n, (cid, started, _) in enumerate(cells) if cid}
+        processed = sum(done for _, _, done in cells)
+        return Load(len(self.in_progress), processed, max((started for _, started, _ in cells), default=0.0))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
 from appsrv.http_response import Response
 from appsrv.lookout import Lookout, View
+from appsrv.memory import MemoryLimits
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.pool import (
     Action,
@@ -35,22 +36,25 @@ from appsrv.pool import (
     WorkerState,
 )
 from appsrv.preloaders import Preloaders
-from appsrv.refusals import busy_page, failure_page
+from appsrv.refusals import failure_page
+from appsrv.request_queue import RequestQueue
 from appsrv.restarts import Restarts
 from appsrv.scoreboard import CellReading, Scoreboard
+from appsrv.time_limits import TimeLimits, Trace
 from appsrv.workers import NoRoom, Workers
 
 log = logging.getLogger("appsrv.manager")
 
 FIRST_BOOT_TRIES = 3
+FORKS_AT_ONCE, IMPORTS_AT_ONCE = 8, 2
 
 
 class Manager:
-    """One application group. `tell_watchdog` sends a message to the watchdog."""
+    """One application group. `tell_watchdog` sends a message to the watchdog, `trace` gives a process's stacks."""
 
     def __init__(
         self, name: str, settings: Settings, *, development: bool, board: Scoreboard, frontend: FrontEnd,
-        tell_watchdog: Callable[[message.Message], None],
+        tell_watchdog: Callable[[message.Message], None], trace: Trace,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -60,7 +64,6 @@ class Manager:
         self.preloaders = Preloaders(name, self, board, frontend.parking, tell_watchdog, kernel)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
-        self.admission = Admission(settings.max_request_queue_size)
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._tell_watchdog = tell_watchdog
@@ -69,6 +72,17 @@ class Manager:
         self._next_generation = 1
         self._booted = False
         self._lookout = Lookout(self.workers, frontend.parking, self._observe)
+        self._time_limits = TimeLimits(
+            name, settings.slow_request_time, settings.max_request_time, settings.concurrency, self.workers, frontend,
+            self._condemn, trace,
+        )
+        self._memory_limits = MemoryLimits(
+            settings.memory_limit, settings.hard_memory_limit, self.workers, self._ready_serials, self._condemn
+        )
+        self.queue = RequestQueue(
+            Admission(settings.max_request_queue_size), settings.max_request_queue_time, self._lookout, frontend,
+            self._ready_serials, self._coming,
+        )
 
     # -- what the admin socket asks for -------------------------------------------------------------------------------
 
@@ -97,7 +111,7 @@ class Manager:
         book = self._pool.workers.get(handle.serial)
         if book is None or book.state is not WorkerState.READY:
             return book.state.value if book is not None else WorkerState.GONE.value
-        return "busy" if any(cell.cid for cell in handle.readings) else "idle"
+        return "busy" if handle.in_progress else "idle"
 
     @property
     def waiting(self) -> int:
@@ -355,7 +369,7 @@ class Manager:
         if state is WorkerState.READY and status == 0 and not served:
             log.info("worker %d of %s was told to end by somebody else", handle.pid, self.name)
         elif not retired:
-            self._report_death(handle, cause, served)
+            self._report_death(handle, cause, [c for c in served if not self._time_limits.has_answered(serial, c.cid)])
         self._lookout.taken_by_dead += handle.slot.taken
         self.workers.forget(handle)
         self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
@@ -380,34 +394,23 @@ class Manager:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def admit(self) -> Response | None:
-        """A request is about to be handed over: None, or the answer to refuse it with because the queue is full."""
-        self._lookout.nudge()
-        if not self._lookout.may_exceed(self.admission.most - 1):
-            return None
-        view = self._lookout.look()
-        if not self.admission.full(view, self._ready_serials(), more=1):
-            return None
-        self._say_refused(1)
-        return busy_page()
-
     def _observe(self, view: View) -> None:
         self.workers.flush()
         self.preloaders.flush()
         self.deaths.kernel.look(view.now)
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
         self.preloaders.check(view.now, self.settings.start_timeout)
-        if self.admission.full(view, self._ready_serials()):
-            # Requests on parked connections come without asking.
-            self._say_refused(self.frontend.refuse_waiting(self.admission.excess(view), busy_page()))
+        self._time_limits.check(view.now)
+        self.queue.look_after(view)
+
+    def _condemn(self, serial: int, reason: str) -> None:
+        self._act(self._pool.condemn(serial, time.monotonic(), reason))
 
     def _ready_serials(self) -> list[int]:
         return [handle.serial for handle in self.ready_workers()]
 
-    def _say_refused(self, count: int) -> None:
-        line = self.admission.count(count, time.monotonic())
-        if line is not None:
-            log.warning(line)
+    def _coming(self) -> int:
+        return self._pool.coming() * self.settings.concurrency
 
 
 def pool_limits(settings: Settings) -> PoolLimits:
@@ -420,4 +423,5 @@ def pool_limits(settings: Settings) -> PoolLimits:
         stop_timeout=settings.stop_timeout,
         max_requests=settings.max_requests,
         max_requests_jitter=settings.max_requests // 10,
+        spawn_at_once=IMPORTS_AT_ONCE if settings.spawn_method == "direct" else FORKS_AT_ONCE,
     )

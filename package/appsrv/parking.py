@@ -14,20 +14,25 @@ import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gevent import get_hub
 
 from appsrv import channel as channels
 from appsrv import message
+from appsrv.channel import DescriptorsLost, Receiver
 from appsrv.idle_watch import IdleWatch
 from appsrv.ready_queue import HAND_OFF, hand_off_pair
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
 
 READABLE, WRITABLE = 1, 2
-_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+_SHUT = getattr(select, "POLLRDHUP", 0)
+# The client is away; it has sent all it is going to send, and may be.
+GONE = select.POLLHUP | select.POLLERR
+ENDED = GONE | _SHUT
 SETTLED = 0.1
 RELEASED_AT_ONCE = 4096
 
@@ -35,9 +40,12 @@ _READABLE = message.Readable.LAYOUT.pack
 
 
 class ClientConnection:
-    """A client's connection, for its whole life. `lane` is set while a greenlet of the server works on it."""
+    """A client's connection, for its whole life.
 
-    __slots__ = ("address", "cid", "holders", "lane", "listener", "port", "sock", "watch")
+    `lane` is set while a greenlet of the server works on it, `asked` once its client was asked whether it is there.
+    """
+
+    __slots__ = ("address", "asked", "cid", "holders", "lane", "listener", "port", "sock", "watch")
 
     def __init__(self, cid: int, sock: socket.socket, address: str, port: int, listener: int) -> None:
         self.cid = cid
@@ -46,8 +54,35 @@ class ClientConnection:
         self.port = port
         self.listener = listener
         self.lane = False
+        self.asked = False
         self.holders: set[int] | None = None
         self.watch: Any = None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A request that waits for a worker. `order`: what the worker was to be sent, `file` the spooled body beside it.
+
+    Without an `order` it is the next request of a parked connection. `since` is monotonic.
+    """
+
+    cid: int
+    since: float
+    order: bytes = b""
+    file: int | None = None
+
+    @property
+    def read(self) -> bytes:
+        """What the slow lane has read of it: nothing, or all."""
+        if self.order[:1] != bytes([message.HandOff.TAG]):
+            return b""
+        msg = message.HandOff.unpack(self.order)
+        return msg.data[msg.peer :]
+
+    def discard(self) -> None:
+        """Nobody will serve it."""
+        if self.file is not None:
+            os.close(self.file)
 
 
 class Parking:
@@ -64,6 +99,8 @@ class Parking:
         self.connections: Mapping[int, ClientConnection] = {}
         self.workers = 0
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._handed: deque[tuple[int, float]] = deque()
+        self._reader = Receiver(self.theirs)
         self._writable: Any = get_hub().loop.io(self.ours.fileno(), WRITABLE)
         self._pushed = 0
         self._settled = (0, 0)
@@ -80,11 +117,12 @@ class Parking:
             connection.cid, connection.port, connection.listener, body, len(peer), peer + data
         )
         fds = [connection.sock.fileno()] if file is None else [connection.sock.fileno(), file]
-        self._push(connection.cid, msg.pack(), fds)
+        self._push(connection.cid, msg.pack(), fds, time.monotonic())
 
-    def _push(self, cid: int, data: bytes, fds: Sequence[int] = ()) -> None:
+    def _push(self, cid: int, data: bytes, fds: Sequence[int], since: float) -> None:
         self.board.park(cid, 0.0)
         self._pushed += 1
+        self._handed.append((cid, since))
         if self._waiting or not self._try(data, fds):
             self._keep(data, fds)
 
@@ -99,13 +137,27 @@ class Parking:
     def forget(self, connection: ClientConnection) -> None:
         """The connection is about to be closed."""
 
-    def steal(self, most: int) -> Iterator[tuple[int, bytes]]:
-        """Take at most so many requests back from the workers: (connection id, what has been read)."""
-        for _ in range(most):
-            stolen = self._steal_one()
-            if stolen is None:
+    def queued(self) -> list[tuple[int, float]]:
+        """(connection id, since when) of each request that no worker has taken, as of the last count."""
+        return list(self._handed)
+
+    def take_back(self, most: int | None = None) -> Iterator[Queued]:
+        """Take requests back from the workers, those that wait longest first; at most so many, or all."""
+        while most is None or most > 0:
+            item = self._take_one_back()
+            if item is None:
                 return
-            yield stolen
+            most = None if most is None else most - 1
+            yield item
+
+    def put_back(self, connection: ClientConnection, item: Queued) -> None:
+        """Let a request that was taken back be taken; in the order of these calls."""
+        if not item.order:
+            self.park(connection)
+            return
+        fds = [connection.sock.fileno()] if item.order[0] == message.HandOff.TAG else []
+        self._push(item.cid, item.order, fds if item.file is None else [*fds, item.file], item.since)
+        item.discard()
 
     def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
         """Connections that a dead worker took without leaving word: nobody serves or watches them."""
@@ -125,14 +177,17 @@ class Parking:
         self.theirs.close()
 
     def _unread(self) -> bool:
-        answer = fcntl.ioctl(self.theirs.fileno(), termios.FIONREAD, b"\0\0\0\0")
-        return bool(struct.unpack("i", answer)[0])
+        return bool(unread_bytes(self.theirs.fileno()))
 
     def _in_hand_off(self, taken: int) -> int:
-        if not self._unread():
+        if self._unread():
+            count = max(1, self._pushed - taken)
+        else:
             self._settle(taken)
-            return len(self._waiting)
-        return max(1, self._pushed - taken)
+            count = len(self._waiting)
+        while len(self._handed) > count:
+            self._handed.popleft()
+        return count
 
     def _settle(self, taken: int) -> None:
         """The socket is empty: what a worker took when it was killed is counted nowhere, so start again from here.
@@ -145,21 +200,28 @@ class Parking:
         elif now - self._settled_at > SETTLED:
             self._pushed = taken + len(self._waiting)
 
-    def _steal_one(self) -> tuple[int, bytes] | None:
+    def _take_one_back(self) -> Queued | None:
         try:
-            data, _, _, _ = self.theirs.recvmsg(channels.MAX_DATAGRAM, 0, socket.MSG_DONTWAIT)
+            data, fds = self._reader.receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return self._steal_unsent()
-        self._pushed -= 1
-        return _cid_of(data), b""
+            return self._taken_back(*self._waiting.popleft()) if self._waiting else None
+        except DescriptorsLost as error:
+            return self._taken_back(error.data, ())
+        return self._taken_back(data, fds)
 
-    def _steal_unsent(self) -> tuple[int, bytes] | None:
-        if not self._waiting:
-            return None
-        data, fds = self._waiting.popleft()
-        channels.close_all(fds)
+    def _taken_back(self, data: bytes, fds: Sequence[int]) -> Queued:
         self._pushed -= 1
-        return _cid_of(data), b""
+        channels.close_all(fds[:1])
+        cid = _cid_of(data)
+        return Queued(cid, self._since(cid), data, fds[1] if len(fds) > 1 else None)
+
+    def _since(self, wanted: int) -> float:
+        # What a worker has taken and not counted yet stands before it.
+        while self._handed:
+            cid, since = self._handed.popleft()
+            if cid == wanted:
+                return since
+        return time.monotonic()
 
     def _try(self, data: bytes, fds: Sequence[int]) -> bool:
         try:
@@ -236,7 +298,7 @@ class WatchedParking(Parking):
         if ended and _has_ended(connection.sock):
             self.gone(connection)
         elif connection.holders is not None and len(connection.holders) == self.workers:
-            self._push(connection.cid, _READABLE(message.Readable.TAG, connection.cid))
+            self._push(connection.cid, _READABLE(message.Readable.TAG, connection.cid), (), time.monotonic())
         else:
             self.push(connection)
 
@@ -272,15 +334,26 @@ class EpollParking(Parking):
         self._epoll = SharedEpoll.create()
         self._waiter = self._epoll.waiter()
         self._door = self._epoll.register(self.theirs.fileno(), HAND_OFF)
+        self._ready: dict[int, float] = {}
 
     def fds_for_workers(self) -> list[int]:
         return [*super().fds_for_workers(), self._epoll.fd]
 
     def waiting(self, taken: int) -> int:
         if not readable(self._epoll.fd):
+            self._ready.clear()
             return self._in_hand_off(taken)
         parked = [c for c in self.connections.values() if self._is_parked(c)]
-        return self._in_hand_off(taken) + len(_ready(parked))
+        self._remember(_ready(parked))
+        return self._in_hand_off(taken) + len(self._ready)
+
+    def queued(self) -> list[tuple[int, float]]:
+        return [*super().queued(), *self._ready.items()]
+
+    def _remember(self, ready: Iterable[ClientConnection]) -> None:
+        """Since when each has been seen with a request; one that was parked in between has a new one."""
+        now, before, parked_since = time.monotonic(), self._ready, self.board.parked_since
+        self._ready = {c.cid: max(before.get(c.cid, now), parked_since(c.cid)) for c in ready}
 
     def park(self, connection: ClientConnection) -> None:
         registration: Registration | None = connection.watch
@@ -311,15 +384,15 @@ class EpollParking(Parking):
         super().close()
         os.close(self._epoll.fd)
 
-    def _steal_one(self) -> tuple[int, bytes] | None:
+    def _take_one_back(self) -> Queued | None:
         cid = self._waiter.next(0)
         if cid is None:
-            return super()._steal_one()
+            return super()._take_one_back()
         if cid != HAND_OFF:
-            return cid, b""
-        stolen = super()._steal_one()
+            return Queued(cid, self._ready.pop(cid, 0.0) or time.monotonic())
+        item = super()._take_one_back()
         self._door.arm()
-        return stolen
+        return item
 
     def _is_parked(self, connection: ClientConnection) -> bool:
         return not connection.lane and self.board.parked_since(connection.cid) > 0.0
@@ -340,12 +413,24 @@ def _cid_of(data: bytes) -> int:
 
 
 def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
-    """Those that have something to read, by one system call; whose client has gone are not among them."""
+    """Those that have something to read, by one system call; that a client has gone is no request."""
+    seen = events_of(connections)
+    return [c for c, events in seen if not events & ENDED or (not events & GONE and unread_bytes(c.sock.fileno()))]
+
+
+def events_of(connections: Iterable[ClientConnection]) -> list[tuple[ClientConnection, int]]:
+    """What poll(2) says of each of which there is something to say."""
     poll = select.poll()
     by_fd = {connection.sock.fileno(): connection for connection in connections}
     for fd in by_fd:
-        poll.register(fd, select.POLLIN | select.POLLRDHUP)
-    return [by_fd[fd] for fd, events in poll.poll(0) if not events & _GONE]
+        poll.register(fd, select.POLLIN | _SHUT)
+    return [(by_fd[fd], events) for fd, events in poll.poll(0)]
+
+
+def unread_bytes(fd: int) -> int:
+    """How much has arrived that nobody has read; of a socket of datagrams, the length of the first."""
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+    return count
 
 
 def _has_ended(sock: socket.socket) -> bool:

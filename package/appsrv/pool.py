@@ -4,8 +4,8 @@ Pure. It is told what happened and what time it is, changes its books and return
 out. No clock, no pid is touched here, a worker is a serial number. Two dictionaries are the whole state: the workers
 and the generations whose preloader can fork.
 
-A worker is *outgoing* when it belongs to an older generation than the goal or has served its `max_requests`: each one
-is retired only when a successor is ready, so that neither restarts nor recycling leave a gap.
+A worker is *outgoing* when it belongs to an older generation than the goal, has served its `max_requests` or is
+condemned: each one is retired only when a successor is ready, so that neither restarts nor recycling leave a gap.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ LEGAL_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """The operator's numbers; times in seconds, 0 for `pool_idle_time` and `max_requests` means never."""
+    """The operator's numbers; times in seconds, 0 for `pool_idle_time` and `max_requests` means never.
+
+    `parallel` workers of a new generation boot at a time; `spawn_at_once` is the most that boot at any time.
+    """
 
     max_pool_size: int = 6
     min_instances: int = 1
@@ -44,6 +47,7 @@ class PoolLimits:
     max_requests: int = 0
     max_requests_jitter: int = 0
     parallel: int = 1
+    spawn_at_once: int = 8
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ class Worker:
     first: bool = False
     state: WorkerState = WorkerState.BOOTING
     killed: bool = False
+    condemned: str = ""
+    was_idle: bool = False
     load: Load = IDLE
 
     def move(self, state: WorkerState, now: float) -> None:
@@ -127,9 +133,11 @@ class Worker:
         self.since = now
 
     @property
-    def worn(self) -> bool:
-        """Whether it has served its share of requests."""
-        return bool(self.quota) and self.load.processed >= self.quota
+    def worn(self) -> str:
+        """Why another one should take its place; nothing when it is as good as new."""
+        if self.condemned:
+            return self.condemned
+        return "it served its max_requests" if self.quota and self.load.processed >= self.quota else ""
 
     def idle_since(self) -> float:
         """Since when it has had nothing to do."""
@@ -241,6 +249,14 @@ class Pool:
             self.backoff.succeeded()
         return self._overdue(now) + self.balance(now, waiting) + self._shrink(now, waiting)
 
+    def condemn(self, serial: int, now: float, reason: str) -> list[Action]:
+        """A worker may serve on, but only until its successor is ready: it retires for this reason."""
+        worker = self.workers.get(serial)
+        if worker is None or worker.state is not WorkerState.READY or worker.condemned:
+            return []
+        worker.condemned = reason
+        return self.balance(now)
+
     def detach(self, serial: int, now: float, reason: str) -> list[Action]:
         """Take one worker out; a successor comes where the numbers ask for one."""
         worker = self.workers.get(serial)
@@ -294,9 +310,15 @@ class Pool:
             wanted = max(wanted, waiting - booting)
         alive = len(self._alive())
         room = self.limits.max_pool_size + min(self.limits.parallel, alive - len(incoming)) - alive
-        if self.backoff.failures:
-            room = min(room, 1 - booting)
-        return max(0, min(wanted, room))
+        at_once = 1 if self.backoff.failures else self.limits.spawn_at_once
+        return max(0, min(wanted, room, at_once - booting))
+
+    def coming(self) -> int:
+        """How many workers will be ready soon: those that boot, and those that may still be spawned."""
+        booting = sum(w.state is WorkerState.BOOTING for w in self.incoming())
+        if self.closed or self.goal not in self.loaded_generations or self.backoff.failures:
+            return booting
+        return booting + max(0, self.limits.max_pool_size - len(self._alive()))
 
     def check(self) -> None:
         """The invariants; AssertionError when the books are wrong."""
@@ -305,6 +327,8 @@ class Pool:
         assert all(serial == worker.serial for serial, worker in self.workers.items())
         assert all(worker.state is not WorkerState.GONE for worker in self.workers.values())
         assert self.successor is None or self.successor > self.generation
+        booting = sum(worker.state is WorkerState.BOOTING for worker in self.incoming())
+        assert booting <= self.limits.spawn_at_once, f"{booting} workers boot at once"
 
     # -- the moves ----------------------------------------------------------------------------------------------------
 
@@ -327,7 +351,7 @@ class Pool:
 
     def _succeed_one(self, now: float) -> list[Action]:
         for worker in [*self.outgoing(), *self._late()][:1]:
-            reason = "it served its max_requests" if worker.generation == self.goal else "a new generation is ready"
+            reason = worker.worn if worker.generation == self.goal else "a new generation is ready"
             return [self._retire(worker, now, reason)]
         return []
 
@@ -355,6 +379,9 @@ class Pool:
             WorkerState.BOOTING: (self.limits.start_timeout, "start_timeout"),
             WorkerState.RETIRING: (self.limits.stop_timeout, "stop_timeout"),
         }.get(worker.state, (0.0, ""))
+        if worker.was_idle and worker.load.sessions and not self.closed:
+            # It took a request while it was told to leave for want of requests: that one has all its time.
+            return
         if limit and now - worker.since > limit and not worker.killed:
             worker.killed = True
             yield Kill(worker.serial, f"{reason} of {limit:g} s is over")
@@ -365,6 +392,8 @@ class Pool:
         spare = sum(w.state is WorkerState.READY for w in self.incoming()) - self.limits.min_instances
         idle = [w for w in self._of(WorkerState.READY) if self._idle_too_long(w, now)]
         leaving = sorted(idle, key=Worker.idle_since)[: max(0, spare)]
+        for worker in leaving:
+            worker.was_idle = True
         return [self._retire(worker, now, "idle for pool_idle_time") for worker in leaving]
 
     def _idle_too_long(self, worker: Worker, now: float) -> bool:

@@ -13,6 +13,16 @@ def busy_page() -> Response:
     return error_response(503, retry_after=RETRY_AFTER)
 
 
+def too_late_page() -> Response:
+    """504: no worker was free in time."""
+    return error_response(504, detail="The server is too busy to answer in time. Please try again in a moment.")
+
+
+def overdue_page(error_id: str) -> Response:
+    """504: the application has had max_request_time."""
+    return error_response(504, error_id=error_id)
+
+
 def failure_page(failure: Failure | None, *, development: bool) -> Response:
     """The application cannot be loaded: why, for its developer; for everybody else, when to try again."""
     if failure is None or not development:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -12,6 +14,12 @@ from appsrv import __version__
 from appsrv.deaths import Death
 from appsrv.handles import Failure, WorkerHandle
 from appsrv.manager import Manager
+from appsrv.memory import share
+from appsrv.parking import ClientConnection
+from appsrv.scoreboard import first_line, without_query
+
+MOST_WAITING = 1000
+_PEEK = 8192
 
 
 class Report:
@@ -59,7 +67,9 @@ class Report:
             "state": manager.state,
             "spawning": manager.spawning,
             "queue": manager.waiting,
-            "refused": manager.admission.refused,
+            "refused": manager.queue.refused,
+            "timed_out": manager.queue.timed_out,
+            "abandoned": manager.queue.abandoned,
             "last_error": _failure(manager.failure or manager.restarts.resisting),
             "resisting": manager.restarts.resisting is not None,
             "last_death": _death(manager.deaths.last),
@@ -80,7 +90,7 @@ class Report:
             "generation": handle.generation,
             "state": manager.worker_state(handle),
             "sessions": load.sessions,
-            "threads": manager.settings.threads,
+            "threads": manager.settings.concurrency,
             "processed": load.processed,
             "uptime": time.time() - handle.started,
             "last_used": last_used,
@@ -91,18 +101,54 @@ class Report:
         """CPU in percent of one core since the last report, memory as the process's own share (PSS) in bytes."""
         try:
             process = self._processes.setdefault(pid, psutil.Process(pid))
-            return {"cpu": process.cpu_percent(), "memory": _memory(process)}
+            return {"cpu": process.cpu_percent(), "memory": share(process)}
         except psutil.Error:
             self._processes.pop(pid, None)
             return {"cpu": 0.0, "memory": 0}
 
 
-def _memory(process: psutil.Process) -> int:
+def requests(manager: Manager) -> list[dict[str, Any]]:
+    """The requests of a group that are being served, and the first thousand of those that wait; the oldest first.
+
+    Of each: age in seconds, pid (None while it waits), client's address, method and path as far as they are known.
+    Query strings are left out, since that is where secrets stand.
+    """
+    now = time.monotonic()
+    found = [*_in_progress(manager, now), *_waiting(manager, now)]
+    return sorted(found, key=lambda request: -request["age"])
+
+
+def _in_progress(manager: Manager, now: float) -> Iterator[dict[str, Any]]:
+    for handle in manager.workers.values():
+        for cell in handle.slot.read():
+            if cell.cid:
+                connection = manager.frontend.connections.get(cell.cid)
+                line = cell.request_line
+                yield _request("in progress", now - cell.started, handle.pid, connection, line)
+
+
+def _waiting(manager: Manager, now: float) -> Iterator[dict[str, Any]]:
+    for connection, since in manager.queue.waiting()[:MOST_WAITING]:
+        yield _request("waiting", now - since, None, connection, _peek(connection))
+
+
+def _request(
+    state: str, age: float, pid: int | None, connection: ClientConnection | None, line: str
+) -> dict[str, Any]:
+    method, _, path = without_query(line).partition(" ")
+    client = connection.address if connection is not None else None
+    return {
+        "state": state, "age": max(0.0, age), "pid": pid, "client": client or None, "method": method or None,
+        "path": path or None,
+    }
+
+
+def _peek(connection: ClientConnection) -> str:
+    """The request line of a request that nobody has read, which stays unread."""
     try:
-        full = process.memory_full_info()
-    except psutil.Error:
-        return int(process.memory_info().rss)
-    return int(getattr(full, "pss", full.uss))
+        return first_line(connection.sock.recv(_PEEK, socket.MSG_PEEK))
+    except OSError:
+        return ""
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:

@@ -25,6 +25,8 @@ _COUNT = struct.Struct("<Q")
 _CELL = struct.Struct("<QdQQd")
 _TAKEN = struct.Struct("<QdQ")
 _TIME = struct.Struct("<d")
+# Of the same cell, what those want who read many often.
+_BRIEF = struct.Struct("<Qd8xQ224x")
 _SLOT_BYTES = 64
 _CELL_BYTES = 256
 _BEGUN_AT = 16
@@ -126,6 +128,12 @@ class Slot:
         count: int = _COUNT.unpack_from(self._memory, self._offset + _TAKEN_AT)[0]
         return count
 
+    def brief(self) -> list[tuple[int, float, int]]:
+        """(connection id, started, requests done) of each cell: what looks that come often need to know."""
+        start = self._offset + _SLOT_BYTES
+        with memoryview(self._memory)[start : start + self._cells * _CELL_BYTES] as cells:
+            return list(_BRIEF.iter_unpack(cells))
+
     def read(self) -> list[CellReading]:
         """What the worker's threads are doing."""
         return [self.cell(index).read() for index in range(self._cells)]
@@ -171,12 +179,19 @@ class Cell:
         """The cell as another process sees it: each field true, though maybe not of one moment."""
         cid, started, begun, processed, busy = _CELL.unpack_from(self._memory, self._offset)
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
-        return CellReading(cid, started, processed, busy, bool(begun), _first_line(head))
+        return CellReading(cid, started, processed, busy, bool(begun), first_line(head))
 
 
-def _first_line(head: bytes) -> str:
+def first_line(head: bytes) -> str:
+    """The request line at the start of these bytes, safe to show: ASCII, without control characters."""
     line = head.lstrip(b"\r\n").split(b"\r\n", 1)[0]
     return line.decode("latin-1").encode("unicode_escape").decode("ascii")
+
+
+def without_query(line: str) -> str:
+    """A request line, or the beginning of one, without the query string: that is where secrets stand."""
+    method, _, rest = line.partition(" ")
+    return f"{method} {rest.partition(' ')[0].partition('?')[0]}"
 
 
 def _anonymous_memory() -> int:

@@ -6,7 +6,9 @@ gevent's loop runs here and nowhere else. Nothing is monkey-patched.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import linecache
 import logging
 import os
 import resource
@@ -14,7 +16,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -22,7 +25,7 @@ import gevent.event
 import setproctitle
 from gevent import get_hub
 
-from appsrv import lanes, listener, message, trace
+from appsrv import lanes, listener, message, text, trace
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.frontend import SWEEP, FrontEnd
@@ -41,6 +44,7 @@ QUICK = 3.0
 STEP = 0.02
 SHORTEST_SWEEP = 0.25
 KILLED = 2.0
+STACKS_WITHIN = 1.0
 
 
 class Server:
@@ -60,7 +64,7 @@ class Server:
 
     def _build(self) -> tuple[FrontEnd, Manager]:
         settings = self._settings
-        board = Scoreboard.create(slots_for(settings), settings.threads)
+        board = Scoreboard.create(slots_for(settings), settings.concurrency)
         timeouts = lanes.Timeouts(settings.header_timeout, settings.body_timeout, drain=settings.body_timeout)
         frontend = FrontEnd(
             parking(settings.ready_queue, board), Limits(body=settings.max_body_size), timeouts,
@@ -69,7 +73,7 @@ class Server:
         name = json.loads(self._configure.app)["root"]
         manager = Manager(
             name, settings, development=self._configure.development, board=board, frontend=frontend,
-            tell_watchdog=self._watchdog.send,
+            tell_watchdog=self._watchdog.send, trace=self._stacks_of,
         )
         return frontend, manager
 
@@ -91,7 +95,7 @@ class Server:
         return list(zip(numbers, self._sockets, strict=True))
 
     def _admit(self) -> Response | None:
-        return self.manager.admit()
+        return self.manager.queue.admit()
 
     def _sweep(self) -> None:
         while True:
@@ -190,7 +194,7 @@ class Server:
     def _start_admin(self) -> None:
         # Imported here: the first request need not wait for it.
         from appsrv.admin import Admin
-        from appsrv.report import Report
+        from appsrv.report import Report, requests
 
         report = Report(self._instance, self._configure.restarts)
         path = os.path.join(self._configure.run_directory, "admin.sock")
@@ -198,11 +202,22 @@ class Server:
             os.unlink(path)
         routes = {
             ("GET", "/status"): lambda _: (200, report.build([self.manager])),
+            ("GET", "/requests"): lambda _: (200, {"requests": self._requests(requests)}),
             ("POST", "/restart"): self._restart,
             ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
             ("POST", "/reopen-logs"): lambda _: self._tell(message.ReopenLogs()),
         }
         Admin(path, routes).start()
+
+    def _stacks_of(self, pid: int) -> list[str]:
+        directory = Path(self._configure.run_directory)
+        threads = trace.of_application(trace.ask(directory, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
+        answer = {"pid": pid, "threads": [dataclasses.asdict(thread) for thread in threads]}
+        return [line for line in text.stacks(answer, linecache.getline).splitlines()[1:] if line]
+
+    def _requests(self, requests: Callable[[Manager], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        self.manager.look()
+        return requests(self.manager)
 
     def _restart(self, arguments: Mapping[str, Any]) -> tuple[int, Any]:
         prefix = arguments.get("prefix")

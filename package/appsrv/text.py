@@ -7,7 +7,7 @@ that a server of another version lacks are shown as empty or 0, never an error.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,6 +123,18 @@ def _death_details(death: Json) -> Iterator[str]:
     for request in death.get("requests", []):
         yield f"Error id {printable(death.get('error_id'))}: was serving {printable(request)}"
     yield from (f"| {printable(line)}" for line in death.get("last_lines", []))
+
+
+def requests_report(status: Json, requests: Sequence[Json], now: float, *, colour: bool = False) -> str:
+    """The requests that are being served or wait, one per line."""
+    lines = [f"{'Age':>9}  {'State':<11}  {'PID':<7}  {'Client':<15}  {'Method':<7}  Path"]
+    for request in requests:
+        age = f"{request.get('age') or 0.0:.1f}s"
+        shown = [printable(request.get(name) or "-") for name in ("state", "pid", "client", "method", "path")]
+        lines.append("{:>9}  {:<11}  {:<7}  {:<15}  {:<7}  {}".format(age, *shown))
+    if not requests:
+        lines = ["No request is being served, none waits."]
+    return "\n".join([*_header(status, now), "", _title("Requests", colour), *lines])
 
 
 def _header(status: Json, now: float) -> list[str]:

@@ -15,8 +15,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from appsrv.errors import AdminError
@@ -175,6 +175,25 @@ def _why_silent(pid: int) -> str:
     except (OSError, IndexError):
         return "it has ended"
     return _SILENT.get(state, f"it blocks signal {SIGNAL}, or has another handler for it")
+
+
+# -- what concerns the application ------------------------------------------------------------------------------------
+
+_OWN = os.path.join(os.path.dirname(__file__), "")
+_CALLS_APPLICATION = os.path.join(_OWN, "wsgi.py")
+
+
+def of_application(threads: Sequence[Thread]) -> list[Thread]:
+    """The threads that answer requests, from where the application begins, and those that it has started itself."""
+    return [replace(thread, frames=frames) for thread in threads if (frames := _application_frames(thread.frames))]
+
+
+def _application_frames(frames: list[Frame]) -> list[Frame]:
+    own = [number for number, frame in enumerate(frames) if frame.file.startswith(_OWN)]
+    if not own:
+        return frames
+    calls = [number for number in own if frames[number].file == _CALLS_APPLICATION]
+    return frames[calls[-1] + 1 :] if calls else []
 
 
 # -- what faulthandler writes -----------------------------------------------------------------------------------------

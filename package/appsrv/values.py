@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 
 Parser = Callable[[object], object]
 
+AUTO = -1
+"""A number that is to be found out; no setting that can be automatic may be negative."""
+
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -48,6 +51,20 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[object], int]
         return number
 
     return parse
+
+
+def automatic(parse: Callable[[object], int]) -> Callable[[object], int]:
+    """A parser that also takes `auto`, which it gives as AUTO."""
+
+    def parse_or_auto(value: object) -> int:
+        if value == AUTO or (isinstance(value, str) and value.strip().lower() == "auto"):
+            return AUTO
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or auto") from None
+
+    return parse_or_auto
 
 
 def _whole(value: object) -> int | None:

@@ -162,7 +162,7 @@ class Worker:
         serving = Serving(
             duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log
         )
-        cells = (self._slot.cell(n) for n in range(duty.settings.threads))
+        cells = (self._slot.cell(n) for n in range(duty.settings.concurrency))
         return [Exchange(serving, self._queue, cell) for cell in cells]
 
     def _handle_signals(self) -> None:
@@ -191,7 +191,7 @@ def environs(duty: Duty) -> list[dict[str, Any]]:
         environ_base(
             server_name=None if listener["path"] else listener["host"],
             server_port=None if listener["path"] else listener["port"],
-            multithread=settings.threads > 1,
+            multithread=settings.concurrency > 1,
             multiprocess=settings.max_pool_size > 1,
             errors=sys.stderr,
         )

@@ -66,7 +66,7 @@ class Workers(Mapping[int, WorkerHandle]):
 
     def busy(self) -> set[int]:
         """The connections that workers are serving."""
-        return {cell.cid for handle in self.values() for cell in handle.slot.read() if cell.cid}
+        return {cid for handle in self.values() for cid, _, _ in handle.slot.brief() if cid}
 
     # -- orders -------------------------------------------------------------------------------------------------------
 

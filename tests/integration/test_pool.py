@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from integration.conftest import Serve
-from support.http import Connection
+from support.holding import begun, held, release, requests_to
 from support.load import Load
-from support.server import Server
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.both_queues
-
-
-@contextmanager
-def requests_to(server: Server, count: int) -> Iterator[list[Connection]]:
-    """So many requests that each last until `release`."""
-    with ExitStack() as stack:
-        connections = [stack.enter_context(closing(server)) for _ in range(count)]
-        for number, connection in enumerate(connections):
-            connection.request("GET", f"/hold?name=r{number}")
-        yield connections
-
-
-def release(server: Server, count: int) -> None:
-    for number in range(count):
-        server.site.write(f"r{number}.release", "")
-
-
-@contextmanager
-def held(server: Server, count: int) -> Iterator[None]:
-    """So many requests in flight, each in the application or waiting for it; all end well."""
-    with requests_to(server, count) as connections:
-        try:
-            yield
-        finally:
-            release(server, count)
-        assert {connection.getresponse().status for connection in connections} == {200}
-
-
-@contextmanager
-def closing(server: Server) -> Iterator[Connection]:
-    connection = server.keep_alive()
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def begun(server: Server) -> int:
-    return len(list(server.site.directory.glob("*.begun")))
 
 
 def test_minimum_is_there_at_boot(serve: Serve) -> None:

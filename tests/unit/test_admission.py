@@ -7,6 +7,7 @@ import pytest
 from appsrv.admission import GRACE, SAY_AGAIN, Admission
 from appsrv.lookout import View
 from appsrv.pool import Load
+from appsrv.values import AUTO
 
 BUSY, IDLE = Load(1, 10, 0.0), Load(0, 10, 0.0)
 
@@ -15,63 +16,70 @@ def view(now: float, waiting: int, *loads: Load, pace: float = 0.0) -> View:
     return View(now, dict(enumerate(loads)), waiting, pace)
 
 
-def crowded(admission: Admission, waiting: int, *, pace: float = 0.0, more: int = 0) -> bool:
+def excess(admission: Admission, waiting: int, *, pace: float = 0.0, more: int = 0, coming: int = 0) -> int:
     """Asked twice, with the moment between that it takes to tell."""
-    admission.full(view(0.0, waiting, BUSY, BUSY, pace=pace), (0, 1), more)
-    return admission.full(view(GRACE, waiting, BUSY, BUSY, pace=pace), (0, 1), more)
+    admission.excess(view(0.0, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
+    return admission.excess(view(GRACE, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
 
 
-def test_the_limit_is_the_number_that_may_wait() -> None:
-    assert not crowded(Admission(100), 100)
-    assert crowded(Admission(100), 101)
-    assert crowded(Admission(100), 100, more=1)
+@pytest.mark.parametrize("pace", [0.0, 1e6])
+def test_a_number_means_what_it_says_at_once_and_at_any_pace(pace: float) -> None:
+    assert Admission(100).excess(view(0.0, 100, BUSY, pace=pace), (0,)) == 0
+    assert Admission(100).excess(view(0.0, 101, BUSY, pace=pace), (0,)) == 1
+    assert Admission(100).excess(view(0.0, 100, BUSY, pace=pace), (0,), more=1) == 1
+    assert Admission(100).excess(view(0.0, 130, BUSY, pace=pace), (0,)) == 30
 
 
-def test_a_crowd_has_a_moment() -> None:
-    admission = Admission(1)
-    assert not admission.full(view(5.0, 9, BUSY), (0,))
-    assert not admission.full(view(5.0 + GRACE / 2, 9, BUSY), (0,))
-    assert admission.full(view(5.0 + 2 * GRACE, 9, BUSY), (0,))
-
-
-def test_the_moment_begins_anew_when_the_crowd_was_gone() -> None:
-    admission = Admission(1)
-    admission.full(view(0.0, 9, BUSY), (0,))
-    admission.full(view(GRACE, 0, BUSY), (0,))
-    assert not admission.full(view(2 * GRACE, 9, BUSY), (0,))
+def test_requests_that_workers_to_come_will_take_are_not_too_many() -> None:
+    assert excess(Admission(2), 7, coming=5) == 0
+    assert excess(Admission(2), 7, coming=5, more=1) == 1
+    assert excess(Admission(2), 8, coming=5) == 1
 
 
 def test_a_free_worker_takes_them() -> None:
     admission = Admission(1)
     for now in (0.0, GRACE, 9.0):
-        assert not admission.full(view(now, 9, BUSY, IDLE), (0, 1))
+        assert admission.excess(view(now, 9, BUSY, IDLE), (0, 1)) == 0
 
 
 def test_a_worker_that_is_not_ready_does_not_count() -> None:
-    admission = Admission(1)
-    admission.full(view(0.0, 9, BUSY, IDLE), (0,))
-    assert admission.full(view(GRACE, 9, BUSY, IDLE), (0,))
-
-
-@pytest.mark.parametrize(("pace", "full"), [(150.0, False), (149.0, True)])
-def test_a_queue_that_drains_within_a_second_is_not_full(pace: float, full: bool) -> None:
-    assert crowded(Admission(100), 150, pace=pace) is full
+    assert Admission(1).excess(view(0.0, 9, BUSY, IDLE), (0,)) == 8
 
 
 def test_no_limit() -> None:
-    assert not crowded(Admission(0), 1_000_000)
-    assert Admission(0).excess(view(0.0, 1_000_000, BUSY)) == 0
+    assert excess(Admission(0), 1_000_000) == 0
 
 
-def test_excess() -> None:
-    assert Admission(100).excess(view(0.0, 130, BUSY)) == 30
-    assert Admission(100).excess(view(0.0, 30, BUSY)) == 0
+# -- left to appsrv
+
+
+def test_a_crowd_has_a_moment() -> None:
+    admission = Admission(AUTO)
+    assert admission.excess(view(5.0, 109, BUSY), (0,)) == 0
+    assert admission.excess(view(5.0 + GRACE / 2, 109, BUSY), (0,)) == 0
+    assert admission.excess(view(5.0 + 2 * GRACE, 109, BUSY), (0,)) == 9
+
+
+def test_the_moment_begins_anew_when_the_crowd_was_gone() -> None:
+    admission = Admission(AUTO)
+    admission.excess(view(0.0, 109, BUSY), (0,))
+    admission.excess(view(GRACE, 0, BUSY), (0,))
+    assert admission.excess(view(2 * GRACE, 109, BUSY), (0,)) == 0
+
+
+@pytest.mark.parametrize(("pace", "too_many"), [(150.0, 0), (149.0, 50)])
+def test_a_queue_that_drains_within_a_second_is_not_full(pace: float, too_many: int) -> None:
+    assert excess(Admission(AUTO), 150, pace=pace) == too_many
+
+
+def test_below_a_hundred_the_pace_does_not_matter() -> None:
+    assert excess(Admission(AUTO), 100) == 0
 
 
 def test_it_is_said_now_and_then() -> None:
     admission = Admission(100)
     assert admission.count(0, 0.0) is None
-    said = [admission.count(1, now) for now in (0.0, 1.0, SAY_AGAIN)]
+    said = [admission.count(1, now, oldest=4.25) for now in (0.0, 1.0, SAY_AGAIN)]
     assert [line is not None for line in said] == [True, False, True]
     assert "max_request_queue_size (100)" in str(said[2])
-    assert "(3 refused" in str(said[2])
+    assert "the oldest for 4.2 s (3 refused" in str(said[2])

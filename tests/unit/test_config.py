@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import config, settings_page
+from appsrv import config, cpus, settings_page
 from appsrv.config import Settings
 from appsrv.errors import SettingsError
 
@@ -103,6 +103,37 @@ def test_web_concurrency_is_a_default_of_the_pool_size(tmp_path: Path) -> None:
     assert load(tmp_path, {"max_pool_size": "2"}, {"WEB_CONCURRENCY": "3"}).max_pool_size == 2
     # A development server has its own default, and $WEB_CONCURRENCY is meant for production.
     assert load(tmp_path, environ={"WEB_CONCURRENCY": "3"}, max_pool_size=1).max_pool_size == 1
+
+
+def test_an_automatic_pool_size_is_found_out(tmp_path: Path) -> None:
+    processors = cpus.of_this_process()
+    assert load(tmp_path, {"max_pool_size": "auto"}).max_pool_size == 2 * processors + 1
+    assert load(tmp_path, {"threads": "2"}, {"WEB_CONCURRENCY": "auto"}).max_pool_size == processors
+    assert load(tmp_path, {"max_pool_size": "auto", "min_instances": "999"}).max_pool_size == 999
+
+
+@pytest.mark.parametrize(
+    ("flags", "model", "at_a_time"),
+    [
+        ({}, "process", 1),
+        ({"threads": "4"}, "thread", 4),
+        ({"threads": "4", "concurrency_model": "thread"}, "thread", 4),
+    ],
+)
+def test_concurrency_model(tmp_path: Path, flags: dict[str, object], model: str, at_a_time: int) -> None:
+    settings = load(tmp_path, flags)
+    assert (settings.model, settings.concurrency) == (model, at_a_time)
+
+
+@pytest.mark.parametrize(("model", "threads"), [("thread", "1"), ("process", "2")])
+def test_a_model_and_threads_that_contradict_each_other(tmp_path: Path, model: str, threads: str) -> None:
+    assert f"concurrency_model {model} and threads {threads}" in error(
+        tmp_path, {"concurrency_model": model, "threads": threads}
+    )
+
+
+def test_memory_limits_that_contradict_each_other(tmp_path: Path) -> None:
+    assert "hard_memory_limit" in error(tmp_path, {"memory_limit": "2M", "hard_memory_limit": "1M"})
 
 
 def test_a_later_way_to_listen_replaces_an_earlier_one(tmp_path: Path) -> None:

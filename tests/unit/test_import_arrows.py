@@ -17,7 +17,7 @@ PACKAGE = ROOT / "package" / "appsrv"
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        ("__init__ beneath conditional death errors family file_wrapper hooks http_syntax idle_watch menu "
+        ("__init__ beneath conditional cpus death errors family file_wrapper hooks http_syntax idle_watch menu "
         "out_of_memory project reloader restart_file tcp_reset terminal text values"),
         ("config environ http1 http1_body http_response leadership listener loader message output "
         "pid_file pool response_head scoreboard shared_epoll spool trace"),
@@ -26,7 +26,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "admin exchange lanes parking resources",
         "frontend handles worker",
         "deaths lookout preloader preloaders refusals restarts workers",
-        "admission",
+        "admission memory time_limits",
+        "request_queue",
         "manager",
         "report watchdog",
         "launch server",
@@ -41,8 +42,10 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # Third-party packages that only some modules may import, whether at the top or inside a function.
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
-        {"admin", "frontend", "lanes", "lookout", "manager", "parking", "preloaders", "restart_file", "restarts",
-            "server", "workers"}
+        {
+            "admin", "frontend", "lanes", "lookout", "manager", "memory", "parking", "preloaders", "restart_file",
+            "restarts", "server", "time_limits", "workers",
+        }
     ),
     "click": frozenset({"cli"}),
     "httptools": frozenset({"http1"}),

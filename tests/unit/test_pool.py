@@ -108,6 +108,37 @@ def test_waiting_requests_bring_workers_up_to_the_maximum() -> None:
     assert script.observe(waiting=10) == []
 
 
+def test_a_burst_is_met_by_several_workers_at_once_but_not_by_any_number() -> None:
+    script = Script(max_pool_size=20, spawn_at_once=4)
+    script.boot(1)
+    script.load(1, sessions=1)
+    assert spawned(script.observe(waiting=50)) == [2, 3, 4, 5]
+    assert script.observe(waiting=50) == []
+    assert script.ready(2) == []
+    script.load(2, sessions=1)
+    assert spawned(script.observe(waiting=50)) == [6]
+
+
+def test_the_minimum_is_restored_in_steps_that_the_machine_can_bear() -> None:
+    script = Script(max_pool_size=20, min_instances=6, spawn_at_once=4)
+    assert spawned(script.loaded()) == [1, 2, 3, 4]
+    assert spawned(script.ready(1)) == [5]
+    assert spawned(script.ready(2)) == [6]
+    assert script.ready(3) == []
+
+
+def test_what_is_coming_is_what_boots_and_what_may_still_be_spawned() -> None:
+    script = Script(max_pool_size=4)
+    assert script.pool.coming() == 0
+    script.boot(1)
+    script.load(1, sessions=1)
+    assert script.pool.coming() == 3
+    (second,) = spawned(script.observe(waiting=1))
+    assert script.pool.coming() == 3
+    script.gone(second)
+    assert script.pool.coming() == 0, "none can be counted on while boots fail"
+
+
 def test_booting_workers_count_against_waiting_requests() -> None:
     script = Script()
     script.boot(1)
@@ -193,6 +224,27 @@ def test_a_worker_that_has_just_taken_a_request_does_not_leave() -> None:
     assert retired(script.observe(after=100)) == [2]
 
 
+@pytest.mark.parametrize("sessions", [0, 1])
+def test_a_worker_told_to_leave_while_it_takes_a_request_has_all_the_time_for_it(sessions: int) -> None:
+    """The race: the look shows it idle, it takes a request, the order to leave reaches it."""
+    script = Script(pool_idle_time=10, stop_timeout=5)
+    script.boot(2)
+    assert retired(script.observe(after=11)) == [1]
+    script.load(1, sessions=sessions)
+    assert killed(script.observe(after=100)) == ([] if sessions else [1])
+    script.load(1)
+    assert killed(script.observe(after=100)) == ([1] if sessions else [])
+
+
+def test_when_the_server_stops_that_time_is_over() -> None:
+    script = Script(pool_idle_time=10, stop_timeout=5)
+    script.boot(2)
+    script.observe(after=11)
+    script.load(1, sessions=1)
+    script.pool.close(script.now)
+    assert killed(script.observe(after=100)) == [1, 2]
+
+
 def test_nobody_leaves_while_requests_wait() -> None:
     script = Script(pool_idle_time=10)
     script.boot(3)
@@ -220,7 +272,8 @@ def test_a_booting_worker_does_not_let_the_last_ready_one_leave() -> None:
 
 
 def test_quota_is_spread_by_jitter() -> None:
-    pool = Pool(PoolLimits(max_pool_size=50, min_instances=50, max_requests=100, max_requests_jitter=10))
+    limits = PoolLimits(max_pool_size=50, min_instances=50, max_requests=100, max_requests_jitter=10, spawn_at_once=50)
+    pool = Pool(limits)
     pool.loaded(1, 0.0)
     quotas = {worker.quota for worker in pool.workers.values()}
     assert quotas <= set(range(100, 111))
@@ -257,6 +310,40 @@ def test_workers_born_together_are_recycled_one_at_a_time() -> None:
         script.load(serial, processed=6)
     assert spawned(script.observe()) == [4]
     assert script.ready(4) == [Retire(1, "it served its max_requests"), Spawn(5, 1, first=True)]
+
+
+def test_a_condemned_worker_serves_until_its_successor_is_ready() -> None:
+    script = Script(max_pool_size=1)
+    script.boot(1)
+    assert spawned(script.did(script.pool.condemn(1, script.now, "too large"))) == [2]
+    assert script.did(script.pool.condemn(1, script.now, "too large")) == []
+    assert script.ready_ones() == [1]
+    assert script.ready(2) == [Retire(1, "too large")]
+
+
+def test_a_condemned_worker_that_dies_first_is_replaced_by_its_successor() -> None:
+    script = Script(max_pool_size=1)
+    script.boot(1)
+    (successor,) = spawned(script.pool.condemn(1, script.now, "too large"))
+    assert script.gone(1, served=True) == []
+    assert script.ready(successor) == []
+    assert script.ready_ones() == [successor]
+
+
+def test_a_condemned_worker_stays_when_its_successor_cannot_boot() -> None:
+    script = Script(max_pool_size=1)
+    script.boot(1)
+    (successor,) = spawned(script.pool.condemn(1, script.now, "too large"))
+    assert script.gone(successor) == []
+    assert script.ready_ones() == [1]
+    assert len(spawned(script.observe(after=1))) == 1
+
+
+def test_only_a_worker_that_serves_is_condemned() -> None:
+    script = Script()
+    script.loaded()
+    assert script.pool.condemn(1, script.now, "too large") == []
+    assert script.pool.condemn(99, script.now, "too large") == []
 
 
 # -- rolling restart

@@ -34,6 +34,7 @@ LIMITS = st.builds(
     max_requests=st.sampled_from([0, 4]),
     max_requests_jitter=st.integers(0, 2),
     parallel=st.integers(1, 3),
+    spawn_at_once=st.integers(1, 4),
 ).filter(lambda limits: limits.min_instances <= limits.max_pool_size)
 
 
@@ -57,7 +58,9 @@ class World(RuleBasedStateMachine):
         self.now += seconds
         overdue = {s for s, w in self.pool.workers.items() if w.state in (BOOTING, RETIRING) and self.now - w.since > 3}
         actions = self.did(self.pool.observe(self.loads, waiting, self.now))
-        assert {action.serial for action in actions if isinstance(action, Kill)} <= overdue
+        killed = {action.serial for action in actions if isinstance(action, Kill)}
+        assert killed <= overdue
+        assert not any(w.was_idle and w.load.sessions for s, w in self.pool.workers.items() if s in killed)
         if any(isinstance(action, Retire) for action in actions):
             assert not waiting
             assert self.useful() >= self.pool.limits.min_instances
@@ -119,6 +122,14 @@ class World(RuleBasedStateMachine):
     def is_detached(self, pick: int) -> None:
         self.did(self.pool.detach(self.one_of(pick, BOOTING, READY, RETIRING), self.now, "asked for"))
 
+    @precondition(lambda self: self.pool.workers)
+    @rule(pick=PICK)
+    def is_condemned(self, pick: int) -> None:
+        ready = self.of(READY)
+        actions = self.did(self.pool.condemn(self.one_of(pick, BOOTING, READY, RETIRING), self.now, "too large"))
+        assert self.of(READY) == ready
+        assert all(isinstance(action, Spawn) for action in actions)
+
     # -- what holds whenever
 
     @invariant()
@@ -134,7 +145,8 @@ class World(RuleBasedStateMachine):
     def minimum_is_held(self) -> None:
         pool = self.pool
         if pool.goal in pool.loaded_generations and not pool.backoff.failures:
-            assert len(self.alive()) >= pool.limits.min_instances
+            at_once = len([s for s in self.of(BOOTING) if pool.workers[s].generation == pool.goal])
+            assert len(self.alive()) >= pool.limits.min_instances or at_once == pool.limits.spawn_at_once
 
     def did(self, actions: list[Action]) -> list[Action]:
         """Hold each action against the books as they are after the event."""

@@ -519,10 +519,10 @@ def test_ends_are_told_several_at_once(world: World) -> None:
 def test_requests_are_stolen_back(world: World) -> None:
     for _ in range(3):
         world.parking.push(world.client(b"x"))
-    assert len(list(world.parking.steal(2))) == 2
+    assert len(list(world.parking.take_back(2))) == 2
     assert world.waiting() == 1
-    assert [cid for cid, _ in world.parking.steal(9)] == [3]
-    assert (world.waiting(), list(world.parking.steal(9))) == (0, [])
+    assert [item.cid for item in world.parking.take_back(9)] == [3]
+    assert (world.waiting(), list(world.parking.take_back(9))) == (0, [])
     assert world.take() is None
 
 
@@ -531,7 +531,7 @@ def test_parked_connections_with_a_request_are_stolen_too(epoll_world: World) ->
     world.parked()
     world.clients[1].send(b"second")
     world.parking.push(world.client(b"x"))
-    assert {cid for cid, _ in world.parking.steal(9)} == {1, 2}
+    assert {item.cid for item in world.parking.take_back(9)} == {1, 2}
     world.parking.push(world.client(b"x"))
     taken = world.take()
     assert taken is not None, "the door is open again"
@@ -543,9 +543,85 @@ def test_what_did_not_fit_into_the_socket_is_stolen_too(world: World) -> None:
     connection = world.client()
     for _ in range(60):
         world.parking.push(connection, 0, b"x" * 30_000)
-    assert len(list(world.parking.steal(100))) == 60
+    assert len(list(world.parking.take_back(100))) == 60
     assert world.waiting() == 0
     assert len(os.listdir("/dev/fd")) <= before + 2
+
+
+def test_what_is_put_back_keeps_its_order_its_body_and_its_age(world: World) -> None:
+    with tempfile.TemporaryFile() as body:
+        body.write(b"spooled")
+        body.flush()
+        world.parking.push(world.client(), 7, b"POST / HTTP/1.1\r\n\r\n", body.fileno())
+    world.parking.push(world.client(b"x"))
+    ages = world.parking.queued()
+    before = len(os.listdir("/dev/fd"))
+    for item in list(world.parking.take_back()):
+        world.parking.put_back(world.connections[item.cid], item)
+    assert world.parking.queued() == ages
+    assert len(os.listdir("/dev/fd")) == before
+    assert world.waiting() == 2
+    first, second = world.take(), world.take()
+    assert (first and first.cid, second and second.cid) == (1, 2)
+    assert first is not None
+    assert first.spooled is not None
+    assert first.spooled.file is not None
+    assert os.pread(first.spooled.file, 99, 0) == b"spooled"
+    os.close(first.spooled.file)
+
+
+def test_a_request_on_a_parked_connection_can_be_put_back(epoll_world: World) -> None:
+    world = epoll_world
+    connection = world.parked()
+    world.clients[1].send(b"second")
+    assert world.waiting() == 1
+    (item,) = world.parking.take_back()
+    assert world.take() is None
+    world.parking.put_back(connection, item)
+    taken = world.take()
+    assert taken is not None
+    assert taken.sock.recv(99) == b"second"
+
+
+def test_since_when_requests_wait(world: World) -> None:
+    before = time.monotonic()
+    world.parking.push(world.client(b"x"))
+    world.parking.push(world.client(b"x"))
+    assert world.waiting() == 2
+    (one, since), (two, _) = world.parking.queued()
+    assert (one, two) == (1, 2)
+    assert before <= since <= time.monotonic()
+    world.take()
+    world.waiting()
+    assert [cid for cid, _ in world.parking.queued()] == [2]
+
+
+def test_since_when_a_request_waits_on_a_parked_connection(epoll_world: World) -> None:
+    world = epoll_world
+    world.parked()
+    world.clients[1].send(b"second")
+    world.waiting()
+    first = world.parking.queued()
+    assert [cid for cid, _ in first] == [1]
+    world.waiting()
+    assert world.parking.queued() == first
+    taken = world.take()
+    assert taken is not None
+    assert taken.sock.recv(99) == b"second"
+    world.park(taken)
+    world.clients[1].send(b"third")
+    world.waiting()
+    assert world.parking.queued()[0][1] > first[0][1], "another request, another age"
+
+
+def test_a_client_that_closed_with_a_request_unanswered_waits_until_it_is_known_to_be_away(epoll_world: World) -> None:
+    world = epoll_world
+    world.parked()
+    world.clients[1].send(b"second")
+    world.clients[1].shutdown(socket.SHUT_WR)
+    assert world.waiting() == 1
+    world.clients[1].close()
+    assert world.waiting() == 0
 
 
 def test_a_lost_connection_is_found_and_taken_again(world: World) -> None:

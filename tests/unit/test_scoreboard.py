@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from appsrv.scoreboard import HEAD_BYTES, PARKED_ENTRIES, Scoreboard
+from appsrv.scoreboard import HEAD_BYTES, PARKED_ENTRIES, Scoreboard, without_query
 
 
 @pytest.fixture
@@ -131,3 +131,27 @@ def test_a_forked_process_writes_to_the_same_board(boards: tuple[Scoreboard, Sco
 def test_there_are_no_more_slots_than_were_made(boards: tuple[Scoreboard, Scoreboard]) -> None:
     with pytest.raises(IndexError, match="slot 3 of 3"):
         boards[0].slot(3)
+
+
+def test_the_brief_reading_is_that_of_the_cells() -> None:
+    slot = Scoreboard.create(2, 3).slot(1)
+    slot.cell(0).begin(7, 10.0)
+    slot.cell(0).begun()
+    two = slot.cell(2)
+    two.begin(8, 20.0)
+    two.end(21.0, 5)
+    assert slot.brief() == [(7, 10.0, 0), (0, 0.0, 0), (0, 21.0, 5)]
+    assert slot.brief() == [(cell.cid, cell.started, cell.processed) for cell in slot.read()]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("GET /basket?card=4711 HTTP/1.1", "GET /basket"),
+        ("GET /basket?card=47", "GET /basket"),
+        ("POST / HTTP/1.1", "POST /"),
+        ("GET", "GET "),
+    ],
+)
+def test_a_line_without_its_query(line: str, shown: str) -> None:
+    assert without_query(line) == shown

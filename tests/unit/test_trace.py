@@ -101,3 +101,26 @@ def test_what_faulthandler_writes() -> None:
             [trace.Frame("a.py", 0, "outer"), trace.Frame("a, line 1 in b.py", 12, "inner")],
         ),
     ]
+
+
+def test_what_concerns_the_application() -> None:
+    own = Path(trace.__file__).parent
+    threads = trace.parse(
+        f"""Thread 0x0003 (most recent call first):
+  File "/usr/lib/python3/threading.py", line 9 in wait
+  File "{own}/leadership.py", line 9 in _sit
+  File "/usr/lib/python3/threading.py", line 8 in run
+
+Thread 0x0002 (most recent call first):
+  File "/srv/shop/clock.py", line 5 in tick
+  File "/usr/lib/python3/threading.py", line 8 in run
+
+Current thread 0x0001 (most recent call first):
+  File "/srv/shop/orders.py", line 3 in orders
+  File "/srv/shop/wsgi.py", line 31 in application
+  File "{own}/wsgi.py", line 9 in respond
+  File "{own}/worker.py", line 9 in run
+"""
+    )
+    shown = [[frame.function for frame in thread.frames] for thread in trace.of_application(threads)]
+    assert shown == [["application", "orders"], ["run", "tick"]]

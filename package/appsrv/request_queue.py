@@ -1,0 +1,141 @@
+"""The queue of requests that no worker has taken: how many may wait, for how long, and for whom.
+
+Decides by what `lookout` has seen and `admission` says; acts through the front end. The connections stay the front
+end's, the order in which workers take them is the ready queue's.
+
+A client that has gone is dropped before a worker runs the application for nobody. That is plain when the connection is
+broken. When only the client's sending side is closed, it may have gone, or wait for its answer (shutdown(SHUT_WR) is
+legal, and looks the same): it is asked, with an interim response (RFC 9110 section 15.2), to which the system of a
+client that has gone answers with a reset.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from appsrv.admission import Admission
+from appsrv.frontend import FrontEnd
+from appsrv.http_response import Response
+from appsrv.lookout import Lookout, View
+from appsrv.parking import ENDED, GONE, ClientConnection, Queued, events_of
+from appsrv.refusals import busy_page, too_late_page
+
+log = logging.getLogger("appsrv.queue")
+
+# How long a request has waited before its client is looked after, and how often that is done.
+PATIENCE = 0.25
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PEEK = 16 * 1024
+
+
+class RequestQueue:
+    """The queue of one application group. `ready`: workers that serve; `coming`: requests that more could take."""
+
+    def __init__(
+        self, admission: Admission, most_time: float, lookout: Lookout, frontend: FrontEnd,
+        ready: Callable[[], list[int]], coming: Callable[[], int],
+    ) -> None:
+        self.timed_out = 0
+        self.abandoned = 0
+        self._admission = admission
+        self._most_time = most_time
+        self._lookout = lookout
+        self._frontend = frontend
+        self._ready = ready
+        self._coming = coming
+        self._looked_after = 0.0
+
+    @property
+    def refused(self) -> int:
+        """Requests that were answered 503 because the queue was full."""
+        return self._admission.refused
+
+    def admit(self) -> Response | None:
+        """A request is about to be handed over: None, or the answer to refuse it with because the queue is full."""
+        self._lookout.nudge()
+        if not self._lookout.may_exceed(self._admission.most - 1):
+            return None
+        view = self._lookout.look()
+        if not self._admission.excess(view, self._ready(), self._coming(), more=1):
+            return None
+        self._say_refused(1)
+        return busy_page()
+
+    def look_after(self, view: View) -> None:
+        """Refuse those that are too many, give up those that have waited too long, drop those nobody waits for."""
+        excess = self._admission.excess(view, self._ready(), self._coming())
+        if excess:
+            # Requests on parked connections come without asking.
+            self._say_refused(self._frontend.refuse_waiting(excess, busy_page()))
+        if view.waiting:
+            self._lookout.nudge()
+            self._weed(view.now)
+
+    def waiting(self) -> list[tuple[ClientConnection, float]]:
+        """The connections whose request waits, and since when, as of the last look."""
+        connections = self._frontend.connections
+        return [(connections[cid], since) for cid, since in self._frontend.parking.queued() if cid in connections]
+
+    def _say_refused(self, count: int) -> None:
+        now = time.monotonic()
+        oldest = min((since for _, since in self.waiting()), default=now)
+        line = self._admission.count(count, now, now - oldest)
+        if line is not None:
+            log.warning(line)
+
+    def _weed(self, now: float) -> None:
+        waiting = self.waiting()
+        limit = self._most_time
+        late = {c.cid for c, since in waiting if limit and now - since >= limit}
+        gone: dict[int, int] = {}
+        if now - self._looked_after >= PATIENCE:
+            self._looked_after = now
+            seen = events_of(c for c, since in waiting if now - since >= PATIENCE)
+            gone = {c.cid: events for c, events in seen if events & GONE or (events & ENDED and not c.asked)}
+        if late or gone:
+            self._go_through(late, gone)
+
+    def _go_through(self, late: set[int], gone: Mapping[int, int]) -> None:
+        # All of it, and then back in the same order: what a worker takes meanwhile is not among it.
+        timed_out = self.timed_out
+        for item in list(self._frontend.parking.take_back()):
+            connection = self._frontend.connections.get(item.cid)
+            if connection is None:
+                item.discard()
+            elif gone.get(item.cid, 0) & GONE or (item.cid in gone and not _ask(connection, item)):
+                self.abandoned += 1
+                item.discard()
+                self._frontend.close(connection)
+            elif item.cid in late:
+                self.timed_out += 1
+                item.discard()
+                self._frontend.refuse(connection, too_late_page())
+            else:
+                self._frontend.parking.put_back(connection, item)
+        if self.timed_out > timed_out:
+            log.warning(
+                "%d requests were answered 504: they had waited max_request_queue_time (%g s) for a free worker",
+                self.timed_out - timed_out, self._most_time,
+            )
+
+
+def _ask(connection: ClientConnection, item: Queued) -> bool:
+    """Ask a client that sends nothing more whether it is there; False when it is known to be away."""
+    connection.asked = True
+    try:
+        if _first_line(connection, item).endswith(b"HTTP/1.1"):
+            connection.sock.send(_INTERIM)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _first_line(connection: ClientConnection, item: Queued) -> bytes:
+    """The request line. HTTP/1.0 knows no interim responses: such a client is believed to be there."""
+    data = item.read or connection.sock.recv(_PEEK, socket.MSG_PEEK)
+    return data.lstrip(b"\r\n").split(b"\r\n", 1)[0]

@@ -1,0 +1,165 @@
+"""Requests that take too long: said with the stacks of their worker, ended, and the worker replaced.
+
+Looks at the scoreboard, as all the manager's looks do: a worker that hangs need not help. The other requests of a
+worker with threads or greenlets are not cut short: each has its own time, a successor takes what is new, and the worker
+is killed when nothing but overdue requests is left in it.
+
+The answer must not meet the worker's own on its way: the process is stopped (SIGSTOP) while it is looked whether a
+response has begun and 504 is written and the connection closed for writing; then it is killed, or goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import gevent
+import psutil
+
+from appsrv.errors import AdminError
+from appsrv.frontend import FrontEnd
+from appsrv.handles import WorkerHandle, send_signal
+from appsrv.refusals import overdue_page
+from appsrv.scoreboard import without_query
+from appsrv.workers import Workers
+
+log = logging.getLogger("appsrv.time")
+
+STOPS_WITHIN, STEP = 0.2, 0.001
+
+Trace = Callable[[int], list[str]]
+
+
+class Request(NamedTuple):
+    """One request in one worker: the cell it is in, its connection and since when it is served (monotonic)."""
+
+    serial: int
+    cell: int
+    cid: int
+    started: float
+
+
+class TimeLimits:
+    """`slow` and `most` are the settings `slow_request_time` and `max_request_time`. `trace`: stacks of a process."""
+
+    def __init__(
+        self, group: str, slow: float, most: float, concurrency: int, workers: Workers, frontend: FrontEnd,
+        condemn: Callable[[int, str], None], trace: Trace,
+    ) -> None:
+        self._group = group
+        self._slow = slow
+        self._most = most
+        self._concurrency = concurrency
+        self._workers = workers
+        self._frontend = frontend
+        self._condemn = condemn
+        self._trace = trace
+        self._said: set[Request] = set()
+        self._taken_up: set[Request] = set()
+        self._answered: set[Request] = set()
+
+    def check(self, now: float) -> None:
+        """Look at what each worker is busy with, as of the last look at the scoreboard."""
+        if not (self._slow or self._most):
+            return
+        requests = list(self._requests())
+        for remembered in (self._said, self._taken_up, self._answered):
+            remembered.intersection_update(requests)
+        for request in requests:
+            age = now - request.started
+            if self._most and age > self._most and request not in self._taken_up:
+                self._taken_up.add(request)
+                gevent.spawn(self._end, request)
+            elif self._slow and age > self._slow and request not in self._said:
+                self._said.add(request)
+                gevent.spawn(self._say, request, f"slow_request_time ({self._slow:g} s)", logging.WARNING)
+        self._kill_hopeless()
+
+    def _requests(self) -> Iterator[Request]:
+        for serial, handle in self._workers.items():
+            for cell, (cid, started) in handle.in_progress.items():
+                yield Request(serial, cell, cid, started)
+
+    def _kill_hopeless(self) -> None:
+        """End the workers in which nothing is left but requests that were answered in their place."""
+        for serial, count in Counter(request.serial for request in self._answered).items():
+            handle = self._workers[serial]
+            if count == len(handle.in_progress) and (handle.slot.retiring or count == self._concurrency):
+                self._workers.kill(serial, self._reason)
+
+    @property
+    def _reason(self) -> str:
+        return f"a request took longer than max_request_time ({self._most:g} s)"
+
+    def has_answered(self, serial: int, cid: int) -> bool:
+        """Whether the request on this connection was answered in the place of this worker."""
+        return any((request.serial, request.cid) == (serial, cid) for request in self._answered)
+
+    # -- one request --------------------------------------------------------------------------------------------------
+
+    def _end(self, request: Request) -> None:
+        error_id = secrets.token_hex(4)
+        self._say(request, f"max_request_time ({self._most:g} s), error id {error_id}", logging.ERROR)
+        handle = self._still_served(request)
+        if handle is None:
+            return
+        if _stop(handle.pid) and self._still_served(request):
+            self._answer(request, handle, error_id)
+            self._answered.add(request)
+        if self._still_served(request):
+            if self._concurrency == 1:
+                self._workers.kill(request.serial, self._reason)
+            else:
+                self._condemn(request.serial, self._reason)
+        send_signal(handle.pid, signal.SIGCONT)
+
+    def _answer(self, request: Request, handle: WorkerHandle, error_id: str) -> None:
+        connection = self._frontend.connections.get(request.cid)
+        if connection is None:
+            return
+        if handle.slot.cell(request.cell).read().response_begun:
+            self._frontend.close(connection, reset=True)
+        else:
+            self._frontend.answer_now(connection, overdue_page(error_id))
+
+    def _say(self, request: Request, limit: str, level: int) -> None:
+        handle = self._still_served(request)
+        if handle is None:
+            return
+        line = handle.slot.cell(request.cell).read().request_line
+        age = time.monotonic() - request.started
+        try:
+            stacks = self._trace(handle.pid)
+        except AdminError as error:
+            stacks = [f"its stacks are not to be had: {error}"]
+        log.log(
+            level, "worker %d of %s has been serving %s for %.1f s, longer than %s; what it is doing:",
+            handle.pid, self._group, without_query(line), age, limit,
+        )
+        for stack_line in stacks:
+            log.log(level, "  %s", stack_line)
+
+    def _still_served(self, request: Request) -> WorkerHandle | None:
+        handle = self._workers.get(request.serial)
+        if handle is None or handle.slot.brief()[request.cell][:2] != (request.cid, request.started):
+            return None
+        return handle
+
+
+def _stop(pid: int) -> bool:
+    """Stop a process; False when it does not stop, as in a system call that cannot be interrupted."""
+    send_signal(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + STOPS_WITHIN
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        while time.monotonic() < deadline:
+            if process.status() == psutil.STATUS_STOPPED:
+                return True
+            gevent.sleep(STEP)
+    return False

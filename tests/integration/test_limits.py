@@ -1,0 +1,81 @@
+"""Requests that take too long and workers that take too much memory: both are ended, and nobody else suffers."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from integration.conftest import Serve
+from support.load import Load
+from support.waiting import wait_for
+
+
+def test_a_request_that_takes_too_long_is_answered_504_and_its_worker_replaced(serve: Serve) -> None:
+    server = serve("greedy", "--max-pool-size", "1", "--max-request-time", "0.5")
+    first = int(server.get("/").text)
+    begun = time.monotonic()
+    reply = server.get("/spin?30")
+    assert reply.status == 504
+    assert time.monotonic() - begun < 5
+    error_id = reply.text.partition("Error id: ")[2].partition("<")[0]
+    server.wait_log(rf"serving GET /spin for \d\.\d s, longer than max_request_time .*error id {error_id}; what it")
+    server.wait_log(r"in spin\b")
+    assert "/spin?30" not in server.log().partition(error_id)[2].partition("\n")[0]
+    server.wait_log(rf"worker {first} .* ended: killed by appsrv: .*max_request_time \(0\.5 s\)")
+    assert server.log().count("error id") == 1, "the page's id, and no other one"
+    assert "appsrv/exchange.py" not in server.log()
+    assert int(server.get("/").text) != first
+
+
+def test_what_a_slow_request_does_is_logged_and_it_goes_on(serve: Serve) -> None:
+    server = serve("greedy", "--slow-request-time", "0.3")
+    reply = server.get("/sleep?1")
+    assert reply.status == 200
+    said = server.wait_log(r"WARNING .*serving GET /sleep for \d\.\d s, longer than slow_request_time \(0\.3 s\)")
+    server.wait_log(r"time\.sleep\(amount\)")
+    assert server.log().count(said[0]) == 1
+    assert int(server.get("/").text) == int(reply.text)
+
+
+def test_a_response_that_has_begun_is_cut(serve: Serve) -> None:
+    server = serve("greedy", "--max-request-time", "0.5")
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        server.get("/begin?30")
+    assert server.get("/").status == 200
+
+
+@pytest.mark.both_queues
+def test_other_threads_of_the_worker_finish_what_they_do(serve: Serve) -> None:
+    server = serve("greedy", "--max-pool-size", "1", "--threads", "3", "--max-request-time", "1")
+    first = int(server.get("/").text)
+    with ThreadPoolExecutor(3) as pool:
+        stuck = pool.submit(server.get, "/sleep?60")
+        time.sleep(0.6)
+        others = [pool.submit(server.get, "/sleep?0.8") for _ in range(2)]
+        assert stuck.result().status == 504
+        assert [other.result().status for other in others] == [200, 200]
+        assert {int(other.result().text) for other in others} == {first}
+    server.wait_log(rf"worker {first} of .* retires: a request took longer than max_request_time")
+    server.wait_log(rf"killing worker {first} ")
+    assert int(server.get("/").text) != first
+    assert "stop_timeout" not in server.log()
+
+
+def test_a_worker_above_its_memory_limit_is_replaced_without_a_gap(serve: Serve) -> None:
+    server = serve("greedy", "--max-pool-size", "1", "--memory-limit", "60M")
+    first = int(server.get("/").text)
+    assert int(server.get("/grow?70").text) == first
+    with Load(server.address, 2) as load:
+        server.wait_log(rf"worker {first} of .* retires: it used \d+M, above memory_limit \(60M\)")
+        wait_for(lambda: first not in server.worker_pids(), "the end of the large worker")
+    assert load.failures == []
+
+
+def test_a_worker_above_its_hard_memory_limit_is_killed(serve: Serve) -> None:
+    server = serve("greedy", "--max-pool-size", "1", "--hard-memory-limit", "60M")
+    first = int(server.get("/grow?70").text)
+    server.wait_log(rf"worker {first} of .* ended: .*it used \d+M, above hard_memory_limit \(60M\)")
+    assert int(server.get("/").text) != first
