@@ -50,6 +50,7 @@ class WorkerHandle:
     pid: int = 0
     first: bool = False
     check: bool = False
+    hung_up: bool = False
     theirs: int = -1
     reason: str = ""
     in_progress: dict[int, tuple[int, float]] = field(default_factory=dict)

@@ -60,6 +60,7 @@ class Server:
         self._watcher = get_hub().loop.io(channel.fileno(), READABLE)
         self._stopping: gevent.Greenlet[..., None] | None = None
         self._over = gevent.event.Event()
+        self._orphaned = False
         self.frontend, self.manager = self._build()
 
     def _build(self) -> tuple[FrontEnd, Manager]:
@@ -126,6 +127,7 @@ class Server:
         except ChannelClosed:
             self._watcher.stop()
             log.error("the watchdog has gone")
+            self._orphaned = True
             self._stop(graceful=False)
             # Nobody else holds them now: a new instance must be able to listen at once.
             for sock in self._sockets:
@@ -170,10 +172,10 @@ class Server:
             # On a terminal this is what somebody waits for who has pressed Ctrl-C.
             log.warning("waiting for requests that are being served; Ctrl-C again ends them now")
         _until(self._all_ended, deadline)
-        if self.manager.workers:
+        if self._workers_left():
             self.manager.kill_all("it did not end in the time that a stop has")
         _until(lambda: not self._in_lanes(), deadline)
-        _until(lambda: not self.manager.workers, time.monotonic() + KILLED)
+        _until(lambda: not self._workers_left(), time.monotonic() + KILLED)
         self._over.set()
 
     def _all_taken(self) -> bool:
@@ -184,7 +186,11 @@ class Server:
     def _all_ended(self) -> bool:
         """Whether the workers have; closes what they have answered on the way, for nobody takes another request."""
         self.frontend.close_idle(self.manager.workers.busy())
-        return not self.manager.workers
+        return not self._workers_left()
+
+    def _workers_left(self) -> bool:
+        # Without the watchdog nobody tells of their ends; that they let go of their channels has to do.
+        return any(not (self._orphaned and worker.hung_up) for worker in self.manager.workers.values())
 
     def _in_lanes(self) -> bool:
         return any(connection.lane for connection in self.frontend.connections.values())

@@ -147,6 +147,7 @@ class Workers(Mapping[int, WorkerHandle]):
                 else:
                     self._frontend.heard(handle.serial, msg, fds)
         except ChannelClosed:
+            handle.hung_up = True
             handle.watcher.stop()
         except DescriptorsLost as error:
             self._frontend.give_up(message.unpack(error.data))
