@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -218,6 +219,42 @@ def test_files_follow_each_other(client: Client) -> None:
         sending = gevent.spawn(lanes.send_files, client.ours, files, 5.0)
         assert client.reads(len(data) - 97) == data[100:] + b"234"
         sending.get()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends into a file")
+def test_a_client_that_takes_everything_at_once_does_not_hold_the_others() -> None:
+    """A file stands for it: the system never says that this one must be waited for."""
+    turns = 0
+
+    def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    with tempfile.TemporaryFile() as taker, tempfile.TemporaryFile() as file:
+        file.truncate(3_000_000)
+        other = gevent.spawn(take_turns)
+        lanes.send_files(taker, [(file.fileno(), 0, 3_000_000)], 5.0)  # type: ignore[arg-type]
+        assert os.fstat(taker.fileno()).st_size == 3_000_000
+        other.kill()
+    assert turns > 5
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system cannot")
+def test_little_of_a_file_waits_unsent_in_the_system(client: Client) -> None:
+    def limit() -> int:
+        return client.ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+    before = limit()
+    with tempfile.TemporaryFile() as file:
+        file.truncate(20_000_000)
+        sending = gevent.spawn(lanes.send_files, client.ours, [(file.fileno(), 0, 20_000_000)], 5.0)
+        gevent.sleep(0.001)
+        assert limit() == lanes.UNSENT != before
+        client.reads(20_000_000)
+        sending.get()
+    assert limit() == before
 
 
 def test_a_file_that_became_shorter_ends_the_connection(client: Client) -> None:
