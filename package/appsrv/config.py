@@ -221,6 +221,12 @@ class Settings:
         "everywhere, `auto` takes the best one there is.",
     )
 
+    forwarded_allow_ips: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1", "unix"), values.proxies, metavar="LIST", group=_HTTP, several=True,
+        shown_default="127.0.0.0/8,::1,unix (this machine), or $FORWARDED_ALLOW_IPS",
+        help="Proxies that are believed what X-Forwarded-* and Forwarded say about the client: addresses, networks, "
+        "`unix` for unix sockets, `*` for whoever connects, `off` for nobody. Anybody else's such headers are removed.",
+    )
     static: tuple[str, ...] | None = setting(
         None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
         shown_default="Django's STATIC_URL and STATIC_ROOT, if files were collected there",
@@ -326,7 +332,7 @@ def load(
 ) -> Settings:
     """The settings of an instance for the project in `directory`; the later source wins:
 
-    the table's defaults, $PORT and $WEB_CONCURRENCY, `defaults` (parsed; of a command that has its own),
+    the table's defaults, what `_adopt_conventions` knows, `defaults` (parsed; of a command that has its own),
     `[tool.appsrv]` of pyproject.toml, appsrv.toml, `APPSRV_*`, `flags` (by field name; None: not given).
     Relative paths: of `cwd` (None: the current directory) or of the file. Raises SettingsError.
     """
@@ -347,13 +353,19 @@ def _complete(settings: Settings) -> Settings:
 
 
 def _adopt_conventions(chosen: dict[str, object], environ: Mapping[str, str]) -> None:
-    """What platforms hand over counts when nothing else was said: $PORT (to everybody), $WEB_CONCURRENCY."""
+    """What platforms hand over counts when nothing else was said: $PORT (to everybody), $WEB_CONCURRENCY.
+
+    $FORWARDED_ALLOW_IPS is what gunicorn and uvicorn read.
+    """
     port, processes = environ.get("PORT", "").strip(), environ.get("WEB_CONCURRENCY", "").strip()
     if port and not {"port", "socket"} & chosen.keys():
         chosen["port"] = _parsed("port", port, "$PORT")
         chosen.setdefault("address", "0.0.0.0")
     if processes and "max_pool_size" not in chosen:
         chosen["max_pool_size"] = _parsed("max_pool_size", processes, "$WEB_CONCURRENCY")
+    proxies = environ.get("FORWARDED_ALLOW_IPS", "").strip()
+    if proxies and "forwarded_allow_ips" not in chosen:
+        chosen["forwarded_allow_ips"] = _parsed("forwarded_allow_ips", proxies, "$FORWARDED_ALLOW_IPS")
 
 
 def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:

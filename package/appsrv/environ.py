@@ -7,7 +7,7 @@ from typing import Any, TextIO
 from appsrv.file_wrapper import FileWrapper
 from appsrv.http_syntax import RequestHead
 
-__all__ = ["Environ", "build_environ", "environ_base"]
+__all__ = ["Environ", "build_environ", "cut_mount_point", "environ_base", "name_server_by_host"]
 
 Environ = dict[str, Any]
 
@@ -71,19 +71,21 @@ def build_environ(
         # The body is whole by now: how it came is nobody's business any more.
         environ.pop("HTTP_TRANSFER_ENCODING", None)
     if environ["SCRIPT_NAME"]:
-        _cut_mount_point(environ)
+        cut_mount_point(environ)
     if "SERVER_NAME" not in environ:
-        _name_server_by_host(environ)
+        name_server_by_host(environ)
     return environ
 
 
-def _cut_mount_point(environ: Environ) -> None:
+def cut_mount_point(environ: Environ) -> None:
+    """Take SCRIPT_NAME off the beginning of PATH_INFO, where it is there."""
     mount, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
     if (path + "/").startswith(mount + "/"):
         environ["PATH_INFO"] = path[len(mount) :]
 
 
-def _name_server_by_host(environ: Environ) -> None:
+def name_server_by_host(environ: Environ) -> None:
+    """SERVER_NAME and SERVER_PORT as the client named them; a port that Host leaves out is that of the scheme."""
     host = environ.get("HTTP_HOST", "localhost")
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):

@@ -10,10 +10,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any
 
+from appsrv import forwarded
 from appsrv.environ import Environ, build_environ
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http1 import parse_head
@@ -23,6 +24,7 @@ from appsrv.http_syntax import Limits, RequestHead
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell
 from appsrv.sink import Sink
+from appsrv.trusted_proxies import TrustedProxies
 from appsrv.wsgi import Outcome, respond
 
 READ = 64 * 1024
@@ -34,7 +36,10 @@ AccessLog = Callable[[dict[str, Any], int, int, float], None]
 
 @dataclass(frozen=True)
 class Serving:
-    """What every exchange of a worker shares: the application, the limits, one environ to start from per listener."""
+    """What every exchange of a worker shares: the application, the limits, one environ to start from per listener.
+
+    `proxies`: whose word counts about who the client is.
+    """
 
     application: WSGIApplication
     limits: Limits
@@ -42,6 +47,7 @@ class Serving:
     development: bool
     keep_alive: bool = True
     access_log: AccessLog | None = None
+    proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies(()))
 
 
 class Exchange:
@@ -161,6 +167,8 @@ class Exchange:
         environ = build_environ(
             self._environs[connection.listener], head, body, length, connection.address, connection.port
         )
+        if head.forwarded:
+            forwarded.apply(environ, self._serving.proxies)
         if self._access_log is None:
             outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
         else:

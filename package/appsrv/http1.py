@@ -14,6 +14,7 @@ import httptools
 
 from appsrv.errors import RequestError
 from appsrv.http_syntax import (
+    FORWARDING,
     METHODS,
     Limits,
     RequestHead,
@@ -33,8 +34,8 @@ _END = b"\r\n\r\n"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _SLASH, _HASH, _LF = b"/#\n"
 
-# Fields that change how a request is read, and the empty name of those left out; most requests have none.
-_SPECIAL = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE", ""})
+# Fields that change how a request is read or whose it is, and the empty name of those left out: most have none.
+_SPECIAL = FORWARDING | {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE", ""}
 # `Proxy` would become HTTP_PROXY, which CGI programs take for a setting (CVE-2016-5385).
 _LEFT_OUT = frozenset({"HTTP_PROXY"})
 # Fields that must not come twice; Content-Length is looked after by httptools, too.
@@ -154,7 +155,7 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
         _add_request_line(fields, method, target, version)
         # The same as RequestHead(...), in half the time.
         return tuple.__new__(
-            RequestHead, (method, target, version, raw, fields, None, False, True, False, False, False)
+            RequestHead, (method, target, version, raw, fields, None, False, True, False, False, False, False)
         )
     fields.pop("", None)
     head = _framed(method, target, version, raw, fields, limits)
@@ -339,6 +340,7 @@ def _framed(
         expect_continue=expect_continue,
         upgrade="HTTP_UPGRADE" in fields,
         body_expected=chunked or bool(length),
+        forwarded=not FORWARDING.isdisjoint(fields),
     )
 
 

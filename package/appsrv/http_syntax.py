@@ -32,7 +32,8 @@ class RequestHead(NamedTuple):
     `raw` is the head as sent, with the empty line at its end. `variables` is what it says in the words of PEP 3333
     and RFC 3875: method, target, path and query, and the header fields by their CGI names, repeated ones joined,
     unusable ones left out, HTTP_HOST taken from an absolute target. `content_length` is None when there is no such
-    field; `body_expected` says whether body bytes follow the head on the wire.
+    field; `body_expected` says whether body bytes follow the head on the wire, `forwarded` whether a field of
+    `FORWARDING` is among the variables.
     """
 
     method: str
@@ -46,6 +47,7 @@ class RequestHead(NamedTuple):
     expect_continue: bool
     upgrade: bool
     body_expected: bool
+    forwarded: bool = False
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -53,6 +55,13 @@ class RequestHead(NamedTuple):
         lines = self.raw.split(b"\r\n")[1:-2]
         return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
 
+
+# What proxies say about the client and its request, by CGI names: believed from some, kept from applications otherwise.
+FORWARDING = frozenset(
+    ["HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_SCHEME", "HTTP_FRONT_END_HTTPS"]
+    + [f"HTTP_X_FORWARDED_{what}" for what in ("FOR", "HOST", "PORT", "PREFIX", "SERVER")]
+    + [f"HTTP_X_FORWARDED_{what}" for what in ("PROTO", "PROTOCOL", "SCHEME", "SSL")]
+)
 
 # What httptools knows (RFC 9110, WebDAV, UPnP, git, ...), without CONNECT, which only a proxy can serve.
 METHODS: dict[bytes, str] = {

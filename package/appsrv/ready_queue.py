@@ -212,7 +212,8 @@ class ReadyQueue:
         connection = self._held.get(msg.cid)
         if connection is None:
             address = msg.data[: msg.peer].decode()
-            connection = Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port), msg.listener, None, None)
+            port = str(msg.port or "")
+            connection = Connection(msg.cid, _client_socket(fds[0]), address, port, msg.listener, None, None)
         else:
             os.close(fds[0])
         if len(msg.data) > msg.peer:
@@ -368,7 +369,7 @@ def hand_off_pair() -> tuple[socket.socket, socket.socket]:
 
 def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:
     address = msg.data[: msg.peer].decode()
-    return Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port), msg.listener, None, None)
+    return Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port or ""), msg.listener, None, None)
 
 
 def _client_socket(fd: int) -> socket.socket:

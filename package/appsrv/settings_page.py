@@ -27,9 +27,9 @@ file it stands in; of a variable or flag, to the current directory. An unknown k
 `64M`, `1G`. A list is an array in a file, a flag given several times, and in a variable its members with commas
 between them.
 
-Two variables that hosting platforms set are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0) and
-`$WEB_CONCURRENCY` (for `max_pool_size`). `socket` excludes `address` and `port`; given in different places,
-the later place wins.
+Three variables that others know, too, are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0),
+`$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`; given in
+different places, the later place wins.
 """
 
 

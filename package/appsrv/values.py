@@ -125,6 +125,34 @@ def listing(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...
     return parse_all
 
 
+def proxies(value: object) -> tuple[str, ...]:
+    """Proxies to trust, with commas between them: addresses, networks (`10.0.0.0/8`), `*`, `unix`; `off` is nobody."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError("expected a list")
+    return listing(_proxy)([word for part in parts for word in _words(part) if word])
+
+
+def _words(value: object) -> list[str]:
+    return [word.strip() for word in text(value).split(",")]
+
+
+def _proxy(value: object) -> str:
+    # Not above: most starts read no address from text.
+    import ipaddress
+
+    plain = text(value).lower()
+    if plain in ("*", "unix"):
+        return plain
+    try:
+        if "%" in plain:
+            raise ValueError("a zone")
+        return str(ipaddress.ip_network(plain) if "/" in plain else ipaddress.ip_address(plain))
+    except ValueError as error:
+        reason = f" ({error})" if "host bits" in str(error) else ""
+        raise ValueError(f"expected addresses, networks (10.0.0.0/8), * or unix{reason}") from None
+
+
 def mount(value: object) -> str:
     """A place in the URL space and the directory behind it, `/prefix/=DIR`; the prefix gets its last slash."""
     prefix, equals, directory = text(value).partition("=")

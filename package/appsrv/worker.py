@@ -32,6 +32,7 @@ from appsrv.own_requests import ask, ill
 from appsrv.ready_queue import Connection, EpollQueue, Orphaned, PortableQueue, ReadyQueue
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import SharedEpoll
+from appsrv.trusted_proxies import TrustedProxies
 
 Watch = Callable[[Callable[[list[str]], None]], None]
 
@@ -160,7 +161,8 @@ class Worker:
         duty = self._duty
         keep_alive = duty.settings.keepalive_timeout > 0
         serving = Serving(
-            duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log
+            duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log,
+            TrustedProxies(duty.settings.forwarded_allow_ips),
         )
         cells = (self._slot.cell(n) for n in range(duty.settings.concurrency))
         return [Exchange(serving, self._queue, cell) for cell in cells]

@@ -244,3 +244,15 @@ def test_the_settings_page_is_the_table() -> None:
     assert stored == settings_page.page(), "run: python -m appsrv.settings_page > docs/settings.md"
     for row in config.ROWS:
         assert f"### {row.name}\n" in stored
+
+
+def test_the_variable_that_gunicorn_and_uvicorn_read(tmp_path: Path) -> None:
+    environ = {"FORWARDED_ALLOW_IPS": "10.0.0.1, unix"}
+    assert load(tmp_path).forwarded_allow_ips == ("127.0.0.0/8", "::1", "unix")
+    assert load(tmp_path, environ={"FORWARDED_ALLOW_IPS": " "}).forwarded_allow_ips == ("127.0.0.0/8", "::1", "unix")
+    assert load(tmp_path, environ=environ).forwarded_allow_ips == ("10.0.0.1", "unix")
+    ours = {**environ, "APPSRV_FORWARDED_ALLOW_IPS": "*"}
+    assert load(tmp_path, environ=ours).forwarded_allow_ips == ("*",)
+    assert load(tmp_path, {"forwarded_allow_ips": ("off",)}, ours).forwarded_allow_ips == ()
+    with pytest.raises(SettingsError, match=r"\$FORWARDED_ALLOW_IPS: expected addresses, networks"):
+        load(tmp_path, environ={"FORWARDED_ALLOW_IPS": "proxy.example"})

@@ -94,3 +94,26 @@ def test_text_is_neither_blank_nor_binary() -> None:
     for bad in ("", "  ", 3, "a\0b"):
         with pytest.raises(ValueError, match="expected"):
             values.text(bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("127.0.0.1", ("127.0.0.1",)),
+        (" 10.0.0.0/8 , ::1,unix ,", ("10.0.0.0/8", "::1", "unix")),
+        (("10.0.0.1,10.0.0.2", "UNIX"), ("10.0.0.1", "10.0.0.2", "unix")),
+        (["FD00::/8"], ("fd00::/8",)),
+        ("*", ("*",)),
+        ("off", ()),
+    ],
+)
+def test_proxies(given: object, expected: tuple[str, ...]) -> None:
+    assert values.proxies(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given", ["localhost", "10.0.0", "10.0.0.1/8", "10.0.0.0/33", "::1/129", "fe80::1%e", "", 7, [7]]
+)
+def test_no_proxies(given: object) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        values.proxies(given)

@@ -1,0 +1,75 @@
+"""Whose word counts about a client: the proxies named by `forwarded_allow_ips`. Pure: addresses are text.
+
+Knows neither what they say (`forwarded`, `proxy_protocol`) nor who is connected.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+ANYBODY, UNIX = "*", "unix"
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_REMEMBERED = 1024
+
+
+def plain_address(text: str) -> str | None:
+    """The one way this IP address is written, or None for what is none; `::ffff:192.0.2.1` is 192.0.2.1."""
+    packed = _packed(text)
+    if packed is None:
+        return None
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+class TrustedProxies:
+    """Addresses, networks (`10.0.0.0/8`), `*` and `unix`. `entries` have been checked by `values.proxies`.
+
+    `*` trusts whoever connects, but no address that is only named in a header: else every client could choose its
+    own. `carried`: the address of a connection is what PROXY protocol said, so `*` says nothing about it.
+    """
+
+    def __init__(self, entries: Iterable[str], *, carried: bool = False) -> None:
+        names = set(entries)
+        self._anybody = ANYBODY in names and not carried
+        self._unix = UNIX in names
+        self._networks = [_network(name) for name in names - {ANYBODY, UNIX}]
+        self._known: dict[str, bool] = {}
+
+    def peer(self, address: str) -> bool:
+        """Whether the other end of a connection is trusted; its address is empty on a unix socket."""
+        return self._anybody or (self.hop(address) if address else self._unix)
+
+    def hop(self, address: str) -> bool:
+        """Whether an address that a trusted proxy has named is one of the proxies, too."""
+        known = self._known.get(address)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[address] = self._is_inside(address)
+        return known
+
+    def _is_inside(self, address: str) -> bool:
+        packed = _packed(address)
+        if packed is None:
+            return False
+        size, number = len(packed), int.from_bytes(packed, "big")
+        return any(size == width and number >> shift == prefix for width, shift, prefix in self._networks)
+
+
+def _network(text: str) -> tuple[int, int, int]:
+    """(bytes of an address, bits that are free, the bits that are not)."""
+    address, slash, bits = text.partition("/")
+    packed = _packed(address)
+    assert packed is not None, text
+    shift = 8 * len(packed) - int(bits) if slash else 0
+    return len(packed), shift, int.from_bytes(packed, "big") >> shift
+
+
+def _packed(text: str) -> bytes | None:
+    try:
+        if ":" not in text:
+            return socket.inet_pton(socket.AF_INET, text)
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):
+        return None
+    return packed[12:] if packed.startswith(_MAPPED) else packed
