@@ -47,12 +47,13 @@ class Handler(pywsgi.WSGIHandler):
 
 
 class Admin:
-    """Serves the routes. `routes` maps (method, path) to what answers."""
+    """Serves the routes on a listening socket. `routes` maps (method, path) to what answers."""
 
-    def __init__(self, path: str, routes: Mapping[tuple[str, str], Route]) -> None:
+    def __init__(self, sock: socket.socket, routes: Mapping[tuple[str, str], Route]) -> None:
         self._routes = routes
+        listening = gevent_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=sock.detach())
         self._server = pywsgi.WSGIServer(
-            _listen(path), self._application, handler_class=Handler, log=None, error_log=log
+            listening, self._application, handler_class=Handler, log=None, error_log=log
         )
 
     def start(self) -> None:
@@ -95,14 +96,3 @@ def peer_uid(sock: Any) -> int:
 def may_ask(asking: int, own: int) -> bool:
     """Whether a user may see and steer the instance of another one."""
     return asking in (0, own)
-
-
-def _listen(path: str) -> Any:
-    sock = gevent_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        sock.bind(path)
-    finally:
-        os.umask(before)
-    sock.listen(16)
-    return sock

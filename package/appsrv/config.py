@@ -89,6 +89,15 @@ class Settings:
     daemonize: bool = setting(
         False, values.boolean, flag="-d", group=_PROCESS, help="Serve in the background."
     )
+    user: str | None = setting(
+        None, values.text, metavar="NAME", group=_PROCESS,
+        help="Started as root: the server and the application run as this user (a name or a number), and the logs are "
+        "that user's. The watchdog stays root.",
+    )
+    group: str | None = setting(
+        None, values.text, metavar="NAME", group=_PROCESS, shown_default="the user's own",
+        help="The group of that user's processes; the user's other groups are kept.",
+    )
     pid_file: str | None = setting(
         None, path, metavar="PATH", group=_PROCESS,
         shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, preloader, trace
+from appsrv import config, preloader
 from appsrv.channel import Channel
 from appsrv.errors import AppLoadError, AppsrvError
 from appsrv.exchange import AccessLog, WSGIApplication
@@ -104,7 +104,6 @@ def serve(
     preloader.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = preloader.configuration(watchdog)
-    trace.listen(configure.run_directory)
     if configure.bind_errno is not None:
         raise OSError(configure.bind_errno, os.strerror(configure.bind_errno))
     duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, access_log=log_request)

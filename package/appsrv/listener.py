@@ -62,6 +62,21 @@ def listen_unix(path: str) -> tuple[Listener, list[socket.socket]]:
     return Listener(path=os.path.abspath(path)), [sock]
 
 
+def listen_privately(path: str) -> socket.socket:
+    """A socket that listens on this path and that only this user and root can connect to; replaces what was there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(16)
+    sock.setblocking(False)
+    return sock
+
+
 def remove_unix(listener: Listener) -> None:
     """Take away the socket file, where there is one."""
     if listener.path:

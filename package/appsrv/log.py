@@ -14,6 +14,8 @@ import logging.handlers
 import os
 import re
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
@@ -34,11 +36,17 @@ _COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR"
 
 
 class ServerLog:
-    """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is."""
+    """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is.
 
-    def __init__(self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False) -> None:
+    The file is opened within `owner()`, again after each rotation.
+    """
+
+    def __init__(
+        self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False,
+        owner: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self.path = path
-        self._file = _FileHandler(path)
+        self._file = _FileHandler(path, owner)
         self._plain = plain
         self._terminal = _TerminalHandler(terminal) if terminal is not None else None
         self._lowest = LEVELS[level]
@@ -76,7 +84,8 @@ class ServerLog:
 class _FileHandler(logging.handlers.WatchedFileHandler):
     """Opens its file again when that was moved; a disk that is full costs lines, never the watchdog."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owner: Callable[[], AbstractContextManager[None]]) -> None:
+        self._owner = owner
         try:
             super().__init__(path, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
@@ -87,7 +96,8 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         self._lost = 0
 
     def _open(self) -> TextIOWrapper:
-        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        with self._owner():
+            fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         return open(fd, "a", encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -6,7 +6,7 @@ in the order the docstring of the message names them. Both ends are always of on
 
     watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
                             StopRequested, LastWords
-    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, LastWordsWanted
+    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Pulse, LastWordsWanted
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
     server    -> preloader  Attach, Spawn, Quit
@@ -129,7 +129,7 @@ class Configure(Message, tag=1):
     of themselves, `instance` what `instance.InstanceInfo` writes. To a server, `generation` is the one that serves
     (0: none yet), `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
     `bind_errno` is set for a development preloader whose watchdog could not listen, so that the framework's own
-    words are printed.
+    words are printed. `pulse` is how often, in seconds, a server says how it is; 0: never.
     """
 
     settings: str
@@ -143,6 +143,7 @@ class Configure(Message, tag=1):
     have_preloader: bool = False
     restarts: int = 0
     bind_errno: int | None = None
+    pulse: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
@@ -209,6 +210,14 @@ class BootFailed(Message, tag=10):
     message: str
     traceback: str
     exit_code: int
+
+
+@dataclass(eq=False, repr=False)
+class Pulse(Message, tag=15):
+    """The server's event loop turns. `state` is the group's, `text` one line for people."""
+
+    state: str
+    text: str
 
 
 @dataclass(eq=False, repr=False)

@@ -32,6 +32,7 @@ from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import AccessLog, WSGIApplication
 from appsrv.loader import guarded
 from appsrv.own_requests import ask
+from appsrv.privileges import give_up
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
@@ -284,10 +285,14 @@ def prepare_process() -> None:
 
 
 def configuration(channel: Channel) -> message.Configure:
-    """The first message of the watchdog."""
+    """The first message of the watchdog; with its end this process is the user's that it names."""
     first, _ = channel.receive()
     if not isinstance(first, message.Configure):
         raise ProtocolError(f"a preloader starts with Configure, not {first}")
+    # While the run directory can be written to: it stays the watchdog's.
+    trace.listen(first.run_directory)
+    settings = Settings.from_json(first.settings)
+    give_up(settings.user, settings.group)
     return first
 
 
@@ -312,7 +317,6 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)
-    trace.listen(configure.run_directory)
     spec = loader.AppSpec.from_json(configure.app)
     config.extend_environment(loader.application_environment(spec, config.environment()))
     Preloader(duty_of(configure, spec.name), Channel.from_fd(server_fd), watchdog).run(lambda: loader.load(spec))

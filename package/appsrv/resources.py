@@ -6,6 +6,7 @@ nothing that the next instance could not take over.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -29,6 +30,7 @@ from appsrv.listener import Listener
 from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
+from appsrv.privileges import Identity, acting_as
 
 
 class Resources:
@@ -38,10 +40,14 @@ class Resources:
     log: ServerLog
     info: InstanceInfo
 
-    def __init__(self, settings: Settings, spec: AppSpec, environ: Mapping[str, str], *, development: bool) -> None:
+    def __init__(
+        self, settings: Settings, spec: AppSpec, environ: Mapping[str, str], identity: Identity | None, *,
+        development: bool,
+    ) -> None:
         self._settings = settings
         self._spec = spec
         self._environ = environ
+        self._identity = identity
         self._development = development
         self._pid_path: Path | None = None
         self._taken = False
@@ -59,12 +65,16 @@ class Resources:
                 self.listener, self.sockets = self._listen()
             self._take_directory()
             path = self._pid_file()
-            pid_file.write(path, os.getpid())
+            with acting_as(self._identity):
+                pid_file.write(path, os.getpid())
             self._pid_path = path
             if not listen_first:
                 self.listener, self.sockets = self._listen()
             log_path = str(self._log_file())
-            self.log = ServerLog(log_path, self._settings.log_level, terminal, plain=self._development)
+            self.log = ServerLog(
+                log_path, self._settings.log_level, terminal, plain=self._development,
+                owner=lambda: acting_as(self._identity),
+            )
         except BaseException:
             self.close()
             raise
@@ -88,7 +98,8 @@ class Resources:
         if self.sockets:
             listener.remove_unix(self.listener)
         if self._pid_path is not None:
-            pid_file.remove(self._pid_path, os.getpid())
+            with acting_as(self._identity):
+                pid_file.remove(self._pid_path, os.getpid())
         if self._taken:
             self.directory.remove()
 
@@ -113,7 +124,7 @@ class Resources:
         settings = self._settings
         try:
             if settings.socket is not None:
-                return listener.listen_unix(settings.socket)
+                return self._listen_unix(settings.socket)
             return listener.listen(settings.address, settings.port, ipv6=":" in settings.address)
         except ListenError as error:
             if not self._development:
@@ -121,6 +132,18 @@ class Resources:
             # The framework's own command says so in its own words, at its own time.
             self.bind_errno = error.errno
             return Listener(settings.address, settings.port, sockets=0), []
+
+    def _listen_unix(self, path: str) -> tuple[Listener, list[socket.socket]]:
+        try:
+            with acting_as(self._identity):
+                return listener.listen_unix(path)
+        except ListenError as error:
+            if self._identity is None or error.errno != errno.EACCES:
+                raise
+        # A directory of root's, where that user could not put anything in the socket's place.
+        made = listener.listen_unix(path)
+        os.chown(path, self._identity.uid, self._identity.gid, follow_symlinks=False)
+        return made
 
     def _port(self) -> int | None:
         return None if self._settings.socket else self.listener.port or self._settings.port

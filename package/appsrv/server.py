@@ -35,6 +35,7 @@ from appsrv.http_syntax import Limits
 from appsrv.log import to_watchdog
 from appsrv.manager import Manager
 from appsrv.parking import READABLE, parking
+from appsrv.privileges import give_up
 from appsrv.restart_file import NAME, RestartFile
 from appsrv.scoreboard import Scoreboard
 
@@ -50,11 +51,14 @@ STACKS_WITHIN = 1.0
 class Server:
     """The composition. `run` returns when the instance has been told to end."""
 
-    def __init__(self, channel: Channel, configure: message.Configure, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, channel: Channel, configure: message.Configure, sockets: list[socket.socket], admin: socket.socket
+    ) -> None:
         self._settings = Settings.from_json(configure.settings)
         self._instance: dict[str, Any] = json.loads(configure.instance)
         self._configure = configure
         self._sockets = sockets
+        self._admin = admin
         channel.sock.setblocking(False)
         self._watchdog = Outbox(channel)
         self._watcher = get_hub().loop.io(channel.fileno(), READABLE)
@@ -89,6 +93,8 @@ class Server:
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)
         gevent.spawn(self._watch_restart_file)
+        if configure.pulse:
+            gevent.spawn(self._pulse, configure.pulse)
         self._over.wait()
 
     def _numbered(self) -> list[tuple[int, socket.socket]]:
@@ -113,6 +119,16 @@ class Server:
     def _restart_for(self, touched: str) -> None:
         log.info("%s was touched", touched)
         self.manager.restart()
+
+    def _pulse(self, seconds: float) -> None:
+        while True:
+            self._watchdog.send(message.Pulse(self.manager.state, self._one_line()))
+            gevent.sleep(seconds)
+
+    def _one_line(self) -> str:
+        manager = self.manager
+        states = [manager.worker_state(handle) for handle in manager.workers.values()]
+        return f"{manager.state}: {len(states)} workers, {states.count('busy')} busy, {manager.waiting} waiting"
 
     # -- the watchdog -------------------------------------------------------------------------------------------------
 
@@ -203,9 +219,6 @@ class Server:
         from appsrv.report import Report, requests
 
         report = Report(self._instance, self._configure.restarts)
-        path = os.path.join(self._configure.run_directory, "admin.sock")
-        if os.path.exists(path):
-            os.unlink(path)
         routes = {
             ("GET", "/status"): lambda _: (200, report.build([self.manager])),
             ("GET", "/requests"): lambda _: (200, {"requests": self._requests(requests)}),
@@ -213,7 +226,7 @@ class Server:
             ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
             ("POST", "/reopen-logs"): lambda _: self._tell(message.ReopenLogs()),
         }
-        Admin(path, routes).start()
+        Admin(self._admin, routes).start()
 
     def _stacks_of(self, pid: int) -> list[str]:
         directory = Path(self._configure.run_directory)
@@ -269,9 +282,13 @@ def main(channel_fd: int) -> None:
     configure, fds = channel.receive()
     assert isinstance(configure, message.Configure)
     trace.listen(configure.run_directory)
-    to_watchdog(Settings.from_json(configure.settings).log_level)
+    settings = Settings.from_json(configure.settings)
+    to_watchdog(settings.log_level)
+    # The run directory stays out of the reach of the user that this process is about to become.
+    admin_socket = listener.listen_privately(os.path.join(configure.run_directory, "admin.sock"))
+    give_up(settings.user, settings.group)
     try:
-        Server(channel, configure, [listener.adopt(fd) for fd in fds]).run()
+        Server(channel, configure, [listener.adopt(fd) for fd in fds], admin_socket).run()
     except Exception:
         log.exception("the server failed")
         sys.exit(1)

@@ -32,12 +32,15 @@ from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
 from appsrv.loader import AppSpec
 from appsrv.out_of_memory import OutOfMemoryKills
+from appsrv.privileges import check_reach, identity_of
 from appsrv.resources import Resources
+from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 
 LAST_WORDS = 2.0
 # What the server may take beyond the time it was given to stop.
 STOP_MARGIN = 5.0
 YOUNG = 1.0
+PULSE = 1.0
 # The application's directory must not be able to shadow a module of ours or of the library.
 _BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.{0} import main; main(*map(int, sys.argv[1:]))"
 
@@ -72,9 +75,15 @@ class Watchdog:
     ) -> None:
         self._settings = settings
         self._spec = spec
-        self._environ = environ
+        self._identity = identity_of(settings.user, settings.group)
+        if self._identity is not None:
+            check_reach(self._identity, spec.root)
+        self._environ = {name: value for name, value in environ.items() if name not in SERVICE_VARIABLES}
+        self._service = Notifier(environ)
+        self._sign_of_life = watchdog_interval(environ, os.getpid())
+        self._reloading = False
         self._development = development
-        self.resources = Resources(settings, spec, environ, development=development is not None)
+        self.resources = Resources(settings, spec, environ, self._identity, development=development is not None)
         self._selector = selectors.DefaultSelector()
         self._server: _Child | None = None
         self._preloaders: dict[int, _Child] = {}
@@ -105,6 +114,7 @@ class Watchdog:
         become_subreaper()
         self._catch_signals()
         try:
+            self._warn_of_root()
             self._start_early()
             self._start_server()
             while self._server is not None or not self._stopping:
@@ -118,6 +128,10 @@ class Watchdog:
         if self._failure is not None:
             raise self._failure
         return self._exit_code
+
+    def _warn_of_root(self) -> None:
+        if os.geteuid() == 0 and self._identity is None and self._development is None:
+            self._log.event(logging.WARNING, "the application runs as root: name another user with --user")
 
     def _turn(self) -> None:
         if self._server is None and time.monotonic() >= self._server_due and not self._stopping:
@@ -166,6 +180,7 @@ class Watchdog:
 
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True
+        self._service.stopping()
         self._stop_due = time.monotonic() + (self._settings.stop_timeout if graceful else 0.0) + STOP_MARGIN
         self._tell_server(message.StopRequested(graceful))
 
@@ -219,6 +234,7 @@ class Watchdog:
             have_preloader=have_preloader,
             restarts=self._restarts,
             bind_errno=resources.bind_errno,
+            pulse=min(PULSE, self._sign_of_life or PULSE) if self._service.wanted else 0.0,
         )
 
     def _start_early(self) -> None:
@@ -251,6 +267,8 @@ class Watchdog:
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
         environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": self._settings.environment}
+        if self._identity is not None:
+            environ |= self._identity.variables
         if self._development is not None:
             environ |= self._development.environ
             self._boots += 1
@@ -326,7 +344,10 @@ class Watchdog:
             self._reopen_log()
         elif isinstance(msg, message.Booted):
             self._has_booted = True
+            self._service.ready()
             self.booted()
+        elif isinstance(msg, message.Pulse):
+            self._on_pulse(msg)
         elif isinstance(msg, message.BootFailed):
             self._boot_failed(msg)
         elif isinstance(msg, message.LastWordsWanted):
@@ -352,6 +373,18 @@ class Watchdog:
             return
         if isinstance(msg, message.OutputPipes):
             self._output.collect(msg.pid, fds)
+
+    def _on_pulse(self, msg: message.Pulse) -> None:
+        """Tell the service manager; a server that hangs says nothing, and the manager ends the instance."""
+        if self._sign_of_life:
+            self._service.alive()
+        self._service.status(msg.text)
+        reloading = msg.state == "restarting"
+        if reloading and not self._reloading:
+            self._service.reloading()
+        elif self._reloading and not reloading:
+            self._service.ready()
+        self._reloading = reloading
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,123 @@
+"""Another user for what serves: which one is meant, and how a process becomes it. Knows users, not what runs as them.
+
+The watchdog stays root, so that it can listen again and follow rotated logs; the server, the preloaders and with them
+the workers become the user before they read anything of the application (credentials(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import grp
+import os
+import pwd
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from appsrv.errors import OperatorError, SettingsError
+
+PR_SET_DUMPABLE = 4
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A user and the groups it has. `variables` is what its processes find in their environment."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+
+
+def identity_of(user: str | None, group: str | None) -> Identity | None:
+    """The identity that the settings name; None when they name none, or the one that this process has anyway.
+
+    Names or numbers. Raises SettingsError for what does not exist or only root could be.
+    """
+    if user is None:
+        if group is not None:
+            raise SettingsError(f"group: {group} needs a user with it: give --user too")
+        return None
+    found = _user(user)
+    gid = _group(group) if group is not None else found.pw_gid
+    if os.geteuid() != 0:
+        if (found.pw_uid, gid) == (os.geteuid(), os.getegid()):
+            return None
+        raise SettingsError(f"user: only root can become {user}; start appsrv as root, or as {user} without --user")
+    groups = tuple(sorted({gid, *os.getgrouplist(found.pw_name, gid)}))
+    return Identity(found.pw_name, found.pw_uid, gid, groups, found.pw_dir)
+
+
+def become(identity: Identity) -> None:
+    """Make this process that user's, for good."""
+    os.setgroups(identity.groups)
+    os.setgid(identity.gid)
+    os.setuid(identity.uid)
+    _allow_inspection()
+
+
+def give_up(user: str | None, group: str | None) -> None:
+    """Become the user of the settings, where they name one; see `identity_of` and `become`."""
+    identity = identity_of(user, group)
+    if identity is not None:
+        become(identity)
+
+
+def check_reach(identity: Identity, root: str) -> None:
+    """Raises OperatorError when that user cannot read Python's library or the application's directory."""
+    with acting_as(identity):
+        try:
+            with open(os.__file__, "rb"), os.scandir(root):
+                pass
+        except OSError as error:
+            raise OperatorError(
+                f"user {identity.name} cannot read {error.filename}: Python and the application have to be where that "
+                "user may read them"
+            ) from None
+
+
+@contextlib.contextmanager
+def acting_as(identity: Identity | None) -> Iterator[None]:
+    """What is opened and made in between is opened and made by that user: no link leads root astray.
+
+    For a process with one thread: the identity is the process's.
+    """
+    if identity is None:
+        yield
+        return
+    groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
+    os.setgroups(identity.groups)
+    os.setegid(identity.gid)
+    os.seteuid(identity.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+    except KeyError:
+        raise SettingsError(f"user: there is no user {name}") from None
+
+
+def _group(name: str) -> int:
+    try:
+        return grp.getgrgid(int(name)).gr_gid if name.isdigit() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SettingsError(f"group: there is no group {name}") from None
+
+
+def _allow_inspection() -> None:
+    # A process that has changed its user is closed to its own kind: `status` could not tell its memory (prctl(2)).
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)

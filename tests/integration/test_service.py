@@ -1,0 +1,185 @@
+"""Under a service manager, as the first process of a container, and as another user than root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import appsrv
+from integration.conftest import Launch, Serve
+from support.processes import alive
+from support.server import COMMAND, Server, Site, free_port
+from support.waiting import wait_for
+
+PATIENCE = 20.0
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+ORPHANS = '''
+import os, subprocess
+
+def application(environ, start_response):
+    """The child leaves a grandchild behind, which ends at once."""
+    subprocess.run(["sh", "-c", "sleep 0.05 & exec true"])
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+'''
+WHO = '''
+import os
+
+def application(environ, start_response):
+    body = f"{os.getuid()} {os.getgid()} {os.environ['HOME']} {os.environ['USER']} {os.environ.get('NOTIFY_SOCKET')}"
+    body = body.encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+'''
+
+
+class ServiceManager:
+    """Listens where a service says how it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(str(path))
+        self.environment = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"}
+
+    def hears(self, *, within: float = PATIENCE) -> str:
+        self.sock.settimeout(within)
+        return self.sock.recv(500).decode()
+
+    def waits_for(self, start: str) -> list[str]:
+        """What is said up to the word that starts so."""
+        said: list[str] = []
+        while not said or not said[-1].startswith(start):
+            said.append(self.hears())
+        return said
+
+
+@pytest.fixture
+def manager(site: Site) -> Iterator[ServiceManager]:
+    made = ServiceManager(site.run / "notify")
+    yield made
+    made.sock.close()
+
+
+def test_a_service_manager_is_told(serve: Serve, manager: ServiceManager, site: Site) -> None:
+    server = serve("hello", "--min-instances", "2", environment=manager.environment)
+    manager.waits_for("READY=1")
+    assert "2 workers" in manager.waits_for("STATUS=running")[-1]
+    manager.waits_for("WATCHDOG=1")
+    assert site.command("restart-app", "/", "--port", str(server.address[1])).returncode == 0
+    assert not any(word.startswith("READY") for word in manager.waits_for("RELOADING=1\nMONOTONIC_USEC="))
+    manager.waits_for("READY=1")
+    os.kill(server.pid, signal.SIGTERM)
+    manager.waits_for("STOPPING=1")
+
+
+def test_a_server_that_hangs_gives_no_sign_of_life(serve: Serve, manager: ServiceManager) -> None:
+    server = serve("hello", environment=manager.environment)
+    manager.waits_for("WATCHDOG=1")
+    hanging = server.pid_of("appsrv server")
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            while True:
+                manager.hears(within=1.0)
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    manager.waits_for("WATCHDOG=1")
+
+
+@needs_root
+def test_as_process_1_it_reaps_strangers_quietly(launch: Launch, site: Site) -> None:
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody make a namespace of processes")
+    site.write("orphans.py", ORPHANS)
+    port = free_port()
+    server = launch([*apart, COMMAND, "start", "orphans:application", "--port", str(port)], ("127.0.0.1", port))
+    # From out here its processes have other numbers than in there: what it prints has to do.
+    wait_for(lambda: "Accessible via" in server.terminal, "its banner", PATIENCE)
+    for _ in range(5):
+        assert server.get("/").status == 200
+    wait_for(lambda: not _zombies(server), "no zombies", 10.0)
+    assert site.command("stop", "--port", str(port)).returncode == 0
+    assert not {"Traceback", "ERROR"} & set(server.terminal.split())
+
+
+def _zombies(server: Server) -> list[int]:
+    return [process.pid for process in psutil.Process(server.pid).children(recursive=True) if not alive(process)]
+
+
+@pytest.fixture
+def open_site() -> Iterator[Site]:
+    """Where other users may read, which they may not in pytest's directories."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        site = Site(Path(name) / "site")
+        yield site
+        site.remove()
+
+
+@needs_root
+def test_another_user_serves(open_site: Site) -> None:
+    user = pwd.getpwnam("nobody")
+    open_site.write("who.py", WHO)
+    os.chown(open_site.directory, user.pw_uid, user.pw_gid)
+    python = _python_of_everybody(user)
+    port = free_port()
+    server = Server(open_site, [*python, "start", "who:application", "--port", str(port), "--user", "nobody"],
+                    ("127.0.0.1", port), {"PYTHONPATH": os.pathsep.join(_library()), "NOTIFY_SOCKET": "/nowhere"})
+    try:
+        server.wait_ready()
+        said = server.get("/").body.decode()
+        assert said == f"{user.pw_uid} {user.pw_gid} {user.pw_dir} nobody None"
+        owners = {title.split()[1]: psutil.Process(pid).uids().real for pid, title in server.titles().items()}
+        assert owners == {"watchdog": 0, "server": user.pw_uid, "preloader": user.pw_uid, "worker": user.pw_uid}
+        assert server.log_file().stat().st_uid == user.pw_uid
+        assert "as root" not in server.log()
+        status = subprocess.run([*python, "status", "--port", str(port), "--json"], cwd=open_site.directory,
+                                env=server.environment, capture_output=True, text=True, check=False)
+        assert (status.returncode, '"memory": null' in status.stdout) == (0, False)
+    finally:
+        left = server.reap()
+    assert left == []
+
+
+@needs_root
+def test_root_is_told_once(serve: Serve) -> None:
+    server = serve("hello")
+    assert server.log().count("name another user with --user") == 1
+
+
+def _library() -> list[str]:
+    return [str(Path(appsrv.__file__ or "").parents[1]), sysconfig.get_path("purelib")]
+
+
+def _python_of_everybody(user: pwd.struct_passwd) -> list[str]:
+    """A command that this user, too, can run appsrv with."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
+        command = [python, "-m", "appsrv"]
+        if _can_run(user, [*command, "--version"]):
+            return command
+    pytest.skip("no Python of this version and no checkout that another user can read")
+
+
+def _can_run(user: pwd.struct_passwd, argv: list[str]) -> bool:
+    environment = {"PYTHONPATH": os.pathsep.join(_library())}
+    try:
+        return not subprocess.run(
+            argv, env=environment, user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", capture_output=True,
+            check=False,
+        ).returncode
+    except OSError:
+        return False
