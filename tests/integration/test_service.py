@@ -57,6 +57,11 @@ class ServiceManager:
         self.sock.settimeout(within)
         return self.sock.recv(500).decode()
 
+    def hears_for_ever(self, *, within: float) -> None:
+        """TimeoutError once nothing was said for so long."""
+        while True:
+            self.hears(within=within)
+
     def waits_for(self, start: str) -> list[str]:
         """What is said up to the word that starts so."""
         said: list[str] = []
@@ -91,8 +96,7 @@ def test_a_server_that_hangs_gives_no_sign_of_life(serve: Serve, manager: Servic
     os.kill(hanging, signal.SIGSTOP)
     try:
         with pytest.raises(TimeoutError):
-            while True:
-                manager.hears(within=1.0)
+            manager.hears_for_ever(within=1.0)
     finally:
         os.kill(hanging, signal.SIGCONT)
     manager.waits_for("WATCHDOG=1")

@@ -87,7 +87,8 @@ def test_becoming_is_for_good() -> None:
             os.setuid(0)
             code = 3
         except PermissionError:
-            code = 0 if (os.getuid(), os.geteuid(), os.getgroups()) == (nobody.uid, nobody.uid, list(nobody.groups)) else 4
+            is_nobody = (os.getuid(), os.geteuid(), os.getgroups()) == (nobody.uid, nobody.uid, list(nobody.groups))
+            code = 0 if is_nobody else 4
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
