@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 
 from appsrv.errors import RequestError
-from appsrv.http_syntax import Limits, RequestHead, is_field_value, is_token
+from appsrv.http_syntax import FORWARDING, Limits, RequestHead, is_field_value, is_token
 
 __all__ = ["ChunkedBody", "FixedBody", "body_reader"]
 
@@ -27,9 +27,8 @@ _FORBIDDEN_TRAILERS = frozenset(
         *("TRAILER", "UPGRADE", "EXPECT", "MAX_FORWARDS", "RANGE", "IF_RANGE", "IF_MATCH", "IF_NONE_MATCH"),
         *("IF_MODIFIED_SINCE", "IF_UNMODIFIED_SINCE", "CACHE_CONTROL", "PRAGMA", "AUTHORIZATION", "PROXY"),
         *("PROXY_AUTHORIZATION", "COOKIE", "SET_COOKIE", "CONTENT_ENCODING", "CONTENT_RANGE", "CONTENT_TYPE"),
-        *("CONTENT_LANGUAGE", "CONTENT_LOCATION", "CONTENT_DISPOSITION", "ORIGIN", "REFERER", "VIA", "FORWARDED"),
-        *("X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PORT", "X_FORWARDED_PREFIX", "X_FORWARDED_PROTO"),
-        *("X_FORWARDED_SSL", "X_REAL_IP", "X_REQUEST_ID", "X_HTTP_METHOD_OVERRIDE", "REMOTE_USER", "X_REMOTE_USER"),
+        *("CONTENT_LANGUAGE", "CONTENT_LOCATION", "CONTENT_DISPOSITION", "ORIGIN", "REFERER", "VIA"),
+        *("X_REAL_IP", "X_REQUEST_ID", "X_HTTP_METHOD_OVERRIDE", "REMOTE_USER", "X_REMOTE_USER"),
     }
 )
 _UNPREFIXED = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
@@ -152,8 +151,9 @@ class ChunkedBody:
         if not colon or not is_token(name) or not is_field_value(value):
             raise RequestError(400, "Malformed trailer")
         key = name.decode("ascii").upper().replace("-", "_")
-        if key in _FORBIDDEN_TRAILERS:
+        field = key if key in _UNPREFIXED else f"HTTP_{key}"
+        if key in _FORBIDDEN_TRAILERS or field in FORWARDING:
             raise RequestError(400, "Forbidden trailer")
         # Whoever merges trailers into the head (some proxies do) would see another request than we do.
-        if (key if key in _UNPREFIXED else f"HTTP_{key}") in self._fields:
+        if field in self._fields:
             raise RequestError(400, "Trailer of a field that the head has, too")

@@ -35,7 +35,9 @@ LATE = frozenset(
     b"max-forwards range if-range if-match if-none-match if-modified-since if-unmodified-since cache-control pragma "
     b"authorization proxy proxy-authorization cookie set-cookie content-encoding content-range content-type "
     b"content-language content-location content-disposition origin referer via forwarded x-forwarded-for "
-    b"x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-ssl x-real-ip x-request-id "
+    b"x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-protocol "
+    b"x-forwarded-scheme x-forwarded-server "
+    b"x-forwarded-ssl x-scheme front-end-https x-real-ip x-request-id "
     b"x-http-method-override remote-user x-remote-user".split()
 )
 
