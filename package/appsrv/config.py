@@ -218,11 +218,52 @@ class Settings:
     )
     body_timeout: float = setting(
         60.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
-        help="Longest pause of a client while it sends a body (408) or takes a response.",
+        help="Longest pause of a client while it sends a body (408) or takes a response (the connection is reset).",
+    )
+    min_data_rate: int = setting(
+        240, values.integer(0), metavar="BYTES", group=_HTTP,
+        help="Bytes a second that a client has to send of a body and to take of a response. One that is slower "
+        "uses up its body_timeout as if it paused; 0 allows any rate.",
+    )
+    max_request_line_size: int = setting(
+        8190, values.size_between(64, 64 << 10), metavar="BYTES", group=_HTTP,
+        help="Longest request line, method, target and version together (414 otherwise). At most 64K.",
+    )
+    max_header_field_size: int = setting(
+        16 << 10, values.size_between(64, 64 << 10), metavar="BYTES", group=_HTTP, shown_default="16K",
+        help="Longest header field of a request, name and value together (431 otherwise). At most 64K.",
+    )
+    max_header_fields: int = setting(
+        100, values.integer(1, 10_000), metavar="NUMBER", group=_HTTP,
+        help="Most header fields of a request (431 otherwise).",
+    )
+    max_header_size: int = setting(
+        64 << 10, values.size_between(128, 64 << 10), metavar="BYTES", group=_HTTP, shown_default="64K",
+        help="Largest head of a request, its line and all header fields together (431 otherwise). At most 64K.",
+    )
+    max_trailer_size: int = setting(
+        8 << 10, values.size_between(2, 64 << 10), metavar="BYTES", group=_HTTP, shown_default="8K",
+        help="Most bytes of fields after a chunked body (431 otherwise). They are checked and dropped. At most 64K.",
     )
     max_body_size: int = setting(
         1 << 30, values.size, metavar="BYTES", group=_HTTP, shown_default="1G",
         help="Largest body of a request (413 otherwise): bytes, or 512K, 64M, 1G.",
+    )
+    request_buffer_memory: int = setting(
+        128 << 10, values.size, metavar="BYTES", group=_HTTP, shown_default="128K",
+        help="How much of a body that arrives slowly is kept in memory; a larger one waits in a file.",
+    )
+    response_buffer_memory: int = setting(
+        1 << 20, values.size, metavar="BYTES", group=_HTTP, shown_default="1M",
+        help="How much of a response is kept in memory for a client that takes it slowly; more waits in a file.",
+    )
+    response_buffer_size: int = setting(
+        128 << 20, values.size, metavar="BYTES", group=_HTTP, shown_default="128M",
+        help="How much of a response is kept at all, so that its worker need not wait for the client.",
+    )
+    data_buffer_dir: str | None = setting(
+        None, path, metavar="PATH", group=_HTTP, shown_default="the system's, $TMPDIR or /tmp",
+        help="Directory for the files of bodies and responses that wait. They have no names.",
     )
     ready_queue: str = setting(
         "auto", values.choice("auto", "portable", "epoll"), metavar="KIND", group=_HTTP,
@@ -499,4 +540,7 @@ def _consistent(settings: Settings) -> Settings:
     # Linux's sun_path: longer names fail at bind() with words that help nobody.
     if settings.socket is not None and len(os.fsencode(settings.socket)) > 107:
         raise SettingsError(f"socket: {settings.socket} is too long for a unix socket (107 bytes at most)")
+    directory = settings.data_buffer_dir
+    if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
+        raise SettingsError(f"data_buffer_dir: {directory} is no directory that can be written to")
     return settings

@@ -20,7 +20,7 @@ class AppsrvError(Exception):
 class RequestError(AppsrvError):
     """The request breaks HTTP or one of the limits (RFC 9112, RFC 9110 section 15.5).
 
-    `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505), `reason` one line for the log and page.
+    `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505, 507), `reason` one line for the log and page.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -123,6 +123,17 @@ def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:
 
 
 # -- ours --------------------------------------------------------------------------------------------------
+
+
+class NoRoomForResponse(AppsrvError):
+    """What the client has not taken yet cannot be kept: the disk is full, most likely. Not the application's fault."""
+
+    def __init__(self, directory: str | None, error: OSError) -> None:
+        where = directory or "the system's directory for temporary files"
+        super().__init__(
+            f"no room in {where} for what the client has not taken of the response yet: {error.strerror}; "
+            "make room there, or set data_buffer_dir"
+        )
 
 
 class ProtocolError(AppsrvError):

@@ -23,7 +23,7 @@ from appsrv.http_response import error_response, http_date, serialize
 from appsrv.http_syntax import Limits, RequestHead
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell
-from appsrv.sink import Sink
+from appsrv.sink import ResponseBuffer, Sink
 from appsrv.trusted_proxies import TrustedProxies
 from appsrv.wsgi import Outcome, respond
 
@@ -48,6 +48,7 @@ class Serving:
     keep_alive: bool = True
     access_log: AccessLog | None = None
     proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies(()))
+    buffer: ResponseBuffer = field(default_factory=ResponseBuffer)
 
 
 class Exchange:
@@ -57,7 +58,7 @@ class Exchange:
         self._serving = serving
         self._queue = queue
         self._cell = cell
-        self._sink = Sink(cell)
+        self._sink = Sink(cell, serving.buffer)
         self._date = b""
         self._date_due = 0.0
         # What every request needs, spared the way through `serving`.

@@ -24,6 +24,7 @@ from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits
 from appsrv.parking import READABLE, ClientConnection, Parking, WatchedParking, readable
+from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_now
 
 log = logging.getLogger("appsrv.frontend")
@@ -53,7 +54,7 @@ class FrontEnd:
 
     def __init__(
         self, parking: Parking, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
-        admit: Callable[[], Response | None],
+        admit: Callable[[], Response | None], new_spool: Callable[[], Spool] = lanes.default_spool,
     ) -> None:
         self.parking = parking
         self.connections: dict[int, ClientConnection] = {}
@@ -63,6 +64,7 @@ class FrontEnd:
         self._timeouts = timeouts
         self._keepalive_timeout = keepalive_timeout
         self._admit = admit
+        self._new_spool = new_spool
         self._posts: dict[int, Post] = {}
         self._accepting: list[Any] = []
         self._loop = get_hub().loop
@@ -253,13 +255,16 @@ class FrontEnd:
             work(connection, *arguments)
         except ClientDisconnected:
             self.close(connection)
+        except OSError as error:
+            log.error("a connection is given up: %s", error.strerror)
+            self.close(connection, reset=True)
         except Exception:
             log.exception("a lane of the front end failed")
             self.close(connection, reset=True)
 
     def _read_on(self, connection: ClientConnection, data: bytes) -> None:
         try:
-            request = lanes.read_request(connection.sock, data, self._limits, self._timeouts)
+            request = lanes.read_request(connection.sock, data, self._limits, self._timeouts, self._new_spool)
         except RequestError as error:
             self._answer_error(connection, error, data)
             return
@@ -293,8 +298,8 @@ class FrontEnd:
         self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
     ) -> None:
         try:
-            lanes.send_all(connection.sock, first, self._timeouts.drain)
-            lanes.send_files(connection.sock, files, self._timeouts.drain)
+            lanes.send_all(connection.sock, first, self._timeouts)
+            lanes.send_files(connection.sock, files, self._timeouts)
         except ClientDisconnected:
             # A client that stalled must not take what it got for the whole.
             self.close(connection, reset=True)
@@ -324,7 +329,7 @@ class FrontEnd:
         self._in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
 
     def _refuse(self, connection: ClientConnection, data: bytes) -> None:
-        lanes.send_all(connection.sock, data, self._timeouts.drain)
+        lanes.send_all(connection.sock, data, self._timeouts)
         self._linger(connection)
 
     def answer_now(self, connection: ClientConnection, response: Response) -> None:

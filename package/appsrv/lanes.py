@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import gevent
@@ -20,6 +20,7 @@ from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http1 import HeadReader
 from appsrv.http1_body import body_reader
 from appsrv.http_syntax import Limits, RequestHead
+from appsrv.pace import Pace, Taken
 from appsrv.spool import Spool
 
 READ = 32 * 1024
@@ -29,15 +30,20 @@ LINGER = 2.0
 LINGER_BYTES = 1 << 20
 UNSENT = 64 * 1024
 _SEND = 256 * 1024
+_LOOKS = 4
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds: for a whole head, between two pieces of a body, between two pieces a client takes of a response."""
+    """Seconds: for a whole head, of a pause in a body, of a pause in taking a response.
+
+    `rate`: bytes a second that a client has to send of a body and to take of a response; 0: any rate.
+    """
 
     header: float
     body: float
     drain: float = 60.0
+    rate: float = 0.0
 
 
 @dataclass
@@ -50,13 +56,21 @@ class CompleteRequest:
     rest: bytes
 
 
-def read_request(sock: socket.socket, already: bytes, limits: Limits, timeouts: Timeouts) -> CompleteRequest:
+def default_spool() -> Spool:
+    """Room for a body as it is when nothing is set."""
+    return Spool(BODY_IN_MEMORY)
+
+
+def read_request(
+    sock: socket.socket, already: bytes, limits: Limits, timeouts: Timeouts,
+    new_spool: Callable[[], Spool] = default_spool,
+) -> CompleteRequest:
     """Read on until the request is whole.
 
     Raises RequestError (408 after a timeout, 413, 507, ...) or ClientDisconnected.
     """
     head, raw_head, rest = _read_head(sock, already, limits, timeouts)
-    body = Spool(BODY_IN_MEMORY)
+    body = new_spool()
     if head.body_expected:
         try:
             rest = _read_body(sock, head, rest, body, limits, timeouts)
@@ -75,7 +89,7 @@ def _read_head(
         found = reader.feed(data)
         if found is not None:
             return found
-        data = _receive(sock, deadline - time.monotonic(), "the request head did not arrive in time")
+        data = _receive(sock, deadline - time.monotonic(), "The request head did not arrive in time")
 
 
 def _read_body(
@@ -84,13 +98,15 @@ def _read_body(
     """Read into `body`; returns what the client has sent after it."""
     reader = body_reader(head, limits)
     if head.expect_continue and not data:
-        send_all(sock, CONTINUE, timeouts.body)
+        send_all(sock, CONTINUE, timeouts)
+    pace = Pace(timeouts.body, timeouts.rate, time.monotonic())
     while True:
         piece, data = reader.feed(data)
         _store(piece, body)
         if reader.complete:
             return data
-        data = _receive(sock, timeouts.body, "the request body did not arrive in time")
+        data = _receive(sock, pace.left(time.monotonic()), "The request body did not arrive in time")
+        pace.moved(len(data), time.monotonic())
 
 
 def _store(piece: bytes, body: Spool) -> None:
@@ -115,39 +131,40 @@ def _receive(sock: socket.socket, timeout: float, complaint: str) -> bytes:
     return data
 
 
-def send_all(sock: socket.socket, data: bytes, timeout: float) -> None:
-    """Send all of `data`; ClientDisconnected when the client takes nothing for `timeout` seconds."""
+def send_all(sock: socket.socket, data: bytes, timeouts: Timeouts) -> None:
+    """Send all of `data`; ClientDisconnected when the client has gone or takes it too slowly."""
     view = memoryview(data)
-    while view:
-        try:
-            view = view[sock.send(view[:_SEND]) :]
-        except BlockingIOError:
-            _wait_writable(sock, timeout)
-        except OSError as error:
-            raise ClientDisconnected(str(error)) from error
+
+    def send() -> int:
+        nonlocal view
+        sent = sock.send(view[:_SEND])
+        view = view[sent:]
+        return sent
+
+    _drain(sock, send, lambda: bool(view), timeouts)
 
 
-def send_files(sock: socket.socket, files: Sequence[tuple[int, int, int]], timeout: float) -> None:
+def send_files(sock: socket.socket, files: Sequence[tuple[int, int, int]], timeouts: Timeouts) -> None:
     """Send parts of files, each (descriptor, offset, length), without reading them into this process."""
     with _little_unsent(sock) if files else contextlib.nullcontext():
         for fd, offset, length in files:
-            _send_file(sock, fd, offset, length, timeout)
+            _send_file(sock, fd, offset, length, timeouts)
 
 
-def _send_file(sock: socket.socket, fd: int, offset: int, length: int, timeout: float) -> None:
-    while length:
-        try:
-            sent = os.sendfile(sock.fileno(), fd, offset, min(length, _SEND))
-        except BlockingIOError:
-            _wait_writable(sock, timeout)
-            continue
-        except OSError as error:
-            raise ClientDisconnected(str(error)) from error
+def _send_file(sock: socket.socket, fd: int, offset: int, length: int, timeouts: Timeouts) -> None:
+    end = offset + length
+
+    def send() -> int:
+        nonlocal offset
+        sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, _SEND))
         if not sent:
             raise ClientDisconnected("the file became shorter while it was sent")
-        offset, length = offset + sent, length - sent
+        offset += sent
         # Of a client that takes as fast as it is sent to, the system never says "wait": others have their turn here.
         gevent.sleep(0)
+        return sent
+
+    _drain(sock, send, lambda: offset < end, timeouts)
 
 
 @contextlib.contextmanager
@@ -170,6 +187,17 @@ def _limit_unsent(sock: socket.socket, most: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)
 
 
+def _drain(sock: socket.socket, send: Callable[[], int], more: Callable[[], bool], timeouts: Timeouts) -> None:
+    taken, pace = Taken(sock), Pace(timeouts.drain, timeouts.rate, time.monotonic())
+    while more():
+        try:
+            taken.give(send())
+        except BlockingIOError:
+            _wait_writable(sock, pace, taken, timeouts.drain / _LOOKS)
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+
+
 def linger(sock: socket.socket) -> None:
     """Close so that the client reads the answer before the reset that unread data brings (RFC 9112 section 9.6)."""
     deadline, left = time.monotonic() + LINGER, LINGER_BYTES
@@ -185,11 +213,18 @@ def linger(sock: socket.socket) -> None:
         return
 
 
-def _wait_writable(sock: socket.socket, timeout: float) -> None:
-    try:
-        _wait(wait_write, sock, timeout)
-    except TimeoutError as error:
-        raise ClientDisconnected(f"the client took nothing for {timeout:g} s") from error
+def _wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float) -> None:
+    # A socket becomes writable long after its client has taken something, so look from time to time, too.
+    while True:
+        try:
+            _wait(wait_write, sock, min(pace.left(time.monotonic()), longest))
+        except TimeoutError as error:
+            pace.moved(taken.more(), time.monotonic())
+            if not pace.left(time.monotonic()):
+                raise ClientDisconnected("the client takes the response too slowly") from error
+        else:
+            pace.moved(taken.more(), time.monotonic())
+            return
 
 
 def _wait(what: object, sock: socket.socket, timeout: float) -> None:

@@ -31,7 +31,7 @@ from appsrv.config import Settings
 from appsrv.frontend import SWEEP, FrontEnd
 from appsrv.handles import send_signal
 from appsrv.http_response import Response
-from appsrv.http_syntax import Limits
+from appsrv.limits import limits_of, request_spool_of
 from appsrv.log import to_watchdog
 from appsrv.manager import Manager
 from appsrv.parking import READABLE, parking
@@ -70,10 +70,12 @@ class Server:
     def _build(self) -> tuple[FrontEnd, Manager]:
         settings = self._settings
         board = Scoreboard.create(slots_for(settings), settings.concurrency)
-        timeouts = lanes.Timeouts(settings.header_timeout, settings.body_timeout, drain=settings.body_timeout)
+        timeouts = lanes.Timeouts(
+            settings.header_timeout, settings.body_timeout, settings.body_timeout, settings.min_data_rate
+        )
         frontend = FrontEnd(
-            parking(settings.ready_queue, board), Limits(body=settings.max_body_size), timeouts,
-            settings.keepalive_timeout, self._admit,
+            parking(settings.ready_queue, board), limits_of(settings), timeouts,
+            settings.keepalive_timeout, self._admit, request_spool_of(settings),
         )
         name = json.loads(self._configure.app)["root"]
         manager = Manager(

@@ -1,7 +1,7 @@
 """Where a worker writes a response: to the client at once, and what the client does not take yet into a backlog.
 
 A slow client never holds the worker: the backlog goes to the drain lane when the application has finished. Only a
-response larger than `response_buffer` waits for its client. Knows bytes and one socket, not HTTP.
+response larger than `response_buffer_size` waits for its client. Knows bytes and one socket, not HTTP.
 """
 
 from __future__ import annotations
@@ -10,17 +10,32 @@ import errno
 import os
 import select
 import socket
+import time
+from dataclasses import dataclass
 
-from appsrv.errors import ClientDisconnected
+from appsrv.errors import ClientDisconnected, NoRoomForResponse
+from appsrv.pace import Pace, Taken
 from appsrv.scoreboard import Cell
 from appsrv.spool import Spool
 
-MEMORY = 1 << 20
-RESPONSE_BUFFER = 128 << 20
-STALLED = 60.0
 _PIECE = 256 * 1024
+_LOOKS = 4
 # What sendfile(2) says when not the client but the file or its disk is to blame.
 _FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBuffer:
+    """What a client has not taken: bytes kept in `memory`, bytes kept at all, the `directory` of the file.
+
+    A worker that waits for its client beyond that does so as long as `Pace` allows with this pause and rate.
+    """
+
+    memory: int = 1 << 20
+    size: int = 128 << 20
+    directory: str | None = None
+    pause: float = 60.0
+    rate: float = 0.0
 
 
 class Sink:
@@ -29,18 +44,22 @@ class Sink:
     `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.
     """
 
-    __slots__ = ("_backlog", "_begun", "_file", "pending", "sock")
+    __slots__ = ("_backlog", "_begun", "_buffer", "_file", "pending", "sock")
 
     sock: socket.socket
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, buffer: ResponseBuffer) -> None:
         self._begun = cell.begun
+        self._buffer = buffer
         self._backlog: Spool | None = None
         self._file: tuple[int, int, int] | None = None
         self.pending = False
 
     def send(self, data: bytes) -> None:
-        """Send, or keep what the client does not take; ClientDisconnected when it has gone."""
+        """Send, or keep what the client does not take.
+
+        ClientDisconnected when it has gone, NoRoomForResponse when there is no room to keep it.
+        """
         self._begun()
         if self._backlog is not None:
             self._append(data)
@@ -52,7 +71,7 @@ class Sink:
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
         if sent != len(data):
-            self._backlog, self.pending = Spool(MEMORY), True
+            self._backlog, self.pending = Spool(self._buffer.memory, self._buffer.directory), True
             self._append(data[sent:])
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
@@ -105,33 +124,48 @@ class Sink:
         view = memoryview(data)
         self._flush()
         while view:
-            room = RESPONSE_BUFFER - len(self._backlog)
-            if room:
-                self._backlog.write(view[:room])
+            room = self._buffer.size - len(self._backlog)
+            if room > 0:
+                self._keep(view[:room])
                 view = view[room:]
             else:
                 self._empty()
 
+    def _keep(self, data: memoryview) -> None:
+        assert self._backlog is not None
+        try:
+            self._backlog.write(data)
+        except OSError as error:
+            raise NoRoomForResponse(self._buffer.directory, error) from error
+
     def _empty(self) -> None:
         # All of it: only an empty spool gives its room on the disk back.
         assert self._backlog is not None
+        taken = Taken(self.sock)
+        pace = Pace(self._buffer.pause, self._buffer.rate, time.monotonic())
         while len(self._backlog):
-            self._wait_for_client()
-            self._flush()
+            self._wait_for_client(pace, taken)
+            taken.give(self._flush())
 
-    def _flush(self) -> None:
+    def _flush(self) -> int:
+        """Send what the client takes; how much that was."""
         backlog = self._backlog
         assert backlog is not None
+        before = len(backlog)
         while len(backlog):
             try:
                 backlog.take(self.sock.send(backlog.peek(_PIECE)))
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 raise ClientDisconnected(str(error)) from error
+        return before - len(backlog)
 
-    def _wait_for_client(self) -> None:
+    def _wait_for_client(self, pace: Pace, taken: Taken) -> None:
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLOUT)
-        if not poll.poll(STALLED * 1000):
-            raise ClientDisconnected(f"the client took nothing for {STALLED:g} s")
+        while not poll.poll(1000 * min(pace.left(time.monotonic()), self._buffer.pause / _LOOKS)):
+            pace.moved(taken.more(), time.monotonic())
+            if not pace.left(time.monotonic()):
+                raise ClientDisconnected("the client takes the response too slowly")
+        pace.moved(taken.more(), time.monotonic())

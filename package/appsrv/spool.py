@@ -13,8 +13,9 @@ from typing import IO
 class Spool:
     """Append bytes, take them from the front, or pass the whole on as a descriptor.
 
-    `memory` bytes at most stay in memory; `directory` is where the file goes (default: the system's). Writing
-    raises OSError when the disk is full.
+    `memory` bytes at most stay in memory; `directory` is where the file goes (default: the system's). What fits into
+    the memory never touches the disk. Writing raises OSError when the disk is full, and from then on: what has been
+    written may have a gap.
     """
 
     def __init__(self, memory: int, directory: str | None = None) -> None:
@@ -24,6 +25,7 @@ class Spool:
         self._file: IO[bytes] | None = None
         self._taken = 0
         self._written = 0
+        self._failed: OSError | None = None
 
     def __len__(self) -> int:
         return self._written - self._taken
@@ -35,13 +37,22 @@ class Spool:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            self._append(data)
+        except OSError as error:
+            self._failed = error
+            raise
+        self._written += len(data)
+
+    def _append(self, data: bytes | memoryview) -> None:
         if self._file is None and self._written + len(data) > self._limit:
-            self._spill()
+            self._spill(self._disk_file())
         if self._file is None:
             self._memory += data
         else:
             _write_all(self._file.fileno(), data)
-        self._written += len(data)
 
     def peek(self, size: int) -> bytes:
         """At most `size` bytes from the front, which stay."""
@@ -62,7 +73,7 @@ class Spool:
     def into_file(self) -> tuple[int, int, int]:
         """(descriptor, offset, length) of what is left; the descriptor is the spool's own until it is closed."""
         if self._file is None:
-            self._spill()
+            self._spill(self._memory_file())
         assert self._file is not None
         return self._file.fileno(), self._taken, len(self)
 
@@ -80,8 +91,16 @@ class Spool:
             os.truncate(self._file.fileno(), 0)
             os.lseek(self._file.fileno(), 0, os.SEEK_SET)
 
-    def _spill(self) -> None:
-        file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - lives as long as the spool
+    def _disk_file(self) -> IO[bytes]:
+        return tempfile.TemporaryFile(buffering=0, dir=self._directory)
+
+    def _memory_file(self) -> IO[bytes]:
+        """A file for what is in memory and may stay there: another process wants a descriptor of it."""
+        if hasattr(os, "memfd_create"):
+            return os.fdopen(os.memfd_create("appsrv-spool", os.MFD_CLOEXEC), "w+b", buffering=0)
+        return self._disk_file()
+
+    def _spill(self, file: IO[bytes]) -> None:
         try:
             _write_all(file.fileno(), bytes(self._memory))
         except OSError:

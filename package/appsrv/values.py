@@ -111,6 +111,18 @@ def size(value: object) -> int:
     return int(parts[1]) * _UNITS[(parts[2] or "").lower()]
 
 
+def size_between(minimum: int, maximum: int) -> Callable[[object], int]:
+    """A parser of sizes of `minimum` to `maximum` bytes."""
+
+    def parse(value: object) -> int:
+        number = size(value)
+        if not minimum <= number <= maximum:
+            raise ValueError(f"expected a number of bytes (or 512K, 64M, 1G), {minimum} to {maximum}")
+        return number
+
+    return parse
+
+
 def listing(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
     """A parser of several values: an array, a repeated flag, or one text with commas between them; `off` is none."""
 

@@ -26,8 +26,8 @@ from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
 from appsrv.exchange import AccessLog, Exchange, Serving, WSGIApplication
-from appsrv.http_syntax import Limits
 from appsrv.leadership import Leadership
+from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_requests import ask, ill
 from appsrv.ready_queue import Connection, EpollQueue, Orphaned, PortableQueue, ReadyQueue
 from appsrv.scoreboard import Scoreboard, Slot
@@ -61,11 +61,6 @@ class Duty:
     development: bool
     access_log: AccessLog | None = None
     watch: Watch | None = None
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The limits of the wire that the settings name."""
-    return Limits(body=settings.max_body_size)
 
 
 class Worker:
@@ -163,6 +158,7 @@ class Worker:
         serving = Serving(
             duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log,
             TrustedProxies(duty.settings.forwarded_allow_ips),
+            response_buffer_of(duty.settings),
         )
         cells = (self._slot.cell(n) for n in range(duty.settings.concurrency))
         return [Exchange(serving, self._queue, cell) for cell in cells]

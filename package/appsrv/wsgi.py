@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from appsrv.environ import Environ, build_environ, environ_base
-from appsrv.errors import ApplicationError, ClientDisconnected
+from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse
 from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
@@ -345,7 +345,7 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
         answer.cut, answer.keep_alive = True, False
         return
     answer.error_id = secrets.token_hex(4)
-    text = _application_traceback(error)
+    text = f"{error}\n" if isinstance(error, NoRoomForResponse) else _application_traceback(error)
     _log(log, environ, text, answer.error_id)
     if whole:
         return

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from appsrv.config import ROWS
+from appsrv.http_syntax import Limits
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
@@ -34,3 +37,29 @@ def test_settings_page_is_generated() -> None:
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == done.stdout, (
         "out of date: python -m appsrv.settings_page > docs/settings.md"
     )
+
+
+# What the settings of requests are about, but no limit of anything.
+NO_LIMITS = {"min_data_rate"}
+UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def test_the_tables_of_limits_and_timeouts_are_in_step_with_the_settings() -> None:
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    named = re.findall(
+        r"^\|[^|\n]+\| (?:off|as many[^|]*|(\d+)(?: ([KMG]iB))?[^|]*) \|[^|\n]+\| `(\w+)` \|$", page, re.MULTILINE
+    )
+    said = {(name, int(number or 0) * UNITS[unit]) for number, unit, name in named}
+    limits = [row for row in ROWS if row.group == "Requests" and row.name not in NO_LIMITS]
+    assert said == {(row.name, max(row.default, 0)) for row in limits if isinstance(row.default, int | float)}
+
+
+def test_limits_without_a_setting_are_as_the_table_says() -> None:
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    fixed = re.findall(r"^\| ([^|\n]+) \| (\d+)(?: ([KMG]iB))? \| 400 \| +\|$", page, re.MULTILINE)
+    limits = Limits()
+    assert {what: int(number) * UNITS[unit] for what, number, unit in fixed} == {
+        "empty lines before a request": limits.leading_blank_lines,
+        "a chunk's size line": limits.chunk_line,
+        "all chunk extensions of a body": limits.chunk_extensions,
+    }

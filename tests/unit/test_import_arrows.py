@@ -18,12 +18,12 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ beneath conditional cpus death errors family file_wrapper hooks http_syntax idle_watch menu "
-        "out_of_memory project reloader restart_file tcp_reset terminal text trusted_proxies values"),
+        "out_of_memory pace project reloader restart_file tcp_reset terminal text trusted_proxies values"),
         ("config environ http1 http1_body http_response leadership listener loader message output pid_file pool "
         "privileges "
         "response_head scoreboard service shared_epoll spool trace"),
         "channel finder forwarded instance log settings_page sink static_server wsgi",
-        "client collector old_logs own_requests ready_queue static_files x_sendfile",
+        "client collector limits old_logs own_requests ready_queue static_files x_sendfile",
         "admin exchange lanes parking resources",
         "frontend handles worker",
         "deaths lookout preloader preloaders refusals restarts workers",

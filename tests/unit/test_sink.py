@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import signal
 import socket
 import tempfile
 import threading
@@ -11,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import sink as sinks
-from appsrv.errors import ClientDisconnected
+from appsrv.errors import ClientDisconnected, NoRoomForResponse
 from appsrv.scoreboard import Scoreboard
-from appsrv.sink import Sink
+from appsrv.sink import ResponseBuffer, Sink
 
 BIG = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once
 
@@ -22,13 +24,13 @@ BIG = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once
 class Pair:
     """A sink with its client at the other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: ResponseBuffer | None = None) -> None:
         self.client, self.ours = socket.socketpair()
         self.ours.setblocking(False)
         self.client.settimeout(10)
         self.board = Scoreboard.create(1, 1)
         self.cell = self.board.slot(0).cell(0)
-        self.sink = Sink(self.cell)
+        self.sink = Sink(self.cell, buffer or ResponseBuffer())
         self.sink.sock = self.ours
 
     def received(self) -> bytes:
@@ -178,8 +180,8 @@ def test_a_cut_drops_what_is_left(pair: Pair) -> None:
             os.fstat(fd)
 
 
-def test_a_response_larger_than_the_buffer_waits_for_its_client(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "RESPONSE_BUFFER", 64 * 1024)
+def test_a_response_larger_than_the_buffer_waits_for_its_client() -> None:
+    pair = Pair(ResponseBuffer(size=64 * 1024))
     got = bytearray()
 
     def read() -> None:
@@ -197,10 +199,43 @@ def test_a_response_larger_than_the_buffer_waits_for_its_client(pair: Pair, monk
     pair.ours.close()
     client.join(10)
     assert bytes(got) + rest == BIG * 3
+    pair.close()
 
 
-def test_a_client_that_takes_nothing_is_given_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "RESPONSE_BUFFER", 1024)
-    monkeypatch.setattr(sinks, "STALLED", 0.01)
-    with pytest.raises(ClientDisconnected, match="took nothing"):
+@pytest.mark.parametrize("sips", [0, 1])
+def test_a_worker_does_not_wait_for_a_client_that_takes_nothing_or_next_to_nothing(sips: int) -> None:
+    pair = Pair(ResponseBuffer(size=1024, pause=0.05, rate=1e9))
+    over = threading.Event()
+
+    def sip() -> None:
+        while not over.wait(0.005):
+            pair.client.recv(sips)
+
+    client = threading.Thread(target=sip)
+    client.start()
+    with pytest.raises(ClientDisconnected, match="too slowly"):
         pair.sink.send(BIG)
+    over.set()
+    client.join(10)
+    pair.close()
+
+
+@contextlib.contextmanager
+def small_files() -> Iterator[None]:
+    """No file of this process may have more than 100,000 bytes: what a full disk does, too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_ends_the_response_and_says_where_there_is_no_room(tmp_path: Path) -> None:
+    pair = Pair(ResponseBuffer(memory=1000, directory=str(tmp_path)))
+    with small_files(), pytest.raises(NoRoomForResponse, match=f"no room in {tmp_path} .* data_buffer_dir"):
+        pair.sink.send(BIG)
+    # An application that goes on all the same must not send what does not follow.
+    with pytest.raises(NoRoomForResponse):
+        pair.sink.send(b"x")
+    pair.close()

@@ -116,3 +116,23 @@ def test_short_writes_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
     spool.write(b"0123456789")
     assert spool.read_all() == b"0123456789"
     spool.close()
+
+
+def test_what_fits_into_memory_never_touches_the_disk(tmp_path: Path) -> None:
+    spool = Spool(100, str(tmp_path / "there-is-no-such-directory"))
+    spool.write(b"0123456789")
+    spool.take(2)
+    fd, offset, length = spool.into_file()
+    assert os.pread(fd, length, offset) == b"23456789"
+    spool.close()
+
+
+def test_after_a_write_that_failed_nothing_more_is_taken(tmp_path: Path) -> None:
+    directory = tmp_path / "later"
+    spool = Spool(10, str(directory))
+    with pytest.raises(FileNotFoundError):
+        spool.write(b"x" * 11)
+    directory.mkdir()
+    with pytest.raises(FileNotFoundError):
+        spool.write(b"y" * 11)
+    assert list(directory.iterdir()) == []

@@ -1,0 +1,150 @@
+"""Limits of the wire through a real server: clients that are too slow, disks that are full, too many connections."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import Serve
+from support.server import Server
+from support.waiting import wait_for
+
+BOTH_QUEUES = pytest.mark.both_queues
+LARGE = 4 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for 1 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(place)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a file system can be mounted by root only")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def answer(client: socket.socket) -> bytes:
+    """Everything until the end of the connection; a reset ends it, too."""
+    client.settimeout(20)
+    got = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := client.recv(1 << 20):
+            got += data
+    return got
+
+
+def asking(server: Server, head: str) -> socket.socket:
+    client = server.raw()
+    client.sendall(f"{head}\r\nHost: x\r\n\r\n".encode())
+    return client
+
+
+def test_a_full_disk_harms_only_what_does_not_fit(serve: Serve, small_disk: Path) -> None:
+    server = serve("hard", "--data-buffer-dir", str(small_disk))
+    upload = asking(server, f"POST / HTTP/1.1\r\nContent-Length: {LARGE}")
+    sender = threading.Thread(target=_send_until_refused, args=(upload,))
+    sender.start()
+    assert answer(upload).startswith(b"HTTP/1.1 507 ")
+    upload.close()
+    sender.join(20)
+    server.wait_log("no room to keep the request body: No space left on device")
+
+    download = asking(server, "GET /big HTTP/1.1")
+    server.wait_log(f"no room in {small_disk} for what the client has not taken .*: No space left on device")
+    got = answer(download)
+    download.close()
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert len(got) < 20 << 20
+    assert "Traceback" not in server.log()
+
+    # What fits into memory needs no disk; what was given up has given its room back.
+    (small_disk / "ballast").write_bytes(bytes((1 << 20) - 8192))
+    small = asking(server, f"POST / HTTP/1.1\r\nContent-Length: {100_000}\r\nConnection: close")
+    time.sleep(0.05)  # Arrives in two pieces: by way of the slow lane.
+    small.sendall(bytes(100_000))
+    assert answer(small).startswith(b"HTTP/1.1 200 ")
+    small.close()
+    assert server.get("/").status == 200
+
+
+def _send_until_refused(client: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        client.sendall(bytes(LARGE))
+
+
+@BOTH_QUEUES
+def test_whoever_dribbles_is_shown_the_door(serve: Serve) -> None:
+    server = serve("hard", "--body-timeout", "0.5", "--min-data-rate", "100000", "--response-buffer-size", "1M")
+    upload = asking(server, "POST / HTTP/1.1\r\nContent-Length: 1000")
+    started = time.monotonic()
+    with contextlib.suppress(OSError):
+        while time.monotonic() < started + 10 and not _has_ended(upload):
+            upload.send(b"x")
+            time.sleep(0.02)
+    assert time.monotonic() < started + 10
+    assert answer(upload).startswith(b"HTTP/1.1 408 ")
+    upload.close()
+
+    # One that sips, of a response that is more than its buffer: the worker waits for it, though not for long.
+    download = asking(server, "GET /big HTTP/1.1")
+    wait_for(lambda: download.recv(1) and _is_reset(download), "the reset", 10.0)
+    download.close()
+    assert server.get("/").status == 200
+
+
+def _is_reset(client: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+def _has_ended(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    else:
+        return True
+    finally:
+        client.setblocking(True)
+
+
+def test_limits_of_a_request_are_settings(serve: Serve) -> None:
+    options = {
+        "--max-request-line-size": "100", "--max-header-field-size": "120", "--max-header-fields": "5",
+        "--max-header-size": "400", "--max-body-size": "10", "--max-trailer-size": "16",
+    }
+    server = serve("hard", *(word for pair in options.items() for word in pair))
+    chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\nTrail: "
+    assert status(server, "GET /" + "x" * 90, "") == 414
+    assert status(server, "GET /", "X: " + "y" * 120) == 431
+    assert status(server, "GET /", "\r\n".join(["X: y"] * 5)) == 431
+    assert status(server, "GET /", "\r\n".join(["X: " + "y" * 115] * 3)) == 431
+    assert status(server, "POST /", "Content-Length: 11") == 413
+    assert status(server, "POST /", chunked + "x" * 20) == 431
+    assert status(server, "POST /", chunked + "x" * 2) == 200
+    assert status(server, "GET /" + "x" * 70, "X: " + "y" * 100 + "\r\nX: y\r\nX: y") == 200
+
+
+def status(server: Server, request_line: str, fields: str) -> int:
+    """What a request is answered with."""
+    with server.raw() as client:
+        client.sendall(f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n\r\n".encode())
+        return int(answer(client)[9:12])
