@@ -126,13 +126,19 @@ class Settings:
         help="Workers that are started at once and kept even when idle.",
     )
     concurrency_model: str | None = setting(
-        None, values.choice("process", "thread"), metavar="MODEL", group=_POOL,
+        None, values.choice("process", "thread", "gevent"), metavar="MODEL", group=_POOL,
         shown_default="thread when threads is above 1, else process",
-        help="How a worker serves several requests at a time: not at all (`process`), or each in a thread (`thread`).",
+        help="How a worker serves several requests at a time: not at all (`process`), each in a thread (`thread`), or "
+        "each in a greenlet (`gevent`: then the standard library is monkey-patched before the application is "
+        "imported, and gevent has to be importable there; not for development servers).",
     )
     threads: int = setting(
         1, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
         help="Requests a worker serves at a time, each in a thread of its own.",
+    )
+    max_greenlets: int = setting(
+        100, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
+        help="Requests a worker of the concurrency model gevent serves at a time.",
     )
     pool_idle_time: float = setting(
         300.0, values.seconds(), metavar="SECONDS", group=_POOL,
@@ -296,7 +302,7 @@ class Settings:
     @property
     def concurrency(self) -> int:
         """How many requests a worker serves at a time."""
-        return self.threads
+        return self.max_greenlets if self.model == "gevent" else self.threads
 
     @property
     def model(self) -> str:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from appsrv import config, preloader
 from appsrv.channel import Channel
-from appsrv.errors import AppLoadError, AppsrvError
+from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import AccessLog, WSGIApplication
 from appsrv.loader import AppSpec
 from appsrv.worker import Watch
@@ -44,6 +44,11 @@ def start(
     below = {"environment": "development", **(defaults or {})}
     try:
         settings = config.load(given, variables, Path(root), defaults=below)
+        if settings.model == "gevent":
+            raise SettingsError(
+                "concurrency_model gevent is not for development servers: the application's modules are loaded before "
+                "anything could be monkey-patched. Leave it out, or use appsrv start"
+            )
         if settings.max_pool_size == 1:
             # The process that loads the application is its worker: threads it starts while loading live on.
             settings = config.load(given, variables, Path(root), defaults={**below, "spawn_method": "direct"})

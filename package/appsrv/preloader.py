@@ -13,9 +13,7 @@ import faulthandler
 import gc
 import io
 import os
-import select
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -25,7 +23,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, message, trace
+from appsrv import config, hooks, message, trace, unpatched
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
@@ -116,7 +114,7 @@ class Preloader:
         for end in self._wake:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore)
+        unpatched.on_signal(signal.SIGCHLD, _ignore)
         self._share_memory()
 
     def _share_memory(self) -> None:
@@ -140,7 +138,7 @@ class Preloader:
         with contextlib.suppress(ChannelClosed):
             while True:
                 server, watchdog, wake = self._server.fileno(), self._watchdog.fileno(), self._wake[0]
-                ready, _, _ = select.select([server, watchdog, wake], [], [])
+                ready, _, _ = unpatched.select([server, watchdog, wake], [], [])
                 if wake in ready:
                     os.read(wake, 512)
                     self._reap()
@@ -165,7 +163,7 @@ class Preloader:
         """Work for this server from now on; workers of another one have seen the end of their channels."""
         if self._station is not None:
             _leave(self._station)
-        hand_off = socket.socket(fileno=fds[0])
+        hand_off = unpatched.Socket(fileno=fds[0])
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         self._station = Station(order.server, hand_off, board, idle)
@@ -217,7 +215,7 @@ class Preloader:
         # By pid, not -1: the application may have children of its own.
         for pid in list(self._children):
             try:
-                done, status = os.waitpid(pid, os.WNOHANG)
+                done, status = unpatched.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
                 # The application has waited for all children, ours included: how this one ended is lost.
                 done, status = pid, 0
@@ -232,7 +230,7 @@ def _fork_with_pipes() -> tuple[int, list[int]]:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        pid = os.fork()
+        pid = unpatched.fork()
     except OSError:
         channels.close_all(out + err)
         raise
@@ -261,7 +259,7 @@ def _warn(text: str) -> None:
 
 def _stop_listening_for_children() -> None:
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    unpatched.on_signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
@@ -319,4 +317,13 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     configure = configuration(watchdog)
     spec = loader.AppSpec.from_json(configure.app)
     config.extend_environment(loader.application_environment(spec, config.environment()))
-    Preloader(duty_of(configure, spec.name), Channel.from_fd(server_fd), watchdog).run(lambda: loader.load(spec))
+    duty = duty_of(configure, spec.name)
+
+    def load() -> WSGIApplication:
+        if duty.settings.model == "gevent":
+            from appsrv import greenlets
+
+            greenlets.patch()
+        return loader.load(spec)
+
+    Preloader(duty, Channel.from_fd(server_fd), watchdog).run(load)

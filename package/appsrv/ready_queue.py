@@ -27,6 +27,7 @@ from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import Registration, SharedEpoll
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_when_closed
+from appsrv.unpatched import Socket
 
 HAND_OFF = 0
 WAIT_MS = 1000
@@ -276,6 +277,13 @@ class PortableQueue(ReadyQueue):
         return self._held.get(cid) or self._borrow(cid)
 
 
+class ImpatientPortableQueue(PortableQueue):
+    """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
+
+    def _take_next(self, flags: int = 0) -> Connection | None:
+        return super()._take_next(socket.MSG_DONTWAIT)
+
+
 class EpollQueue(ReadyQueue):
     """Waits in the epoll instance that all workers share; keeps a descriptor of each connection it has parked."""
 
@@ -358,6 +366,17 @@ def most_held() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft // 2
 
 
+class ImpatientEpollQueue(EpollQueue):
+    """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
+
+    def __init__(
+        self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll
+    ) -> None:
+        super().__init__(hand_off, channel, board, slot, epoll)
+        waiter = epoll.waiter()
+        self._next = lambda timeout_ms: waiter.next(min(timeout_ms, 0))
+
+
 def hand_off_pair() -> tuple[socket.socket, socket.socket]:
     """(front end's end, workers' end) of a hand-off socket. Reading blocks for a second at the most."""
     ours, theirs = channels.pair()
@@ -374,7 +393,7 @@ def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:
 
 def _client_socket(fd: int) -> socket.socket:
     # Naming family, type and protocol spares three system calls; nobody asks the object for them.
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+    return Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
 
 
 def _as_file(data: bytes) -> int:

@@ -232,6 +232,8 @@ class Server:
 
     def _stacks_of(self, pid: int) -> list[str]:
         directory = Path(self._configure.run_directory)
+        if self._settings.model == "gevent" and trace.GREENLETS_SIGNAL:
+            send_signal(pid, trace.GREENLETS_SIGNAL)
         threads = trace.of_application(trace.ask(directory, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
         answer = {"pid": pid, "threads": [dataclasses.asdict(thread) for thread in threads]}
         return [line for line in text.stacks(answer, linecache.getline).splitlines()[1:] if line]

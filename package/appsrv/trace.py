@@ -24,6 +24,9 @@ from appsrv.errors import AdminError
 FILE = "stacks"
 # A signal that hardly any application uses; where there are no real-time signals, one that few do.
 SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+# To a worker of the concurrency model gevent: write the stacks of all greenlets to stderr, of which the handler of the
+# other signal sees the running one only. 0 where there are no real-time signals.
+GREENLETS_SIGNAL: int = SIGNAL - 1 if hasattr(signal, "SIGRTMAX") else 0
 PATIENCE, STEP, STEADY = 3.0, 0.005, 0.05
 _BIT = 1 << (SIGNAL - 1)
 _THREAD = re.compile(r"(Current thread|Thread) (0x[0-9a-f]+)(?: \[(.*)\])? \(most recent call first\):")

@@ -29,7 +29,15 @@ from appsrv.exchange import AccessLog, Exchange, Serving, WSGIApplication
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_requests import ask, ill
-from appsrv.ready_queue import Connection, EpollQueue, Orphaned, PortableQueue, ReadyQueue
+from appsrv.ready_queue import (
+    Connection,
+    EpollQueue,
+    ImpatientEpollQueue,
+    ImpatientPortableQueue,
+    Orphaned,
+    PortableQueue,
+    ReadyQueue,
+)
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.trusted_proxies import TrustedProxies
@@ -70,7 +78,7 @@ class Worker:
         self._duty = duty
         self._channel = channel
         self._slot = station.board.slot(slot)
-        self._queue = _ready_queue(station, channel, self._slot)
+        self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
         self._exchanges = self._make_exchanges()
         self._leadership = Leadership(self._queue.fileno(), self._turn)
         self._first = first
@@ -90,7 +98,9 @@ class Worker:
             if self._check and not self._is_healthy():
                 return
             self._channel.send(message.Ready(os.getpid()))
-            if self._duty.settings.threads > 1:
+            if self._duty.settings.model == "gevent":
+                self._run_greenlets()
+            elif self._duty.settings.threads > 1:
                 self._leadership.run(self._duty.settings.threads)
             else:
                 self._run_alone()
@@ -120,6 +130,14 @@ class Worker:
                     connection = self._attend(connection)
                 if connection is not None:
                     serve(connection, clock())
+
+    def _run_greenlets(self) -> None:
+        from appsrv.greenlets import Greenlets
+
+        orders = self._channel.fileno()
+        Greenlets(
+            self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring
+        ).run()
 
     def _turn(self, me: int) -> bool:
         """Take one connection and serve it; False when this worker takes nothing more."""
@@ -176,10 +194,12 @@ class Worker:
             self._channel.send(message.CodeChanged(paths))
 
 
-def _ready_queue(station: Station, channel: Channel, slot: Slot) -> ReadyQueue:
+def _ready_queue(station: Station, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
     if isinstance(station.idle, SharedEpoll):
-        return EpollQueue(station.hand_off, channel, station.board, slot, station.idle)
-    return PortableQueue(station.hand_off, channel, station.board, slot, station.idle)
+        by_epoll = EpollQueue if waits else ImpatientEpollQueue
+        return by_epoll(station.hand_off, channel, station.board, slot, station.idle)
+    portable = PortableQueue if waits else ImpatientPortableQueue
+    return portable(station.hand_off, channel, station.board, slot, station.idle)
 
 
 def environs(duty: Duty) -> list[dict[str, Any]]:

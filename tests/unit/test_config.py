@@ -118,6 +118,7 @@ def test_an_automatic_pool_size_is_found_out(tmp_path: Path) -> None:
         ({}, "process", 1),
         ({"threads": "4"}, "thread", 4),
         ({"threads": "4", "concurrency_model": "thread"}, "thread", 4),
+        ({"concurrency_model": "gevent", "max_greenlets": "50"}, "gevent", 50),
     ],
 )
 def test_concurrency_model(tmp_path: Path, flags: dict[str, object], model: str, at_a_time: int) -> None:
@@ -125,7 +126,7 @@ def test_concurrency_model(tmp_path: Path, flags: dict[str, object], model: str,
     assert (settings.model, settings.concurrency) == (model, at_a_time)
 
 
-@pytest.mark.parametrize(("model", "threads"), [("thread", "1"), ("process", "2")])
+@pytest.mark.parametrize(("model", "threads"), [("thread", "1"), ("process", "2"), ("gevent", "2")])
 def test_a_model_and_threads_that_contradict_each_other(tmp_path: Path, model: str, threads: str) -> None:
     assert f"concurrency_model {model} and threads {threads}" in error(
         tmp_path, {"concurrency_model": model, "threads": threads}

@@ -1,0 +1,123 @@
+"""The concurrency model gevent: a worker that answers each request in a greenlet, at most so many at a time.
+
+The only module of a worker that knows gevent, and imported only where that model is asked for. `patch` makes the
+standard library cooperative, before the application is imported; `serve` is the worker's loop. The ready queue's
+descriptor is watched by the application's own event loop, and whichever worker is quickest has the connection.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from appsrv import trace, unpatched
+from appsrv.errors import AppLoadError
+from appsrv.exchange import Exchange
+from appsrv.ready_queue import Connection, Orphaned, ReadyQueue
+
+LOOK_UP = 1.0
+_READABLE = 1
+
+Attend = Callable[[Connection | None], Connection | None]
+
+
+def patch() -> None:
+    """Make the standard library cooperative; AppLoadError when gevent is not there."""
+    try:
+        from gevent import monkey
+    except ImportError as error:
+        raise AppLoadError(
+            f"concurrency_model gevent needs gevent in the application's environment, and it cannot be imported: "
+            f"{error}. Install gevent, or choose another --concurrency-model"
+        ) from None
+    monkey.patch_all()
+
+
+class Greenlets:
+    """The loop of one worker. `orders` is the channel from the server, `calls` not zero when it wants to be heard.
+
+    `attend` looks at what it wants and gives back the connection, unless this worker is not to serve it.
+    """
+
+    def __init__(
+        self, queue: ReadyQueue, exchanges: list[Exchange], orders: int, calls: memoryview, attend: Attend,
+        retiring: Callable[[], bool],
+    ) -> None:
+        import gevent
+        import gevent.event
+
+        gevent.reinit()
+        self._gevent = gevent
+        self._queue = queue
+        self._free = list(exchanges)
+        self._most = len(exchanges)
+        self._calls = calls
+        self._attend = attend
+        self._retiring = retiring
+        self._failure: BaseException | None = None
+        self._wake = gevent.event.Event()
+        loop: Any = gevent.get_hub().loop
+        # The loop of the preloader may have heard of its children; this one is to hear of its own.
+        loop.reset_sigchld()
+        loop.install_sigchld()
+        self._ready: Any = loop.io(queue.fileno(), _READABLE)
+        self._ordered: Any = loop.io(orders, _READABLE)
+        if trace.GREENLETS_SIGNAL:
+            unpatched.on_signal(trace.GREENLETS_SIGNAL, _show_greenlets)
+
+    def run(self) -> None:
+        """Serve until this worker is to retire, then finish what has been taken."""
+        try:
+            while not self._retiring() and self._failure is None:
+                connection = self._take() if self._free else None
+                if connection is not None:
+                    self._start(connection)
+                else:
+                    self._wait()
+        except Orphaned:
+            pass
+        while len(self._free) < self._most and self._failure is None:
+            self._wake.wait()
+            self._wake.clear()
+        if self._failure is not None and not isinstance(self._failure, Orphaned):
+            raise self._failure
+
+    def _take(self) -> Connection | None:
+        connection = self._queue.take()
+        if connection is None or self._calls[0]:
+            return self._attend(connection)
+        return connection
+
+    def _start(self, connection: Connection) -> None:
+        self._gevent.spawn(self._serve, self._free.pop(), connection)
+        # It begins at once: this worker takes another one when the first has to wait, and not to hoard them.
+        self._gevent.sleep(0)
+
+    def _serve(self, exchange: Exchange, connection: Connection) -> None:
+        try:
+            exchange.serve(connection, time.monotonic())
+        except BaseException as error:
+            self._failure = error
+        self._free.append(exchange)
+        self._wake.set()
+
+    def _wait(self) -> None:
+        """Let the greenlets run until there is something to take, to hear or to give."""
+        if self._free:
+            self._ready.start(self._wake.set)
+        self._ordered.start(self._wake.set)
+        self._wake.wait(LOOK_UP)
+        self._wake.clear()
+        self._ready.stop()
+        self._ordered.stop()
+        if not self._free and self._calls[0]:
+            self._attend(None)
+
+
+def _show_greenlets(_signal: int, _frame: FrameType | None) -> None:
+    from gevent.util import print_run_info
+
+    print_run_info(file=sys.stderr)

@@ -1,0 +1,45 @@
+"""For the concurrency model gevent: `/sleep?0.1`, `/child` (waits for a process), `/fetch?URL`; else what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# As applications do that ask for their version while they are imported.
+subprocess.run(["true"], check=True)
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    what, argument = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if what == "/sleep":
+        time.sleep(float(argument))
+        body = b"slept"
+    elif what == "/child":
+        body = subprocess.run(["sh", "-c", "sleep 0.1; echo done"], capture_output=True, check=True).stdout
+    elif what == "/fetch":
+        with urllib.request.urlopen(argument, timeout=10) as answer:
+            body = answer.read()
+    elif what == "/body":
+        body = environ["wsgi.input"].read()
+    else:
+        body = json.dumps(
+            {
+                "pid": os.getpid(),
+                "multithread": environ["wsgi.multithread"],
+                "multiprocess": environ["wsgi.multiprocess"],
+                "thread": type(threading.current_thread()).__name__,
+                "sleep": time.sleep.__module__,
+            }
+        ).encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]

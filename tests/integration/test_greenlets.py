@@ -1,0 +1,80 @@
+"""The concurrency model gevent: many requests that wait, in one worker, and everything else as ever."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from integration.conftest import Serve
+from support.load import Load
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.both_queues
+
+GEVENT = ("--concurrency-model", "gevent", "--max-pool-size", "1")
+
+
+def test_many_requests_that_wait_share_one_worker(serve: Serve) -> None:
+    server = serve("cooperative", *GEVENT)
+    (worker,) = server.worker_pids()
+    with ThreadPoolExecutor(50) as clients:
+        connections = list(clients.map(lambda _: server.keep_alive(), range(50)))
+        begun = time.monotonic()
+        replies = list(clients.map(lambda c: c.exchange("GET", "/sleep?0.1"), connections))
+        took = time.monotonic() - begun
+    for connection in connections:
+        connection.close()
+    assert {reply.status for reply in replies} == {200}
+    assert took < 1.0, f"50 requests of 0.1 s took {took:.2f} s"
+    assert server.worker_pids() == {worker}
+
+
+def test_no_more_of_them_than_the_setting_says(serve: Serve) -> None:
+    server = serve("cooperative", *GEVENT, "--max-greenlets", "2")
+    with ThreadPoolExecutor(6) as clients:
+        replies = [clients.submit(server.get, "/sleep?0.5") for _ in range(6)]
+        wait_for(lambda: server.group()["queue"] == 4, "four requests that wait")
+        assert server.workers()[0]["sessions"] == 2
+        assert {reply.result().status for reply in replies} == {200}
+
+
+def test_what_the_application_is_told_and_can_do(serve: Serve) -> None:
+    server = serve("cooperative", *GEVENT)
+    told = server.get("/").json
+    assert told["multithread"] is True
+    assert told["multiprocess"] is False
+    assert told["sleep"].startswith("gevent")
+    assert server.get("/child").text == "done\n"
+    assert isinstance(server.address, tuple)
+    itself = f"http://{server.address[0]}:{server.address[1]}"
+    assert server.get(f"/fetch?{itself}/sleep?0").text == "slept", "a request to itself"
+
+
+def test_a_long_body_goes_there_and_back(serve: Serve) -> None:
+    server = serve("cooperative", *GEVENT)
+    body = bytes(range(256)) * 40_000
+    assert server.request("POST", "/body", body).body == body
+
+
+def test_it_retires_without_losing_a_request(serve: Serve) -> None:
+    server = serve("cooperative", "--concurrency-model", "gevent", "--max-pool-size", "2", "--max-requests", "50")
+    first = server.worker_pids()
+    with Load(server.address, 8) as load:
+        wait_for(lambda: len(load.answers) and not first & server.worker_pids(), "the end of the first worker", 30)
+    assert load.failures == []
+
+
+def test_one_that_takes_too_long_does_not_take_the_others_along(serve: Serve) -> None:
+    server = serve("cooperative", *GEVENT, "--max-request-time", "1")
+    first = server.get("/").json["pid"]
+    with ThreadPoolExecutor(4) as clients:
+        stuck = clients.submit(server.get, "/sleep?60")
+        time.sleep(0.5)
+        others = [clients.submit(server.get, "/sleep?0.8") for _ in range(3)]
+        assert stuck.result().status == 504
+        assert [other.result().status for other in others] == [200] * 3
+    server.wait_log(rf"worker {first} of .* ended: killed by appsrv: a request took longer")
+    server.wait_log(r"stderr: .*in application")
+    assert server.get("/").json["pid"] != first
