@@ -3,6 +3,7 @@
     GET  /status        everything the server knows of itself
     GET  /requests      those that are being served, and those that wait
     POST /restart       {"prefix": "/srv/shop"} or "/" for all, and {"parallel": 2}; answers when the outcome is known
+    POST /detach        {"pid": 4711}; answers when that worker has left
     POST /stop          ends the whole instance
     POST /reopen-logs   opens the server log again
 

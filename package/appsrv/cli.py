@@ -1,5 +1,5 @@
-"""The command line: `appsrv start`, `stop`, `status`, `restart-app`, `reopen-logs`, `trace`,
-`version`.
+"""The command line: `appsrv start`, `stop`, `status`, `restart-app`, `detach-process`,
+`reopen-logs`, `trace`, `version`.
 
 The only module that prints. It turns words into calls: what a setting is stands in `config`, where an
 application is in `finder`, which instance is meant in `instance`, how things look in `text`. Exit codes are those
@@ -420,6 +420,34 @@ def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> in
     return 0
 
 
+# -- detach-process ----------------------------------------------------------------------------------------
+
+
+@commands.command("detach-process")
+@click.argument("pid", type=click.IntRange(min=1))
+def detach_process(pid: int) -> int:
+    """Let a worker finish what it is doing and leave.
+
+    PID is that of the worker (see `appsrv status`). Where a successor is needed, it is ready first. Waits until the
+    worker has left.
+    """
+    outcome = _client(_instance_of(pid)).detach(pid)
+    if not outcome.get("detached"):
+        raise AdminError(outcome.get("message") or f"worker {pid} has not left")
+    click.echo(f"Process {pid} detached.")
+    return 0
+
+
+def _instance_of(pid: int) -> Instance:
+    """The instance whose process it is."""
+    from appsrv import family
+
+    for one in _running()[0]:
+        if family.is_below(pid, one.info.pid):
+            return one
+    raise AdminError(f"process {pid} belongs to no running appsrv of yours: appsrv status shows the PIDs")
+
+
 # -- trace -------------------------------------------------------------------------------------------------
 
 
@@ -437,10 +465,7 @@ def trace(pid: int, as_json: bool) -> int:
     from appsrv import family
     from appsrv import trace as stacks
 
-    running, _ = _running()
-    whose = next((one for one in running if family.is_below(pid, one.info.pid)), None)
-    if whose is None:
-        raise AdminError(f"process {pid} belongs to no running appsrv of yours: appsrv status shows the PIDs")
+    whose = _instance_of(pid)
     threads = [dataclasses.asdict(thread) for thread in stacks.ask(whose.directory, pid)]
     answer = {"pid": pid, "title": family.title(pid), "instance": whose.info.name, "threads": threads}
     click.echo(json.dumps(answer, indent=2) if as_json else text.stacks(answer, linecache.getline))

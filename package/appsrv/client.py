@@ -69,6 +69,10 @@ class AdminClient:
         restarted: list[dict[str, Any]] = answer.get("restarted", [])
         return restarted
 
+    def detach(self, pid: int) -> dict[str, Any]:
+        """Returns when the worker has left (`detached`), or when it is clear that it cannot yet (`message`)."""
+        return self._ask("POST", "/detach", {"pid": pid}, timeout=None)
+
     def stop(self) -> None:
         """Returns at once; the instance is gone when its lock is free."""
         self._ask("POST", "/stop")

@@ -123,6 +123,11 @@ class Manager:
         return self._lookout.look().waiting
 
     @property
+    def min_instances(self) -> int:
+        """Workers that are kept even when idle."""
+        return self._pool.limits.min_instances
+
+    @property
     def spawning(self) -> int:
         """Workers that boot."""
         return sum(book.state is WorkerState.BOOTING for book in self._pool.workers.values())
@@ -134,6 +139,20 @@ class Manager:
         """
         wanted = self.settings.restart_parallel if parallel is None else parallel
         return self.restarts.ask(min(wanted, self.settings.max_pool_size))
+
+    def detach(self, pid: int) -> int | None:
+        """Let the worker of this pid leave, after its successor has come where one is needed; its serial."""
+        serial = next((serial for serial, worker in self.workers.items() if worker.pid == pid > 0), None)
+        if serial is not None:
+            self._act(self._pool.detach(serial, time.monotonic(), "it is detached by hand"))
+        return serial
+
+    def resize(self, change: int) -> None:
+        """Keep so many workers more (or fewer) than now, until the server is started again."""
+        before = self._pool.limits.min_instances
+        actions = self._pool.resize(change, time.monotonic())
+        log.info("%s keeps at least %d workers (%d before)", self.name, self._pool.limits.min_instances, before)
+        self._act(actions)
 
     # -- the life of the group ----------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ are JSON, so that a person with strace can read them. File descriptors travel be
 in the order the docstring of the message names them. Both ends are always of one version of appsrv.
 
     watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
-                            StopRequested, LastWords
+                            StopRequested, LastWords, ResizePool
     server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Pulse, LastWordsWanted
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
@@ -249,6 +249,13 @@ class LastWords(Message, tag=14):
 
     pid: int
     lines: list[str]
+
+
+@dataclass(eq=False, repr=False)
+class ResizePool(Message, tag=16):
+    """The watchdog got SIGTTIN or SIGTTOU: keep so many workers more than now."""
+
+    change: int
 
 
 # -- server and preloader ------------------------------------------------------------------------------------------

@@ -258,11 +258,25 @@ class Pool:
         return self.balance(now)
 
     def detach(self, serial: int, now: float, reason: str) -> list[Action]:
-        """Take one worker out; a successor comes where the numbers ask for one."""
+        """Take one worker out; where the numbers ask for a successor, only when that one is ready."""
         worker = self.workers.get(serial)
         if worker is None or worker.state is WorkerState.RETIRING:
             return []
+        others = [w for w in self.incoming() if w.state is WorkerState.READY and w is not worker]
+        if worker.state is WorkerState.READY and len(others) < max(1, self.limits.min_instances):
+            return self.condemn(serial, now, reason)
         return [self._retire(worker, now, reason), *self.balance(now)]
+
+    def resize(self, change: int, now: float) -> list[Action]:
+        """Keep so many workers more, at least one and at most `max_pool_size`; fewer: an idle one leaves at once."""
+        least = min(1, self.limits.min_instances)
+        wanted = min(max(self.limits.min_instances + change, least), self.limits.max_pool_size)
+        self.limits = replace(self.limits, min_instances=wanted)
+        ready = [w for w in self.incoming() if w.state is WorkerState.READY]
+        idle = sorted((w for w in ready if not w.load.sessions), key=Worker.idle_since)
+        if change > 0 or len(ready) <= wanted or not idle:
+            return self.balance(now)
+        return [self._retire(idle[0], now, "one worker fewer is wanted")]
 
     def close(self, now: float) -> list[Action]:
         """The instance ends: nothing is spawned any more and every worker retires."""

@@ -66,6 +66,7 @@ class Report:
             "generation": manager.generation,
             "state": manager.state,
             "spawning": manager.spawning,
+            "min_instances": manager.min_instances,
             "queue": manager.waiting,
             "refused": manager.queue.refused,
             "timed_out": manager.queue.timed_out,

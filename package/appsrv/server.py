@@ -165,6 +165,8 @@ class Server:
             self.manager.preloader_not_started(order)
         elif isinstance(order, message.ProcessExited):
             self.manager.process_exited(order.pid, order.status)
+        elif isinstance(order, message.ResizePool):
+            self.manager.resize(order.change)
         elif isinstance(order, message.LastWords):
             self.manager.deaths.last_words(order.pid, order.lines)
         elif isinstance(order, message.RestartRequested):
@@ -225,6 +227,7 @@ class Server:
             ("GET", "/status"): lambda _: (200, report.build([self.manager])),
             ("GET", "/requests"): lambda _: (200, {"requests": self._requests(requests)}),
             ("POST", "/restart"): self._restart,
+            ("POST", "/detach"): self._detach,
             ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
             ("POST", "/reopen-logs"): lambda _: self._tell(message.ReopenLogs()),
         }
@@ -253,6 +256,20 @@ class Server:
             return 200, {"restarted": []}
         outcome = self.manager.restart(parallel)
         return 200, {"restarted": [{"name": self.manager.name, **outcome.__dict__}]}
+
+    def _detach(self, arguments: Mapping[str, Any]) -> tuple[int, Any]:
+        pid = arguments.get("pid")
+        serial = self.manager.detach(pid) if isinstance(pid, int) else None
+        if serial is None:
+            return 404, {"error": f"process {pid} is no worker of {self.manager.name}"}
+        settings = self._settings
+        _until(
+            lambda: serial not in self.manager.workers,
+            time.monotonic() + settings.start_timeout + settings.stop_timeout + KILLED,
+        )
+        if serial in self.manager.workers:
+            return 200, {"detached": False, "message": f"worker {pid} serves on: no successor has become ready yet"}
+        return 200, {"detached": True}
 
     def _tell(self, msg: message.Message) -> tuple[int, Any]:
         self._watchdog.send(msg)

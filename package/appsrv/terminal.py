@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import stat
 import sys
 import threading
@@ -59,6 +60,8 @@ class Terminal:
         self._changed.notify_all()
 
     def _run(self) -> None:
+        # They are the main thread's. And a write with TTOU blocked is allowed where `stty tostop` forbids it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (first := self._next()) is not None:
             fd, data = first
             while data:

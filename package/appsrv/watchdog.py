@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 import setproctitle
 
@@ -35,6 +34,7 @@ from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.privileges import check_reach, identity_of
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
+from appsrv.signals import Signals
 
 LAST_WORDS = 2.0
 # What the server may take beyond the time it was given to stop.
@@ -94,8 +94,6 @@ class Watchdog:
         self._exit_code = 0
         self._failure: AppsrvError | None = None
         self._kernel = OutOfMemoryKills()
-        self._wake: tuple[int, int] | None = None
-        self._signals: list[int] = []
         self._server_due = 0.0
         self._stop_due = float("inf")
         self._young_deaths = 0
@@ -112,7 +110,7 @@ class Watchdog:
         self._output = Collector(self._selector, self._log)
         trace.listen(self.resources.directory.path)
         become_subreaper()
-        self._catch_signals()
+        self._signals = Signals(self._selector)
         try:
             self._warn_of_root()
             self._start_early()
@@ -142,29 +140,12 @@ class Watchdog:
             send_signal(self._server.pid, signal.SIGKILL)
         for key, _ in self._selector.select(self._patience()):
             key.data()
-        while self._signals:
-            self._on_signal(self._signals.pop(0))
+        for number in self._signals.take():
+            self._on_signal(number)
 
     def _patience(self) -> float | None:
         due = self._server_due if self._server is None else self._stop_due
         return max(0.0, due - time.monotonic()) if due < float("inf") else None
-
-    def _catch_signals(self) -> None:
-        self._wake = os.pipe()
-        for end in self._wake:
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        self._selector.register(self._wake[0], selectors.EVENT_READ, self._drain_wake)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
-            signal.signal(number, self._note_signal)
-
-    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.append(number)
-
-    def _drain_wake(self) -> None:
-        assert self._wake is not None
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake[0], 4096)
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:
@@ -173,10 +154,13 @@ class Watchdog:
             self._tell_server(message.RestartRequested())
         elif number == signal.SIGUSR1:
             self._reopen_log()
-        elif self._stopping and number == signal.SIGINT:
-            self._kill_everything()
-        else:
-            self._stop(graceful=number == signal.SIGTERM)
+        elif number in (signal.SIGTTIN, signal.SIGTTOU):
+            self._tell_server(message.ResizePool(1 if number == signal.SIGTTIN else -1))
+        elif number == signal.SIGINT:
+            self._kill_everything() if self._stopping else self._stop(graceful=False)
+        elif not self._stopping:
+            # Another TERM is no reason to begin the time anew.
+            self._stop(graceful=True)
 
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True
@@ -460,7 +444,7 @@ class Watchdog:
     def _turn_briefly(self) -> None:
         for key, _ in self._selector.select(0.05):
             key.data()
-        self._signals.clear()
+        self._signals.take()
         self._reap()
 
     def _kill_everything(self) -> None:

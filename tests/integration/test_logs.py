@@ -100,9 +100,10 @@ def test_foreground_shows_the_log_on_the_terminal(server: Server) -> None:
     [
         "nocreate",
         "create\n    postrotate\n        {reopen}\n    endscript",
+        "create\n    postrotate\n        kill -USR1 {pid}\n    endscript",
         "copytruncate",
     ],
-    ids=["moved", "created-and-reopened", "copied-and-truncated"],
+    ids=["moved", "created-and-reopened", "created-and-signalled", "copied-and-truncated"],
 )
 def test_logrotate(server: Server, words: str) -> None:
     """The real one: no line is lost or written to the old file, however it is told to rotate."""
@@ -114,7 +115,7 @@ def test_logrotate(server: Server, words: str) -> None:
     log, site = server.log_file(), server.site
     reopen = f"{COMMAND} reopen-logs --port {server.address[1]} > /dev/null"
     configuration = site.run / "logrotate.conf"
-    configuration.write_text(f"{log} {{\n    rotate 2\n    {words.format(reopen=reopen)}\n}}\n")
+    configuration.write_text(f"{log} {{\n    rotate 2\n    {words.format(reopen=reopen, pid=server.pid)}\n}}\n")
     configuration.chmod(0o600)
     command = [logrotate, "--force", "--state", str(site.run / "logrotate.state"), str(configuration)]
     subprocess.run(command, env=site.environment, check=True, timeout=30)

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from support.server import COMMAND, Server, Site, free_port
+from support.on_terminal import OnTerminal
+from support.server import COMMAND, Site, free_port
 from support.waiting import wait_for
 
 STOP_OUTPUT, GO_ON = b"\x13", b"\x11"
-
-
-class OnTerminal(Server):
-    """A server whose three streams are a pseudo-terminal; `screen` collects what was on it."""
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self.keyboard, theirs = pty.openpty()
-        self.screen = ""
-        child = subprocess.Popen(
-            self.argv, cwd=self.site.directory, env=self.environment,
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        )
-        os.close(theirs)
-        return child
-
-    @property
-    def terminal(self) -> str:
-        while select.select([self.keyboard], [], [], 0)[0]:
-            try:
-                self.screen += os.read(self.keyboard, 1 << 16).decode(errors="replace")
-            except OSError:
-                break
-        return self.screen
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ beneath conditional cpus death errors family file_wrapper hooks http_syntax idle_watch menu "
-        "out_of_memory pace project reloader restart_file tcp_reset terminal text trusted_proxies unpatched values"),
+        "out_of_memory pace project reloader restart_file signals "
+        "tcp_reset terminal text trusted_proxies unpatched values"),
         ("config environ http1 http1_body http_response leadership listener loader message output pid_file pool "
         "privileges "
         "response_head scoreboard service shared_epoll spool trace"),

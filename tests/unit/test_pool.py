@@ -184,11 +184,43 @@ def test_events_of_unknown_workers_are_ignored() -> None:
     assert script.observe() == []
 
 
-def test_detach_takes_one_worker_out_and_restores_the_minimum() -> None:
-    script = Script()
-    script.boot(1)
-    assert script.pool.detach(1, script.now, "asked for") == [Retire(1, "asked for"), Spawn(2, 1, first=True)]
+def test_detach_lets_one_worker_go_at_once_where_enough_are_left() -> None:
+    script = Script(max_pool_size=3)
+    script.boot(3)
+    assert script.did(script.pool.detach(1, script.now, "asked for")) == [Retire(1, "asked for")]
     assert script.pool.detach(1, script.now, "asked for") == []
+
+
+def test_detach_waits_for_the_successor_where_one_is_needed() -> None:
+    script = Script(max_pool_size=1)
+    script.boot(1)
+    assert script.did(script.pool.detach(1, script.now, "asked for")) == [Spawn(2, 1, first=False)]
+    assert script.pool.detach(1, script.now, "asked for") == []
+    assert script.ready(2) == [Retire(1, "asked for")]
+
+
+def test_resize_up_to_max_pool_size() -> None:
+    script = Script(max_pool_size=3)
+    script.boot(1)
+    assert spawned(script.did(script.pool.resize(1, script.now))) == [2]
+    assert spawned(script.did(script.pool.resize(1, script.now))) == [3]
+    assert script.did(script.pool.resize(1, script.now)) == []
+    assert script.pool.limits.min_instances == 3
+
+
+def test_resize_down_to_one_and_only_an_idle_worker_leaves() -> None:
+    script = Script(max_pool_size=3, min_instances=3)
+    script.boot(3)
+    for serial in (1, 2, 3):
+        script.load(serial, sessions=1)
+    script.observe()
+    assert script.did(script.pool.resize(-1, script.now)) == []
+    script.load(2, sessions=0)
+    script.observe()
+    assert script.did(script.pool.resize(-1, script.now)) == [Retire(2, "one worker fewer is wanted")]
+    assert script.did(script.pool.resize(-1, script.now)) == []
+    assert script.pool.limits.min_instances == 1
+    assert Script(min_instances=0).pool.resize(-1, 0.0) == []
 
 
 def test_close_retires_everyone_and_spawns_nobody() -> None:

@@ -122,6 +122,11 @@ class World(RuleBasedStateMachine):
     def is_detached(self, pick: int) -> None:
         self.did(self.pool.detach(self.one_of(pick, BOOTING, READY, RETIRING), self.now, "asked for"))
 
+    @rule(change=st.sampled_from([-1, 1]))
+    def is_resized(self, change: int) -> None:
+        self.did(self.pool.resize(change, self.now))
+        assert 0 <= self.pool.limits.min_instances <= self.pool.limits.max_pool_size
+
     @precondition(lambda self: self.pool.workers)
     @rule(pick=PICK)
     def is_condemned(self, pick: int) -> None:

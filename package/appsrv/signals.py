@@ -1,0 +1,71 @@
+"""The signals a watchdog obeys, in the order they came, for a loop that waits in a selector.
+
+TTIN and TTOU are taken from a signalfd (signalfd(2), Linux) and only when a process has sent them: blocked as they are
+for that, the kernel never makes them of its own, as it otherwise does when a background job writes to its terminal
+(`stty tostop`) or reads from it. Knows numbers, not what follows from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import struct
+import sys
+from types import FrameType
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+BY_HAND = (signal.SIGTTIN, signal.SIGTTOU)
+_INFO_BYTES, _SET_BYTES = 128, 128
+
+
+class Signals:
+    """Catches from now on. `take` gives what has come; the selector wakes up for each."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._came: list[int] = []
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        selector.register(self._wake[0], selectors.EVENT_READ, self._drain)
+        for number in HANDLED:
+            signal.signal(number, self._note)
+        self._by_hand = _signalfd(BY_HAND)
+        if self._by_hand >= 0:
+            selector.register(self._by_hand, selectors.EVENT_READ, self._read_by_hand)
+
+    def take(self) -> list[int]:
+        """Those that came since the last call, oldest first."""
+        came, self._came = self._came, []
+        return came
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._came.append(number)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake[0], 4096)
+
+    def _read_by_hand(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            number, _, code = struct.unpack_from("Iii", os.read(self._by_hand, _INFO_BYTES))
+            # si_code above 0 is the kernel's own (sigaction(2)).
+            if code <= 0:
+                self._came.append(number)
+
+
+def _signalfd(numbers: tuple[signal.Signals, ...]) -> int:
+    """Block these signals and return the descriptor they are read from; -1 where there is no signalfd."""
+    if sys.platform != "linux":
+        return -1
+    mask = sum(1 << (number - 1) for number in numbers)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    fd = ctypes.CDLL(None, use_errno=True).signalfd(
+        -1, struct.pack("Q", mask).ljust(_SET_BYTES, b"\0"), os.O_NONBLOCK | os.O_CLOEXEC
+    )
+    if fd < 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    return int(fd)
