@@ -283,6 +283,11 @@ class Settings:
         help="Proxies that are believed what X-Forwarded-* and Forwarded say about the client: addresses, networks, "
         "`unix` for unix sockets, `*` for whoever connects, `off` for nobody. Anybody else's such headers are removed.",
     )
+    proxy_protocol: bool = setting(
+        False, values.boolean, group=_LISTEN,
+        help="Every connection has to begin with a PROXY protocol header (version 1 or 2) that names the client, and "
+        "come from a proxy in `forwarded_allow_ips`; others are closed.",
+    )
     static: tuple[str, ...] | None = setting(
         None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
         shown_default="Django's STATIC_URL and STATIC_ROOT, if files were collected there",

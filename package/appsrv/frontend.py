@@ -33,8 +33,10 @@ ACCEPTS_AT_ONCE = 64
 SWEEP = 5.0
 OUT_OF_DESCRIPTORS = 0.1
 INLINE_BODY = 32 * 1024
+ARRIVING = 1000
 
 Fallback = Callable[[], Response]
+Arrival = Callable[[ClientConnection], None]
 
 
 class Post(Protocol):
@@ -49,7 +51,9 @@ class Post(Protocol):
 class FrontEnd:
     """All connections of one application group.
 
-    `admit` is asked before a request is handed over; what it returns, if anything, is answered instead.
+    `admit` is asked before a request is handed over; what it returns, if anything, is answered instead. `arrivals` are
+    called, by number of listener, with what is new there, and read what comes before the first request. Of more than
+    ARRIVING such at a time, the oldest ones are closed: nobody keeps others out by keeping silent.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class FrontEnd:
         self.connections: dict[int, ClientConnection] = {}
         self.accepted = 0
         self.fallback: Fallback | None = None
+        self.arrivals: dict[int, Arrival] = {}
+        self._arriving: dict[int, Any] = {}
         self._limits = limits
         self._timeouts = timeouts
         self._keepalive_timeout = keepalive_timeout
@@ -117,11 +123,35 @@ class FrontEnd:
         host, port = address[:2] if isinstance(address, tuple) else ("", 0)
         connection = ClientConnection(self.accepted, client, host, port, listener)
         self.connections[self.accepted] = connection
+        arrival = self.arrivals.get(listener)
+        if arrival is None:
+            self._push_new(connection)
+        else:
+            self._in_lane(connection, self._arrive, arrival)
+
+    def _push_new(self, connection: ClientConnection) -> None:
         refusal = self._refusal()
         if refusal is None:
             self.parking.push(connection)
         else:
             self.refuse(connection, refusal)
+
+    def _arrive(self, connection: ClientConnection, arrival: Arrival) -> None:
+        if len(self._arriving) >= ARRIVING:
+            self._arriving.pop(next(iter(self._arriving))).kill(block=False)
+        self._arriving[connection.cid] = gevent.getcurrent()
+        try:
+            arrival(connection)
+        except gevent.GreenletExit:
+            self.close(connection)
+            return
+        finally:
+            self._arriving.pop(connection.cid, None)
+        connection.lane = False
+        if readable(connection.sock.fileno()):
+            self._push_new(connection)
+        else:
+            self.board_park(connection)
 
     def _refusal(self) -> Response | None:
         return self._admit() if self.fallback is None else self.fallback()
@@ -382,6 +412,8 @@ class FrontEnd:
 
     def close_idle(self, busy: set[int]) -> None:
         """The server stops: close every connection on which nothing is going on."""
+        for arriving in self._arriving.values():
+            arriving.kill(block=False)
         for connection in list(self.connections.values()):
             if connection.lane or connection.cid in busy or not self._is_parked(connection):
                 continue

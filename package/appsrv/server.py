@@ -26,6 +26,7 @@ import setproctitle
 from gevent import get_hub
 
 from appsrv import lanes, listener, message, text, trace
+from appsrv.arrivals import ProxyHeaders
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.frontend import SWEEP, FrontEnd
@@ -38,6 +39,7 @@ from appsrv.parking import READABLE, parking
 from appsrv.privileges import give_up
 from appsrv.restart_file import NAME, RestartFile
 from appsrv.scoreboard import Scoreboard
+from appsrv.trusted_proxies import TrustedProxies
 
 log = logging.getLogger("appsrv.server")
 
@@ -77,6 +79,10 @@ class Server:
             parking(settings.ready_queue, board), limits_of(settings), timeouts,
             settings.keepalive_timeout, self._admit, request_spool_of(settings),
         )
+        if settings.proxy_protocol:
+            proxies = TrustedProxies(settings.forwarded_allow_ips)
+            arrival = ProxyHeaders(proxies, settings.header_timeout)
+            frontend.arrivals = dict.fromkeys(range(len(self._configure.listeners)), arrival)
         name = json.loads(self._configure.app)["root"]
         manager = Manager(
             name, settings, development=self._configure.development, board=board, frontend=frontend,

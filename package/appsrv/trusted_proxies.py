@@ -25,13 +25,13 @@ class TrustedProxies:
     """Addresses, networks (`10.0.0.0/8`), `*` and `unix`. `entries` have been checked by `values.proxies`.
 
     `*` trusts whoever connects, but no address that is only named in a header: else every client could choose its
-    own. `carried`: the address of a connection is what PROXY protocol said, so `*` says nothing about it.
+    own. `carried`: the address of a connection is what PROXY protocol said: `*` and `unix` say nothing about that.
     """
 
     def __init__(self, entries: Iterable[str], *, carried: bool = False) -> None:
         names = set(entries)
         self._anybody = ANYBODY in names and not carried
-        self._unix = UNIX in names
+        self._unix = UNIX in names and not carried
         self._networks = [_network(name) for name in names - {ANYBODY, UNIX}]
         self._known: dict[str, bool] = {}
 

@@ -175,7 +175,7 @@ class Worker:
         keep_alive = duty.settings.keepalive_timeout > 0
         serving = Serving(
             duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log,
-            TrustedProxies(duty.settings.forwarded_allow_ips),
+            TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
             response_buffer_of(duty.settings),
         )
         cells = (self._slot.cell(n) for n in range(duty.settings.concurrency))

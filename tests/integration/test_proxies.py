@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from integration.conftest import Serve
 from support.http import exchange_bytes
 from support.server import Server, Site
+from support.waiting import wait_for
 
 SAID = {"X-Forwarded-For": "6.6.6.6, 192.0.2.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "shop.example"}
 SEEN = {"REMOTE_ADDR": "192.0.2.1", "wsgi.url_scheme": "https", "HTTP_HOST": "shop.example", "SERVER_PORT": "443"}
@@ -48,3 +50,39 @@ def test_nobody_is_believed_where_nobody_is_to_be(serve: Serve) -> None:
     found = environ(serve("echo", environment={"FORWARDED_ALLOW_IPS": "192.0.2.7"}), SAID)
     assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "http")
     assert [name for name in found if "FORWARDED" in name] == []
+
+
+# -- PROXY protocol --------------------------------------------------------------------------------------------------
+
+ASK = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n"
+LINE = b"PROXY TCP4 192.0.2.1 203.0.113.9 56324 443\r\n"
+
+
+@pytest.mark.both_queues
+def test_the_client_of_the_proxy_protocol(serve: Serve) -> None:
+    server = serve("echo", "--proxy-protocol", "--header-timeout", "1")
+    binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\1\xcb\0\x71\x09\xdc\x04\1\xbb"
+    for sent in (LINE + ASK, binary + ASK):
+        found = json.loads(exchange_bytes(server.address, sent).data.partition(b"\r\n\r\n")[2])["environ"]
+        assert (found["REMOTE_ADDR"], found["REMOTE_PORT"]) == ("192.0.2.1", "56324")
+        # The client speaks itself here: it is no trusted proxy.
+        assert "HTTP_X_FORWARDED_FOR" not in found
+    # A client that the proxy cannot name is not the proxy; what the proxy says for itself is.
+    unknown = json.loads(exchange_bytes(server.address, b"PROXY UNKNOWN\r\n" + ASK).data.partition(b"\r\n\r\n")[2])
+    assert unknown["environ"]["REMOTE_ADDR"] == ""
+    local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+    assert b'"REMOTE_ADDR": "6.6.6.6"' in exchange_bytes(server.address, local + ASK).data
+    with server.raw() as slow:
+        # The request comes when the connection is parked already.
+        slow.sendall(LINE)
+        wait_for(lambda: server.status()["server"]["connections"] == 1, "the connection to be accepted")
+        slow.sendall(ASK)
+        assert b'"REMOTE_ADDR": "192.0.2.1"' in slow.makefile("rb").read()
+    for sent in (ASK, LINE[:-1], b"PROXY TCP4 x\r\n"):
+        assert exchange_bytes(server.address, sent).data == b""
+    assert "does not start with a PROXY protocol header" in server.log()
+    # One whose header does not come holds up no stop.
+    with server.raw() as silent:
+        silent.sendall(b"PROXY")
+        wait_for(lambda: server.status()["server"]["connections"] >= 1, "the connection to be accepted")
+        assert server.stop() == 0

@@ -86,6 +86,7 @@ def test_everybody_is_no_network() -> None:
     everybody = TrustedProxies(["*"])
     assert not everybody.hop("192.0.2.1")
     assert not TrustedProxies(["*"], carried=True).peer("192.0.2.1")
+    assert not TrustedProxies(["*", "unix"], carried=True).peer("")
     # A client in front of one proxy cannot choose its address by sending the header itself.
     assert client("X-Forwarded-For: 6.6.6.6, 192.0.2.1", peer="172.16.0.1", proxies=everybody)[0] == "192.0.2.1"
 
