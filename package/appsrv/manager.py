@@ -305,13 +305,16 @@ class Manager:
             reason = str(error)
             gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), reason)))
             return
-        # Those of the first generation have nothing before them that could go on instead.
-        handle.check = self.settings.health_path is not None and action.generation == self._pool.successor
+        handle.check = self.settings.health_path is not None and self._has_to_prove_itself(action.generation)
         if self._direct:
             self.preloaders.ask(action.generation, action.serial)
         else:
             self.preloaders.fork(handle)
             self.workers.given(handle)
+
+    def _has_to_prove_itself(self, generation: int) -> bool:
+        """Whether something else could serve if a new worker is ill. Spawned directly, any may have other code."""
+        return generation == self._pool.successor or (self._direct and any(self.ready_workers()))
 
     # -- restarts -----------------------------------------------------------------------------------------------------
 

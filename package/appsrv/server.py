@@ -17,7 +17,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -54,8 +53,10 @@ class Server:
     """The composition. `run` returns when the instance has been told to end."""
 
     def __init__(
-        self, channel: Channel, configure: message.Configure, sockets: list[socket.socket], admin: socket.socket
+        self, channel: Channel, configure: message.Configure, sockets: list[socket.socket], admin: socket.socket,
+        answers: int,
     ) -> None:
+        self._answers = answers
         self._settings = Settings.from_json(configure.settings)
         self._instance: dict[str, Any] = json.loads(configure.instance)
         self._configure = configure
@@ -240,10 +241,9 @@ class Server:
         Admin(self._admin, routes).start()
 
     def _stacks_of(self, pid: int) -> list[str]:
-        directory = Path(self._configure.run_directory)
         if self._settings.model == "gevent" and trace.GREENLETS_SIGNAL:
             send_signal(pid, trace.GREENLETS_SIGNAL)
-        threads = trace.of_application(trace.ask(directory, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
+        threads = trace.of_application(trace.ask(self._answers, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
         answer = {"pid": pid, "threads": [dataclasses.asdict(thread) for thread in threads]}
         return [line for line in text.stacks(answer, linecache.getline).splitlines()[1:] if line]
 
@@ -313,9 +313,10 @@ def main(channel_fd: int) -> None:
     to_watchdog(settings.log_level)
     # The run directory stays out of the reach of the user that this process is about to become.
     admin_socket = listener.listen_privately(os.path.join(configure.run_directory, "admin.sock"))
+    answers = trace.open_answers(configure.run_directory)
     give_up(settings.user, settings.group)
     try:
-        Server(channel, configure, [listener.adopt(fd) for fd in fds], admin_socket).run()
+        Server(channel, configure, [listener.adopt(fd) for fd in fds], admin_socket, answers).run()
     except Exception:
         log.exception("the server failed")
         sys.exit(1)

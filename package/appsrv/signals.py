@@ -16,7 +16,8 @@ import struct
 import sys
 from types import FrameType
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+HANDLED = (*ENDING, signal.SIGCHLD)
 BY_HAND = (signal.SIGTTIN, signal.SIGTTOU)
 _INFO_BYTES, _SET_BYTES = 128, 128
 
@@ -41,6 +42,11 @@ class Signals:
         """Those that came since the last call, oldest first."""
         came, self._came = self._came, []
         return came
+
+    def ignore(self) -> None:
+        """The process is about to end: nobody changes how any more (the interpreter leaves what is ignored alone)."""
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._came.append(number)

@@ -67,10 +67,16 @@ def listen(directory: str | Path) -> None:
 # -- in the process that asks -----------------------------------------------------------------------------------------
 
 
-def ask(directory: Path, pid: int, *, sleep: Sleep = time.sleep, patience: float = PATIENCE) -> list[Thread]:
+def open_answers(directory: Path | str) -> int:
+    """A descriptor to ask with once the run directory is out of reach, since this process has given up its rights."""
+    return os.open(Path(directory, FILE), os.O_RDWR | os.O_CLOEXEC)
+
+
+def ask(directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience: float = PATIENCE) -> list[Thread]:
     """The stacks of the process's threads, the main thread first. AdminError says why there are none.
 
-    `directory` is the run directory of the instance whose process it is, `sleep` how the caller waits.
+    `directory` is the run directory of the instance whose process it is, or what `open_answers` gave; `sleep` is how
+    the caller waits.
     """
     deadline = time.monotonic() + patience
     with _answers(directory, deadline, sleep) as file:
@@ -84,26 +90,42 @@ def ask(directory: Path, pid: int, *, sleep: Sleep = time.sleep, patience: float
 
 
 @contextlib.contextmanager
-def _answers(directory: Path, deadline: float, sleep: Sleep) -> Iterator[int]:
-    try:
-        file = os.open(directory / FILE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise AdminError(f"{directory / FILE} cannot be used: {error.strerror}") from None
+def _answers(directory: Path | int, deadline: float, sleep: Sleep) -> Iterator[int]:
+    file = directory if isinstance(directory, int) else _opened(directory)
     try:
         while not _locked(file):
             if time.monotonic() > deadline:
                 raise AdminError("another process of this instance is being traced: try again")
             sleep(STEP)
-        yield file
+        try:
+            yield file
+        finally:
+            _in_use.discard(file)
+            fcntl.flock(file, fcntl.LOCK_UN)
     finally:
-        os.close(file)
+        if file != directory:
+            os.close(file)
+
+
+def _opened(directory: Path) -> int:
+    try:
+        return open_answers(directory)
+    except OSError as error:
+        raise AdminError(f"{directory / FILE} cannot be used: {error.strerror}") from None
+
+
+# A lock belongs to the open file: those who ask within one process, with one descriptor, keep each other out by this.
+_in_use: set[int] = set()
 
 
 def _locked(file: int) -> bool:
+    if file in _in_use:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    _in_use.add(file)
     return True
 
 

@@ -119,6 +119,7 @@ class Watchdog:
                 self._turn()
             self._end_preloaders()
         finally:
+            self._signals.ignore()
             self._output.finish()
             self._selector.close()
             self.resources.close()

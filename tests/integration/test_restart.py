@@ -10,7 +10,7 @@ import pytest
 
 from integration.conftest import Serve
 from support.load import Load
-from support.server import Site
+from support.server import Server, Site
 from support.waiting import wait_for
 
 APP = """
@@ -36,7 +36,7 @@ def write(site: Site, version: str, health: str = "200 OK") -> None:
 
 @pytest.mark.parametrize("method", ["smart", "direct"])
 def test_a_new_generation_has_to_pass_the_health_check(serve: Serve, site: Site, method: str) -> None:
-    write(site, "one", "500 At The Start Nothing Else Could Serve")
+    write(site, "one", "500 At The Start Nothing Else Could Serve" if method == "smart" else "200 OK")
     server = serve(
         "app:application", "--min-instances", "2", "--health-path", "/health", "--health-host", "shop.example",
         "--spawn-method", method,
@@ -51,7 +51,7 @@ def test_a_new_generation_has_to_pass_the_health_check(serve: Serve, site: Site,
         assert f"the health check GET /health was answered with {status}" in done.stderr
         assert load.failures == []
         assert set(load.answers) == {"one"}, "no client has seen the new code"
-        assert server.worker_pids() == old
+        assert old <= server.worker_pids()
         group = server.group()
         assert group["resisting"]
         assert f"answered with {status}" in group["last_error"]["message"]
@@ -70,7 +70,7 @@ def test_after_a_failed_restart_the_old_code_stays_whatever_dies(serve: Serve, s
     old, preloader = server.wait_workers(2), server.pid_of("appsrv preloader")
     site.write("app.py", "import module_that_is_not_there\n")
     assert site.command("restart-app", ".").returncode == 1
-    assert server.pid_of("appsrv preloader") == preloader
+    wait_for(lambda: preloaders(server) == [preloader], "the end of the failed preloader, and of no other")
     os.kill(min(old), signal.SIGKILL)
     wait_for(lambda: len(server.worker_pids() - {min(old)}) == 2, "another worker of the old code")
     assert server.get("/").text == "one"
@@ -87,6 +87,10 @@ def test_after_a_failed_restart_the_old_code_stays_whatever_dies(serve: Serve, s
     assert site.command("restart-app", ".").returncode == 0
     assert server.get("/").text == "two"
     assert "Resisting" not in site.command("status").stdout
+
+
+def preloaders(server: Server) -> list[int]:
+    return [pid for pid, title in server.titles().items() if title.startswith("appsrv preloader")]
 
 
 def test_several_at_a_time(serve: Serve, site: Site) -> None:
@@ -134,7 +138,7 @@ def test_a_preloader_that_cannot_be_started(serve: Serve, site: Site) -> None:
     assert server.get("/").text == "one"
     assert server.group()["state"] == "running"
     assert "out of descriptors" in server.group()["last_error"]["message"]
-    assert server.pid_of("appsrv preloader") == preloader, "the one that was lost has been ended"
+    wait_for(lambda: preloaders(server) == [preloader], "the end of the one that was lost")
     write(site, "two")
     assert site.command("restart-app", ".").returncode == 0
     assert server.get("/").text == "two"

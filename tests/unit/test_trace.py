@@ -69,6 +69,19 @@ def test_a_stopped_process_says_so_and_its_late_answer_is_not_another_s(subject:
     other.close()
 
 
+def test_asking_with_a_descriptor_one_after_the_other(subject: Subject, tmp_path: Path) -> None:
+    answers = trace.open_answers(tmp_path)
+    (tmp_path / trace.FILE).rename(tmp_path / "out-of-reach")
+    assert len(trace.ask(answers, subject.process.pid)) == 2
+
+    def ask_meanwhile(_: float) -> None:
+        with pytest.raises(AdminError, match="is being traced"):
+            trace.ask(answers, subject.process.pid, patience=0, sleep=lambda _: None)
+
+    assert len(trace.ask(answers, subject.process.pid, sleep=ask_meanwhile)) == 2
+    os.close(answers)
+
+
 def test_one_that_ignores_the_question(tmp_path: Path) -> None:
     deaf = Subject(tmp_path, after="import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [trace.SIGNAL])")
     with pytest.raises(AdminError, match="blocks signal"):
