@@ -7,6 +7,11 @@ import os
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", type=float, default=60.0, metavar="SECONDS", help="how long the soak test goes on")
+    parser.addoption("--soak-seed", type=int, default=0, metavar="SEED", help="the events of an earlier soak again")
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests must not configure the server under test."""

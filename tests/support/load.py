@@ -12,11 +12,12 @@ class Load:
     """`with Load(address, 4) as load:` asks for `target` on 4 connections until the block ends."""
 
     def __init__(
-        self, address: Address, connections: int, target: str = "/", *, keep_alive: bool = True
+        self, address: Address, connections: int, target: str = "/", *, keep_alive: bool = True, most_failures: int = 50
     ) -> None:
         self.address = address
         self.target = target
         self.keep_alive = keep_alive
+        self.most_failures = most_failures
         self.failures: list[str] = []
         self.answers: Counter[str] = Counter()
         self._stop = threading.Event()
@@ -67,7 +68,7 @@ class Load:
     def _note_failure(self, why: str) -> None:
         with self._lock:
             self.failures.append(why)
-        if len(self.failures) > 50:
+        if len(self.failures) > self.most_failures:
             self._stop.set()
 
     @staticmethod
