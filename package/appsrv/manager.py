@@ -46,6 +46,8 @@ from appsrv.workers import NoRoom, Workers
 log = logging.getLogger("appsrv.manager")
 
 FIRST_BOOT_TRIES = 3
+# Workers in a row that ended before they had served: until then a request waits, from then on it is told.
+CRASH_LOOP = 3
 FORKS_AT_ONCE, IMPORTS_AT_ONCE = 8, 2
 
 
@@ -189,6 +191,7 @@ class Manager:
         generation, self._next_generation = self._next_generation, self._next_generation + 1
         self.preloaders.dismiss(iter(self.preloaders))
         self._act(self._pool.replace(generation, time.monotonic()))
+        self._tell_watchdog(message.Serving(generation))
         self.restarts.over(Outcome(False, generation, "the code changed meanwhile and is loaded anew", superseded=True))
         self._start_preloader(generation)
 
@@ -266,8 +269,9 @@ class Manager:
     def _replace_preloader(self, generation: int) -> None:
         if generation != self._pool.generation or self._pool.closed or not self._booted:
             return
-        for serial in [serial for serial, handle in self.workers.items() if not handle.pid]:
-            self.worker_exited(serial, 0)
+        for handle in [handle for handle in self.workers.values() if not handle.pid]:
+            self.workers.forget(handle)
+            self._act(self._pool.unborn(handle.serial, time.monotonic()))
         self.preloaders.ask_again(generation, self._start_preloader_again)
 
     def _start_preloader_again(self, generation: int) -> None:
@@ -321,6 +325,7 @@ class Manager:
     def _restart_done(self, generation: int) -> None:
         self.failure = None
         log.info("%s is at generation %d", self.name, generation)
+        self._tell_watchdog(message.Serving(generation))
         self.preloaders.dismiss(p for p in self.preloaders if p.generation < generation)
         self.restarts.over(Outcome(True, generation))
 
@@ -396,7 +401,7 @@ class Manager:
         self.workers.forget(handle)
         self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
         self._check_first_boot(cause)
-        if state is WorkerState.BOOTING and not any(self.ready_workers()):
+        if self._pool.backoff.failures >= CRASH_LOOP and not any(self.ready_workers()):
             self.failure = Failure(time.time(), f"a worker ended before it was ready: {cause}")
             self._serve_failure()
 

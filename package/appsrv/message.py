@@ -6,7 +6,8 @@ in the order the docstring of the message names them. Both ends are always of on
 
     watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
                             StopRequested, LastWords, ResizePool
-    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Pulse, LastWordsWanted
+    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Serving, Pulse,
+                            LastWordsWanted
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
     server    -> preloader  Attach, Spawn, Quit
@@ -210,6 +211,13 @@ class BootFailed(Message, tag=10):
     message: str
     traceback: str
     exit_code: int
+
+
+@dataclass(eq=False, repr=False)
+class Serving(Message, tag=17):
+    """From now on this generation is the one that serves: a new server goes on with its preloader."""
+
+    generation: int
 
 
 @dataclass(eq=False, repr=False)

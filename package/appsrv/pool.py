@@ -240,6 +240,14 @@ class Pool:
                 actions = self._abandon_roll(now, reason)
         return actions + self._finish_roll() + self.balance(now)
 
+    def unborn(self, serial: int, now: float) -> list[Action]:
+        """A worker was not made because its preloader had gone: no fault of the application."""
+        worker = self.workers.pop(serial, None)
+        if worker is None:
+            return []
+        worker.move(WorkerState.GONE, now)
+        return self._finish_roll() + self.balance(now)
+
     def observe(self, loads: Mapping[int, Load], waiting: int, now: float) -> list[Action]:
         """A look at the scoreboard and the queue: grow, shrink, recycle, enforce the time limits."""
         for serial, load in loads.items():

@@ -89,6 +89,7 @@ class Watchdog:
         self._preloaders: dict[int, _Child] = {}
         self._early: _Child | None = None
         self._generation = 0
+        self._serving = 0
         self._restarts = 0
         self._stopping = False
         self._exit_code = 0
@@ -188,7 +189,7 @@ class Watchdog:
             pid = self._spawn("server", [theirs], {})
         self._server = _Child(pid, Channel(ours), time.monotonic())
         alive = self._serving_preloader()
-        tried = 0 if self._early is not None else self._generation
+        tried = 0 if self._early is not None else self._serving or self._generation
         generation = tried if alive is None else alive.generation
         configure = self._configure(generation, have_preloader=alive is not None)
         self._server.channel.send(configure, [sock.fileno() for sock in self.resources.sockets])
@@ -199,11 +200,11 @@ class Watchdog:
     def _serving_preloader(self) -> _Child | None:
         """The one to go on with; all others, which the dead server had, are ended."""
         usable = [p for p in self._preloaders.values() if p.spare is not None and p is not self._early]
-        oldest = min(usable, key=lambda child: child.generation, default=None)
+        chosen = min(usable, key=lambda child: (child.generation != self._serving, child.generation), default=None)
         for child in self._preloaders.values():
-            if child is not oldest and child is not self._early:
+            if child is not chosen and child is not self._early:
                 send_signal(child.pid, signal.SIGTERM)
-        return oldest
+        return chosen
 
     def _configure(self, generation: int, *, have_preloader: bool = False) -> message.Configure:
         resources = self.resources
@@ -331,6 +332,8 @@ class Watchdog:
             self._has_booted = True
             self._service.ready()
             self.booted()
+        elif isinstance(msg, message.Serving):
+            self._serving = msg.generation
         elif isinstance(msg, message.Pulse):
             self._on_pulse(msg)
         elif isinstance(msg, message.BootFailed):

@@ -601,3 +601,15 @@ def test_only_the_moves_of_the_table_are_made(state: WorkerState) -> None:
         else:
             with pytest.raises(AssertionError, match="worker 1"):
                 worker.move(target, 1.0)
+
+
+def test_a_worker_whose_preloader_died_first_is_nobodys_failure() -> None:
+    """Otherwise its successors would have to wait, and clients would be told that the application is broken."""
+    script = Script(min_instances=2)
+    first, second = spawned(script.loaded())
+    script.ready(first)
+    script.did(script.pool.lost(1, script.now, "killed"))
+    assert script.did(script.pool.unborn(second, script.now)) == []
+    assert (script.pool.backoff.failures, script.ready_ones()) == (0, [first])
+    assert len(spawned(script.loaded())) == 1
+    assert script.did(script.pool.unborn(second, script.now)) == [], "told twice"

@@ -86,6 +86,16 @@ class World(RuleBasedStateMachine):
         if any(isinstance(action, RestartFailed) for action in actions):
             assert old <= set(self.of(READY)), "a failed restart took a worker that served"
 
+    @precondition(lambda self: self.of(BOOTING))
+    @rule(pick=PICK)
+    def is_not_made(self, pick: int) -> None:
+        """Its preloader went first."""
+        serial = self.one_of(pick, BOOTING)
+        failures = self.pool.backoff.failures
+        self.did(self.pool.unborn(serial, self.now))
+        del self.loads[serial]
+        assert self.pool.backoff.failures == failures
+
     @precondition(lambda self: self.of(READY, RETIRING))
     @rule(pick=PICK, sessions=st.integers(0, 2), requests=st.integers(0, 3))
     def works(self, pick: int, sessions: int, requests: int) -> None:
