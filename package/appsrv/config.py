@@ -214,6 +214,16 @@ class Settings:
         help="A request that takes longer than this is logged once with what its worker is doing, and goes on; 0 means "
         "never.",
     )
+    max_connections: int = setting(
+        values.AUTO, values.automatic(values.integer(1)), metavar="NUMBER", group=_HTTP, shown_default="auto",
+        help="Connections there may be at a time. Beyond it those idle longest are closed, and where none is idle, new "
+        "clients wait. `auto`: as many as the limit of descriptors allows (ulimit -n, less an eighth).",
+    )
+    max_connections_per_address: int = setting(
+        0, values.integer(0), metavar="NUMBER", group=_HTTP,
+        help="Connections there may be of one address (of one /64 network of IPv6); a further one is answered 429. Not "
+        "for unix sockets and the proxies in forwarded_allow_ips; 0 means any number.",
+    )
     keepalive_timeout: float = setting(
         65.0, values.seconds(), metavar="SECONDS", group=_HTTP,
         help="How long an idle connection stays open for its next request; 0 closes it after each response.",

@@ -6,32 +6,34 @@ the manager's business. The only place that accepts clients.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import socket
 import struct
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import gevent
-from gevent import get_hub
 
 from appsrv import channel as channels
 from appsrv import lanes, message
+from appsrv.acceptor import Acceptor, crowded_page
 from appsrv.channel import Outbox
+from appsrv.connection_limits import ConnectionLimits
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits
-from appsrv.parking import READABLE, ClientConnection, Parking, WatchedParking, readable
+from appsrv.parking import ClientConnection, Parking, WatchedParking, readable
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_now
+from appsrv.trusted_proxies import TrustedProxies
 
 log = logging.getLogger("appsrv.frontend")
 
-ACCEPTS_AT_ONCE = 64
 SWEEP = 5.0
-OUT_OF_DESCRIPTORS = 0.1
 INLINE_BODY = 32 * 1024
 ARRIVING = 1000
 
@@ -54,15 +56,20 @@ class FrontEnd:
     `admit` is asked before a request is handed over; what it returns, if anything, is answered instead. `arrivals` are
     called, by number of listener, with what is new there, and read what comes before the first request. Of more than
     ARRIVING such at a time, the oldest ones are closed: nobody keeps others out by keeping silent.
+    `busy` tells the connections that workers are serving.
     """
 
     def __init__(
         self, parking: Parking, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
         admit: Callable[[], Response | None], new_spool: Callable[[], Spool] = lanes.default_spool,
+        connection_limits: ConnectionLimits | None = None,
     ) -> None:
         self.parking = parking
         self.connections: dict[int, ClientConnection] = {}
         self.accepted = 0
+        self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
+        self.acceptor = Acceptor(self.limits, self)
+        self.busy: Callable[[], set[int]] = set
         self.fallback: Fallback | None = None
         self.arrivals: dict[int, Arrival] = {}
         self._arriving: dict[int, Any] = {}
@@ -72,8 +79,6 @@ class FrontEnd:
         self._admit = admit
         self._new_spool = new_spool
         self._posts: dict[int, Post] = {}
-        self._accepting: list[Any] = []
-        self._loop = get_hub().loop
         self._handlers = self._message_handlers()
         parking.connections = self.connections
         if isinstance(parking, WatchedParking):
@@ -81,60 +86,32 @@ class FrontEnd:
 
     # -- accepting ----------------------------------------------------------------------------------------------------
 
-    def listen(self, sockets: Sequence[tuple[int, socket.socket]]) -> None:
-        """Accept from these sockets, each with the number of its listener."""
-        for listener, sock in sockets:
-            watcher = self._loop.io(sock.fileno(), READABLE)
-            watcher.start(self._accept, watcher, sock, listener)
-            self._accepting.append(watcher)
+    def count(self) -> int:
+        """Connections there are."""
+        return len(self.connections)
 
-    def stop_listening(self) -> None:
-        """Accept nothing more; the sockets stay open in the watchdog."""
-        for watcher in self._accepting:
-            watcher.stop()
-        self._accepting.clear()
-
-    def _accept(self, watcher: Any, sock: socket.socket, listener: int) -> None:
-        family = sock.family
-        for _ in range(ACCEPTS_AT_ONCE):
-            try:
-                # `accept` asks the system again for what is known here, which makes it twice as slow.
-                fd, address = sock._accept()  # type: ignore[attr-defined]
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(watcher, error, (sock, listener))
-                return
-            self._welcome(socket.socket(family, socket.SOCK_STREAM, 0, fd), address, listener)
-
-    def _pause(self, watcher: Any, error: OSError, arguments: tuple[socket.socket, int]) -> None:
-        # Out of descriptors or memory (EMFILE, ENFILE, ENOBUFS): clients wait in the backlog meanwhile.
-        log.error("cannot accept connections: %s; trying again", error.strerror)
-        watcher.stop()
-        gevent.spawn_later(OUT_OF_DESCRIPTORS, self._resume, watcher, *arguments)
-
-    def _resume(self, watcher: Any, sock: socket.socket, listener: int) -> None:
-        if watcher in self._accepting:
-            watcher.start(self._accept, watcher, sock, listener)
-
-    def _welcome(self, client: socket.socket, address: Any, listener: int) -> None:
-        client.setblocking(False)
+    def welcome(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+        """A new connection: whichever worker is free first looks what it wants."""
         self.accepted += 1
-        host, port = address[:2] if isinstance(address, tuple) else ("", 0)
-        connection = ClientConnection(self.accepted, client, host, port, listener)
+        connection = ClientConnection(self.accepted, client, address, port, listener)
         self.connections[self.accepted] = connection
         arrival = self.arrivals.get(listener)
         if arrival is None:
+            self.limits.came(connection.cid, address)
             self._push_new(connection)
         else:
             self._in_lane(connection, self._arrive, arrival)
 
     def _push_new(self, connection: ClientConnection) -> None:
         refusal = self._refusal()
-        if refusal is None:
-            self.parking.push(connection)
-        else:
+        if refusal is not None:
             self.refuse(connection, refusal)
+            return
+        try:
+            self.parking.push(connection)
+        except OSError as error:
+            log.error("a connection is refused: %s", error.strerror)
+            self.refuse(connection, error_response(503))
 
     def _arrive(self, connection: ClientConnection, arrival: Arrival) -> None:
         if len(self._arriving) >= ARRIVING:
@@ -147,6 +124,11 @@ class FrontEnd:
             return
         finally:
             self._arriving.pop(connection.cid, None)
+        # Only now it is known whose connection this is.
+        if self.limits.crowded(connection.address) and not self.make_room_of(connection.address):
+            self._refuse(connection, serialize(crowded_page(), keep_alive=False, head=None))
+            return
+        self.limits.came(connection.cid, connection.address)
         connection.lane = False
         if readable(connection.sock.fileno()):
             self._push_new(connection)
@@ -388,6 +370,7 @@ class FrontEnd:
         """The connection is over, here and in every worker that holds it."""
         if self.connections.pop(connection.cid, None) is None:
             return
+        self.limits.left(connection.cid)
         self.parking.forget(connection)
         self.parking.board.park(connection.cid, 0.0)
         if reset:
@@ -409,6 +392,33 @@ class FrontEnd:
             if 0.0 < since < oldest and not connection.lane and connection.cid not in busy:
                 _end_of_sending(connection.sock)
                 self.close(connection)
+
+    def close_longest_idle(self, most: int, whose: Callable[[str], bool] | None = None) -> int:
+        """Close up to `most` connections that wait for their next request, of some addresses only; returns how many."""
+        since = self.parking.board.parked_since
+        parked = [
+            (since(connection.cid), connection.cid, connection) for connection in self.connections.values()
+            if not connection.lane and self._is_parked(connection) and (whose is None or whose(connection.address))
+        ]
+        quiet = [
+            connection for _, _, connection in heapq.nsmallest(most, parked) if not readable(connection.sock.fileno())
+        ]
+        # Only now: what has just been read from is with a worker, and no longer readable.
+        busy = self.busy()
+        idle = [connection for connection in quiet if connection.cid not in busy]
+        for connection in idle:
+            _end_of_sending(connection.sock)
+            self.close(connection)
+        return len(idle)
+
+    def make_room_of(self, address: str) -> bool:
+        """Close the longest idle connection of a client that has too many; False when it has none that is idle."""
+        if self.close_longest_idle(1, lambda other: self.limits.same_client(address, other)):
+            return True
+        line = self.limits.count_refused(address, time.monotonic())
+        if line is not None:
+            log.warning(line)
+        return False
 
     def close_idle(self, busy: set[int]) -> None:
         """The server stops: close every connection on which nothing is going on."""

@@ -28,6 +28,7 @@ from appsrv import lanes, listener, message, text, trace
 from appsrv.arrivals import ProxyHeaders
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
+from appsrv.connection_limits import ConnectionLimits, most_connections
 from appsrv.frontend import SWEEP, FrontEnd
 from appsrv.handles import send_signal
 from appsrv.http_response import Response
@@ -79,6 +80,7 @@ class Server:
         frontend = FrontEnd(
             parking(settings.ready_queue, board), limits_of(settings), timeouts,
             settings.keepalive_timeout, self._admit, request_spool_of(settings),
+            _connection_limits(settings),
         )
         if settings.proxy_protocol:
             proxies = TrustedProxies(settings.forwarded_allow_ips)
@@ -89,6 +91,7 @@ class Server:
             name, settings, development=self._configure.development, board=board, frontend=frontend,
             tell_watchdog=self._watchdog.send, trace=self._stacks_of,
         )
+        frontend.busy = manager.workers.busy
         return frontend, manager
 
     def run(self) -> None:
@@ -98,7 +101,7 @@ class Server:
         self.manager.boot(
             configure.generation, configure.last_generation, have_preloader=configure.have_preloader
         )
-        self.frontend.listen([(number, sock) for number, sock in self._numbered()])
+        self.frontend.acceptor.listen([(number, sock) for number, sock in self._numbered()])
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)
         gevent.spawn(self._watch_restart_file)
@@ -187,7 +190,7 @@ class Server:
         seconds = self._settings.stop_timeout if graceful else QUICK
         if self._stopping is not None:
             self._stopping.kill(block=False)
-        self.frontend.stop_listening()
+        self.frontend.acceptor.stop()
         self._stopping = gevent.spawn(self._wind_down, time.monotonic() + seconds)
 
     def _wind_down(self, deadline: float) -> None:
@@ -285,6 +288,18 @@ class Server:
 def slots_for(settings: Settings) -> int:
     """Room on the scoreboard for a full pool, its successors and those that are still retiring."""
     return 3 * (settings.max_pool_size + settings.max_pool_size) + 2
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = most_connections(settings.max_connections, descriptors)
+    if most < settings.max_connections:
+        log.warning(
+            "max_connections is %d, not %d: the system gives this process %d descriptors (ulimit -n)",
+            most, settings.max_connections, descriptors,
+        )
+    proxies = TrustedProxies(settings.forwarded_allow_ips, carried=settings.proxy_protocol)
+    return ConnectionLimits(most, settings.max_connections_per_address, proxies)
 
 
 def _until(condition: Any, deadline: float) -> None:

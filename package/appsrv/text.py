@@ -94,7 +94,7 @@ def server_report(status: Json, now: float, *, colour: bool = False) -> str:
         "Server PID": server.get("pid", ""),
         "Server uptime": duration(server.get("uptime", 0)),
         "Server restarts": server.get("restarts", 0),
-        "Connections": server.get("connections", 0),
+        "Connections": _connections(server),
         "Ready queue": server.get("ready_queue", ""),
         "Listening on": ", ".join(instance.get("bind", [])),
         "Started": date(instance.get("started", 0)),
@@ -103,6 +103,20 @@ def server_report(status: Json, now: float, *, colour: bool = False) -> str:
     }
     lines = [f"{name:<15} : {printable(value)}" for name, value in rows.items()]
     return "\n".join([*_header(status, now), "", _title("Server", colour), *lines])
+
+
+def _connections(server: Json) -> str:
+    """`12 of 17500 at most (3 idle ones closed to make room)`."""
+    said = [f"{server.get('connections', 0)}"]
+    if server.get("max_connections"):
+        said.append(f"of {server['max_connections']} at most")
+    happened = {
+        "idle ones closed to make room": server.get("closed_idle"),
+        "refused for their address": server.get("refused_per_address"),
+        "pauses in accepting": server.get("accept_pauses"),
+    }
+    remarks = ", ".join(f"{count} {what}" for what, count in happened.items() if count)
+    return " ".join([*said, f"({remarks})"] if remarks else said)
 
 
 def deaths_report(status: Json, now: float, *, colour: bool = False) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import Serve
-from support.server import Server
+from integration.conftest import Launch, Serve
+from support.server import COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
 BOTH_QUEUES = pytest.mark.both_queues
@@ -148,3 +148,24 @@ def status(server: Server, request_line: str, fields: str) -> int:
     with server.raw() as client:
         client.sendall(f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n\r\n".encode())
         return int(answer(client)[9:12])
+
+
+@BOTH_QUEUES
+def test_few_descriptors_are_enough_for_many_clients(launch: Launch, site: Site, ready_queue: str) -> None:
+    """More idle clients than the server may have descriptors: the new ones are served, the oldest make room."""
+    site.add_app("hard")
+    port = free_port()
+    command = f"ulimit -n 128; exec {COMMAND} start hard:application --port {port} --ready-queue {ready_queue}"
+    server = launch(["sh", "-c", command], ("127.0.0.1", port)).wait_ready()
+    connections = [server.keep_alive() for _ in range(150)]
+    for connection in connections:
+        connection.request("GET", "/")
+        assert connection.getresponse().read().isdigit()
+    figures = server.status()["server"]
+    assert figures["connections"] <= figures["max_connections"] == 64
+    assert figures["closed_idle"] >= 150 - 64
+    shown = site.command("status", "--show", "server").stdout
+    assert f"of 64 at most ({figures['closed_idle']} idle ones closed to make room)" in shown
+    assert server.log().count("closed to make room") == 1
+    for connection in connections:
+        connection.close()

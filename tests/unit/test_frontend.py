@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
-import logging
 import os
+import resource
 import select
 import socket
 import struct
@@ -20,6 +21,7 @@ import pytest
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import Channel, Outbox, Receiver
+from appsrv.connection_limits import ConnectionLimits
 from appsrv.frontend import FrontEnd
 from appsrv.http_response import error_response
 from appsrv.http_syntax import Limits
@@ -27,6 +29,7 @@ from appsrv.lanes import Timeouts
 from appsrv.parking import ClientConnection, parking
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, SharedEpoll
+from appsrv.trusted_proxies import TrustedProxies
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 KEEPALIVE = 30.0
@@ -85,7 +88,7 @@ class World:
         self.front = FrontEnd(self.parking, Limits(), Timeouts(0.05, 0.05, 5.0), KEEPALIVE, self.nudge)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
-        self.front.listen([(3, self.listening)])
+        self.front.acceptor.listen([(3, self.listening)])
         self.clients: list[socket.socket] = []
         self.one, self.two = Worker(self.front, 1), Worker(self.front, 2)
         self.receiver = Receiver(self.parking.theirs)
@@ -157,7 +160,7 @@ class World:
         return got
 
     def close(self) -> None:
-        self.front.stop_listening()
+        self.front.acceptor.stop()
         for client in self.clients:
             client.close()
         until(lambda: not any(c.lane for c in self.front.connections.values()), "the end of the lanes")
@@ -200,34 +203,103 @@ def test_many_at_once(world: World) -> None:
 
 
 def test_nothing_is_accepted_after_the_stop(world: World) -> None:
-    world.front.stop_listening()
+    world.front.acceptor.stop()
     world.client(GET)
     gevent.sleep(0.01)
     assert world.front.accepted == 0
 
 
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process may open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_being_out_of_descriptors_is_only_a_pause(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    class Poor:
-        """A listening socket whose first accept fails."""
-
-        family = world.listening.family
-        failed = False
-
-        def _accept(self) -> tuple[int, object]:
-            if not self.failed:
-                self.failed = True
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return world.listening._accept()  # type: ignore[attr-defined, no-any-return]
-
-        def fileno(self) -> int:
-            return world.listening.fileno()
-
-    world.front.stop_listening()
-    with caplog.at_level(logging.ERROR):
-        world.front.listen([(0, Poor())])  # type: ignore[list-item]
+    for _ in range(3):
         world.client(GET)
-        assert world.handed_off()[0].cid == 1
-    assert "Too many open files" in caplog.text
+    with no_descriptor_left():
+        until(lambda: world.front.limits.pauses > 2, "several pauses")
+    assert [world.handed_off()[0].cid for _ in range(3)] == [1, 2, 3]
+    assert caplog.text.count("cannot accept connections: Too many open files") == 1
+
+
+def test_being_out_of_descriptors_costs_idle_connections_first(world: World) -> None:
+    idle, connection = world.connected()
+    world.front.board_park(connection)
+    world.client(GET)
+    with no_descriptor_left():
+        assert world.answer(idle) == b""
+        until(lambda: world.front.accepted == 2, "the new one")
+    assert world.front.limits.closed_idle == 1
+
+
+def test_the_connection_idle_longest_makes_room(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.front.limits.most = 3
+    clients = [world.connected() for _ in range(3)]
+    for _, connection in (clients[1], clients[0]):
+        world.front.board_park(connection)
+    world.connected()
+    assert world.answer(clients[1][0]) == b""
+    assert sorted(world.front.connections) == [1, 3, 4]
+    world.connected()
+    assert sorted(world.front.connections) == [3, 4, 5]
+    assert caplog.text.count("max_connections (3)") == 1
+
+
+def test_what_is_being_served_or_asks_is_not_closed_to_make_room(world: World) -> None:
+    world.front.limits.most = 2
+    (_, served), (asking, asks) = world.connected(), world.connected()
+    world.board.park(served.cid, 1.0)
+    world.front.busy = lambda: {served.cid}
+    world.board.park(asks.cid, 1.0)
+    asking.send(GET)
+    third = world.client(GET)
+    until(lambda: world.front.limits.pauses > 1, "pauses")
+    assert sorted(world.front.connections) == [served.cid, asks.cid]
+    # It has waited in the backlog, and comes in when one of the others has gone.
+    world.front.close(served)
+    until(lambda: 3 in world.front.connections, "the third")
+    assert third.getpeername() == world.listening.getsockname()
+
+
+def test_one_address_has_its_limit_and_others_do_not_feel_it(world: World) -> None:
+    world.front.limits = world.front.acceptor.limits = ConnectionLimits(100, 2, TrustedProxies(()))
+    (_, first), (second, _) = world.connected(), world.connected()
+    answer = world.answer(world.client(GET))
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"\r\nRetry-After: " in answer
+    assert world.front.limits.refused == 1
+    # An idle one of the same address makes room instead; what has gone counts no more.
+    world.front.board_park(first)
+    world.connected()
+    assert sorted(world.front.connections) == [2, 3]
+    second.close()
+    world.front.close(world.front.connections[2])
+    world.connected()
+    assert world.front.limits.refused == 1
+
+
+def test_behind_proxy_protocol_the_limit_is_of_clients_and_not_of_the_proxy(world: World) -> None:
+    limits = ConnectionLimits(100, 1, TrustedProxies(("*",), carried=True))
+    world.front.limits = world.front.acceptor.limits = limits
+    names = iter(["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.3"])
+
+    def name(connection: ClientConnection) -> None:
+        connection.address = next(names)
+
+    world.front.arrivals = {3: name}
+    world.client(GET)
+    world.client(GET)
+    assert [world.handed_off()[0].cid for _ in range(2)] == [1, 2]
+    assert world.answer(world.client(GET)).startswith(b"HTTP/1.1 429 ")
+    world.client(GET)
+    assert world.handed_off()[0].cid == 4
 
 
 def test_a_broken_application_is_told_to_every_client(world: World) -> None:

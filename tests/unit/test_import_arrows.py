@@ -20,11 +20,11 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("__init__ beneath conditional cpus death errors family file_wrapper hooks http_syntax idle_watch menu "
         "out_of_memory pace project reloader restart_file signals tcp_reset terminal text trusted_proxies "
         "unpatched values"),
-        ("config environ http1 http1_body http_response leadership listener loader message output pid_file pool "
-        "privileges proxy_protocol response_head scoreboard service shared_epoll spool trace"),
+        ("config connection_limits environ http1 http1_body http_response leadership listener loader message output "
+        "pid_file pool privileges proxy_protocol response_head scoreboard service shared_epoll spool trace"),
         "channel finder forwarded instance log settings_page sink static_server wsgi",
         "client collector limits old_logs own_requests ready_queue static_files x_sendfile",
-        "admin exchange lanes parking resources",
+        "acceptor admin exchange lanes parking resources",
         "arrivals frontend greenlets handles",
         "deaths lookout preloaders refusals restarts worker workers",
         "admission memory preloader time_limits",
@@ -44,8 +44,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "admin", "arrivals", "frontend", "greenlets", "lanes", "lookout", "manager", "memory", "parking",
-            "preloaders", "restart_file", "restarts", "server", "time_limits", "workers",
+            "acceptor", "admin", "arrivals", "frontend", "greenlets", "lanes", "lookout", "manager", "memory",
+            "parking", "preloaders", "restart_file", "restarts", "server", "time_limits", "workers",
         }
     ),
     "click": frozenset({"cli"}),
