@@ -8,7 +8,6 @@ only module that reads the process's environment. It knows neither click nor wha
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import json
 import os
@@ -532,6 +531,8 @@ def _absolute(parse: values.Parser, parsed: Any, base: Path) -> object:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib  # Only for somebody who has mistyped one.
+
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ", see docs/settings.md for those there are"
 

@@ -7,7 +7,7 @@ workers print. Knows the ends of processes, not what follows from them.
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class Deaths:
 
     def report(self, handle: WorkerHandle, cause: str, served: Sequence[CellReading], *, level: int) -> Death:
         """Say it, with an error id for the pages of those that it was serving."""
-        error_id = secrets.token_hex(4) if served else ""
+        error_id = os.urandom(4).hex() if served else ""
         log.log(level, "worker %d of %s ended: %s", handle.pid, self._group, cause)
         for cell in served:
             log.error(

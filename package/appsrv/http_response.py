@@ -5,15 +5,17 @@ No I/O, and no answers of the application: `wsgi` writes those.
 
 from __future__ import annotations
 
-import html
 import time
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 
 from appsrv.http_syntax import RequestHead
 
 __all__ = ["Response", "error_response", "http_date", "reason_of", "serialize"]
+
+# In English whatever the locale. `email.utils` knows them too, but brings 16 modules into the server.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,9 @@ class Response:
 
 def http_date(now: float) -> bytes:
     """The value of a Date field at `now`, seconds since the epoch (RFC 9110 section 5.6.7)."""
-    return formatdate(now, usegmt=True).encode("ascii")
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(now)
+    date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04}"
+    return f"{date} {hour:02}:{minute:02}:{second:02} GMT".encode("ascii")
 
 
 def serialize(response: Response, *, keep_alive: bool, head: RequestHead | None, date: bytes | None = None) -> bytes:
@@ -94,6 +98,8 @@ def error_response(
     if retry_after is not None:
         headers.append(("Retry-After", str(retry_after)))
     explanation = detail or _EXPLANATIONS.get(status)
+    import html  # Its tables of entities are only needed where something goes wrong.
+
     paragraphs = [f"<p>{html.escape(explanation)}</p>"] if explanation else []
     if traceback:
         paragraphs.append(f"<pre>{html.escape(traceback)}</pre>")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import pwd
@@ -25,6 +24,7 @@ import shutil
 import stat
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,8 @@ def _private_directory(place: Path) -> Path:
 
 def instance_name(root: str, bind: str) -> str:
     """`shop-8000-1f0c9a3e`. `bind` is `host:port` or the path of a unix socket; same pair, same name."""
-    digest = hashlib.sha256(f"{root}\0{bind}".encode(errors="surrogateescape")).hexdigest()[:8]
+    # Against accidents only; hashlib would load OpenSSL into the watchdog.
+    digest = f"{zlib.crc32(f'{root}{chr(0)}{bind}'.encode(errors='surrogateescape')):08x}"
     listening = Path(bind).stem if "/" in bind else bind.rpartition(":")[2]
     parts = (re.sub(r"[^A-Za-z0-9_.]+", "_", part)[:20].strip("._") for part in (Path(root).name, listening))
     return "-".join([*(part for part in parts if part), digest])

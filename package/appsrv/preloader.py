@@ -70,6 +70,8 @@ class Preloader:
     def run(self, load: Load) -> None:
         """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left."""
         setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
+        # What is here already is no garbage: the collector need not walk it while the application loads.
+        gc.freeze()
         try:
             self._duty = replace(self._duty, application=self._with_files(load()))
         except AppLoadError as error:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
 
 HEAD_BYTES = 216
@@ -197,5 +196,7 @@ def without_query(line: str) -> str:
 def _anonymous_memory() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("appsrv-scoreboard", os.MFD_CLOEXEC)
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

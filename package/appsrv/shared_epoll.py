@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import select
 import sys
 
@@ -22,7 +21,7 @@ ARMED = _IN | _RDHUP | _ONESHOT
 
 class _Event(ctypes.Structure):
     # The kernel packs this structure on x86-64 alone (sys/epoll.h, __EPOLL_PACKED).
-    if platform.machine() in ("x86_64", "AMD64"):
+    if os.uname().machine in ("x86_64", "AMD64"):
         _pack_ = 1
         _layout_ = "ms"
     _fields_ = [("events", ctypes.c_uint32), ("data", ctypes.c_uint64)]

@@ -6,7 +6,6 @@ The same class holds request bodies on their way to a worker and responses on th
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import IO
 
 
@@ -92,6 +91,8 @@ class Spool:
             os.lseek(self._file.fileno(), 0, os.SEEK_SET)
 
     def _disk_file(self) -> IO[bytes]:
+        import tempfile  # Most bodies never need one, and it brings 14 modules.
+
         return tempfile.TemporaryFile(buffering=0, dir=self._directory)
 
     def _memory_file(self) -> IO[bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
+import os
 import signal
 import time
 from collections import Counter
@@ -104,7 +104,7 @@ class TimeLimits:
     # -- one request --------------------------------------------------------------------------------------------------
 
     def _end(self, request: Request) -> None:
-        error_id = secrets.token_hex(4)
+        error_id = os.urandom(4).hex()
         self._say(request, f"max_request_time ({self._most:g} s), error id {error_id}", logging.ERROR)
         handle = self._still_served(request)
         if handle is None:

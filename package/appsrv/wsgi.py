@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -344,7 +343,7 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
     if isinstance(error, ClientDisconnected):
         answer.cut, answer.keep_alive = True, False
         return
-    answer.error_id = secrets.token_hex(4)
+    answer.error_id = os.urandom(4).hex()
     text = f"{error}\n" if isinstance(error, NoRoomForResponse) else _application_traceback(error)
     _log(log, environ, text, answer.error_id)
     if whole:
@@ -371,7 +370,7 @@ def _send_error_page(answer: _Answer, text: str | None) -> None:
 def _complain(answer: _Answer, environ: Environ, log: LogException) -> None:
     """Note a response that went out well formed, but not as the application meant it."""
     answer.error = ApplicationError(answer.complaint)
-    answer.error_id = secrets.token_hex(4)
+    answer.error_id = os.urandom(4).hex()
     _log(log, environ, _application_traceback(answer.error), answer.error_id)
 
 
