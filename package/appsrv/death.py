@@ -31,7 +31,9 @@ def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str
     words = cause_of_death(status)
     if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
         # It may have been quicker than our signal.
-        return f"{words} ({reason})" if reason else words
+        if reason:
+            return f"{words} ({reason})" if status else reason
+        return words
     if reason:
         return f"killed by appsrv: {reason}"
     if kernel.claim(now):

@@ -13,7 +13,7 @@ from appsrv.config import Settings
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
 from appsrv.loader import AppSpec
-from appsrv.terminal import never_waiting
+from appsrv.terminal import never_waiting, occupy_standard_descriptors
 from appsrv.watchdog import Development, Watchdog
 
 Announce = Callable[[InstanceInfo], None]
@@ -26,6 +26,7 @@ def run(
     """Serve until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once the application
     has booted. Raises an AppsrvError when something keeps it from starting.
     """
+    occupy_standard_descriptors()
     watchdog = Watchdog(settings, spec, environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)

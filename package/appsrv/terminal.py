@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TextIO, cast
 
 # Bytes that may wait for the terminal: some ten thousand lines.
 ROOM = 1 << 20
@@ -127,6 +128,17 @@ class Stream(io.TextIOBase):
         return len(text)
 
 
+def occupy_standard_descriptors() -> None:
+    """Where the process was started with one of the three closed, nothing else may get its number."""
+    # The system gives the lowest number that is free.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
+
+
 @contextlib.contextmanager
 def never_waiting() -> Iterator[None]:
     """Within it nothing that this process prints waits for a terminal or a pipe."""
@@ -134,17 +146,21 @@ def never_waiting() -> Iterator[None]:
     if not any(_may_block(stream) for stream in before):
         yield
         return
-    for stream in before:
-        stream.flush()
     terminal = Terminal()
     try:
-        sys.stdout, sys.stderr = (
-            Stream(terminal, stream) if isinstance(stream, io.TextIOWrapper) else stream for stream in before
-        )
+        sys.stdout, sys.stderr = (_stand_in(terminal, stream) for stream in before)
         yield
     finally:
         sys.stdout, sys.stderr = before
         terminal.close()
+
+
+def _stand_in(terminal: Terminal, stream: TextIO) -> TextIO:
+    # A process started with a stream closed has None in its place.
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.flush()
+    return cast("TextIO", Stream(terminal, stream))
 
 
 def _may_block(stream: object) -> bool:

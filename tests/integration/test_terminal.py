@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from integration.conftest import Launch
 from support.on_terminal import OnTerminal
 from support.server import COMMAND, Site, free_port
 from support.waiting import wait_for
@@ -42,6 +43,15 @@ def test_a_stopped_terminal_stops_nothing(on_terminal: OnTerminal) -> None:
     os.write(server.keyboard, GO_ON)
     wait_for(lambda: "still-here" in server.terminal, "what was held back")
     assert "round-1 1234" in server.terminal
+
+
+def test_started_with_its_streams_closed(launch: Launch, site: Site) -> None:
+    site.add_app("printing")
+    port = free_port()
+    command = f"exec {COMMAND} start printing:application --port {port} <&- >&- 2>&-"
+    server = launch(["sh", "-c", command], ("127.0.0.1", port)).wait_ready()
+    assert server.get("/print?nobody-sees-it").status == 200
+    server.wait_log("stdout: nobody-sees-it$")
 
 
 def test_a_stop_does_not_wait_for_a_stopped_terminal(on_terminal: OnTerminal) -> None:

@@ -102,6 +102,7 @@ def test_who_killed(tmp_path: Path) -> None:
     assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by the kernel, out of memory (SIGKILL)"
     assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
     assert who_killed(3 << 8, "memory_limit", kernel, 1.0) == "exit code 3 (memory_limit)"
+    assert who_killed(0, "the health check failed", kernel, 1.0) == "the health check failed"
     group.counter.unlink()
     assert "kernel, out of memory, or a person" in who_killed(signal.SIGKILL, "", group.reader(), 1.0)
 

@@ -55,6 +55,15 @@ def test_the_end_does_not_wait_for_one_that_takes_nothing(pipe: tuple[int, int])
     os.read(pipe[0], 1 << 17)
 
 
+def test_a_stream_that_is_closed_stays_so(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.FileIO(pipe[1], "w", closefd=False), encoding="utf-8"))
+    with never_waiting():
+        assert sys.stdout is None
+        sys.stderr.write("error\n")
+    assert read_until(pipe[0], b"error\n") == b"error\n"
+
+
 def test_one_that_has_gone_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
