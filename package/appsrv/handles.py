@@ -37,7 +37,7 @@ class PreloaderHandle:
 
 @dataclass
 class WorkerHandle:
-    """What the server knows of a worker."""
+    """What the server knows of a worker. `hung_up`: since when it has let go of its channel, 0.0 if it has not."""
 
     serial: int
     generation: int
@@ -50,7 +50,7 @@ class WorkerHandle:
     pid: int = 0
     first: bool = False
     check: bool = False
-    hung_up: bool = False
+    hung_up: float = 0.0
     theirs: int = -1
     reason: str = ""
     in_progress: dict[int, tuple[int, float]] = field(default_factory=dict)

@@ -20,23 +20,22 @@ from appsrv.deaths import Deaths
 from appsrv.errors import BootError
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
-from appsrv.http_response import Response
 from appsrv.lookout import Lookout, View
 from appsrv.memory import MemoryLimits
 from appsrv.out_of_memory import OutOfMemoryKills
+from appsrv.outage import Outage
 from appsrv.pool import (
     Action,
     Kill,
     Pool,
-    PoolLimits,
     RestartDone,
     RestartFailed,
     Retire,
     Spawn,
     WorkerState,
 )
+from appsrv.pool_settings import pool_limits
 from appsrv.preloaders import Preloaders
-from appsrv.refusals import failure_page
 from appsrv.request_queue import RequestQueue
 from appsrv.restarts import Restarts
 from appsrv.scoreboard import CellReading, Scoreboard
@@ -48,7 +47,6 @@ log = logging.getLogger("appsrv.manager")
 FIRST_BOOT_TRIES = 3
 # Workers in a row that ended before they had served: until then a request waits, from then on it is told.
 CRASH_LOOP = 3
-FORKS_AT_ONCE, IMPORTS_AT_ONCE = 8, 2
 
 
 class Manager:
@@ -66,6 +64,7 @@ class Manager:
         self.preloaders = Preloaders(name, self, board, frontend.parking, tell_watchdog, kernel)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
+        self._outage = Outage(name, frontend, development=development)
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._tell_watchdog = tell_watchdog
@@ -100,7 +99,8 @@ class Manager:
             return "restarting"
         if self.failure is not None and not any(self.ready_workers()):
             return "broken"
-        return "running" if any(self.ready_workers()) else "booting"
+        on_demand = self._booted and not self.settings.min_instances and not self.spawning
+        return "running" if on_demand or any(self.ready_workers()) else "booting"
 
     def ready_workers(self) -> Iterator[WorkerHandle]:
         """The workers that serve."""
@@ -179,7 +179,7 @@ class Manager:
         if not self._direct:
             self.preloaders.ask(generation)
         elif generation == self._pool.generation:
-            self._act(self._pool.loaded(generation, time.monotonic()))
+            self.generation_loaded(generation)
         else:
             self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
 
@@ -187,7 +187,7 @@ class Manager:
         """Development: every request from now on is for the new code."""
         log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self.name)
         self.failure = self.restarts.resisting = None
-        self.frontend.fallback = None
+        self._outage.end()
         generation, self._next_generation = self._next_generation, self._next_generation + 1
         self.preloaders.dismiss(iter(self.preloaders))
         self._act(self._pool.replace(generation, time.monotonic()))
@@ -235,6 +235,9 @@ class Manager:
             self._act(self._pool.roll(generation, time.monotonic()))
         else:
             self._act(self._pool.loaded(generation, time.monotonic()))
+            if not self.settings.min_instances:
+                # The first worker comes with the first request.
+                self._has_booted()
 
     def generation_unloaded(self, generation: int) -> None:
         """No more workers can be forked of this generation."""
@@ -259,7 +262,7 @@ class Manager:
                 self._pool.unloaded(handle.generation)
             self.preloaders.unload(handle)
             if not any(self.ready_workers()):
-                self._serve_failure()
+                self._outage.begin(failure)
 
     def preloader_lost(self, generation: int, cause: str) -> None:
         """The preloader of this generation has ended, unasked."""
@@ -278,14 +281,6 @@ class Manager:
         # A restart may have come meanwhile.
         if generation == self._pool.generation and not self._pool.closed:
             self._start_preloader(generation)
-
-    def _serve_failure(self) -> None:
-        """Answer every request with the reason why the application cannot."""
-        self.frontend.fallback = self._failure_page
-        self.frontend.refuse_waiting(1 << 16, self._failure_page())
-
-    def _failure_page(self) -> Response:
-        return failure_page(self.failure, development=self._development)
 
     # -- what the pool decides ----------------------------------------------------------------------------------------
 
@@ -354,8 +349,11 @@ class Manager:
         self.frontend.worker_joined(handle.serial, handle)
         if handle.generation == self._pool.generation:
             self.failure = None
-        self.frontend.fallback = None
+        self._outage.end()
         self._act(self._pool.ready(handle.serial, time.monotonic()))
+        self._has_booted()
+
+    def _has_booted(self) -> None:
         if not self._booted:
             self._booted = True
             self._tell_watchdog(message.Booted())
@@ -393,7 +391,7 @@ class Manager:
         retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
         cause = self.deaths.cause(status, handle.reason)
         served = [cell for cell in handle.slot.read() if cell.cid]
-        if state is WorkerState.READY and status == 0 and not served:
+        if state is WorkerState.READY and status == 0 and not served and not handle.reason:
             log.info("worker %d of %s was told to end by somebody else", handle.pid, self.name)
         elif not retired:
             self._report_death(handle, cause, [c for c in served if not self._time_limits.has_answered(serial, c.cid)])
@@ -403,7 +401,7 @@ class Manager:
         self._check_first_boot(cause)
         if self._pool.backoff.failures >= CRASH_LOOP and not any(self.ready_workers()):
             self.failure = Failure(time.time(), f"a worker ended before it was ready: {cause}")
-            self._serve_failure()
+            self._outage.begin(self.failure)
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
         # A framework's command that cannot start says so itself.
@@ -426,6 +424,9 @@ class Manager:
         self.preloaders.flush()
         self.deaths.kernel.look(view.now)
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
+        for handle in self.workers.lost(view.now):
+            handle.reason = "nobody saw how"
+            self.worker_exited(handle.serial, 0)
         self.preloaders.check(view.now, self.settings.start_timeout)
         self._time_limits.check(view.now)
         self.queue.look_after(view)
@@ -438,17 +439,3 @@ class Manager:
 
     def _coming(self) -> int:
         return self._pool.coming() * self.settings.concurrency
-
-
-def pool_limits(settings: Settings) -> PoolLimits:
-    """The pool's numbers among the settings."""
-    return PoolLimits(
-        max_pool_size=settings.max_pool_size,
-        min_instances=settings.min_instances,
-        pool_idle_time=settings.pool_idle_time,
-        start_timeout=settings.start_timeout,
-        stop_timeout=settings.stop_timeout,
-        max_requests=settings.max_requests,
-        max_requests_jitter=settings.max_requests // 10,
-        spawn_at_once=IMPORTS_AT_ONCE if settings.spawn_method == "direct" else FORKS_AT_ONCE,
-    )

@@ -23,8 +23,9 @@ def overdue_page(error_id: str) -> Response:
     return error_response(504, error_id=error_id)
 
 
-def failure_page(failure: Failure | None, *, development: bool) -> Response:
-    """The application cannot be loaded: why, for its developer; for everybody else, when to try again."""
-    if failure is None or not development:
-        return error_response(503, retry_after=RETRY_AFTER)
+def failure_page(failure: Failure, error_id: str, *, development: bool) -> Response:
+    """No worker can be made: why, for the developer; for everybody else, what to ask about and when to try again."""
+    if not development:
+        detail = "The application cannot be started. The reason is in the server log."
+        return error_response(503, detail=detail, error_id=error_id, retry_after=RETRY_AFTER)
     return error_response(500, detail=failure.message, traceback=failure.traceback or None)

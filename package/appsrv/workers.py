@@ -27,6 +27,9 @@ from appsrv.scoreboard import Scoreboard
 log = logging.getLogger("appsrv.workers")
 
 
+TOLD_WITHIN = 1.0
+
+
 class Owner(Protocol):
     """Who hears what workers say of themselves; what they say of connections goes to the front end."""
 
@@ -125,6 +128,11 @@ class Workers(Mapping[int, WorkerHandle]):
             self.given(handle)
         self._free_slots.append(handle.index)
 
+    def lost(self, now: float) -> list[WorkerHandle]:
+        """Those that have ended without anybody saying so: who reaped them died before it could."""
+        silent = [h for h in self._handles.values() if h.hung_up and now - h.hung_up > TOLD_WITHIN]
+        return [handle for handle in silent if not _exists(handle.pid)]
+
     def flush(self) -> None:
         """Send what had to wait."""
         for handle in self._handles.values():
@@ -147,8 +155,19 @@ class Workers(Mapping[int, WorkerHandle]):
                 else:
                     self._frontend.heard(handle.serial, msg, fds)
         except ChannelClosed:
-            handle.hung_up = True
+            handle.hung_up = handle.hung_up or time.monotonic()
             handle.watcher.stop()
         except DescriptorsLost as error:
             self._frontend.give_up(message.unpack(error.data))
             self.hear(handle)
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, be it that it has ended and nobody has reaped it."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

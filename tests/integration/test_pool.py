@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
+import time
 
 import pytest
 
 from integration.conftest import Serve
-from support.holding import begun, held, release, requests_to
+from support.holding import begun, closing, held, release, requests_to
 from support.load import Load
+from support.server import Site
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.both_queues
@@ -64,3 +68,48 @@ def test_direct_spawn_method(serve: Serve) -> None:
     server = serve("holding", "--spawn-method", "direct", "--min-instances", "2")
     assert len(server.wait_workers(2)) == 2
     assert server.get("/").status == 200
+
+
+def test_a_worker_that_is_told_to_leave_while_a_request_comes_loses_it_not(serve: Serve) -> None:
+    """Requests that come just when their worker has been idle for long enough, again and again."""
+    server = serve("holding", "--min-instances", "0", "--pool-idle-time", "0.05", wait=False)
+    wait_for(lambda: "Accessible via" in server.terminal, "the application to be loaded")
+    pids = set()
+    with closing(server) as connection:
+        for number in range(40):
+            reply = connection.exchange("GET", "/")
+            assert reply.status == 200, f"request {number}"
+            pids.add(reply.text)
+            # Before, at and after the time at which the lookout, every 20 ms, finds it idle.
+            time.sleep(0.05 + number % 8 * 0.005)
+    assert len(pids) > 3, "workers have left in between"
+    assert "ERROR" not in server.log()
+
+
+def test_the_minimum_is_restored_after_a_death_that_nobody_tells(serve: Serve, site: Site) -> None:
+    """The preloader is killed while it is stopped, and its workers, dead already, with it."""
+    server = serve("holding", "--min-instances", "3", "--max-pool-size", "3")
+    first = server.wait_workers(3)
+    wait_for(lambda: all(worker["uptime"] > 1.5 for worker in server.workers()), "workers that have proved to live")
+    (preloader,) = [preloader["pid"] for preloader in server.group()["preloaders"]]
+    os.kill(preloader, signal.SIGSTOP)
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    os.kill(preloader, signal.SIGKILL)
+    wait_for(lambda: len(server.worker_pids()) == 3 and not server.worker_pids() & first, "three new workers", 20)
+    assert server.get("/").status == 200
+
+
+def test_an_application_that_cannot_be_started_again_is_answered_with_an_id(serve: Serve, site: Site) -> None:
+    server = serve("holding", environment={"TOKEN": "do-not-show"})
+    site.write("holding.py", "import os\nraise KeyError(os.environ['TOKEN'])\n")
+    (preloader,) = [preloader["pid"] for preloader in server.group()["preloaders"]]
+    for pid in (preloader, *server.worker_pids()):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: server.get("/").status == 503, "the page of the outage")
+    reply = server.get("/")
+    error_id = reply.text.partition("Error id: ")[2].partition("<")[0]
+    server.wait_log(rf"error id {error_id}: all requests to .* are answered 503: .*KeyError")
+    assert "do-not-show" not in reply.text
+    assert "Traceback" not in reply.text
+    assert int(reply.headers["Retry-After"]) > 0

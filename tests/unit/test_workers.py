@@ -1,0 +1,87 @@
+"""workers.py: the handles of workers whose processes end in odd ways."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from appsrv.handles import WorkerHandle
+from appsrv.pool import Spawn
+from appsrv.scoreboard import Scoreboard
+from appsrv.workers import TOLD_WITHIN, NoRoom, Workers
+
+
+class Nobody:
+    """Hears what workers say of themselves; keeps none of it."""
+
+    def worker_ready(self, handle: WorkerHandle) -> None:
+        """Not said here."""
+
+    def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
+        """Not said here."""
+
+    def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
+        """Not said here."""
+
+
+class Quiet:
+    """A front end that has no connections."""
+
+    def worker_gone(self, serial: int, served: object, error_id: str) -> None:
+        """Nothing to answer."""
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    made = Workers("shop", Nobody(), Scoreboard.create(2, 1), Quiet())  # type: ignore[arg-type]
+    yield made
+    for handle in list(made.values()):
+        made.forget(handle)
+
+
+def hung_up(workers: Workers, pid: int) -> WorkerHandle:
+    """A worker whose end of the channel is closed."""
+    handle = workers.make(Spawn(1, 1, first=True))
+    handle.pid = pid
+    workers.given(handle)
+    workers.hear(handle)
+    return handle
+
+
+def ended_pid() -> int:
+    """The pid of a process that has been reaped."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def test_one_that_was_reaped_by_a_preloader_that_died_before_it_could_say_so(workers: Workers) -> None:
+    handle = hung_up(workers, ended_pid())
+    assert workers.lost(handle.hung_up + TOLD_WITHIN / 2) == [], "the news may be on its way"
+    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [handle]
+
+
+def test_one_that_was_never_forked(workers: Workers) -> None:
+    handle = hung_up(workers, 0)
+    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [handle]
+
+
+def test_one_that_lives_is_not_lost(workers: Workers) -> None:
+    handle = hung_up(workers, os.getpid())
+    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == []
+
+
+def test_one_that_has_not_hung_up_is_not_lost(workers: Workers) -> None:
+    handle = workers.make(Spawn(1, 1, first=True))
+    workers.hear(handle)
+    assert workers.lost(handle.since + 1000) == []
+
+
+def test_there_is_no_room_for_more_than_there_are_slots(workers: Workers) -> None:
+    for serial in (1, 2):
+        workers.make(Spawn(serial, 1, first=False))
+    with pytest.raises(NoRoom):
+        workers.make(Spawn(3, 1, first=False))
