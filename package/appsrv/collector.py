@@ -9,7 +9,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from appsrv.log import ServerLog, from_server
+from appsrv.log import ACCESS, ServerLog, from_server
 from appsrv.output import OutputPipe
 
 # What is remembered: lines per process, characters of each (all have to fit into one message), ended processes.
@@ -50,7 +50,7 @@ class Collector:
         """Read from now on what this process writes to (stdout, stderr)."""
         self._lines[pid] = Tail()
         for stream, fd in zip(("stdout", "stderr"), pipes, strict=True):
-            say = self._server_says if is_server and stream == "stdout" else self._application_says(pid, stream)
+            say = self._server_says(pid) if is_server and stream == "stdout" else self._application_says(pid, stream)
             pipe = OutputPipe(fd, say)
             self._pipes.setdefault(pid, []).append(pipe)
             self._selector.register(fd, selectors.EVENT_READ, self._reader(pid, pipe))
@@ -71,9 +71,14 @@ class Collector:
             for pipe in pipes:
                 pipe.read_all()
 
-    def _server_says(self, line: str) -> None:
-        level, text = from_server(line)
-        self._log.event(level, text)
+    def _server_says(self, pid: int) -> Say:
+        def say(line: str) -> None:
+            if line.startswith(ACCESS):
+                self._log.output(f"Server {pid}", line.removeprefix(ACCESS), error=False)
+            else:
+                self._log.event(*from_server(line))
+
+        return say
 
     def _application_says(self, pid: int, stream: str) -> Say:
         source, error, tail = f"App {pid} {stream}", stream == "stderr", self._lines[pid]

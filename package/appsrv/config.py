@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from appsrv import cpus, values
+from appsrv import access_format, cpus, values
 from appsrv.errors import SettingsError
 
 PREFIX = "APPSRV_"
@@ -28,6 +28,12 @@ OTHER_VARIABLES = frozenset({"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER
 def path(value: object) -> str:
     """The name of a file; `~` is the home directory. `load` makes it absolute."""
     return os.path.expanduser(values.text(value))
+
+
+def log_place(value: object) -> str:
+    """A file, `-` for the server log, or `off`."""
+    plain = values.text(value)
+    return plain.lower() if plain.lower() in ("-", "off") else path(plain)
 
 
 PATHS, MOUNTS = values.listing(path), values.listing(values.mount)
@@ -112,6 +118,15 @@ class Settings:
         group=_PROCESS,
         help="Least level of appsrv's own lines in the server log: debug, info, warning, error or critical. "
         "What the application prints is always written.",
+    )
+    access_log: str | None = setting(
+        None, log_place, metavar="PATH", group=_PROCESS,
+        shown_default="off; `-` in development, where no framework prints such lines",
+        help="A line for each request: the file they are appended to, `-` for the server log, or `off`.",
+    )
+    access_log_format: str = setting(
+        "combined", access_format.check_format, metavar="FORMAT", group=_PROCESS,
+        help="How these lines look: `combined`, `json`, or a text with fields, see docs/operations.md.",
     )
     max_pool_size: int = setting(
         6, values.automatic(values.integer(1, 1024)), metavar="NUMBER", group=_POOL,
@@ -296,6 +311,11 @@ class Settings:
         False, values.boolean, group=_LISTEN,
         help="Every connection has to begin with a PROXY protocol header (version 1 or 2) that names the client, and "
         "come from a proxy in `forwarded_allow_ips`; others are closed.",
+    )
+    request_id: bool = setting(
+        True, values.boolean, group=_HTTP,
+        help="Give each request an id, in the environ as `HTTP_X_REQUEST_ID`: that of a "
+        "trusted proxy, else one of our own.",
     )
     static: tuple[str, ...] | None = setting(
         None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
@@ -522,6 +542,8 @@ def _absolute(parse: values.Parser, parsed: Any, base: Path) -> object:
     """`parsed`, with the paths in it made absolute."""
     if parse is path:
         return os.path.abspath(base / parsed)
+    if parse is log_place:
+        return parsed if parsed in ("-", "off") else os.path.abspath(base / parsed)
     if parse is PATHS:
         return tuple(os.path.abspath(base / one) for one in parsed)
     if parse is MOUNTS:

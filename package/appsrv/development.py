@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from appsrv import config, preloader
+from appsrv.access_log import LogRequest
 from appsrv.channel import Channel
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
-from appsrv.exchange import AccessLog, WSGIApplication
+from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec
 from appsrv.worker import Watch
 
@@ -98,7 +99,7 @@ def _say_nothing(info: object) -> None:
 
 def serve(
     load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: Watch | None = None,
-    log_request: AccessLog | None = None,
+    log_request: LogRequest | None = None,
 ) -> NoReturn:
     """In the preloader: load the application, say so, and be or make the workers that the server wants.
 
@@ -111,7 +112,7 @@ def serve(
     configure = preloader.configuration(watchdog)
     if configure.bind_errno is not None:
         raise OSError(configure.bind_errno, os.strerror(configure.bind_errno))
-    duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, access_log=log_request)
+    duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
     process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
     process.run(lambda: _load(load, banner, urls))

@@ -20,8 +20,11 @@ class AppsrvError(Exception):
 class RequestError(AppsrvError):
     """The request breaks HTTP or one of the limits (RFC 9112, RFC 9110 section 15.5).
 
-    `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505, 507), `reason` one line for the log and page.
+    `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505, 507), `reason` one line for the log and page, `seen`
+    what of the request could not be read, for the access log.
     """
+
+    seen = b""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"{status} {reason}")

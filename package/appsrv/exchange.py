@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from appsrv import forwarded
 from appsrv.environ import Environ, build_environ
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http1 import parse_head
 from appsrv.http1_body import body_reader
-from appsrv.http_response import error_response, http_date, serialize
+from appsrv.http_response import Response, error_response, http_date, serialize
 from appsrv.http_syntax import Limits, RequestHead
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell
@@ -31,7 +31,16 @@ READ = 64 * 1024
 BODY_IN_WORKER = 2 << 20
 
 WSGIApplication = Callable[..., Any]
-AccessLog = Callable[[dict[str, Any], int, int, float], None]
+
+
+class AccessLog(Protocol):
+    """Who is told of each request, where there is a log."""
+
+    def answered(self, connection: Connection, environ: Environ, outcome: Outcome, started: float) -> None:
+        """The application has answered; `started` is when it was asked, in seconds since the epoch."""
+
+    def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
+        """We have answered a request that breaks the rules and began with the bytes `seen`."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,11 @@ class Exchange:
         done = 0
         while data:
             self._cell.line(data)
-            parsed = parse_head(data, self._limits)
+            try:
+                parsed = parse_head(data, self._limits)
+            except RequestError as error:
+                error.seen = data
+                raise
             if parsed is None:
                 self._queue.give_back(connection, data)
                 return done
@@ -173,7 +186,7 @@ class Exchange:
         if self._access_log is None:
             outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
         else:
-            outcome = self._respond_and_log(environ, head, self._access_log)
+            outcome = self._respond_and_log(connection, environ, head, self._access_log)
         if outcome.cut or sink.pending or not outcome.keep_alive:
             self._let_go(connection, outcome, more)
             return False
@@ -181,10 +194,12 @@ class Exchange:
             self._queue.park(connection, time.monotonic())
         return more
 
-    def _respond_and_log(self, environ: Environ, head: RequestHead, access_log: AccessLog) -> Outcome:
+    def _respond_and_log(
+        self, connection: Connection, environ: Environ, head: RequestHead, access_log: AccessLog
+    ) -> Outcome:
         started = time.time()
         outcome = respond(self._application, environ, head, self._sink, self._date, self._serving.development)
-        access_log(environ, outcome.status, outcome.body_bytes, started)
+        access_log.answered(connection, environ, outcome, started)
         return outcome
 
     def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
@@ -207,6 +222,8 @@ class Exchange:
         response = error_response(error.status, detail=error.reason)
         with contextlib.suppress(OSError):
             connection.sock.send(serialize(response, keep_alive=False, head=None))
+        if self._access_log is not None:
+            self._access_log.refused(connection, error.seen or self._cell.first_bytes(), response)
         self._queue.close(connection, linger=True)
 
     def _abandon(self, connection: Connection) -> None:

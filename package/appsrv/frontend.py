@@ -36,9 +36,11 @@ log = logging.getLogger("appsrv.frontend")
 SWEEP = 5.0
 INLINE_BODY = 32 * 1024
 ARRIVING = 1000
+SHOWN = 2048
 
 Fallback = Callable[[], Response]
 Arrival = Callable[[ClientConnection], None]
+LogRefused = Callable[[str, bytes, Response], None]
 
 
 class Post(Protocol):
@@ -73,6 +75,7 @@ class FrontEnd:
         self.fallback: Fallback | None = None
         self.arrivals: dict[int, Arrival] = {}
         self._arriving: dict[int, Any] = {}
+        self.log_refused: LogRefused | None = None
         self._limits = limits
         self._timeouts = timeouts
         self._keepalive_timeout = keepalive_timeout
@@ -145,12 +148,12 @@ class FrontEnd:
         self._posts[serial] = post
         self.parking.workers = len(self._posts)
 
-    def worker_gone(self, serial: int, served: Iterable[tuple[int, bool]], error_id: str) -> None:
-        """A worker has died. `served`: the connections it had, and whether a response had begun on them."""
+    def worker_gone(self, serial: int, served: Iterable[tuple[int, bool, str]], error_id: str) -> None:
+        """A worker has died. `served`: the connections it had, whether a response had begun on them, request lines."""
         self._posts.pop(serial, None)
         self.parking.workers = len(self._posts)
         self.parking.worker_died()
-        for cid, begun in served:
+        for cid, begun, line in served:
             connection = self.connections.get(cid)
             if connection is None or connection.lane:
                 # A lane has what the worker gave away in its last moment: its socket must not be closed meanwhile.
@@ -158,7 +161,7 @@ class FrontEnd:
             if begun:
                 self.close(connection, reset=True)
             else:
-                self.refuse(connection, error_response(502, error_id=error_id))
+                self.refuse(connection, error_response(502, error_id=error_id), line.encode())
         for connection in self.connections.values():
             _holds_no_more(connection, serial)
 
@@ -289,13 +292,13 @@ class FrontEnd:
             return
         if error.status >= 500:
             log.error("%s", error.reason)
-        self.refuse(connection, error_response(error.status, detail=error.reason))
+        self.refuse(connection, error_response(error.status, detail=error.reason), error.seen or data)
 
     def _push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
         refusal = self._refusal()
         if refusal is not None:
             request.body.close()
-            self.refuse(connection, refusal)
+            self.refuse(connection, refusal, request.raw_head)
             return
         length = len(request.body)
         if length <= INLINE_BODY:
@@ -336,16 +339,22 @@ class FrontEnd:
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def refuse(self, connection: ClientConnection, response: Response) -> None:
-        """Answer with an error of our own and close."""
+    def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
+        """Answer with an error of our own and close. `seen`: what has been read of the request, for the access log."""
+        self._note_refused(connection, response, seen)
         self._in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
 
     def _refuse(self, connection: ClientConnection, data: bytes) -> None:
         lanes.send_all(connection.sock, data, self._timeouts)
         self._linger(connection)
 
-    def answer_now(self, connection: ClientConnection, response: Response) -> None:
+    def _note_refused(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        if self.log_refused is not None:
+            self.log_refused(connection.address, seen or _unread(connection.sock), response)
+
+    def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
         """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+        self._note_refused(connection, response, seen)
         data = serialize(response, keep_alive=False, head=None)
         try:
             connection.sock.send(data)
@@ -446,6 +455,14 @@ def _end_of_sending(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_WR)
     except OSError:
         return
+
+
+def _unread(sock: socket.socket) -> bytes:
+    """The beginning of what nobody has read yet."""
+    try:
+        return sock.recv(SHOWN, socket.MSG_PEEK)
+    except (OSError, ValueError):
+        return b""
 
 
 def _whole_file(fd: int) -> bytes:

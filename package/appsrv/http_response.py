@@ -26,6 +26,7 @@ class Response:
     reason: str
     headers: list[tuple[str, str]]
     body: bytes
+    error_id: str | None = None
 
 
 def http_date(now: float) -> bytes:
@@ -108,7 +109,7 @@ def error_response(
     page = _PAGE.format(
         title=f"{status} {reason}", width="60rem" if traceback else "36rem", paragraphs="\n".join(paragraphs)
     )
-    return Response(status, reason, headers, page.encode("utf-8", "replace"))
+    return Response(status, reason, headers, page.encode("utf-8", "replace"), error_id)
 
 
 def reason_of(status: int) -> str:

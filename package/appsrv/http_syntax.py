@@ -58,7 +58,7 @@ class RequestHead(NamedTuple):
 
 # What proxies say about the client and its request, by CGI names: believed from some, kept from applications otherwise.
 FORWARDING = frozenset(
-    ["HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_SCHEME", "HTTP_FRONT_END_HTTPS"]
+    ["HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_SCHEME", "HTTP_FRONT_END_HTTPS", "HTTP_X_REQUEST_ID"]
     + [f"HTTP_X_FORWARDED_{what}" for what in ("FOR", "HOST", "PORT", "PREFIX", "SERVER")]
     + [f"HTTP_X_FORWARDED_{what}" for what in ("PROTO", "PROTOCOL", "SCHEME", "SSL")]
 )

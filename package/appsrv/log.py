@@ -182,6 +182,22 @@ def to_watchdog(level: str) -> None:
     root.setLevel(LEVELS[level])
 
 
+# What a line of the access log starts with on its way from the server.
+ACCESS = "ACCESS "
+
+
+class AccessLines:
+    """The way of the server's own lines of the access log into the server log, past all levels."""
+
+    def write(self, line: str) -> None:
+        """Append a line."""
+        sys.stdout.write(f"{ACCESS}{line}\n")
+        sys.stdout.flush()
+
+    def reopen(self) -> None:
+        """Nothing to do: the watchdog owns the file."""
+
+
 def from_server(line: str) -> tuple[int, str]:
     """(level, text) of a line that `to_watchdog` wrote; whatever else the server printed is an error."""
     name, _, text = line.partition(" ")

@@ -407,7 +407,7 @@ class Manager:
         # A framework's command that cannot start says so itself.
         level = logging.INFO if self._development and not self._booted else logging.ERROR
         death = self.deaths.report(handle, cause, served, level=level)
-        cids = [(cell.cid, cell.response_begun) for cell in served]
+        cids = [(cell.cid, cell.response_begun, cell.request_line) for cell in served]
         self.frontend.worker_gone(handle.serial, cids, death.error_id)
         self.frontend.recover_lost(self.workers.busy)
 

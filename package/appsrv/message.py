@@ -5,7 +5,7 @@ are JSON, so that a person with strace can read them. File descriptors travel be
 in the order the docstring of the message names them. Both ends are always of one version of appsrv.
 
     watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
-                            StopRequested, LastWords, ResizePool
+                            StopRequested, ReopenLogs, LastWords, ResizePool
     server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Serving, Pulse,
                             LastWordsWanted
     watchdog  -> preloader  Configure
@@ -196,7 +196,7 @@ class StopInstance(Message, tag=7):
 
 @dataclass(eq=False, repr=False)
 class ReopenLogs(Message, tag=8):
-    """The server log was moved away: open it again under its name."""
+    """Logs were moved away: open them again under their names; the watchdog its server log, the server access logs."""
 
 
 @dataclass(eq=False, repr=False)

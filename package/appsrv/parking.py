@@ -120,7 +120,7 @@ class Parking:
         self._push(connection.cid, msg.pack(), fds, time.monotonic())
 
     def _push(self, cid: int, data: bytes, fds: Sequence[int], since: float) -> None:
-        self.board.park(cid, 0.0)
+        self.board.park(cid, -since)
         self._pushed += 1
         self._handed.append((cid, since))
         if self._waiting or not self._try(data, fds):

@@ -24,10 +24,11 @@ import setproctitle
 
 from appsrv import channel as channels
 from appsrv import config, hooks, message, trace, unpatched
+from appsrv.access_log import LogRequest
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
-from appsrv.exchange import AccessLog, WSGIApplication
+from appsrv.exchange import WSGIApplication
 from appsrv.loader import guarded
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up
@@ -297,12 +298,12 @@ def configuration(channel: Channel) -> message.Configure:
 
 
 def duty_of(
-    configure: message.Configure, name: str, *, watch: Watch | None = None, access_log: AccessLog | None = None
+    configure: message.Configure, name: str, *, watch: Watch | None = None, log_request: LogRequest | None = None
 ) -> Duty:
     """What the configuration asks for; the application is still to come."""
     settings = Settings.from_json(configure.settings)
     return Duty(
-        name, _not_loaded, settings, configure.listeners, configure.development, access_log, watch
+        name, _not_loaded, settings, configure.listeners, configure.development, log_request, watch
     )
 
 

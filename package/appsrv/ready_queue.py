@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,6 +73,7 @@ class ReadyQueue:
     """What both implementations share: the way of a connection in and out of this worker."""
 
     def __init__(self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot) -> None:
+        self.client_socket: Callable[[int], socket.socket] = client_socket
         self._hand_off = hand_off
         self._receiver = Receiver(hand_off)
         self._channel = channel
@@ -189,7 +190,7 @@ class ReadyQueue:
                 raise Orphaned from error
             self._heed(answer)
             if isinstance(answer, message.Lent):
-                return _from_lent(answer, fds)
+                return _from_lent(answer, fds, self.client_socket)
             if isinstance(answer, message.Gone) and answer.cid == cid:
                 return None
 
@@ -214,7 +215,7 @@ class ReadyQueue:
         if connection is None:
             address = msg.data[: msg.peer].decode()
             port = str(msg.port or "")
-            connection = Connection(msg.cid, _client_socket(fds[0]), address, port, msg.listener, None, None)
+            connection = Connection(msg.cid, self.client_socket(fds[0]), address, port, msg.listener, None, None)
         else:
             os.close(fds[0])
         if len(msg.data) > msg.peer:
@@ -386,12 +387,14 @@ def hand_off_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def _from_lent(msg: message.Lent, fds: list[int]) -> Connection:
+def _from_lent(
+    msg: message.Lent, fds: list[int], make_socket: Callable[[int], socket.socket]
+) -> Connection:
     address = msg.data[: msg.peer].decode()
-    return Connection(msg.cid, _client_socket(fds[0]), address, str(msg.port or ""), msg.listener, None, None)
+    return Connection(msg.cid, make_socket(fds[0]), address, str(msg.port or ""), msg.listener, None, None)
 
 
-def _client_socket(fd: int) -> socket.socket:
+def client_socket(fd: int) -> socket.socket:
     # Naming family, type and protocol spares three system calls; nobody asks the object for them.
     return Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
 

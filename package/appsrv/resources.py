@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from appsrv import __version__, listener, pid_file
+from appsrv.access_file import check_writable, place
 from appsrv.config import Settings
 from appsrv.errors import ListenError
 from appsrv.instance import (
@@ -71,6 +72,10 @@ class Resources:
             if not listen_first:
                 self.listener, self.sockets = self._listen()
             log_path = str(self._log_file())
+            access_log = place(self._settings, framework=self._development)
+            if access_log is not None and access_log != "-":
+                with acting_as(self._identity):
+                    check_writable(access_log)
             self.log = ServerLog(
                 log_path, self._settings.log_level, terminal, plain=self._development,
                 owner=lambda: acting_as(self._identity),

@@ -5,7 +5,7 @@ cell has one writer, its worker, but for the `retire` and `attention` bytes and 
 server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. Knows no worker,
 no connection: numbers only.
 
-    slot   retire u8 · attention u8 · (pad) · hand-offs taken u64
+    slot   retire u8 · attention u8 · reopen u8 · (pad) · hand-offs taken u64
     cell   connection id u64 (0: idle) · started f64 · response begun u64 · processed u64 · busy seconds f64 ·
            first bytes of the request
 """
@@ -70,11 +70,14 @@ class Scoreboard:
         return Slot(self._memory, index * self._slot_size, self.cells)
 
     def park(self, cid: int, now: float) -> None:
-        """Say since when a connection is parked; 0.0 when it is not. Ids share entries modulo `PARKED_ENTRIES`."""
+        """Say since when a connection is parked; when it is not, 0.0 or less.
+
+        Minus the time is since when it waits in the hand-off socket. Ids share entries modulo `PARKED_ENTRIES`.
+        """
         _TIME.pack_into(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8, now)
 
     def parked_since(self, cid: int) -> float:
-        """Since when the connection is parked, 0.0 when it is being served."""
+        """Since when the connection is parked; not above 0.0 when it is handed over or being served."""
         since: float = _TIME.unpack_from(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8)[0]
         return since
 
@@ -115,6 +118,15 @@ class Slot:
     def calls(self) -> memoryview:
         """One byte, not zero when the worker has been asked: cheaper to look at than any method."""
         return memoryview(self._memory)[self._offset + 1 : self._offset + 2]
+
+    def reopen_logs(self) -> None:
+        """Ask the worker to open its access log again before it writes the next line."""
+        self._memory[self._offset + 2] = 1
+
+    @property
+    def reopen_asked(self) -> memoryview:
+        """One byte, not zero when the worker has been asked; the worker clears it."""
+        return memoryview(self._memory)[self._offset + 2 : self._offset + 3]
 
     def count_taken(self) -> None:
         """One more message taken from the hand-off socket."""
@@ -163,6 +175,10 @@ class Cell:
         start = data[:HEAD_BYTES]
         at = self._head_at
         self._memory[at : at + len(start)] = start
+
+    def first_bytes(self) -> bytes:
+        """What `line` has written, of the present request."""
+        return bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES])
 
     def begun(self) -> None:
         """The first byte of a response is about to leave: from now on a crash cannot be answered with a 502."""

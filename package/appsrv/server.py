@@ -25,6 +25,8 @@ import setproctitle
 from gevent import get_hub
 
 from appsrv import lanes, listener, message, text, trace
+from appsrv.access_file import place
+from appsrv.access_log import AccessLog, destination
 from appsrv.arrivals import ProxyHeaders
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
@@ -32,8 +34,9 @@ from appsrv.connection_limits import ConnectionLimits, most_connections
 from appsrv.frontend import SWEEP, FrontEnd
 from appsrv.handles import send_signal
 from appsrv.http_response import Response
+from appsrv.kernel_stamps import stamp_connections_of
 from appsrv.limits import limits_of, request_spool_of
-from appsrv.log import to_watchdog
+from appsrv.log import AccessLines, to_watchdog
 from appsrv.manager import Manager
 from appsrv.parking import READABLE, parking
 from appsrv.privileges import give_up
@@ -70,6 +73,7 @@ class Server:
         self._over = gevent.event.Event()
         self._orphaned = False
         self.frontend, self.manager = self._build()
+        self._access_log = _access_log(self._settings, framework=configure.development)
 
     def _build(self) -> tuple[FrontEnd, Manager]:
         settings = self._settings
@@ -101,6 +105,10 @@ class Server:
         self.manager.boot(
             configure.generation, configure.last_generation, have_preloader=configure.have_preloader
         )
+        if self._access_log is not None:
+            self.frontend.log_refused = self._access_log.refused
+            for sock in self._sockets:
+                stamp_connections_of(sock)
         self.frontend.acceptor.listen([(number, sock) for number, sock in self._numbered()])
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)
@@ -181,6 +189,8 @@ class Server:
             self.manager.deaths.last_words(order.pid, order.lines)
         elif isinstance(order, message.RestartRequested):
             gevent.spawn(self.manager.restart)
+        elif isinstance(order, message.ReopenLogs):
+            self._reopen_access_log()
         elif isinstance(order, message.StopRequested):
             self._stop(graceful=order.graceful)
         else:
@@ -239,7 +249,7 @@ class Server:
             ("POST", "/restart"): self._restart,
             ("POST", "/detach"): self._detach,
             ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
-            ("POST", "/reopen-logs"): lambda _: self._tell(message.ReopenLogs()),
+            ("POST", "/reopen-logs"): self._reopen_logs,
         }
         Admin(self._admin, routes).start()
 
@@ -280,9 +290,27 @@ class Server:
             return 200, {"detached": False, "message": f"worker {pid} serves on: no successor has become ready yet"}
         return 200, {"detached": True}
 
+    def _reopen_logs(self, _arguments: Mapping[str, Any]) -> tuple[int, Any]:
+        self._reopen_access_log()
+        return self._tell(message.ReopenLogs())
+
+    def _reopen_access_log(self) -> None:
+        # By the time this is answered nobody writes into the old file any more, so that it may be compressed.
+        if self._access_log is not None:
+            self._access_log.reopen()
+            for worker in self.manager.workers.values():
+                worker.slot.reopen_logs()
+
     def _tell(self, msg: message.Message) -> tuple[int, Any]:
         self._watchdog.send(msg)
         return 202, {}
+
+
+def _access_log(settings: Settings, *, framework: bool) -> AccessLog | None:
+    to = place(settings, framework=framework)
+    if to is None:
+        return None
+    return AccessLog(settings, AccessLines() if to == "-" else destination(to, log.error), log.error)
 
 
 def slots_for(settings: Settings) -> int:

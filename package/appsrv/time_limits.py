@@ -123,10 +123,11 @@ class TimeLimits:
         connection = self._frontend.connections.get(request.cid)
         if connection is None:
             return
-        if handle.slot.cell(request.cell).read().response_begun:
+        cell = handle.slot.cell(request.cell).read()
+        if cell.response_begun:
             self._frontend.close(connection, reset=True)
         else:
-            self._frontend.answer_now(connection, overdue_page(error_id))
+            self._frontend.answer_now(connection, overdue_page(error_id), cell.request_line.encode())
 
     def _say(self, request: Request, limit: str, level: int) -> None:
         handle = self._still_served(request)

@@ -155,6 +155,7 @@ class Watchdog:
         elif number == signal.SIGHUP:
             self._tell_server(message.RestartRequested())
         elif number == signal.SIGUSR1:
+            self._tell_server(message.ReopenLogs())
             self._reopen_log()
         elif number in (signal.SIGTTIN, signal.SIGTTOU):
             self._tell_server(message.ResizePool(1 if number == signal.SIGTTIN else -1))

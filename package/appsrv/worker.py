@@ -22,10 +22,13 @@ from typing import Any
 import setproctitle
 
 from appsrv import hooks, message
+from appsrv.access_file import place
+from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
-from appsrv.exchange import AccessLog, Exchange, Serving, WSGIApplication
+from appsrv.exchange import Exchange, Serving, WSGIApplication
+from appsrv.kernel_stamps import StampedSocket
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_requests import ask, ill
@@ -38,6 +41,7 @@ from appsrv.ready_queue import (
     PortableQueue,
     ReadyQueue,
 )
+from appsrv.request_id import with_request_id
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.trusted_proxies import TrustedProxies
@@ -67,7 +71,7 @@ class Duty:
     settings: Settings
     listeners: Sequence[dict[str, Any]]
     development: bool
-    access_log: AccessLog | None = None
+    log_request: LogRequest | None = None
     watch: Watch | None = None
 
 
@@ -77,6 +81,7 @@ class Worker:
     def __init__(self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool, check: bool) -> None:
         self._duty = duty
         self._channel = channel
+        self._board = station.board
         self._slot = station.board.slot(slot)
         self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
         self._exchanges = self._make_exchanges()
@@ -170,11 +175,23 @@ class Worker:
             return None
         return connection
 
+    def _access_log(self) -> WorkerAccessLog | None:
+        """Who is to be told of requests; None when nobody is."""
+        duty = self._duty
+        to, log = place(duty.settings, framework=duty.log_request is not None), None
+        if to is not None:
+            log = AccessLog(duty.settings, destination(to, _complain), _complain)
+            self._queue.client_socket = StampedSocket
+        if log is None and duty.log_request is None:
+            return None
+        return WorkerAccessLog(log, duty.log_request, self._board, self._slot.reopen_asked)
+
     def _make_exchanges(self) -> list[Exchange]:
         duty = self._duty
         keep_alive = duty.settings.keepalive_timeout > 0
+        application = with_request_id(duty.application) if duty.settings.request_id else duty.application
         serving = Serving(
-            duty.application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, duty.access_log,
+            application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, self._access_log(),
             TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
             response_buffer_of(duty.settings),
         )
@@ -192,6 +209,10 @@ class Worker:
     def _report(self, paths: list[str]) -> None:
         with contextlib.suppress(ChannelClosed):
             self._channel.send(message.CodeChanged(paths))
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"appsrv: {text}\n")
 
 
 def _ready_queue(station: Station, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:

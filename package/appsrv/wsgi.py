@@ -18,6 +18,7 @@ from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForRespons
 from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
+from appsrv.request_id import error_id_of
 from appsrv.response_head import encode_head, known_heads
 
 __all__ = [
@@ -35,6 +36,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 WSGIApplication = Callable[[Environ, Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 LogException = Callable[[Environ, str, str], None]
 
+_OURS = os.path.join(os.path.dirname(__file__), "")
 # A body up to this size leaves together with its head, in one piece.
 _JOIN_LIMIT = 256 * 1024
 # A file up to this size is read and leaves with its head as well.
@@ -343,7 +345,7 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
     if isinstance(error, ClientDisconnected):
         answer.cut, answer.keep_alive = True, False
         return
-    answer.error_id = os.urandom(4).hex()
+    answer.error_id = error_id_of(environ)
     text = f"{error}\n" if isinstance(error, NoRoomForResponse) else _application_traceback(error)
     _log(log, environ, text, answer.error_id)
     if whole:
@@ -370,7 +372,7 @@ def _send_error_page(answer: _Answer, text: str | None) -> None:
 def _complain(answer: _Answer, environ: Environ, log: LogException) -> None:
     """Note a response that went out well formed, but not as the application meant it."""
     answer.error = ApplicationError(answer.complaint)
-    answer.error_id = os.urandom(4).hex()
+    answer.error_id = error_id_of(environ)
     _log(log, environ, _application_traceback(answer.error), answer.error_id)
 
 
@@ -383,6 +385,6 @@ def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
 def _application_traceback(error: BaseException) -> str:
     """The traceback without our own frames on top: the reader looks for the application's."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))

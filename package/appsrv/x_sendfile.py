@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from appsrv.environ import Environ
 from appsrv.errors import ApplicationError
 from appsrv.file_wrapper import FileWrapper
 from appsrv.http_response import error_response, reason_of
+from appsrv.request_id import error_id_of
 from appsrv.wsgi import log_to_errors
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _validators(whole: Representation) -> Headers:
 
 
 def _not_found(environ: Environ, start: _Start, reason: str) -> Iterable[bytes]:
-    error_id = secrets.token_hex(4)
+    error_id = error_id_of(environ)
     log_to_errors(environ, f"{reason}\n", error_id)
     page = error_response(404, error_id=error_id)
     start.real(f"{page.status} {page.reason}", page.headers, start.exc_info)

@@ -312,7 +312,7 @@ def test_a_broken_application_is_told_to_every_client(world: World) -> None:
 
 def test_the_client_of_a_dead_worker_gets_502(world: World) -> None:
     client, connection = world.connected()
-    world.front.worker_gone(1, [(connection.cid, False)], "0badc0de")
+    world.front.worker_gone(1, [(connection.cid, False, "GET / HTTP/1.1")], "0badc0de")
     answer = world.answer(client)
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert b"0badc0de" in answer
@@ -324,7 +324,7 @@ def test_a_response_that_had_begun_is_cut(world: World) -> None:
     client, connection = world.connected()
     connection.sock.send(b"HTTP/1.1 200 OK\r\n\r\nhal")
     assert world.read(client, 22).endswith(b"hal")
-    world.front.worker_gone(1, [(connection.cid, True)], "id")
+    world.front.worker_gone(1, [(connection.cid, True, "GET / HTTP/1.1")], "id")
     with pytest.raises(ConnectionResetError):
         world.answer(client)
     assert world.front.connections == {}
@@ -334,7 +334,7 @@ def test_what_a_worker_gave_away_in_its_last_moment_is_the_lanes(world: World) -
     client, connection = world.connected(b"GET / HT")
     world.one.says(message.GivenBack(1, b"GET / HT"))
     gevent.sleep(0)
-    world.front.worker_gone(1, [(connection.cid, True)], "id")
+    world.front.worker_gone(1, [(connection.cid, True, "GET / HTTP/1.1")], "id")
     client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
     assert world.handed_off()[0].data == b"127.0.0.1" + GET
 
@@ -342,7 +342,7 @@ def test_what_a_worker_gave_away_in_its_last_moment_is_the_lanes(world: World) -
 def test_other_clients_do_not_notice(world: World) -> None:
     _, mine = world.connected()
     other, _ = world.connected()
-    world.front.worker_gone(1, [(mine.cid, True), (99, False)], "id")
+    world.front.worker_gone(1, [(mine.cid, True, ""), (99, False, "")], "id")
     gevent.sleep(0.005)
     with pytest.raises(BlockingIOError):
         other.recv(1)

@@ -17,14 +17,16 @@ PACKAGE = ROOT / "package" / "appsrv"
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        ("__init__ beneath conditional cpus death errors family file_wrapper hooks http_syntax idle_watch menu "
-        "out_of_memory pace project reloader restart_file signals tcp_reset terminal text trusted_proxies "
-        "unpatched values"),
-        ("config connection_limits environ http1 http1_body http_response leadership listener loader message output "
-        "pid_file pool privileges proxy_protocol response_head scoreboard service shared_epoll spool trace"),
-        "channel finder forwarded instance log pool_settings settings_page sink static_server wsgi",
+        ("__init__ access_format beneath conditional cpus death errors family file_wrapper hooks http_syntax "
+        "idle_watch menu out_of_memory pace project reloader request_id restart_file signals tcp_reset "
+        "terminal text trusted_proxies unpatched values"),
+        ("config connection_limits environ http1 http1_body http_response kernel_stamps leadership listener "
+        "loader message output pid_file pool privileges proxy_protocol response_head scoreboard service "
+        "shared_epoll spool trace"),
+        ("access_file channel finder forwarded instance log pool_settings settings_page sink static_server "
+        "wsgi"),
         "client collector limits old_logs own_requests ready_queue static_files x_sendfile",
-        "acceptor admin exchange lanes parking resources",
+        "acceptor access_log admin exchange lanes parking resources",
         "arrivals frontend greenlets handles",
         "deaths lookout preloaders refusals restarts worker workers",
         "admission memory outage preloader time_limits",

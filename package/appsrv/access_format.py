@@ -1,0 +1,249 @@
+"""The lines of the access log: what a request was, and how it is written. Pure.
+
+Whatever a client has sent is escaped: no control character, quote or line end of it reaches the log, no space where
+spaces part fields. Formats: `combined` (Apache's and nginx's, with four fields more), `json`, or a text with gunicorn's
+%-fields, which is what `combined` is too.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(id)s %(pid)s %(queue)s %(L)s'
+NAMES = {"combined": COMBINED}
+JSON = "json"
+
+
+class Entry(NamedTuple):
+    """One answered request.
+
+    `environ` may hold less than an environ, where the request could not be read; `line` is its first line. `size` is
+    the body's length, `started` seconds since the epoch; `service` and `queue` are seconds, None where not known.
+    """
+
+    environ: Mapping[str, Any]
+    line: str
+    status: int
+    size: int
+    started: float
+    service: float | None
+    queue: float | None
+    request_id: str
+
+
+Formatter = Callable[[Entry], str]
+_Field = Callable[[Entry], object]
+
+
+def check_format(value: object) -> str:
+    """A format as a setting: `combined`, `json`, or a text with %-fields. ValueError says what is wrong with it."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("expected combined, json or a text with fields such as %(h)s")
+    if value.strip().lower() in (*NAMES, JSON):
+        return value.strip().lower()
+    if "%" not in value:
+        raise ValueError("expected combined, json or a text with fields such as %(h)s")
+    _compile(value, 0)
+    return value
+
+
+def formatter(text: str, pid: int) -> Formatter:
+    """What makes a line, without its end, of an entry. `text` has been checked; `pid` is the process that answers."""
+    return _json(pid) if text == JSON else _compile(NAMES.get(text, text), pid)
+
+
+# -- escaping ---------------------------------------------------------------------------------------------------------
+
+_PLAIN = re.compile(r"[ !#-\[\]-~]+").fullmatch
+_PLAIN_WORD = re.compile(r"[!#-\[\]-~]+").fullmatch
+_UNSAFE = re.compile(r'["\\]|[^ -~]')
+_UNSAFE_IN_WORD = re.compile(r'["\\]|[^!-~]')
+
+
+def escaped(text: str) -> str:
+    r"""For a field in quotes: quotes, backslashes and all but printable ASCII as \xHH (nginx does the same)."""
+    if _PLAIN(text):
+        return text
+    return _UNSAFE.sub(_as_hex, text) or "-"
+
+
+def _word(text: str) -> str:
+    """For a field without quotes: as `escaped`, and no spaces."""
+    if _PLAIN_WORD(text):
+        return text
+    return _UNSAFE_IN_WORD.sub(_as_hex, text) or "-"
+
+
+def _as_hex(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02X}" if code < 256 else f"\\u{code:04X}" if code < 65536 else f"\\U{code:08X}"
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+# Not strftime's, which depend on the locale that an application may have set.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class _Clock:
+    """The time as a text, made once a second."""
+
+    def __init__(self, write: Callable[[time.struct_time, str], str]) -> None:
+        self._write = write
+        self._last = (-1, "")
+
+    def text(self, seconds: int) -> str:
+        known, text = self._last
+        if known != seconds:
+            local = time.localtime(seconds)
+            text = self._write(local, _offset(local.tm_gmtoff))
+            self._last = (seconds, text)
+        return text
+
+
+def _offset(east: int) -> str:
+    minutes = abs(east) // 60
+    return f"{'-' if east < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}"
+
+
+def _common_time(t: time.struct_time, offset: str) -> str:
+    clock = f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
+    return f"[{t.tm_mday:02d}/{_MONTHS[t.tm_mon - 1]}/{t.tm_year}:{clock} {offset}]"
+
+
+def _iso_time(t: time.struct_time, offset: str) -> str:
+    date = f"{t.tm_year}-{t.tm_mon:02d}-{t.tm_mday:02d}T{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
+    return f"{date}.%03d{offset[:3]}:{offset[3:]}"
+
+
+def user_of(environ: Mapping[str, Any]) -> str:
+    """Who the application says it was (REMOTE_USER), or who the client says it is (Basic, RFC 7617); may be empty."""
+    user = environ.get("REMOTE_USER")
+    if user:
+        return str(user)
+    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return binascii.a2b_base64(credentials.strip()).partition(b":")[0].decode("latin-1")
+    except ValueError:
+        return ""
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}"
+
+
+# -- %-fields ---------------------------------------------------------------------------------------------------------
+
+_FIELD = re.compile(r"%(?:%|\((?:\{([^{}]+)\}([ioe])|([A-Za-z]+))\)s)")
+
+
+def _of_environ(name: str) -> _Field:
+    return lambda entry: escaped(str(entry.environ.get(name, "")))
+
+
+def _fields(pid: int) -> dict[str, _Field]:
+    clock = _Clock(_common_time)
+    return {
+        "h": lambda entry: _word(str(entry.environ.get("REMOTE_ADDR", ""))),
+        "l": lambda entry: "-",
+        "u": lambda entry: _word(user_of(entry.environ)),
+        "t": lambda entry: clock.text(int(entry.started)),
+        "r": lambda entry: escaped(entry.line),
+        "m": lambda entry: _word(entry.line.partition(" ")[0]),
+        "U": lambda entry: _word(_target(entry).partition("?")[0]),
+        "q": lambda entry: _word(_target(entry).partition("?")[2]),
+        "H": lambda entry: _word(entry.line.rpartition(" ")[2]),
+        "s": lambda entry: entry.status,
+        "b": lambda entry: entry.size or "-",
+        "B": lambda entry: entry.size,
+        "f": _of_environ("HTTP_REFERER"),
+        "a": _of_environ("HTTP_USER_AGENT"),
+        "T": lambda entry: "-" if entry.service is None else int(entry.service),
+        "M": lambda entry: "-" if entry.service is None else int(entry.service * 1e3),
+        "D": lambda entry: "-" if entry.service is None else int(entry.service * 1e6),
+        "L": lambda entry: _seconds(entry.service),
+        "p": lambda entry: f"<{pid}>",
+        "pid": lambda entry: pid,
+        "id": lambda entry: _word(entry.request_id),
+        "queue": lambda entry: _seconds(entry.queue),
+    }
+
+
+def _target(entry: Entry) -> str:
+    return entry.line.partition(" ")[2].rpartition(" ")[0]
+
+
+def _compile(text: str, pid: int) -> Formatter:
+    """`text` as one template and the functions whose values it takes."""
+    known, getters = _fields(pid), []
+
+    def place(found: re.Match[str]) -> str:
+        header, kind, name = found.groups()
+        if found[0] == "%%":
+            return "%%"
+        if kind == "o" or (name is not None and name not in known):
+            raise ValueError(f"expected a known field: {found[0]} is none")
+        getters.append(known[name] if name else _named(header, kind))
+        return "%s"
+
+    rest = _FIELD.sub("", text)
+    if "%" in rest or not text.isprintable():
+        raise ValueError("expected fields like %(h)s or %({Host}i)s, and %% for a percent sign, in one line")
+    template, values = _FIELD.sub(place, text), tuple(getters)
+    return lambda entry: template % tuple([value(entry) for value in values])
+
+
+def _named(name: str, kind: str) -> _Field:
+    """A header field of the request, or a variable of its environ."""
+    return _of_environ(name if kind == "e" else f"HTTP_{name.upper().replace('-', '_')}")
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def _json(pid: int) -> Formatter:
+    clock = _Clock(_iso_time)
+
+    def line(entry: Entry) -> str:
+        environ = entry.environ
+        return json.dumps(
+            {
+                "time": clock.text(int(entry.started)) % (entry.started % 1 * 1000),
+                "remote_addr": _text(environ.get("REMOTE_ADDR")),
+                "user": _text(user_of(environ)),
+                "host": _text(environ.get("HTTP_HOST")),
+                "request": _text(entry.line),
+                "status": entry.status,
+                "bytes": entry.size,
+                "referer": _text(environ.get("HTTP_REFERER")),
+                "user_agent": _text(environ.get("HTTP_USER_AGENT")),
+                "request_id": entry.request_id or None,
+                "pid": pid,
+                "queue_time": _rounded(entry.queue),
+                "service_time": _rounded(entry.service),
+            }
+        )
+
+    return line
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+def _text(value: object) -> str | None:
+    """PEP 3333's text, each character a byte, as what those bytes mean; json escapes it."""
+    text = str(value) if value else None
+    if text is None or text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text

@@ -1,0 +1,142 @@
+"""The access log: a line for each request that was answered, by the process that answered it.
+
+Gathers what a line says; how it looks is `access_format`'s, where it goes `access_file`'s. There is no such object
+where nothing is to be logged. A request is never worse off for its line: what goes wrong here is complained about.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from appsrv.access_file import AppendFile
+from appsrv.access_format import Entry, formatter
+from appsrv.config import Settings
+from appsrv.http_response import Response
+from appsrv.kernel_stamps import StampedSocket
+from appsrv.ready_queue import Connection
+from appsrv.request_id import KEY
+from appsrv.scoreboard import Scoreboard
+from appsrv.wsgi import Outcome
+
+# What a framework logs a request with: environ, status, length of the body in bytes, when it began (epoch).
+LogRequest = Callable[[dict[str, Any], int, int, float], None]
+Complain = Callable[[str], None]
+
+CLIENT_LEFT = 499
+
+
+class Destination(Protocol):
+    """Where lines go."""
+
+    def write(self, line: str) -> None:
+        """Append a line."""
+
+    def reopen(self) -> None:
+        """Start a new file, if it is one."""
+
+
+class StandardOutput:
+    """This process's standard output, which the server log collects."""
+
+    def write(self, line: str) -> None:
+        """Append a line."""
+        os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def reopen(self) -> None:
+        """Nothing to do."""
+
+
+def destination(path: str, complain: Complain) -> Destination:
+    """What writes there."""
+    return StandardOutput() if path == "-" else AppendFile(path, complain)
+
+
+class AccessLog:
+    """The lines of one process, in the format of the settings."""
+
+    def __init__(self, settings: Settings, to: Destination, complain: Complain) -> None:
+        self._to = to
+        self._complain = complain
+        self._format = formatter(settings.access_log_format, os.getpid())
+
+    def reopen(self) -> None:
+        """Go on in a new file."""
+        self._to.reopen()
+
+    def write(self, entry: Entry) -> None:
+        """Log one request."""
+        try:
+            self._to.write(self._format(entry))
+        except Exception as error:
+            self._complain(f"a line of the access log could not be written: {error!r}")
+
+    def refused(self, address: str, seen: bytes, response: Response) -> None:
+        """Log a request that appsrv answered itself; `seen` is what is known of it, from its beginning."""
+        request_id = response.error_id or ""
+        environ = {"REMOTE_ADDR": address}
+        line = first_line(seen)
+        self.write(Entry(environ, line, response.status, len(response.body), time.time(), None, None, request_id))
+
+
+class WorkerAccessLog:
+    """What a worker's exchanges tell of requests: for the framework's own log, for ours, or for both."""
+
+    def __init__(
+        self, log: AccessLog | None, framework: LogRequest | None, board: Scoreboard, reopen_asked: memoryview
+    ) -> None:
+        self._log = log
+        self._framework = framework
+        self._parked_since = board.parked_since
+        self._reopen_asked = reopen_asked
+
+    def answered(self, connection: Connection, environ: dict[str, Any], outcome: Outcome, started: float) -> None:
+        """The application has answered; `started` is when it was asked, in seconds since the epoch."""
+        if self._framework is not None:
+            self._framework(environ, outcome.status, outcome.body_bytes, started)
+        if self._log is None:
+            return
+        service = max(0.0, time.time() - started)
+        entry = Entry(
+            environ, request_line(environ), outcome.status or CLIENT_LEFT, outcome.body_bytes, started, service,
+            self._queue_time(connection, started, service), environ.get(KEY) or outcome.error_id or "",
+        )
+        self._write(self._log, entry)
+
+    def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
+        """The worker has refused the request."""
+        if self._log is not None:
+            self._heed()
+            self._log.refused(connection.address, seen, response)
+
+    def _write(self, log: AccessLog, entry: Entry) -> None:
+        self._heed()
+        log.write(entry)
+
+    def _heed(self) -> None:
+        if self._reopen_asked[0] and self._log is not None:
+            self._reopen_asked[0] = 0
+            self._log.reopen()
+
+    def _queue_time(self, connection: Connection, started: float, service: float) -> float | None:
+        """How long the request waited for this worker: since its bytes arrived, or since it was handed over."""
+        sock = connection.sock
+        if isinstance(sock, StampedSocket) and sock.arrived:
+            # Of what was read at once the next request's time is not known.
+            arrived, sock.arrived = sock.arrived, 0.0
+            return max(0.0, started - arrived)
+        handed_over = -self._parked_since(connection.cid)
+        return max(0.0, time.monotonic() - service - handed_over) if handed_over > 0.0 else None
+
+
+def request_line(environ: Mapping[str, Any]) -> str:
+    """The first line of the request; applications may have changed anything."""
+    method, protocol = environ.get("REQUEST_METHOD", "-"), environ.get("SERVER_PROTOCOL", "")
+    return f"{method} {environ.get('REQUEST_URI', '-')} {protocol}"
+
+
+def first_line(seen: bytes) -> str:
+    """The first line of a request of which nobody knows whether it is one."""
+    return seen.lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
