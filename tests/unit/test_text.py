@@ -154,3 +154,18 @@ def test_the_banner() -> None:
     daemon = text.banner(InstanceInfo(**{**vars(info), "daemonized": True}))
     assert "Serving in the background as a daemon.\n" in daemon
     assert "appsrv stop shop-8000-1f0c9a3e" in daemon
+
+
+def test_requests_one_per_line() -> None:
+    requests = [
+        {"state": "in progress", "age": 61.25, "pid": 617, "client": "192.0.2.7", "method": "GET", "path": "/orders"},
+        {"state": "waiting", "age": 0.5, "pid": None, "client": None, "method": None, "path": "/\x1b[2J"},
+    ]
+    lines = text.requests_report(STATUS, requests, NOW).splitlines()
+    assert lines[-2].split() == ["61.2s", "in", "progress", "617", "192.0.2.7", "GET", "/orders"]
+    assert lines[-1].split() == ["0.5s", "waiting", "-", "-", "-", "/[2J"]
+    assert len({line.index(word) for line, word in zip(lines[-3:], ("Path", "/orders", "/["), strict=True)}) == 1
+
+
+def test_no_requests() -> None:
+    assert text.requests_report(STATUS, [], NOW).endswith("No request is being served, none waits.")
