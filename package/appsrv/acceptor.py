@@ -39,6 +39,9 @@ class House(Protocol):
     def welcome(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         """A new connection."""
 
+    def note_refused(self, address: str, seen: bytes, response: Response) -> None:
+        """A client was turned away with this answer; `seen` is what it had sent."""
+
     def close_longest_idle(self, most: int) -> int:
         """Close up to so many connections on which nothing is going on; returns how many there were."""
 
@@ -90,7 +93,8 @@ class Acceptor:
     def _let_in(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         client.setblocking(False)
         if self.limits.crowded(address) and not self._house.make_room_of(address):
-            _turn_away(client)
+            page = crowded_page()
+            self._house.note_refused(address, _turn_away(client, page), page)
             return
         self._house.welcome(client, address, port, listener)
 
@@ -138,12 +142,17 @@ def crowded_page() -> Response:
     return error_response(429, detail="Too many connections from this address.", retry_after=RETRY_AFTER)
 
 
-def _turn_away(client: socket.socket) -> None:
-    """Answer at once and be done: whoever has too many connections gets no greenlet and no time to linger."""
+def _turn_away(client: socket.socket, page: Response) -> bytes:
+    """Answer at once and be done: whoever has too many connections gets no greenlet and no time to linger.
+
+    Returns what the client had sent.
+    """
+    seen = b""
     with contextlib.suppress(OSError):
         # What is left unread would make the close a reset, and the answer be lost.
         with contextlib.suppress(BlockingIOError):
-            client.recv(65536)
-        client.send(serialize(crowded_page(), keep_alive=False, head=None))
+            seen = client.recv(65536)
+        client.send(serialize(page, keep_alive=False, head=None))
         client.shutdown(socket.SHUT_WR)
     client.close()
+    return seen

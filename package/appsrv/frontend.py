@@ -129,7 +129,9 @@ class FrontEnd:
             self._arriving.pop(connection.cid, None)
         # Only now it is known whose connection this is.
         if self.limits.crowded(connection.address) and not self.make_room_of(connection.address):
-            self._refuse(connection, serialize(crowded_page(), keep_alive=False, head=None))
+            page = crowded_page()
+            self._note(connection, page, b"")
+            self._refuse(connection, serialize(page, keep_alive=False, head=None))
             return
         self.limits.came(connection.cid, connection.address)
         connection.lane = False
@@ -341,20 +343,25 @@ class FrontEnd:
 
     def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
         """Answer with an error of our own and close. `seen`: what has been read of the request, for the access log."""
-        self._note_refused(connection, response, seen)
+        self._note(connection, response, seen)
         self._in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
 
     def _refuse(self, connection: ClientConnection, data: bytes) -> None:
         lanes.send_all(connection.sock, data, self._timeouts)
         self._linger(connection)
 
-    def _note_refused(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+    def _note(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
         if self.log_refused is not None:
             self.log_refused(connection.address, seen or _unread(connection.sock), response)
 
+    def note_refused(self, address: str, seen: bytes, response: Response) -> None:
+        """Have a request in the access log, if there is one, that is answered without a worker."""
+        if self.log_refused is not None:
+            self.log_refused(address, seen, response)
+
     def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
         """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
-        self._note_refused(connection, response, seen)
+        self._note(connection, response, seen)
         data = serialize(response, keep_alive=False, head=None)
         try:
             connection.sock.send(data)

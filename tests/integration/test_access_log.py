@@ -112,6 +112,17 @@ def test_requests_that_no_application_answers(serve: Serve) -> None:
     server.wait_log(f"error id {error_id}: worker")
 
 
+def test_a_client_with_too_many_connections(serve: Serve) -> None:
+    limit = ("--max-connections-per-address", "1", "--forwarded-allow-ips", "off")
+    server = serve("hello", "--access-log", "access.log", *limit)
+    with server.raw() as busy:
+        busy.sendall(b"GET /busy HTTP/1.1\r\nHost: a\r\n")
+        wait_for(lambda: server.status()["server"]["connections"] == 1, "the first connection")
+        assert server.get("/one-more").status == 429
+    (entry,) = wait_entries(server, 1)
+    assert (entry["line"], entry["status"]) == ("GET /one-more HTTP/1.1", "429")
+
+
 def test_page_traceback_and_line_have_one_id(serve: Serve) -> None:
     server = serve("crashing", "--access-log", "access.log", "--max-pool-size", "1")
     page = server.get("/raise")
