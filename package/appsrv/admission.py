@@ -9,7 +9,7 @@ after the coming of a crowd is known only `GRACE` seconds later.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from appsrv.lookout import View
 from appsrv.values import AUTO
@@ -42,13 +42,13 @@ class Admission:
             return 0
         return max(0, view.waiting + more - coming - int(self.most))
 
-    def count(self, refused: int, now: float, oldest: float = 0.0) -> str | None:
-        """So many have been refused; returns what to log about it, now and then. `oldest` has waited so long."""
+    def count(self, refused: int, now: float, oldest: Callable[[], float]) -> str | None:
+        """So many have been refused; returns what to log about it, now and then. `oldest`: how long one has waited."""
         self.refused += refused
         if not refused or now < self._said + SAY_AGAIN:
             return None
         self._said = now
         return (
             f"requests are refused: all workers are busy and max_request_queue_size ({self.most:g}) requests wait, "
-            f"the oldest for {oldest:.1f} s ({self.refused} refused so far)"
+            f"the oldest for {oldest():.1f} s ({self.refused} refused so far)"
         )

@@ -81,14 +81,15 @@ class RequestQueue:
 
     def _say_refused(self, count: int) -> None:
         now = time.monotonic()
-        oldest = min((since for _, since in self.waiting()), default=now)
-        line = self._admission.count(count, now, now - oldest)
+        line = self._admission.count(count, now, lambda: now - min((since for _, since in self.waiting()), default=now))
         if line is not None:
             log.warning(line)
 
     def _weed(self, now: float) -> None:
-        waiting = self.waiting()
         limit = self._most_time
+        if not limit and now - self._looked_after < PATIENCE:
+            return
+        waiting = self.waiting()
         late = {c.cid for c, since in waiting if limit and now - since >= limit}
         gone: dict[int, int] = {}
         if now - self._looked_after >= PATIENCE:

@@ -78,8 +78,8 @@ def test_below_a_hundred_the_pace_does_not_matter() -> None:
 
 def test_it_is_said_now_and_then() -> None:
     admission = Admission(100)
-    assert admission.count(0, 0.0) is None
-    said = [admission.count(1, now, oldest=4.25) for now in (0.0, 1.0, SAY_AGAIN)]
+    assert admission.count(0, 0.0, lambda: 0.0) is None
+    said = [admission.count(1, now, lambda: 4.25) for now in (0.0, 1.0, SAY_AGAIN)]
     assert [line is not None for line in said] == [True, False, True]
     assert "max_request_queue_size (100)" in str(said[2])
     assert "the oldest for 4.2 s (3 refused" in str(said[2])
