@@ -212,7 +212,9 @@ class Worker:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"appsrv: {text}\n")
+    # With the watchdog gone nobody reads it, and the request must not suffer.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"appsrv: {text}\n")
 
 
 def _ready_queue(station: Station, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
