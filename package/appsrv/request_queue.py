@@ -66,6 +66,11 @@ class RequestQueue:
 
     def look_after(self, view: View) -> None:
         """Refuse those that are too many, give up those that have waited too long, drop those nobody waits for."""
+        outage = self._frontend.fallback
+        if outage is not None and view.waiting:
+            # As one that a worker had taken when it was killed, and which was found later.
+            self._frontend.refuse_waiting(view.waiting, outage())
+            return
         excess = self._admission.excess(view, self._ready(), self._coming())
         if excess:
             # Requests on parked connections come without asking.
