@@ -30,12 +30,14 @@ class Watch:
     """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
 
     def __init__(
-        self, extra_files: Iterable[str], exclude_patterns: Iterable[str], error: BaseException | None = None
+        self, extra_files: Iterable[str], exclude_patterns: Iterable[str], error: BaseException | None = None,
+        told: Callable[[], None] | None = None,
     ) -> None:
-        """`error`: why the application could not be loaded; its files are watched too."""
+        """`error`: why the application could not be loaded; its files are watched too. `told`: called at a change."""
         broken = reloader.traceback_files(error) if error else set()
         self._extra_files = {*extra_files, *broken}
         self._exclude_patterns = set(exclude_patterns)
+        self._told = told
 
     def __call__(self, report: Report) -> None:
         """`report` each change."""
@@ -45,6 +47,8 @@ class Watch:
                 _log("info", f" * Detected change in {path!r}, reloading")
                 reloader.forget_compiled(path)
             report(paths)
+            if self._told is not None:
+                self._told()
             return False
 
         if name() in ("stat", "watchfiles"):

@@ -29,6 +29,7 @@ from appsrv import development, project
 from appsrv.errors import ListenError
 from appsrv_flask import autoreload
 from appsrv_flask.access_log import log_request
+from appsrv_flask.broken import Healing, raising
 from appsrv_flask.command import RELOADER_VARIABLE
 
 WSGIApplication = Callable[..., Iterable[bytes]]
@@ -94,20 +95,21 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
         if first:
             show_server_banner(get_debug_flag(), info.app_import_path)
         # Wrapped before the fork: all workers have the same secret and count wrong PINs together.
-        wrapped = with_debugger(application, options)
+        debugged = with_debugger(application, options)
+    broken = Healing(debugged, error) if error else None
     sys.stdout.flush()
     try:
         development.serve(
-            lambda: wrapped,
-            banner=Banner(options, wrapped, first),
-            watch=autoreload.Watch(options.extra_files, options.exclude_patterns, error) if options.reload else None,
-            log_request=log_request,
+            lambda: broken or debugged,
+            banner=Banner(options, debugged, first),
+            watch=watch(options, error, broken) if options.reload else None,
+            log_request=broken.logging(log_request) if broken else log_request,
         )
     except (ListenError, OSError) as failure:
         exit_without_address(options, failure.errno or 0)
 
 
-def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, BaseException | None]:
+def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exception | None]:
     """The application; after a change, one that raises what kept the real one from loading."""
     try:
         return cast(WSGIApplication, info.load_app()), None
@@ -118,13 +120,10 @@ def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, BaseExce
         return raising(error), error
 
 
-def raising(error: Exception) -> WSGIApplication:
-    """An application that only raises, so that the debugger or the server shows the error."""
-
-    def application(environ: object, start_response: object) -> Iterable[bytes]:
-        raise error from None
-
-    return application
+def watch(options: Options, error: Exception | None, broken: Healing | None) -> autoreload.Watch:
+    """The watching for changes; pages about an application that could not be loaded hear of them too."""
+    told = broken.changed if broken else None
+    return autoreload.Watch(options.extra_files, options.exclude_patterns, error, told)
 
 
 def with_debugger(application: WSGIApplication, options: Options) -> WSGIApplication:

@@ -24,8 +24,10 @@ from appsrv.acceptor import Acceptor, crowded_page
 from appsrv.channel import Outbox
 from appsrv.connection_limits import ConnectionLimits
 from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.fallback import Answer, Fallback
+from appsrv.http1 import parse_head
 from appsrv.http_response import Response, error_response, serialize
-from appsrv.http_syntax import Limits
+from appsrv.http_syntax import Limits, RequestHead
 from appsrv.parking import ClientConnection, Parking, WatchedParking, readable
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_now
@@ -38,7 +40,6 @@ INLINE_BODY = 32 * 1024
 ARRIVING = 1000
 SHOWN = 2048
 
-Fallback = Callable[[], Response]
 Arrival = Callable[[ClientConnection], None]
 LogRefused = Callable[[str, bytes, Response], None]
 
@@ -72,7 +73,7 @@ class FrontEnd:
         self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
         self.acceptor = Acceptor(self.limits, self)
         self.busy: Callable[[], set[int]] = set
-        self.fallback: Fallback | None = None
+        self.fallback = Fallback()
         self.arrivals: dict[int, Arrival] = {}
         self._arriving: dict[int, Any] = {}
         self.log_refused: LogRefused | None = None
@@ -106,7 +107,10 @@ class FrontEnd:
             self._in_lane(connection, self._arrive, arrival)
 
     def _push_new(self, connection: ClientConnection) -> None:
-        refusal = self._refusal()
+        if self.fallback.active:
+            self._in_lane(connection, self._read_on, b"")
+            return
+        refusal = self._admit()
         if refusal is not None:
             self.refuse(connection, refusal)
             return
@@ -140,8 +144,25 @@ class FrontEnd:
         else:
             self.board_park(connection)
 
-    def _refusal(self) -> Response | None:
-        return self._admit() if self.fallback is None else self.fallback()
+    # -- in the application's place -----------------------------------------------------------------------------------
+
+    def fall_back(self, answer: Answer) -> None:
+        """Answer every request in the application's place from now on, those that wait included."""
+        self.fallback.begin(answer)
+        for item in self.parking.take_back(1 << 16):
+            item.discard()
+            connection = self.connections.get(item.cid)
+            found = parse_head(item.read, self._limits) if item.read else None
+            if connection is not None and found is not None:
+                self._in_lane(connection, self._stand_in, found[0])
+            elif connection is not None:
+                self._in_lane(connection, self._read_on, b"")
+
+    def _stand_in(self, connection: ClientConnection, head: RequestHead) -> None:
+        response = self.fallback.respond(head.variables)
+        self._note(connection, response, head.raw)
+        lanes.send_all(connection.sock, serialize(response, keep_alive=False, head=head), self._timeouts)
+        self._linger(connection)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -297,7 +318,11 @@ class FrontEnd:
         self.refuse(connection, error_response(error.status, detail=error.reason), error.seen or data)
 
     def _push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
-        refusal = self._refusal()
+        if self.fallback.active:
+            request.body.close()
+            self._in_lane(connection, self._stand_in, request.head)
+            return
+        refusal = self._admit()
         if refusal is not None:
             request.body.close()
             self.refuse(connection, refusal, request.raw_head)

@@ -90,6 +90,11 @@ class Failure:
     traceback: str = ""
     exit_code: int = 4
 
+    @property
+    def name(self) -> str:
+        """What tells it from other failures."""
+        return f"{self.when:.6f}"
+
 
 def send_signal(pid: int, number: int) -> None:
     """Send a signal to a process that may have ended already, or not have a pid yet."""

@@ -58,7 +58,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
 <title>{title}</title>
-<style>
+{in_head}<style>
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; }}
 body {{ max-width: {width}; margin: 12vh auto; padding: 0 1.5rem; }}
 h1 {{ font-size: 1.5rem; }}
@@ -89,10 +89,12 @@ def error_response(
     detail: str | None = None,
     traceback: str | None = None,
     retry_after: int | None = None,
+    in_head: str = "",
 ) -> Response:
     """The page for an error that appsrv answers itself.
 
-    `detail` is shown as it is; `traceback` only belongs in development; `retry_after` is in seconds.
+    `detail` is shown as it is; `traceback` only belongs in development; `retry_after` is in seconds;
+    `in_head` is HTML.
     """
     reason = reason_of(status)
     headers = [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-store")]
@@ -107,7 +109,10 @@ def error_response(
     if error_id:
         paragraphs.append(f'<p class="id">Error id: {html.escape(error_id)}</p>')
     page = _PAGE.format(
-        title=f"{status} {reason}", width="60rem" if traceback else "36rem", paragraphs="\n".join(paragraphs)
+        title=f"{status} {reason}",
+        in_head=in_head and f"{in_head}\n",
+        width="60rem" if traceback else "36rem",
+        paragraphs="\n".join(paragraphs),
     )
     return Response(status, reason, headers, page.encode("utf-8", "replace"), error_id)
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
+from functools import partial
 
+from appsrv import healing
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure
+from appsrv.http_response import Response
 from appsrv.refusals import failure_page
 
 log = logging.getLogger("appsrv.outage")
-
-ALL = 1 << 16
 
 
 class Outage:
@@ -28,16 +30,19 @@ class Outage:
 
     def begin(self, failure: Failure) -> None:
         """No worker serves: those that wait are answered too. The id stays the same as long as the reason does."""
-        if self._frontend.fallback is not None and failure.message == self._message:
+        if self._frontend.fallback.active and failure.message == self._message:
             return
         self._message = failure.message
         error_id = secrets.token_hex(4)
         if not self._development:
             log.error("error id %s: all requests to %s are answered 503: %s", error_id, self._group, failure.message)
-        page = failure_page(failure, error_id, development=self._development)
-        self._frontend.fallback = lambda: page
-        self._frontend.refuse_waiting(ALL, page)
+        self._frontend.fall_back(partial(self._answer, failure, error_id))
+
+    def _answer(self, failure: Failure, error_id: str, variables: Mapping[str, str]) -> Response | None:
+        if self._development and healing.asks_about(variables, failure.name):
+            return None
+        return failure_page(failure, error_id, variables, development=self._development)
 
     def end(self) -> None:
         """There is a worker, or will be soon: requests may wait for it."""
-        self._frontend.fallback = None
+        self._frontend.fallback.end()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from appsrv import healing
 from appsrv.handles import Failure
 from appsrv.http_response import Response, error_response
 
@@ -23,9 +26,14 @@ def overdue_page(error_id: str) -> Response:
     return error_response(504, error_id=error_id)
 
 
-def failure_page(failure: Failure, error_id: str, *, development: bool) -> Response:
-    """No worker can be made: why, for the developer; for everybody else, what to ask about and when to try again."""
+def failure_page(
+    failure: Failure, error_id: str, variables: Mapping[str, str], *, development: bool
+) -> Response:
+    """No worker can be made: why, for the developer; for everybody else, what to ask about and when to try again.
+
+    `variables` are the request's, by their CGI names.
+    """
     if not development:
         detail = "The application cannot be started. The reason is in the server log."
         return error_response(503, detail=detail, error_id=error_id, retry_after=RETRY_AFTER)
-    return error_response(500, detail=failure.message, traceback=failure.traceback or None)
+    return healing.page(failure.message, failure.traceback, failure.name, variables)

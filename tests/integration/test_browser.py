@@ -1,7 +1,8 @@
-"""The Django example in a real browser: headless Chromium, driven through its driver."""
+"""The examples in a real browser: headless Chromium, driven through its driver."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from selenium.webdriver.support import expected_conditions as seen
 from selenium.webdriver.support.ui import WebDriverWait
 
 from integration.conftest import Launch
-from support.server import Server, Site, free_port
+from support.server import BIN, Server, Site, free_port
+from support.waiting import wait_for
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # The last four keep it from calling hosts outside, which a test machine does not reach.
@@ -83,3 +85,85 @@ def test_upload(browser: webdriver.Chrome, example: Server, tmp_path: Path) -> N
     WebDriverWait(browser, SECONDS).until(seen.presence_of_element_located((By.CLASS_NAME, "message")))
     link = browser.find_element(By.LINK_TEXT, "From the browser")
     assert example.get(link.get_dom_attribute("href") or "").text == "carried by Chromium\n"
+
+
+def text(browser: webdriver.Chrome) -> str:
+    # Not by an element: the page may be replaced at any moment.
+    return str(browser.execute_script("return document.body ? document.body.innerText : ''"))
+
+
+def wait_text(browser: webdriver.Chrome, part: str) -> None:
+    """Until the page shows this, without anybody touching the browser."""
+    wait_for(lambda: part in text(browser), f"{part!r} on the page", SECONDS)
+
+
+def test_the_traceback_page_heals_itself(browser: webdriver.Chrome, example: Server) -> None:
+    views = example.site.directory / "uploads" / "views.py"
+    good = views.read_text()
+    views.write_text(f"{good}\nthis is no Python\n")
+    wait_for(lambda: example.get("/pid/").status == 500, "the error page", SECONDS)
+    browser.get(url(example, "/pid/"))
+    assert "SyntaxError" in text(browser)
+    # Another mistake, then none.
+    views.write_text(f"{good}\nimport nothing_of_this_name\n")
+    wait_text(browser, "nothing_of_this_name")
+    views.write_text(good)
+    wait_for(lambda: "nothing_of_this_name" not in text(browser), "the page without the mistake", SECONDS)
+    assert text(browser).strip() == example.get("/pid/").text.strip()
+
+
+@pytest.fixture
+def guestbook(site: Site, launch: Launch) -> Server:
+    site.add_project("flask")
+    port = free_port()
+    argv = [str(BIN / "flask"), "--debug", "run", "--port", str(port)]
+    return launch(argv, ("127.0.0.1", port)).wait_ready()
+
+
+def test_the_debuggers_page_heals_itself(browser: webdriver.Chrome, guestbook: Server) -> None:
+    app = guestbook.site.directory / "app.py"
+    good = app.read_text()
+    app.write_text(f"{good}\nmistake\n")
+    wait_for(lambda: guestbook.get("/pid").status == 500, "the error page", SECONDS)
+    browser.get(url(guestbook, "/pid"))
+    wait_text(browser, "name 'mistake' is not defined")
+    app.write_text(f'{good}\n\n@app.get("/healed")\ndef healed() -> str:\n    return "healed"\n')
+    wait_for(lambda: "mistake" not in text(browser), "the page without the mistake", SECONDS)
+    assert guestbook.get("/healed").text == "healed"
+    assert '"HEAD /pid' not in guestbook.terminal
+
+
+def test_the_debuggers_console(browser: webdriver.Chrome, guestbook: Server) -> None:
+    app = guestbook.site.directory / "app.py"
+    app.write_text(app.read_text() + '\n\n@app.get("/oops")\ndef oops() -> str:\n    answer = 41\n    return 1 / 0\n')
+    wait_for(lambda: guestbook.get("/oops").status == 500, "the broken view", SECONDS)
+    found = re.search(r"Debugger PIN: ([\d-]+)", guestbook.terminal)
+    assert found
+    browser.get(url(guestbook, "/oops"))
+    frame = browser.find_elements(By.CSS_SELECTOR, "div.frame")[-1]
+    icon = frame.find_element(By.CSS_SELECTOR, "img")
+    browser.execute_script("arguments[0].click()", icon)
+    pin = WebDriverWait(browser, SECONDS).until(seen.element_to_be_clickable((By.NAME, "pin")))
+    pin.send_keys(found[1])
+    pin.submit()
+    wait_for(lambda: browser.execute_script("return EVALEX_TRUSTED"), "the PIN to be taken", SECONDS)
+    entry = browser.find_element(By.CSS_SELECTOR, ".console input")
+    browser.execute_script("arguments[0].value = 'answer + 1'; arguments[0].form.requestSubmit()", entry)
+    wait_text(browser, "42")
+
+
+def test_clicking_through_the_admin(browser: webdriver.Chrome, example: Server) -> None:
+    browser.get(url(example, "/admin/"))
+    browser.find_element(By.NAME, "username").send_keys("demo")
+    browser.find_element(By.NAME, "password").send_keys("demo")
+    browser.find_element(By.CSS_SELECTOR, "input[type=submit]").click()
+    WebDriverWait(browser, SECONDS).until(seen.presence_of_element_located((By.ID, "user-tools")))
+    browser.find_element(By.CSS_SELECTOR, ".model-group .addlink").click()
+    browser.find_element(By.NAME, "name").send_keys("Librarians")
+    browser.find_element(By.NAME, "_save").click()
+    WebDriverWait(browser, SECONDS).until(seen.presence_of_element_located((By.CLASS_NAME, "success")))
+    browser.find_element(By.LINK_TEXT, "Librarians").click()
+    browser.find_element(By.CLASS_NAME, "deletelink").click()
+    browser.find_element(By.CSS_SELECTOR, "form input[type=submit]").click()
+    WebDriverWait(browser, SECONDS).until(seen.presence_of_element_located((By.CLASS_NAME, "success")))
+    assert "0 groups" in text(browser)

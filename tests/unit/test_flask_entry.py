@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from flask import Flask
 from flask.cli import FlaskGroup, run_command
 from werkzeug.debug import DebuggedApplication
+from werkzeug.test import create_environ
 
 from appsrv import development, reloader
 from appsrv.errors import ListenError
@@ -274,9 +275,27 @@ def test_an_application_that_does_not_import_ends_the_first_boot() -> None:
 
 def test_after_a_change_it_is_shown_instead(served: Served, capfd: pytest.CaptureFixture[str]) -> None:
     flask_run("--debug", "--no-debugger", create_app=broken_app, APPSRV_BOOT="2")
-    with pytest.raises(ZeroDivisionError):
-        served.application({}, None)
+    answers: list[Any] = []
+    body = served.application({"HTTP_ACCEPT": "*/*"}, lambda *answer: answers.append(answer))
+    assert answers[0][0] == "500 Internal Server Error"
+    assert b"ZeroDivisionError" in b"".join(body)
     assert __file__ in served.watch._extra_files
+    failure = dict(answers[0][1])["Appsrv-Failure"]
+    assert served.watch._told is not None
+    served.watch._told()
+    served.application({"HTTP_APPSRV_FAILURE": failure}, lambda *answer: answers.append(answer))
+    assert (answers[1][0], "Appsrv-Failure" in dict(answers[1][1])) == ("204 No Content", False)
+
+
+def test_the_debuggers_page_heals_itself_too(served: Served) -> None:
+    flask_run("--debug", create_app=broken_app, APPSRV_BOOT="2")
+    answers: list[Any] = []
+    environ = {**create_environ("/"), "HTTP_HOST": "localhost"}
+    body = b"".join(served.application(environ, lambda *answer: answers.append(answer)))
+    fields = dict(answers[0][1])
+    assert (answers[0][0][:3], int(fields["Content-Length"])) == ("500", len(body))
+    assert f'const failure = "{fields["Appsrv-Failure"]}"'.encode() in body
+    assert b"Werkzeug Debugger" in body
 
 
 def test_an_address_in_use_is_said_in_the_built_ins_words(served: Served) -> None:

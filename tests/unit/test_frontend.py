@@ -12,7 +12,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -303,8 +303,30 @@ def test_behind_proxy_protocol_the_limit_is_of_clients_and_not_of_the_proxy(worl
 
 
 def test_a_broken_application_is_told_to_every_client(world: World) -> None:
-    world.front.fallback = lambda: error_response(503, retry_after=5)
+    waits = world.client(GET)
+    until(lambda: world.front.accepted == 1, "the first connection")
+    world.front.fall_back(lambda variables: error_response(503, retry_after=5))
+    assert world.answer(waits).startswith(b"HTTP/1.1 503 ")
     assert world.answer(world.client(GET)).startswith(b"HTTP/1.1 503 ")
+    world.front.fallback.end()
+    world.client(GET)
+    assert world.handed_off()[0].cid == 3
+
+
+def test_a_request_may_be_kept_until_the_application_is_back(world: World) -> None:
+    asked: list[str] = []
+
+    def keep(variables: Mapping[str, str]) -> None:
+        asked.append(variables["HTTP_APPSRV_FAILURE"])
+
+    world.front.fall_back(keep)
+    client = world.client(b"HEAD / HTTP/1.1\r\nHost: a\r\nAppsrv-Failure: 7\r\n\r\n")
+    until(lambda: asked == ["7"], "the question")
+    gevent.sleep(0)
+    with pytest.raises(BlockingIOError):
+        client.recv(1)
+    world.front.fallback.end()
+    assert world.answer(client).startswith(b"HTTP/1.1 204 ")
 
 
 # -- workers that die

@@ -23,10 +23,10 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("config connection_limits environ http1 http1_body http_response kernel_stamps leadership listener "
         "loader message output pid_file pool privileges proxy_protocol response_head scoreboard service "
         "shared_epoll spool trace"),
-        ("access_file channel finder forwarded instance log pool_settings settings_page sink static_server "
+        ("access_file channel finder forwarded healing instance log pool_settings settings_page sink static_server "
         "wsgi"),
         "client collector limits old_logs own_requests ready_queue static_files x_sendfile",
-        "acceptor access_log admin exchange lanes parking resources",
+        "acceptor access_log admin exchange fallback lanes parking resources",
         "arrivals frontend greenlets handles",
         "deaths lookout preloaders refusals restarts worker workers",
         "admission memory outage preloader time_limits",
@@ -46,8 +46,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "arrivals", "frontend", "greenlets", "lanes", "lookout", "manager", "memory",
-            "parking", "preloaders", "restart_file", "restarts", "server", "time_limits", "workers",
+            "acceptor", "admin", "arrivals", "fallback", "frontend", "greenlets", "lanes", "lookout", "manager",
+            "memory", "parking", "preloaders", "restart_file", "restarts", "server", "time_limits", "workers",
         }
     ),
     "click": frozenset({"cli"}),
@@ -117,7 +117,7 @@ def test_third_party_packages_stay_in_their_place(module: str) -> None:
 
 @pytest.mark.parametrize("package", ["django_integration/appsrv_django", "flask_integration/appsrv_flask"])
 def test_integrations_know_only_the_public_face(package: str) -> None:
-    public = {"appsrv", "appsrv.development", "appsrv.errors", "appsrv.project", "appsrv.reloader"}
+    public = {"appsrv", "appsrv.development", "appsrv.errors", "appsrv.healing", "appsrv.project", "appsrv.reloader"}
     used = {
         name
         for path in (ROOT / package).rglob("*.py")
