@@ -149,6 +149,10 @@ class FrontEnd:
     def fall_back(self, answer: Answer) -> None:
         """Answer every request in the application's place from now on, those that wait included."""
         self.fallback.begin(answer)
+        self.stand_in_for_waiting()
+
+    def stand_in_for_waiting(self) -> None:
+        """Answer what no worker has taken."""
         for item in self.parking.take_back(1 << 16):
             item.discard()
             connection = self.connections.get(item.cid)

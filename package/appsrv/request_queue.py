@@ -66,10 +66,9 @@ class RequestQueue:
 
     def look_after(self, view: View) -> None:
         """Refuse those that are too many, give up those that have waited too long, drop those nobody waits for."""
-        outage = self._frontend.fallback
-        if outage is not None and view.waiting:
+        if self._frontend.fallback.active and view.waiting:
             # As one that a worker had taken when it was killed, and which was found later.
-            self._frontend.refuse_waiting(view.waiting, outage())
+            self._frontend.stand_in_for_waiting()
             return
         excess = self._admission.excess(view, self._ready(), self._coming())
         if excess:
