@@ -72,7 +72,7 @@ class Sink:
             raise ClientDisconnected(str(error)) from error
         if sent != len(data):
             self._backlog, self.pending = Spool(self._buffer.memory, self._buffer.directory), True
-            self._append(data[sent:])
+            self._append(memoryview(data)[sent:])
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length).
@@ -119,7 +119,7 @@ class Sink:
             self._file = None
         self.pending = False
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         assert self._backlog is not None
         view = memoryview(data)
         self._flush()
