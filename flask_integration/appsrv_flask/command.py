@@ -69,7 +69,7 @@ def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], 
     if not params["with_threads"]:
         return "--without-threads was given"
     if params["cert"]:
-        return "--cert was given, and appsrv does not speak TLS yet"
+        return "--cert was given; for appsrv's own HTTPS set APPSRV_SSL_CERTIFICATE and APPSRV_SSL_CERTIFICATE_KEY"
     if params["host"].startswith("unix://"):
         return "it listens on a unix socket"
     if sys.gettrace() is not None or not set(DEBUGGERS).isdisjoint(modules):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Callable, Sequence
 
 from gevent.socket import wait_read
 
@@ -21,6 +22,19 @@ log = logging.getLogger("appsrv.frontend")
 
 # A stranger who connects again and again must not fill the log.
 COMPLAINTS = 10.0
+
+
+Step = Callable[[ClientConnection], None]
+
+
+def in_order(steps: Sequence[Step]) -> Step:
+    """All of them, one after the other."""
+
+    def arrive(connection: ClientConnection) -> None:
+        for step in steps:
+            step(connection)
+
+    return arrive
 
 
 class ProxyHeaders:

@@ -86,6 +86,23 @@ class Settings:
         None, path, flag="-S", metavar="PATH", group=_LISTEN,
         help="Listen on a unix socket instead of an address and port.",
     )
+    ssl_certificate: str | None = setting(
+        None, path, metavar="PATH", group=_LISTEN,
+        help="Speak HTTPS with this certificate (PEM, followed by those between it and its root): on `port`, or, where "
+        "`ssl_port` is given, there, and HTTP on `port`. Read again when the file changes.",
+    )
+    ssl_certificate_key: str | None = setting(
+        None, path, metavar="PATH", group=_LISTEN, shown_default="in the file of the certificate",
+        help="The certificate's private key (PEM, without a passphrase).",
+    )
+    ssl_port: int | None = setting(
+        None, values.integer(0, 65535), metavar="NUMBER", group=_LISTEN,
+        help="Port to speak HTTPS on, beside HTTP on `port` or `socket`; 0 lets the system choose one.",
+    )
+    ssl_address: str | None = setting(
+        None, values.host, metavar="HOST", group=_LISTEN, shown_default="that of `address`",
+        help="Address for `ssl_port`.",
+    )
     environment: str = setting(
         "production", values.text, flag="-e", metavar="NAME", group=_PROCESS,
         shown_default="production; development for runserver and flask run",
@@ -567,6 +584,7 @@ def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, objec
 
 
 def _consistent(settings: Settings) -> Settings:
+    _check_tls(settings)
     if settings.min_instances > settings.max_pool_size:
         raise SettingsError(
             f"min_instances ({settings.min_instances}) is above max_pool_size ({settings.max_pool_size}): "
@@ -588,3 +606,16 @@ def _consistent(settings: Settings) -> Settings:
     if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
         raise SettingsError(f"data_buffer_dir: {directory} is no directory that can be written to")
     return settings
+
+
+def _check_tls(settings: Settings) -> None:
+    if settings.ssl_certificate is None:
+        for name in ("ssl_certificate_key", "ssl_port"):
+            if getattr(settings, name) is not None:
+                raise SettingsError(f"{name} is of no use without a certificate: give --ssl-certificate, too")
+    elif settings.socket is not None and settings.ssl_port is None:
+        raise SettingsError("a unix socket speaks no TLS: give --ssl-port, too, or no certificate")
+    if settings.ssl_address is not None and settings.ssl_port is None:
+        raise SettingsError("ssl_address is of no use without ssl_port: without that, HTTPS is spoken on --address")
+    if settings.ssl_port and settings.ssl_port == settings.port and settings.socket is None:
+        raise SettingsError(f"port and ssl_port are both {settings.port}: a port speaks HTTP or HTTPS")

@@ -59,6 +59,10 @@ class ListenError(OperatorError):
         self.errno = errno
 
 
+class CertificateError(OperatorError):
+    """A certificate or its key cannot be used."""
+
+
 class RunDirectoryError(OperatorError):
     """The run directory, pid file or server log cannot be used."""
 

@@ -129,6 +129,9 @@ class FrontEnd:
         except gevent.GreenletExit:
             self.close(connection)
             return
+        except RequestError as error:
+            self.refuse(connection, error_response(error.status, detail=error.reason))
+            return
         finally:
             self._arriving.pop(connection.cid, None)
         # Only now it is known whose connection this is.
@@ -418,7 +421,9 @@ class FrontEnd:
         self.limits.left(connection.cid)
         self.parking.forget(connection)
         self.parking.board.park(connection.cid, 0.0)
-        if reset:
+        if reset and connection.cut is not None:
+            connection.cut()
+        elif reset:
             reset_now(connection.sock)
         elif connection.holders:
             _end_of_sending(connection.sock)

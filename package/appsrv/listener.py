@@ -19,13 +19,14 @@ BACKLOG = 2048
 class Listener:
     """What listening sockets are bound to: (`host`, `port`), or `path` for a unix socket.
 
-    `sockets` is how many there are: a host name may stand for several addresses.
+    `sockets` is how many there are: a host name may stand for several addresses. `tls`: HTTPS is spoken there.
     """
 
     host: str = ""
     port: int = 0
     path: str = ""
     sockets: int = 1
+    tls: bool = False
 
     @property
     def url(self) -> str:
@@ -33,7 +34,7 @@ class Listener:
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/"
 
     def to_json(self) -> dict[str, Any]:
         """For `message.Configure`."""

@@ -43,9 +43,10 @@ class ClientConnection:
     """A client's connection, for its whole life.
 
     `lane` is set while a greenlet of the server works on it, `asked` once its client was asked whether it is there.
+    `cut` is set where a reset of `sock` would not reach the client, and does it.
     """
 
-    __slots__ = ("address", "asked", "cid", "holders", "lane", "listener", "port", "sock", "watch")
+    __slots__ = ("address", "asked", "cid", "cut", "holders", "lane", "listener", "port", "sock", "watch")
 
     def __init__(self, cid: int, sock: socket.socket, address: str, port: int, listener: int) -> None:
         self.cid = cid
@@ -55,6 +56,7 @@ class ClientConnection:
         self.listener = listener
         self.lane = False
         self.asked = False
+        self.cut: Callable[[], None] | None = None
         self.holders: set[int] | None = None
         self.watch: Any = None
 

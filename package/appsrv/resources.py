@@ -6,6 +6,7 @@ nothing that the next instance could not take over.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket
@@ -54,10 +55,12 @@ class Resources:
         self._taken = False
         self.bind_errno: int | None = None
         self.listener = Listener()
+        self.tls_listener: Listener | None = None
         self.sockets: list[socket.socket] = []
 
     def open(self, terminal: TextIO | None) -> InstanceInfo:
         """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
+        self._check_certificate()
         try:
             # The name of the run directory needs the port, which the system may be asked to choose; otherwise the
             # directory comes first, because it knows which appsrv has the port already.
@@ -71,6 +74,7 @@ class Resources:
             self._pid_path = path
             if not listen_first:
                 self.listener, self.sockets = self._listen()
+            self._listen_for_tls()
             log_path = str(self._log_file())
             access_log = place(self._settings, framework=self._development)
             if access_log is not None and access_log != "-":
@@ -85,6 +89,33 @@ class Resources:
             raise
         self.info = self._publish(log_path)
         return self.info
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Where the instance listens, in the order of `sockets`."""
+        return [self.listener, *([] if self.tls_listener is None else [self.tls_listener])]
+
+    def _check_certificate(self) -> None:
+        """Say now what the server process could only write into the log."""
+        certificate, key = self._settings.ssl_certificate, self._settings.ssl_certificate_key
+        if certificate is not None:
+            from appsrv import certificates
+
+            with acting_as(self._identity):
+                certificates.load(certificate, key)
+
+    def _listen_for_tls(self) -> None:
+        """HTTPS has a port of its own, or that of HTTP."""
+        settings = self._settings
+        if settings.ssl_certificate is None:
+            return
+        if settings.ssl_port is None:
+            self.listener = dataclasses.replace(self.listener, tls=True)
+            return
+        host = settings.ssl_address or settings.address
+        made, sockets = listener.listen(host, settings.ssl_port, ipv6=":" in host)
+        self.tls_listener = dataclasses.replace(made, tls=True)
+        self.sockets += sockets
 
     def _take_directory(self) -> None:
         settings = self._settings
@@ -116,7 +147,7 @@ class Resources:
             root=self._spec.root,
             app=self._spec.target or " ".join(self._spec.argv),
             environment=self._settings.environment,
-            bind=(self.listener.url,),
+            bind=tuple(made.url for made in self.listeners),
             pid_file=str(self._pid_path),
             log_file=log_path,
             started=time.time(),

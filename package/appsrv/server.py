@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
@@ -27,7 +27,7 @@ from gevent import get_hub
 from appsrv import lanes, listener, message, text, trace
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, destination
-from appsrv.arrivals import ProxyHeaders
+from appsrv.arrivals import ProxyHeaders, in_order
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.connection_limits import ConnectionLimits, most_connections
@@ -43,6 +43,9 @@ from appsrv.privileges import give_up
 from appsrv.restart_file import NAME, RestartFile
 from appsrv.scoreboard import Scoreboard
 from appsrv.trusted_proxies import TrustedProxies
+
+if TYPE_CHECKING:
+    from appsrv.tls import Tls
 
 log = logging.getLogger("appsrv.server")
 
@@ -72,6 +75,7 @@ class Server:
         self._stopping: gevent.Greenlet[..., None] | None = None
         self._over = gevent.event.Event()
         self._orphaned = False
+        self._tls: Tls | None = None
         self.frontend, self.manager = self._build()
         self._access_log = _access_log(self._settings, framework=configure.development)
 
@@ -86,10 +90,7 @@ class Server:
             settings.keepalive_timeout, self._admit, request_spool_of(settings),
             _connection_limits(settings),
         )
-        if settings.proxy_protocol:
-            proxies = TrustedProxies(settings.forwarded_allow_ips)
-            arrival = ProxyHeaders(proxies, settings.header_timeout)
-            frontend.arrivals = dict.fromkeys(range(len(self._configure.listeners)), arrival)
+        self._prepare_arrivals(frontend, timeouts)
         name = json.loads(self._configure.app)["root"]
         manager = Manager(
             name, settings, development=self._configure.development, board=board, frontend=frontend,
@@ -97,6 +98,21 @@ class Server:
         )
         frontend.busy = manager.workers.busy
         return frontend, manager
+
+    def _prepare_arrivals(self, frontend: FrontEnd, timeouts: lanes.Timeouts) -> None:
+        """What comes before the first request of a connection, on each listener: PROXY protocol, then TLS."""
+        settings, headers = self._settings, None
+        if settings.proxy_protocol:
+            headers = ProxyHeaders(TrustedProxies(settings.forwarded_allow_ips), settings.header_timeout)
+        if settings.ssl_certificate is not None:
+            # Imported here: OpenSSL is large, and most instances have a proxy in front that speaks TLS.
+            from appsrv.tls import Tls
+
+            self._tls = Tls(settings.ssl_certificate, settings.ssl_certificate_key, timeouts)
+        for number, made in enumerate(self._configure.listeners):
+            steps = [step for step in (headers, self._tls if made["tls"] else None) if step is not None]
+            if steps:
+                frontend.arrivals[number] = in_order(steps)
 
     def run(self) -> None:
         """Serve until the watchdog says otherwise or is gone."""
@@ -113,6 +129,8 @@ class Server:
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)
         gevent.spawn(self._watch_restart_file)
+        if self._tls is not None:
+            gevent.spawn(self._tls.watch)
         if configure.pulse:
             gevent.spawn(self._pulse, configure.pulse)
         self._over.wait()
@@ -138,7 +156,12 @@ class Server:
 
     def _restart_for(self, touched: str) -> None:
         log.info("%s was touched", touched)
-        self.manager.restart()
+        self._restart_all()
+
+    def _restart_all(self, parallel: int | None = None) -> Any:
+        if self._tls is not None:
+            self._tls.load()
+        return self.manager.restart(parallel)
 
     def _pulse(self, seconds: float) -> None:
         while True:
@@ -188,7 +211,7 @@ class Server:
         elif isinstance(order, message.LastWords):
             self.manager.deaths.last_words(order.pid, order.lines)
         elif isinstance(order, message.RestartRequested):
-            gevent.spawn(self.manager.restart)
+            gevent.spawn(self._restart_all)
         elif isinstance(order, message.ReopenLogs):
             self._reopen_access_log()
         elif isinstance(order, message.StopRequested):
@@ -214,7 +237,7 @@ class Server:
         _until(self._all_ended, deadline)
         if self._workers_left():
             self.manager.kill_all("it did not end in the time that a stop has")
-        _until(lambda: not self._in_lanes(), deadline)
+        _until(lambda: not self._in_lanes() and (self._tls is None or self._tls.has_said_all()), deadline)
         _until(lambda: not self._workers_left(), time.monotonic() + KILLED)
         self._over.set()
 
@@ -273,7 +296,7 @@ class Server:
             return 400, {"error": "parallel has to be a whole number above 0"}
         if not self.manager.name.startswith(prefix):
             return 200, {"restarted": []}
-        outcome = self.manager.restart(parallel)
+        outcome = self._restart_all(parallel)
         return 200, {"restarted": [{"name": self.manager.name, **outcome.__dict__}]}
 
     def _detach(self, arguments: Mapping[str, Any]) -> tuple[int, Any]:

@@ -212,7 +212,7 @@ class Watchdog:
         return message.Configure(
             settings=self._settings.to_json(),
             app=self._spec.to_json(),
-            listeners=[resources.listener.to_json()],
+            listeners=[made.to_json() for made in resources.listeners],
             instance=resources.info.to_json(),
             run_directory=str(resources.directory.path),
             development=self._development is not None,

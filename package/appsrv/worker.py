@@ -235,6 +235,7 @@ def environs(duty: Duty) -> list[dict[str, Any]]:
             multithread=settings.concurrency > 1,
             multiprocess=settings.max_pool_size > 1,
             errors=sys.stderr,
+            url_scheme="https" if listener["tls"] else "http",
         )
         for listener in duty.listeners
     ]

@@ -18,17 +18,17 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ access_format beneath conditional cpus death errors family file_wrapper hooks http_syntax "
-        "idle_watch menu out_of_memory pace project reloader request_id restart_file signals tcp_reset "
-        "terminal text trusted_proxies unpatched values"),
-        ("config connection_limits environ http1 http1_body http_response kernel_stamps leadership listener "
-        "loader message output pid_file pool privileges proxy_protocol response_head scoreboard service "
+        "idle_watch menu out_of_memory pace project reloader request_id restart_file signals tcp_reset terminal "
+        "text trusted_proxies unpatched values"),
+        ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps leadership "
+        "listener loader message output pid_file pool privileges proxy_protocol response_head scoreboard service "
         "shared_epoll spool trace"),
         ("access_file channel finder forwarded healing instance log pool_settings settings_page sink static_server "
         "wsgi"),
         "client collector limits old_logs own_requests ready_queue static_files x_sendfile",
         "acceptor access_log admin exchange fallback lanes parking resources",
-        "arrivals frontend greenlets handles",
-        "deaths lookout preloaders refusals restarts worker workers",
+        "arrivals frontend greenlets handles relay",
+        "deaths lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
         "request_queue",
         "manager",
@@ -47,7 +47,8 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
             "acceptor", "admin", "arrivals", "fallback", "frontend", "greenlets", "lanes", "lookout", "manager",
-            "memory", "parking", "preloaders", "restart_file", "restarts", "server", "time_limits", "workers",
+            "memory", "parking", "preloaders", "relay", "restart_file", "restarts", "server", "time_limits",
+            "tls", "workers",
         }
     ),
     "click": frozenset({"cli"}),

@@ -1,0 +1,197 @@
+"""HTTPS through the real server: what the application is told, what the client gets, and what must not look whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import shutil
+import signal
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.conftest import Serve
+from support.certificates import make, trusting
+from support.http import exchange_bytes
+from support.server import Server, Site, free_port
+from support.waiting import wait_for
+
+MIB = 2**20
+APP = '''
+import hashlib, os, time
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/upload":
+        body = hashlib.sha256(environ["wsgi.input"].read()).hexdigest().encode()
+    elif path == "/cut":
+        start_response("200 OK", [])
+        return cut()
+    elif path == "/killed":
+        start_response("200 OK", [])
+        return killed()
+    elif path.startswith("/large"):
+        body = b"x" * (20 << 20)
+    else:
+        body = (environ["wsgi.url_scheme"] + " " + environ["HTTPS"] + " " + environ["SERVER_PORT"]).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+def cut():
+    yield b"half"
+    raise RuntimeError("on purpose")
+
+def killed():
+    yield b"half"
+    os.kill(os.getpid(), 9)
+'''
+
+
+class Https:
+    """A server on a TLS port, and how to talk to it."""
+
+    def __init__(self, server: Server, port: int, certificate: str, key: str) -> None:
+        self.server, self.port, self.certificate, self.key = server, port, certificate, key
+
+    def connect(self) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", self.port), 20)
+        return trusting(self.certificate).wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
+
+    def get(self, target: str, sock: ssl.SSLSocket | None = None) -> bytes:
+        client = http.client.HTTPConnection("localhost", self.port)
+        client.sock = sock or self.connect()
+        client.request("GET", target)
+        body = client.getresponse().read()
+        if sock is None:
+            client.close()
+        return body
+
+
+@pytest.fixture
+def https(serve: Serve, site: Site, tmp_path: Path) -> Https:
+    certificate, key = make(tmp_path / "live")
+    site.write("shop.py", APP)
+    port = free_port()
+    options = ["--ssl-port", str(port), "--ssl-certificate", certificate, "--ssl-certificate-key", key]
+    return Https(serve("shop:application", *options, "--header-timeout", "2"), port, certificate, key)
+
+
+@pytest.mark.both_queues
+def test_requests_and_large_bodies_in_both_directions(https: Https) -> None:
+    with https.connect() as client:
+        assert client.version() == "TLSv1.3"
+        for _ in range(3):
+            assert https.get("/", client) == f"https on {https.port}".encode()
+    assert https.get("/large") == b"x" * (20 * MIB)
+    body = bytes(range(256)) * (12 * 1024)
+    upload = http.client.HTTPConnection("localhost", https.port)
+    upload.sock = https.connect()
+    upload.request("POST", "/upload", body)
+    assert upload.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
+    upload.close()
+    wait_for(lambda: https.server.status()["server"]["connections"] == 0, "no connection to be left")
+
+
+@pytest.mark.both_queues
+def test_what_is_not_whole_never_looks_whole(https: Https) -> None:
+    for path in ("/cut", "/killed"):
+        for version in ("1.1", "1.0"):
+            with https.connect() as client:
+                client.sendall(f"GET {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+                # An orderly end, after close_notify, would be b"" here.
+                with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+                    assert all(iter(lambda: client.recv(65536), b"never")), "it looks whole"
+
+
+def test_the_end_is_announced_and_a_half_close_is_heard(https: Https) -> None:
+    ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with https.connect() as client:
+        client.sendall(ask)
+        while client.recv(65536):
+            pass
+        # recv raises where the connection ends without close_notify.
+    with https.connect() as client:
+        client.sendall(ask)
+        socket.socket.shutdown(client, socket.SHUT_WR)
+        assert b"200 OK" in client.recv(65536)
+
+
+def test_http_and_noise_on_the_port_of_https(https: Https) -> None:
+    answer = exchange_bytes(("127.0.0.1", https.port), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").data
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"This port speaks HTTPS" in answer
+    assert exchange_bytes(("127.0.0.1", https.port), b"\x05\x01\0").data == b""
+    broken = exchange_bytes(("127.0.0.1", https.port), b"\x16\x03\x01\x00\x05hello")
+    assert b"HTTP" not in broken.data
+    assert https.server.get("/plain").status == 500
+
+
+def test_slow_handshakes_hold_up_nobody(https: Https) -> None:
+    with contextlib.ExitStack() as opened:
+        silent = []
+        for begun in [b"\x16\x03\x01"] * 200:
+            silent.append(opened.enter_context(socket.create_connection(("127.0.0.1", https.port), 20)))
+            silent[-1].sendall(begun)
+        wait_for(lambda: https.server.status()["server"]["connections"] == 200, "200 handshakes")
+        assert https.get("/") == f"https on {https.port}".encode()
+        for client in silent:
+            assert client.recv(100) == b""
+        # Nor a stop.
+        opened.enter_context(socket.create_connection(("127.0.0.1", https.port), 20)).sendall(b"\x16\x03")
+        wait_for(lambda: https.server.status()["server"]["connections"] == 1, "another handshake")
+        assert https.server.stop() == 0
+
+
+def test_a_new_certificate_drops_nobody(https: Https, tmp_path: Path) -> None:
+    with https.connect() as kept:
+        assert https.get("/", kept)
+        for new, old in zip(make(tmp_path / "new", "renewed"), (https.certificate, https.key), strict=True):
+            shutil.copy(new, old)
+        assert https.server.site.command("restart-app", ".").returncode == 0
+        # Trusts the new one alone.
+        assert https.get("/") == https.get("/", kept) == f"https on {https.port}".encode()
+        Path(https.key).write_text("nonsense")
+        https.server.child.send_signal(signal.SIGHUP)
+        https.server.wait_log("key.pem holds no private key in PEM form .* the previous one stays in use")
+        assert https.get("/")
+
+
+def test_a_stop_lets_a_slow_client_have_its_response(https: Https) -> None:
+    with https.connect() as client:
+        client.sendall(b"GET /large HTTP/1.0\r\nHost: a\r\n\r\n")
+        received = len(client.recv(1000))
+        https.server.child.send_signal(signal.SIGTERM)
+        while data := client.recv(65536):
+            received += len(data)
+    assert received > 20 * MIB
+    assert https.server.wait_exit() == 0
+
+
+def test_https_alone_behind_a_proxy_of_tcp(serve: Serve, site: Site, tmp_path: Path) -> None:
+    certificate, key = make(tmp_path / "live")
+    server = serve(
+        "echo", "--ssl-certificate", certificate, "--ssl-certificate-key", key, "--proxy-protocol", wait=False
+    ).wait_ready()
+    assert not isinstance(server.address, str)
+    with socket.create_connection(server.address, 20) as plain:
+        plain.sendall(b"PROXY TCP4 192.0.2.1 203.0.113.9 56324 443\r\n")
+        with trusting(certificate).wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+    found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])["environ"]
+    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+    assert f"https://127.0.0.1:{server.address[1]}/" in server.terminal
+
+
+def test_a_certificate_that_cannot_be_used_is_told_at_the_start(site: Site, tmp_path: Path) -> None:
+    site.add_app("hello")
+    certificate, _ = make(tmp_path / "a")
+    _, other = make(tmp_path / "b")
+    done = site.command("start", "hello:application", "-p", "0", "--ssl-certificate", certificate,
+                        "--ssl-certificate-key", other)
+    assert (done.returncode, "does not belong to the certificate" in done.stderr) == (1, True)
