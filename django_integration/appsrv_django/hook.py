@@ -1,4 +1,5 @@
-"""The start-up hook: lets `runserver` be looked up, and then decides whether appsrv serves it.
+"""The start-up hook: lets `runserver` be looked up, and then decides whether appsrv serves it. In the same way
+`manage.py appsrv` is found, and `manage.py check` knows what appsrv has to say, without a line in INSTALLED_APPS.
 
 Called by appsrv_django.pth (appsrv_django.start from Python 3.15 on) at every start of Python in this
 environment, twice in a virtual environment: it must be cheap, idempotent and must never raise. It waits for
@@ -23,14 +24,19 @@ STARTED = time.time()
 """When this Python started, near enough: files saved later may have been imported in their old form."""
 
 COMMAND = "runserver"
+OWN_COMMAND = "appsrv"
+CONCERNED = (COMMAND, OWN_COMMAND, "check")
+"""The commands of manage.py that this is about."""
+
 MODULE = "django.core.management"
 PRELOADER = "APPSRV_PRELOADER"
 """In the environment of a preloader, see appsrv.development."""
 
 
 def install() -> None:
-    """Wait for Django's commands, if this could be a runserver at all."""
-    if COMMAND not in getattr(sys, "argv", ()) or any(isinstance(item, Waiting) for item in sys.meta_path):
+    """Wait for Django's commands, if this could be one of those concerned at all."""
+    argv = getattr(sys, "argv", ())
+    if not any(name in argv for name in CONCERNED) or any(isinstance(item, Waiting) for item in sys.meta_path):
         return
     if PRELOADER in os.environ and "--noreload" not in sys.argv:
         _outlive_errors()
@@ -76,7 +82,35 @@ def _wrap_when_loaded(loader: Any) -> None:
 
 
 def wrap(module: Any) -> None:
-    """Make `load_command_class` of django.core.management ask appsrv about runserver."""
+    """Make django.core.management ask appsrv about the commands concerned."""
+    _wrap_loading(module)
+    if sys.argv[1:2] == [OWN_COMMAND]:
+        _wrap_listing(module)
+    elif sys.argv[1:2] == ["check"]:
+        from appsrv_django.takeover import concerns_project
+
+        if concerns_project():
+            import appsrv_django.checks  # noqa: F401 - registers them
+
+
+def _wrap_listing(module: Any) -> None:
+    """Let `manage.py appsrv` be found where only the dependencies name appsrv."""
+    original = getattr(module, "get_commands", None)
+    if original is None or getattr(original, "appsrv_wrapped", False):
+        return
+
+    def get_commands() -> dict[str, Any]:
+        commands: dict[str, Any] = original()
+        from appsrv_django.takeover import OURS, concerns_project
+
+        return {OWN_COMMAND: OURS, **commands} if concerns_project() else commands
+
+    get_commands.appsrv_wrapped = True  # type: ignore[attr-defined]
+    get_commands.__doc__ = original.__doc__
+    module.get_commands = get_commands
+
+
+def _wrap_loading(module: Any) -> None:
     original = getattr(module, "load_command_class", None)
     if original is None or getattr(original, "appsrv_wrapped", False):
         return

@@ -30,7 +30,7 @@ def switched_off(environ: Mapping[str, str]) -> bool:
 
 def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
     """What load_command_class answers for runserver: ours where the project asks for it."""
-    if app_name == OURS or switched_off(os.environ) or not _project_names_appsrv():
+    if app_name == OURS or switched_off(os.environ) or not concerns_project():
         return command
     if app_name not in REPLACED:
         _say_that(app_name)
@@ -40,7 +40,8 @@ def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
     return subclass(type(command))()
 
 
-def _project_names_appsrv() -> bool:
+def concerns_project() -> bool:
+    """Whether the dependency files of the project whose manage.py runs name appsrv."""
     return project.names_appsrv(project.script_directory(sys.argv[0]))
 
 

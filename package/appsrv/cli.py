@@ -155,6 +155,38 @@ def working_directory(environ: Mapping[str, str]) -> Path:
         raise OperatorError("the current directory has been removed: change to another one") from None
 
 
+# -- init --------------------------------------------------------------------------------------------------
+
+
+@commands.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--django-app", is_flag=True, help="Also put appsrv_django into INSTALLED_APPS.")
+@click.option("-y", "--yes", is_flag=True, help="Write without asking.")
+def init(directory: Path | None, django_app: bool, yes: bool) -> int:
+    """Add to a project what it lacks to be served by appsrv.
+
+    The dependency, and all settings with their defaults, commented out. Shows what would change, and asks.
+    """
+    from appsrv import finder, first_steps
+
+    here = (directory or working_directory(config.environment())).absolute()
+    settings_file = finder.django_settings_file(here, config.environment()) if django_app else None
+    wanted = first_steps.changes(here, settings_file)
+    if not wanted:
+        click.echo("This project has everything: try appsrv start.")
+        return 0
+    colour = wants_colour(config.environment(), sys.stdout.isatty())
+    click.echo("".join(text.coloured_diff(change.diff(here), colour=colour) for change in wanted), color=colour)
+    if not yes and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("nothing was written: there is no terminal to ask on; add --yes")
+    if not yes and not click.confirm("Write this?"):
+        return 1
+    for change in wanted:
+        change.path.write_text(change.after, encoding="utf-8")
+    click.echo("Done. Next: appsrv start")
+    return 0
+
+
 # -- which instance ----------------------------------------------------------------------------------------
 
 

@@ -148,6 +148,15 @@ def _of_django(directory: Path, environ: Mapping[str, str]) -> AppSpec | None:
     return AppSpec(root=_absolute(directory), target=target or DJANGO_TARGET, django_settings=settings)
 
 
+def django_settings_file(directory: Path, environ: Mapping[str, str]) -> Path:
+    """The file of the settings that manage.py names. Raises AppNotFound."""
+    spec = _of_django(directory, environ)
+    if spec is None or not spec.django_settings:
+        raise AppNotFound(f"{directory} has no manage.py that names its settings")
+    place = directory.joinpath(*spec.django_settings.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
 def _settings_of(manage: Path) -> str:
     """The literal that manage.py gives DJANGO_SETTINGS_MODULE, by setdefault() or assignment."""
     for node in ast.walk(_parsed(manage) or NOTHING):

@@ -23,7 +23,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, message, trace, unpatched
+from appsrv import config, hooks, message, production, trace, unpatched
 from appsrv.access_log import LogRequest
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
@@ -85,6 +85,9 @@ class Preloader:
     def _with_files(self, application: WSGIApplication) -> WSGIApplication:
         """The application, with the files that appsrv serves in front of it and for it."""
         settings, development = self._duty.settings, self._duty.development
+        if settings.environment == "production":
+            for note in production.notes(application):
+                _warn(note)
         served: WSGIApplication = guarded(
             lambda: with_static_files(application, settings.static, development=development),
             "static files cannot be served",

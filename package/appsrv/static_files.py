@@ -89,6 +89,6 @@ def _uses_whitenoise(settings: Any, application: object) -> bool:
 
 def _has_files(directory: str) -> bool:
     try:
-        return bool(directory) and any(os.scandir(directory))
+        return bool(directory and os.listdir(directory))
     except OSError:
         return False

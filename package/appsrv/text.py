@@ -250,3 +250,12 @@ def stacks(answer: Json, source: Callable[[str, int], str]) -> str:
         if not thread.get("frames"):
             lines.append("  (no frame of Python)")
     return "\n".join(lines)
+
+
+def coloured_diff(diff: str, *, colour: bool) -> str:
+    """A unified diff, green where something comes, red where it goes."""
+    marks = {"+": "32", "-": "31", "@": "36"}
+    return "".join(
+        f"\x1b[{marks[line[0]]}m{line.rstrip(chr(10))}\x1b[0m\n" if colour and line[:1] in marks else line
+        for line in diff.splitlines(keepends=True)
+    )

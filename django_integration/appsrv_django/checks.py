@@ -1,0 +1,148 @@
+"""What `manage.py check --deploy` says about serving this project with appsrv. Each check is a pure question.
+
+    appsrv.E001  the settings of appsrv cannot be read
+    appsrv.W001  another application's runserver stands before ours
+    appsrv.W002  every Host is allowed
+    appsrv.W003  threads keep database connections open
+    appsrv.W004  more connections than the database takes
+    appsrv.W005  nobody may ask for health_path
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+
+from appsrv import config, project
+from appsrv.config import Settings
+from appsrv.errors import SettingsError
+
+OURS = "appsrv_django"
+HOW_MANY = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connections"}
+
+
+def server_settings() -> Settings:
+    """Those that `appsrv start` would find. Raises SettingsError."""
+    place = Path(project.script_directory(sys.argv[0]))
+    return config.load({}, config.environment(), place, cwd=place)
+
+
+@register("appsrv", deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """All that can be told without a database."""
+    try:
+        server = server_settings()
+    except SettingsError as error:
+        return [Error(f"The settings of appsrv cannot be used: {error}", id="appsrv.E001")]
+    names = [app.name for app in apps.get_app_configs()]
+    return [
+        *_check_order(names, _has_runserver),
+        *_check_hosts(settings.ALLOWED_HOSTS, server),
+        *_check_connection_age(settings.DATABASES, server),
+    ]
+
+
+def _has_runserver(app: str) -> bool:
+    try:
+        return find_spec(f"{app}.management.commands.runserver") is not None
+    except ImportError:
+        return False
+
+
+def _check_order(names: Sequence[str], has_runserver: Any) -> list[CheckMessage]:
+    if OURS not in names:
+        return []
+    before = [name for name in names[: names.index(OURS)] if has_runserver(name)]
+    return [
+        Warning(
+            f'"{name}" stands before "{OURS}" in INSTALLED_APPS, so its runserver is the one that runs.',
+            hint=f'Put "{OURS}" before it: ours keeps what that runserver adds.',
+            id="appsrv.W001",
+        )
+        for name in before
+    ]
+
+
+def _check_hosts(allowed: Iterable[str], server: Settings) -> list[CheckMessage]:
+    allowed = list(allowed)
+    if "*" in allowed:
+        return [
+            Warning(
+                "ALLOWED_HOSTS allows every Host: a client chooses what links and password mails point to.",
+                hint="Name the hosts of the site.",
+                id="appsrv.W002",
+            )
+        ]
+    if server.health_path is not None and not {"localhost", "127.0.0.1", ".localhost"} & set(allowed):
+        return [
+            Warning(
+                f"health_path is {server.health_path}, but ALLOWED_HOSTS has neither localhost nor 127.0.0.1: a load "
+                "balancer's or appsrv's own question may be answered 400, and every restart then fails.",
+                hint="Add the name that is asked for to ALLOWED_HOSTS.",
+                id="appsrv.W005",
+            )
+        ]
+    return []
+
+
+def _check_connection_age(databases: dict[str, dict[str, Any]], server: Settings) -> list[CheckMessage]:
+    if server.concurrency == 1:
+        return []
+    return [
+        Warning(
+            f'CONN_MAX_AGE of the database "{alias}" is {options.get("CONN_MAX_AGE")!r}: each of the '
+            f"{server.concurrency} threads of each of up to {server.max_pool_size} workers keeps a connection, "
+            f"{server.concurrency * server.max_pool_size} in all.",
+            hint="Use CONN_MAX_AGE = 0, a pool of connections (OPTIONS pool, PgBouncer), or fewer threads.",
+            id="appsrv.W003",
+        )
+        for alias, options in databases.items()
+        if options.get("CONN_MAX_AGE", 0) != 0
+    ]
+
+
+@register(Tags.database, deploy=True)
+def check_database_connections(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """Asks the database: `manage.py check --deploy --database default`."""
+    try:
+        server = server_settings()
+    except SettingsError:
+        return []
+    found = ((alias, _most_connections(connections[alias])) for alias in databases or ())
+    return [message for alias, most in found for message in _check_connections(alias, most, server)]
+
+
+def _most_connections(connection: Any) -> int | None:
+    question = HOW_MANY.get(connection.vendor)
+    if question is None:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        return int(cursor.fetchone()[0])
+
+
+def _check_connections(alias: str, most: int | None, server: Settings) -> list[CheckMessage]:
+    wanted = server.max_pool_size * server.concurrency
+    if most is None or wanted < most:
+        return []
+    return [
+        Warning(
+            f'The database "{alias}" takes {most} connections, but max_pool_size ({server.max_pool_size}) times '
+            f"{server.concurrency} requests at a time may want {wanted}.",
+            hint="Lower max_pool_size or threads, or raise the database's limit.",
+            id="appsrv.W004",
+        )
+    ]
+
+
+__all__ = ["check_database_connections", "check_deployment"]

@@ -1,0 +1,26 @@
+"""A backend for django-prodserver: `manage.py server web` (before 3.0: `prodserver web`) starts appsrv.
+
+    PRODUCTION_PROCESSES = {
+        "web": {"BACKEND": "appsrv_django.prodserver.AppsrvServer", "ARGS": {"port": "8000"}},
+    }
+
+Each of ARGS is an option of `appsrv start`; None stands for one without a value.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from django_prodserver.backends.base import BaseServerBackend
+
+from appsrv import project
+from appsrv.handover import become_appsrv
+
+
+class AppsrvServer(BaseServerBackend):
+    """Becomes `appsrv start`."""
+
+    def start_server(self, *args: str) -> None:
+        """`args`: what `prep_server_args` has made of ARGS."""
+        become_appsrv(["start", *args], project.script_directory(sys.argv[0]), os.environ)

@@ -1,0 +1,48 @@
+"""What an application that is about to serve the public should not have, as far as its framework's settings tell.
+
+Asked in the preloader, once the application is loaded. Only looks at what is imported already; knows no server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+def notes(application: object) -> Iterator[str]:
+    """One line each, with what to do about it."""
+    if _flask_debugs(application):
+        yield "the Flask application has debug on, which shows its source to everybody: do not set it in production"
+    conf = sys.modules.get("django.conf")
+    settings: Any = getattr(conf, "settings", None)
+    if settings is not None and settings.configured:
+        yield from _of_django(settings)
+
+
+def _flask_debugs(application: object) -> bool:
+    flask: Any = sys.modules.get("flask")
+    return flask is not None and isinstance(application, flask.Flask) and bool(application.debug)
+
+
+def _of_django(settings: Any) -> Iterator[str]:
+    if settings.DEBUG:
+        yield "DEBUG is on: error pages show settings and source to everybody; set DEBUG = False in production"
+    elif "django.contrib.staticfiles" in settings.INSTALLED_APPS and _is_local(settings.STATIC_URL):
+        root = settings.STATIC_ROOT
+        if not root:
+            yield "STATIC_ROOT is not set, so static files cannot be collected and served: set it, then collectstatic"
+        elif not _has_entries(str(root)):
+            yield f"no static files in {root}: run manage.py collectstatic"
+
+
+def _is_local(url: str | None) -> bool:
+    return bool(url) and "//" not in str(url)
+
+
+def _has_entries(directory: str) -> bool:
+    try:
+        return bool(os.listdir(directory))
+    except OSError:
+        return False

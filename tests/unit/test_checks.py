@@ -1,0 +1,68 @@
+"""`manage.py check --deploy`: what appsrv adds, each question with data instead of a project."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("django")
+
+from appsrv.config import Settings
+from appsrv_django import checks
+
+PLAIN = Settings()
+THREADED = replace(PLAIN, threads=4, max_pool_size=3)
+
+
+def ids(messages: list[Any]) -> list[str]:
+    return [message.id for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["appsrv_django", "whitenoise.runserver_nostatic"], 0),
+        (["whitenoise.runserver_nostatic", "appsrv_django", "django.contrib.staticfiles"], 1),
+        (["daphne", "django.contrib.staticfiles", "appsrv_django"], 2),
+        (["daphne", "django.contrib.staticfiles"], 0),
+    ],
+)
+def test_order_of_the_overrides(names: list[str], expected: int) -> None:
+    found = checks._check_order(names, lambda name: name != "appsrv_django")
+    assert ids(found) == ["appsrv.W001"] * expected
+
+
+@pytest.mark.parametrize(
+    ("allowed", "health_path", "expected"),
+    [
+        (["shop.example"], None, []),
+        (["*"], None, ["appsrv.W002"]),
+        (["shop.example"], "/up", ["appsrv.W005"]),
+        (["shop.example", "127.0.0.1"], "/up", []),
+    ],
+)
+def test_hosts(allowed: list[str], health_path: str | None, expected: list[str]) -> None:
+    assert ids(checks._check_hosts(allowed, replace(PLAIN, health_path=health_path))) == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "age", "expected"),
+    [(PLAIN, 60, []), (THREADED, 0, []), (THREADED, 60, ["appsrv.W003"]), (THREADED, None, ["appsrv.W003"])],
+)
+def test_age_of_connections(server: Settings, age: int | None, expected: list[str]) -> None:
+    found = checks._check_connection_age({"default": {"CONN_MAX_AGE": age}}, server)
+    assert ids(found) == expected
+    if found:
+        assert "12 in all" in found[0].msg
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, []), (100, []), (12, ["appsrv.W004"])])
+def test_connections_that_the_database_takes(most: int | None, expected: list[str]) -> None:
+    assert ids(checks._check_connections("default", most, THREADED)) == expected
+
+
+def test_settings_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPSRV_THREADS", "many")
+    assert ids(checks.check_deployment(None)) == ["appsrv.E001"]
