@@ -84,8 +84,9 @@ def ask(directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience:
             os.ftruncate(file, 0)
             _signal_and_wait(file, pid, deadline, sleep)
             threads = parse(_content(file))
-            # One that was asked in vain before may have answered now.
-            if sum(thread.current for thread in threads) == 1 or time.monotonic() > deadline:
+            # One that was asked in vain before may have answered now, or may be about to.
+            mixed = sum(thread.current for thread in threads) != 1 or len(threads) > _most_threads(pid)
+            if not mixed or time.monotonic() > deadline:
                 return threads
 
 
@@ -168,6 +169,13 @@ def _masks(place: str) -> dict[str, int]:
         return {}
     fields = (line.split(":", 1) for line in lines if line.startswith(("Sig", "Shd")) and not line.startswith("SigQ"))
     return {name: int(mask, 16) for name, mask in fields}
+
+
+def _most_threads(pid: int) -> float:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return float("inf")
 
 
 def _catches(pid: int) -> bool:

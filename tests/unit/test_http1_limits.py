@@ -30,8 +30,8 @@ class Row(NamedTuple):
 
 ROWS = [
     Row("request line", "request_line", 414),
-    Row("one header line", "header_line", 431),
-    Row("the whole head: request line and all header lines", "header_block", 431),
+    Row("one header field", "header_line", 431),
+    Row("the whole head: request line and all header fields", "header_block", 431),
     Row("number of header fields", "header_count", 431),
     Row("empty lines before a request", "leading_blank_lines", 400),
     Row("body", "body", 413),
