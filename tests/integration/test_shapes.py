@@ -143,7 +143,8 @@ def test_wrong_shapes_are_answered_logged_and_leave_the_connection_in_step(serve
                 assert answer.body == BODIES.get(name, b"whole"), name
             assert pid_of(client) == pid, name
             errors += 1
-    wait_for(lambda: len(re.findall(r"Error [0-9a-f]+-[0-9]+ in GET", server.log())) == errors, "an error for each of them")
+    logged = re.compile(r"Error [0-9a-f]+-[0-9]+ in GET")
+    wait_for(lambda: len(logged.findall(server.log())) == errors, "an error for each of them")
 
 
 def test_what_is_not_whole_ends_with_a_reset(server: Server) -> None:
