@@ -1,5 +1,5 @@
 """The command line: `appsrv start`, `stop`, `status`, `restart-app`, `detach-process`,
-`reopen-logs`, `trace`, `version`.
+`reopen-logs`, `trace`, `config`, `version`.
 
 The only module that prints. It turns words into calls: what a setting is stands in `config`, where an
 application is in `finder`, which instance is meant in `instance`, how things look in `text`. Exit codes are those
@@ -185,6 +185,51 @@ def init(directory: Path | None, django_app: bool, yes: bool) -> int:
         change.path.write_text(change.after, encoding="utf-8")
     click.echo("Done. Next: appsrv start")
     return 0
+
+
+# -- config ------------------------------------------------------------------------------------------------
+
+
+def print_config(program: str, app: str | None, **options: Any) -> int:
+    """Print a configuration of PROGRAM for the project: nginx, apache, systemd, logrotate or docker.
+
+    It is for what `appsrv start APP` with the same settings serves, whether they are given here, in variables or in
+    the project's files. Nothing is written and nothing of the project imported.
+    """
+    from appsrv import config_files
+
+    front = config_files.front_server(**{name: options.pop(name) for name in config_files.FRONT_OPTIONS})
+    environ = config.environment()
+    name, here = options.pop("name"), working_directory(environ)
+    click.echo(config_files.render(program, app, options, environ, here, front, name), nl=False)
+    return 0
+
+
+_PROGRAMS = ("nginx", "apache", "systemd", "logrotate", "docker")
+_CONFIG_OPTIONS = (
+    click.Option(["--name"], metavar="NAME", help="What the service is called [the project's directory]."),
+    click.Option(["--server-name"], metavar="HOST", multiple=True, help="A host it is for; repeatable [any]."),
+    click.Option(["--base-uri"], metavar="PATH", help="Serve it below this path, such as /shop."),
+    click.Option(["--listen"], metavar="[ADDRESS:]PORT", help="Where the web server listens [80]."),
+    click.Option(["--tls-listen"], metavar="[ADDRESS:]PORT", help="Where it listens for https [443]."),
+    click.Option(["--certificate"], metavar="PATH", help="Serve https, with this certificate."),
+    click.Option(["--certificate-key"], metavar="PATH", help="The key of the certificate."),
+    click.Option(["--web-log-dir"], metavar="PATH", help="Where the web server logs [where it does on Debian]."),
+)
+
+commands.add_command(
+    click.Command(
+        "config",
+        callback=print_config,
+        help=print_config.__doc__,
+        params=[
+            click.Argument(["program"], type=click.Choice(_PROGRAMS)),
+            click.Argument(["app"], required=False),
+            *_CONFIG_OPTIONS,
+            *_setting_options(),
+        ],
+    )
+)
 
 
 # -- which instance ----------------------------------------------------------------------------------------

@@ -487,10 +487,11 @@ def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
 
 def _file_layers(directory: Path) -> list[dict[str, object]]:
     project, own = directory / "pyproject.toml", directory / "appsrv.toml"
-    return [_file_layer(project, _table(_toml(project), project)), _file_layer(own, _toml(own))]
+    return [_file_layer(project, _table(read_toml(project), project)), _file_layer(own, read_toml(own))]
 
 
-def _toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a TOML file says; nothing where there is none. Raises SettingsError."""
     try:
         content = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

@@ -159,7 +159,7 @@ def django_settings_file(directory: Path, environ: Mapping[str, str]) -> Path:
 
 def _settings_of(manage: Path) -> str:
     """The literal that manage.py gives DJANGO_SETTINGS_MODULE, by setdefault() or assignment."""
-    for node in ast.walk(_parsed(manage) or NOTHING):
+    for node in ast.walk(parsed_file(manage) or NOTHING):
         if isinstance(node, ast.Call) and len(node.args) == 2 and _literal(node.args[0]) == SETTINGS_VARIABLE:
             return _literal(node.args[1])
         if isinstance(node, ast.Assign) and any(_is_item(place) for place in node.targets):
@@ -173,15 +173,15 @@ def _is_item(place: ast.expr) -> bool:
 
 def _wsgi_application(directory: Path, module: str, seen: set[str]) -> str:
     """WSGI_APPLICATION of a settings module as a target, also by `from .base import *`; "" when not clear."""
-    file = _file_of(directory, module)
+    file = module_file(directory, module)
     if file is None or module in seen:
         return ""
     seen.add(module)
-    tree = _parsed(file) or NOTHING
+    tree = parsed_file(file) or NOTHING
     values = set(_assigned(tree, "WSGI_APPLICATION"))
     if values:
         return _as_target(values.pop()) if len(values) == 1 else ""
-    inherited = (_wsgi_application(directory, base, seen) for base in _star_imports(tree, module, file))
+    inherited = (_wsgi_application(directory, base, seen) for base in star_imports(tree, module, file))
     return next((target for target in inherited if target), "")
 
 
@@ -199,13 +199,14 @@ def _as_target(dotted: str) -> str:
     return f"{module}:{name}" if module else ""
 
 
-def _file_of(directory: Path, module: str) -> Path | None:
+def module_file(directory: Path, module: str) -> Path | None:
+    """The file of a module in a project directory."""
     place = directory.joinpath(*module.split("."))
     candidates = (place / "__init__.py", place.with_name(f"{place.name}.py"))
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _star_imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
+def star_imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
     """The modules it takes all names of; the last one wins in Python, so it comes first."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     for node in reversed([node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]):
@@ -217,7 +218,7 @@ def _star_imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
 # -- reading Python files ----------------------------------------------------------------------------------
 
 
-def _parsed(file: Path) -> ast.Module | None:
+def parsed_file(file: Path) -> ast.Module | None:
     """None for a file that does not parse: importing it will tell why, with the line."""
     try:
         return ast.parse(file.read_bytes())
@@ -231,7 +232,7 @@ def _literal(node: ast.expr | None) -> str:
 
 def _offers_application(file: Path) -> bool:
     """Whether the file binds one of the usual names, or may do so (`import *`, a syntax error)."""
-    tree = _parsed(file)
+    tree = parsed_file(file)
     return tree is None or not {*OBJECTS, *FACTORIES, "*"}.isdisjoint(_bound(tree))
 
 

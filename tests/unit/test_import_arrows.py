@@ -23,10 +23,11 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps "
         "leadership listener loader message output pid_file pool privileges proxy_protocol response_head "
         "scoreboard service shared_epoll spool trace"),
-        ("access_file channel finder first_steps forwarded healing instance log pool_settings settings_page "
-        "sink static_server wsgi"),
-        "client collector limits old_logs own_requests ready_queue static_files x_sendfile",
-        "acceptor access_log admin exchange fallback lanes parking resources",
+        ("access_file channel deployment finder first_steps forwarded healing instance log pool_settings "
+        "settings_page sink static_server wsgi"),
+        ("apache_config client collector django_static dockerfile limits logrotate_config nginx_config old_logs "
+         "own_requests ready_queue static_files systemd_unit x_sendfile"),
+        "acceptor access_log admin config_files exchange fallback lanes parking resources",
         "arrivals frontend greenlets handles relay",
         "deaths lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
