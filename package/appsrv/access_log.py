@@ -19,13 +19,12 @@ from appsrv.kernel_stamps import StampedSocket
 from appsrv.ready_queue import Connection
 from appsrv.request_id import KEY
 from appsrv.scoreboard import Scoreboard
-from appsrv.wsgi import Outcome
+from appsrv.wsgi import CLIENT_LEFT, Outcome
 
 # What a framework logs a request with: environ, status, length of the body in bytes, when it began (epoch).
 LogRequest = Callable[[dict[str, Any], int, int, float], None]
 Complain = Callable[[str], None]
 
-CLIENT_LEFT = 499
 
 
 class Destination(Protocol):

@@ -2,6 +2,7 @@
 
     GET  /status        everything the server knows of itself
     GET  /requests      those that are being served, and those that wait
+    GET  /metrics       the same for Prometheus
     POST /restart       {"prefix": "/srv/shop"} or "/" for all, and {"parallel": 2}; answers when the outcome is known
     POST /detach        {"pid": 4711}; answers when that worker has left
     POST /stop          ends the whole instance
@@ -18,6 +19,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gevent import pywsgi
@@ -25,10 +27,22 @@ from gevent import socket as gevent_socket
 
 log = logging.getLogger("appsrv.admin")
 
+
+@dataclass(frozen=True)
+class Text:
+    """An answer that is not JSON."""
+
+    content_type: str
+    content: bytes
+
+
 Answer = tuple[int, Any]
 Route = Callable[[Mapping[str, Any]], Answer]
 LARGEST_REQUEST = 64 * 1024
-_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
+_REASONS = {
+    200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    501: "Not Implemented",
+}
 
 
 class Handler(pywsgi.WSGIHandler):
@@ -63,10 +77,11 @@ class Admin:
 
     def _application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         status, answer = self._answer(environ)
-        body = json.dumps(answer).encode()
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        if not isinstance(answer, Text):
+            answer = Text("application/json", json.dumps(answer).encode())
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.content)))]
         start_response(f"{status} {_REASONS[status]}", headers)
-        return [body]
+        return [answer.content]
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -1,4 +1,4 @@
-"""The command line: `appsrv start`, `stop`, `status`, `restart-app`, `detach-process`,
+"""The command line: `appsrv start`, `stop`, `status`, `top`, `restart-app`, `detach-process`,
 `reopen-logs`, `trace`, `config`, `version`.
 
 The only module that prints. It turns words into calls: what a setting is stands in `config`, where an
@@ -9,6 +9,7 @@ of the errors. Whatever only one command needs is imported by that command, so t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import linecache
 import os
@@ -28,6 +29,7 @@ from appsrv.loader import is_below
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
+    from appsrv.top import Reading
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -334,6 +336,75 @@ def _with_stale_pid_file(error: NotRunning, named_file: Path | None, *, named: b
     return dead
 
 
+# -- top ---------------------------------------------------------------------------------------------------
+
+
+@commands.command(params=[_NO_COLOUR])
+@click.argument("name", required=False)
+@_instance_options
+@click.option(
+    "--interval", type=click.FloatRange(min=0.1), default=1.0, metavar="SECONDS", help="Between two looks [1]."
+)
+@click.option("-n", "--count", type=click.IntRange(min=1), metavar="COUNT", help="Print so many times, and end.")
+@click.option(
+    "--sort", type=click.Choice(["cpu", "memory", "requests", "age"]), default="cpu", help="Highest first [cpu]."
+)
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each look.")
+def top(
+    name: str | None, port: int | None, pid_file: Path | None, interval: float, count: int | None, sort: str,
+    as_json: bool,
+) -> int:
+    """Watch the workers of a running appsrv: what each does, uses and has done.
+
+    On a terminal the table is live, ? shows the keys. Otherwise, and with -n, it is printed once per interval.
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory.
+    """
+    from appsrv.top import Reading
+
+    one, client = _find(name, port, pid_file)
+
+    def read() -> Reading:
+        return Reading(client.status(), client.requests())
+
+    if as_json or count or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        _print_top(read, sort[0], interval, count, as_json=as_json)
+    else:
+        _watch_top(read, sort[0], interval, one, client)
+    return 0
+
+
+def _print_top(read: Callable[[], Reading], sort: str, interval: float, count: int | None, *, as_json: bool) -> None:
+    from appsrv import top as shows
+
+    before, now = None, read()
+    for number in itertools.count(1):
+        shown = shows.summary(now, before, sort)
+        click.echo(json.dumps(shows.as_json(shown)) if as_json else shows.plain(shown, sort) + "\n")
+        sys.stdout.flush()
+        if number == count:
+            return
+        time.sleep(interval)
+        before, now = now, read()
+
+
+def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Instance, client: AdminClient) -> None:
+    from appsrv.top_screen import Actions, Screen, Top
+
+    def restart(group: str) -> str:
+        outcome = next((one for one in client.restart(group) if one.get("name") == group), {})
+        if outcome.get("ok"):
+            return f"{group} restarted"
+        return f"{group} was not restarted: {outcome.get('message') or 'it has gone'}"
+
+    def detach(pid: int) -> str:
+        outcome = client.detach(pid)
+        return f"worker {pid} detached" if outcome.get("detached") else str(outcome.get("message"))
+
+    actions = Actions(read, lambda pid: text.stacks(_stacks(one, pid), linecache.getline).splitlines(), detach, restart)
+    colour = wants_colour(config.environment(), True)
+    Top(Screen(sys.stdin.fileno(), sys.stdout.fileno()), actions, sort=sort, interval=interval, colour=colour).run()
+
+
 # -- stop --------------------------------------------------------------------------------------------------
 
 
@@ -537,16 +608,19 @@ def trace(pid: int, as_json: bool) -> int:
     PID is that of a worker (see `appsrv status`), or of any other process of a running appsrv. It answers as well
     when it is stuck, in C code or in a system call.
     """
+    answer = _stacks(_instance_of(pid), pid)
+    click.echo(json.dumps(answer, indent=2) if as_json else text.stacks(answer, linecache.getline))
+    return 0
+
+
+def _stacks(whose: Instance, pid: int) -> dict[str, Any]:
     import dataclasses
 
     from appsrv import family
     from appsrv import trace as stacks
 
-    whose = _instance_of(pid)
     threads = [dataclasses.asdict(thread) for thread in stacks.ask(whose.directory, pid)]
-    answer = {"pid": pid, "title": family.title(pid), "instance": whose.info.name, "threads": threads}
-    click.echo(json.dumps(answer, indent=2) if as_json else text.stacks(answer, linecache.getline))
-    return 0
+    return {"pid": pid, "title": family.title(pid), "instance": whose.info.name, "threads": threads}
 
 
 if __name__ == "__main__":

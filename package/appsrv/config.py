@@ -103,6 +103,24 @@ class Settings:
         None, values.host, metavar="HOST", group=_LISTEN, shown_default="that of `address`",
         help="Address for `ssl_port`.",
     )
+    metrics_port: int | None = setting(
+        None, values.integer(0, 65535), metavar="NUMBER", group=_LISTEN,
+        help="A second port, for monitoring: `/metrics` for Prometheus and a page with charts. Turns `request_metrics` "
+        "on; 0 lets the system choose the port. Needs `appsrv[metrics]`. See docs/monitoring.md.",
+    )
+    metrics_address: str = setting(
+        "127.0.0.1", values.host, metavar="HOST", group=_LISTEN,
+        help="Address of that port. Whoever reaches it can read it.",
+    )
+    request_metrics: bool = setting(
+        False, values.boolean, group=_PROCESS, shown_default="no; yes with metrics_port",
+        help="Count requests by class of status and by how long the application took, for `/metrics`.",
+    )
+    prometheus_multiproc: bool = setting(
+        False, values.boolean, group=_PROCESS,
+        help="For applications that use prometheus_client themselves: a directory for their workers' metrics is made, "
+        "named in `PROMETHEUS_MULTIPROC_DIR`, and kept clean of what dead workers leave.",
+    )
     environment: str = setting(
         "production", values.text, flag="-e", metavar="NAME", group=_PROCESS,
         shown_default="production; development for runserver and flask run",
@@ -354,6 +372,11 @@ class Settings:
     def concurrency(self) -> int:
         """How many requests a worker serves at a time."""
         return self.max_greenlets if self.model == "gevent" else self.threads
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether workers count requests one by one."""
+        return self.request_metrics or self.metrics_port is not None
 
     @property
     def model(self) -> str:

@@ -6,6 +6,9 @@ import os
 import signal
 from typing import Protocol
 
+# The reason of those that nobody has reaped for us.
+UNSEEN = "nobody saw how"
+
 
 class OutOfMemory(Protocol):
     """Who knows whether the kernel has killed for want of memory (`out_of_memory`)."""
@@ -39,6 +42,21 @@ def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str
     if kernel.claim(now):
         return "killed by the kernel, out of memory (SIGKILL)"
     return f"{words}, not by appsrv" + ("" if kernel.known else " (the kernel, out of memory, or a person)")
+
+
+def kind_of(cause: str, reason: str) -> str:
+    """One word for what `who_killed` says, of which there are few: `exit`, a signal's name, `out_of_memory`, `appsrv`.
+
+    `appsrv`: one of its limits; `unknown`: nobody has seen how it ended.
+    """
+    if cause == UNSEEN:
+        return "unknown"
+    if reason:
+        return "appsrv"
+    if "(SIGKILL)" in cause:
+        return "out_of_memory"
+    words = cause.replace(",", " ").split()
+    return words[2] if words[:2] == ["killed", "by"] else "exit"
 
 
 def _signal_name(number: int) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from appsrv import message
-from appsrv.death import who_killed
+from appsrv.death import kind_of, who_killed
 from appsrv.handles import WorkerHandle
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.scoreboard import CellReading
@@ -45,6 +45,7 @@ class Deaths:
         self, group: str, tell_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills
     ) -> None:
         self.recent: deque[Death] = deque(maxlen=KEPT)
+        self.kinds: Counter[str] = Counter()
         self.kernel = kernel
         self._group = group
         self._tell_watchdog = tell_watchdog
@@ -70,6 +71,7 @@ class Deaths:
         requests = [cell.request_line for cell in served]
         death = Death(time.time(), handle.pid, handle.generation, cause, error_id, requests, level)
         self.recent.append(death)
+        self.kinds[kind_of(cause, handle.reason)] += 1
         self._tell_watchdog(message.LastWordsWanted(handle.pid))
         return death
 

@@ -24,8 +24,9 @@ from appsrv.http_syntax import Limits, RequestHead
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell
 from appsrv.sink import ResponseBuffer, Sink
+from appsrv.tally import Tally
 from appsrv.trusted_proxies import TrustedProxies
-from appsrv.wsgi import Outcome, respond
+from appsrv.wsgi import CLIENT_LEFT, Outcome, respond
 
 READ = 64 * 1024
 BODY_IN_WORKER = 2 << 20
@@ -61,9 +62,12 @@ class Serving:
 
 
 class Exchange:
-    """The turn-taker of one thread: built once, used for every connection the thread takes."""
+    """The turn-taker of one thread: built once, used for every connection the thread takes.
 
-    def __init__(self, serving: Serving, queue: ReadyQueue, cell: Cell) -> None:
+    `tally`: where requests are counted, if they are.
+    """
+
+    def __init__(self, serving: Serving, queue: ReadyQueue, cell: Cell, tally: Tally | None = None) -> None:
         self._serving = serving
         self._queue = queue
         self._cell = cell
@@ -75,6 +79,8 @@ class Exchange:
         self._application = serving.application
         self._environs = serving.environs
         self._access_log = serving.access_log
+        self._tally = tally
+        self._observed = tally is not None or serving.access_log is not None
 
     def serve(self, connection: Connection, now: float) -> None:
         """Answer what the connection has to ask; afterwards it is somebody else's. `now` is monotonic."""
@@ -183,10 +189,10 @@ class Exchange:
         )
         if head.forwarded:
             forwarded.apply(environ, self._serving.proxies)
-        if self._access_log is None:
-            outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
+        if self._observed:
+            outcome = self._respond_and_tell(connection, environ, head)
         else:
-            outcome = self._respond_and_log(connection, environ, head, self._access_log)
+            outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
         if outcome.cut or sink.pending or not outcome.keep_alive:
             self._let_go(connection, outcome, more)
             return False
@@ -194,12 +200,15 @@ class Exchange:
             self._queue.park(connection, time.monotonic())
         return more
 
-    def _respond_and_log(
-        self, connection: Connection, environ: Environ, head: RequestHead, access_log: AccessLog
-    ) -> Outcome:
-        started = time.time()
+    def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+        """The same, for those who want to know of each request."""
+        started = time.time() if self._access_log is not None else 0.0
+        began = time.monotonic()
         outcome = respond(self._application, environ, head, self._sink, self._date, self._serving.development)
-        access_log.answered(connection, environ, outcome, started)
+        if self._tally is not None:
+            self._tally.count(outcome.status or CLIENT_LEFT, time.monotonic() - began)
+        if self._access_log is not None:
+            self._access_log.answered(connection, environ, outcome, started)
         return outcome
 
     def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
@@ -222,6 +231,8 @@ class Exchange:
         response = error_response(error.status, detail=error.reason)
         with contextlib.suppress(OSError):
             connection.sock.send(serialize(response, keep_alive=False, head=None))
+        if self._tally is not None:
+            self._tally.refused(response.status)
         if self._access_log is not None:
             self._access_log.refused(connection, error.seen or self._cell.first_bytes(), response)
         self._queue.close(connection, linger=True)

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -59,7 +60,7 @@ class FrontEnd:
     `admit` is asked before a request is handed over; what it returns, if anything, is answered instead. `arrivals` are
     called, by number of listener, with what is new there, and read what comes before the first request. Of more than
     ARRIVING such at a time, the oldest ones are closed: nobody keeps others out by keeping silent.
-    `busy` tells the connections that workers are serving.
+    `busy` tells the connections that workers are serving; `answered` counts by status what is answered here.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class FrontEnd:
         self.parking = parking
         self.connections: dict[int, ClientConnection] = {}
         self.accepted = 0
+        self.answered: Counter[int] = Counter()
         self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
         self.acceptor = Acceptor(self.limits, self)
         self.busy: Callable[[], set[int]] = set
@@ -383,6 +385,7 @@ class FrontEnd:
         self._linger(connection)
 
     def _note(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        self.answered[response.status] += 1
         if self.log_refused is not None:
             self.log_refused(connection.address, seen or _unread(connection.sock), response)
 

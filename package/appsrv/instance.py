@@ -9,6 +9,7 @@ process id alone proves nothing. This module talks to no instance (see `client`)
             instance.json InstanceInfo
             admin.sock    the admin socket
             stacks        see `trace`
+            prometheus/   the application's own metrics (`prometheus_multiproc`)
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 @dataclass(frozen=True)
 class InstanceInfo:
     """What instance.json says. `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is
-    wall time, `pid` the watchdog's, `app` the target within `root`.
+    wall time, `pid` the watchdog's, `app` the target within `root`, `metrics` the URL of the metrics port, if any.
     """
 
     name: str
@@ -58,6 +59,7 @@ class InstanceInfo:
     log_file: str | None
     started: float
     daemonized: bool = False
+    metrics: str = ""
 
     @property
     def ports(self) -> frozenset[int]:
@@ -213,7 +215,9 @@ class InstanceDirectory:
 
     def _clear(self) -> None:
         for leftover in self.path.iterdir():
-            if leftover.name != "lock":
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            elif leftover.name != "lock":
                 leftover.unlink(missing_ok=True)
 
 

@@ -16,6 +16,7 @@ import gevent
 from appsrv import message
 from appsrv.admission import Admission
 from appsrv.config import Settings
+from appsrv.death import UNSEEN
 from appsrv.deaths import Deaths
 from appsrv.errors import BootError
 from appsrv.frontend import FrontEnd
@@ -379,6 +380,7 @@ class Manager:
         for worker in [w for w in self.workers.values() if w.pid == pid]:
             self.worker_exited(worker.serial, status)
         self.preloaders.exited(pid, status)
+        self.workers.process_ended(pid)
 
     def worker_exited(self, serial: int, status: int) -> None:
         """A worker has ended; `status` is what waitpid(2) gave."""
@@ -425,7 +427,7 @@ class Manager:
         self.deaths.kernel.look(view.now)
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
         for handle in self.workers.lost(view.now):
-            handle.reason = "nobody saw how"
+            handle.reason = UNSEEN
             self.worker_exited(handle.serial, 0)
         self.preloaders.check(view.now, self.settings.start_timeout)
         self._time_limits.check(view.now)

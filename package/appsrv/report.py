@@ -17,6 +17,7 @@ from appsrv.manager import Manager
 from appsrv.memory import share
 from appsrv.parking import ClientConnection
 from appsrv.scoreboard import first_line, without_query
+from appsrv.tally import BOUNDS
 
 MOST_WAITING = 1000
 _PEEK = 8192
@@ -58,6 +59,7 @@ class Report:
             "accepted": sum(frontend.accepted for frontend in frontends),
             "ready_queue": frontends[0].parking.kind,
             "restarts": self._restarts,
+            "answered": {str(status): count for frontend in frontends for status, count in frontend.answered.items()},
             **self._usage(os.getpid()),
         }
 
@@ -71,12 +73,17 @@ class Report:
             "state": manager.state,
             "spawning": manager.spawning,
             "min_instances": manager.min_instances,
+            "max_pool_size": manager.settings.max_pool_size,
             "queue": manager.waiting,
+            "queue_age": _oldest(manager),
             "refused": manager.queue.refused,
             "timed_out": manager.queue.timed_out,
             "abandoned": manager.queue.abandoned,
             "last_error": _failure(manager.failure or manager.restarts.resisting),
+            "restarts": {"ok": manager.restarts.succeeded, "failed": manager.restarts.failed},
+            "served": _served(manager),
             "resisting": manager.restarts.resisting is not None,
+            "deaths_by_cause": dict(manager.deaths.kinds),
             "last_death": _death(manager.deaths.last),
             "deaths": [_death(death) for death in manager.deaths.recent],
             "preloaders": [
@@ -103,13 +110,34 @@ class Report:
         }
 
     def _usage(self, pid: int) -> dict[str, Any]:
-        """CPU in percent of one core since the last report, memory as the process's own share (PSS) in bytes."""
+        """CPU in percent of one core since the last report and in seconds of its life, memory in bytes (PSS)."""
         try:
             process = self._processes.setdefault(pid, psutil.Process(pid))
-            return {"cpu": process.cpu_percent(), "memory": share(process)}
+            times = process.cpu_times()
+            return {"cpu": process.cpu_percent(), "cpu_seconds": times.user + times.system, "memory": share(process)}
         except psutil.Error:
             self._processes.pop(pid, None)
-            return {"cpu": 0.0, "memory": 0}
+            return {"cpu": 0.0, "cpu_seconds": 0.0, "memory": 0}
+
+
+def _oldest(manager: Manager) -> float:
+    """How long the first of those that wait has waited, in seconds; 0 when none does."""
+    now = time.monotonic()
+    return max((now - since for _, since in manager.queue.waiting()), default=0.0)
+
+
+def _served(manager: Manager) -> dict[str, Any]:
+    """What the group's workers have done since this server began.
+
+    Classes and buckets ([upper bound in seconds or None, requests], not cumulative) only where requests are counted.
+    """
+    counts = manager.workers.counts()
+    served: dict[str, Any] = {"requests": counts.requests, "busy_seconds": counts.busy}
+    if manager.settings.counts_requests:
+        served["classes"] = {f"{n}xx": count for n, count in enumerate(counts.classes) if 1 <= n <= 5 or count}
+        served["buckets"] = [[bound, n] for bound, n in zip((*BOUNDS, None), counts.buckets, strict=True)]
+        served["seconds"] = counts.seconds
+    return served
 
 
 def requests(manager: Manager) -> list[dict[str, Any]]:

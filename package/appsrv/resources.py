@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
-from appsrv import __version__, listener, pid_file
+from appsrv import __version__, listener, metrics, pid_file
 from appsrv.access_file import check_writable, place
 from appsrv.config import Settings
 from appsrv.errors import ListenError
@@ -57,6 +59,9 @@ class Resources:
         self.listener = Listener()
         self.tls_listener: Listener | None = None
         self.sockets: list[socket.socket] = []
+        self.metrics_listener = Listener(sockets=0)
+        self.metrics_sockets: list[socket.socket] = []
+        self.multiproc = ""
 
     def open(self, terminal: TextIO | None) -> InstanceInfo:
         """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
@@ -75,6 +80,7 @@ class Resources:
             if not listen_first:
                 self.listener, self.sockets = self._listen()
             self._listen_for_tls()
+            self._open_monitoring()
             log_path = str(self._log_file())
             access_log = place(self._settings, framework=self._development)
             if access_log is not None and access_log != "-":
@@ -129,13 +135,16 @@ class Resources:
 
     def close(self) -> None:
         """Let go of everything that somebody else may want."""
-        for sock in self.sockets:
+        for sock in [*self.sockets, *self.metrics_sockets]:
             sock.close()
         if self.sockets:
             listener.remove_unix(self.listener)
         if self._pid_path is not None:
             with acting_as(self._identity):
                 pid_file.remove(self._pid_path, os.getpid())
+        if self.multiproc:
+            with acting_as(self._identity):
+                shutil.rmtree(self.multiproc, ignore_errors=True)
         if self._taken:
             self.directory.remove()
 
@@ -152,6 +161,7 @@ class Resources:
             log_file=log_path,
             started=time.time(),
             daemonized=self._settings.daemonize,
+            metrics=self.metrics_listener.url if self.metrics_sockets else "",
         )
         self.directory.write(info)
         return info
@@ -168,6 +178,36 @@ class Resources:
             # The framework's own command says so in its own words, at its own time.
             self.bind_errno = error.errno
             return Listener(settings.address, settings.port, sockets=0), []
+
+    def _open_monitoring(self) -> None:
+        settings = self._settings
+        if settings.prometheus_multiproc:
+            metrics.check("prometheus_multiproc")
+            self.multiproc = self._multiproc_directory()
+        if settings.metrics_port is not None:
+            metrics.check("metrics_port")
+            self.metrics_listener, self.metrics_sockets = self._listen_for_metrics(settings.metrics_port)
+
+    def _listen_for_metrics(self, port: int) -> tuple[Listener, list[socket.socket]]:
+        address = self._settings.metrics_address
+        try:
+            return listener.listen(address, port, ipv6=":" in address)
+        except ListenError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ListenError(
+                f"cannot listen on {address}:{port} for metrics: {reason}; choose another --metrics-port", error.errno
+            ) from error
+
+    def _multiproc_directory(self) -> str:
+        """An empty directory that the application's user can reach, and nobody else."""
+        if self._identity is None:
+            made = str(self.directory.path / "prometheus")
+            os.mkdir(made, 0o700)
+            return made
+        # The run directory is closed to that user; a name that is new each time cannot be waited for by anybody.
+        made = tempfile.mkdtemp(prefix="appsrv-prometheus-")
+        os.chown(made, self._identity.uid, self._identity.gid)
+        return made
 
     def _listen_unix(self, path: str) -> tuple[Listener, list[socket.socket]]:
         try:

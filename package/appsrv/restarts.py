@@ -19,6 +19,7 @@ class Restarts:
     def __init__(self, begin: Callable[[], None]) -> None:
         self.resisting: Failure | None = None
         self.parallel = 1
+        self.succeeded = self.failed = 0
         self._begin = begin
         self._running: AsyncResult[Outcome] | None = None
 
@@ -45,4 +46,6 @@ class Restarts:
         if not outcome.ok and not outcome.superseded:
             self.resisting = Failure(time.time(), outcome.message, outcome.traceback)
         if running is not None:
+            self.succeeded += outcome.ok
+            self.failed += not (outcome.ok or outcome.superseded)
             running.set(outcome)

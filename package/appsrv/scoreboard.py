@@ -2,8 +2,8 @@
 
 One slot per worker, one cell per thread of it, and a table of the times since when connections are parked. A slot or
 cell has one writer, its worker, but for the `retire` and `attention` bytes and the clearing of a slot, which are the
-server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. Knows no worker,
-no connection: numbers only.
+server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. After the table
+comes a `tally` for each cell, written where requests are counted. Knows no worker, no connection: numbers only.
 
     slot   retire u8 · attention u8 · reopen u8 · (pad) · hand-offs taken u64
     cell   connection id u64 (0: idle) · started f64 · response begun u64 · processed u64 · busy seconds f64 ·
@@ -16,6 +16,8 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass
+
+from appsrv.tally import TALLY_BYTES, Counts, Tally, total
 
 HEAD_BYTES = 216
 PARKED_ENTRIES = 1 << 16
@@ -54,20 +56,23 @@ class Scoreboard:
         self.cells = cells
         self._slot_size = _SLOT_BYTES + cells * _CELL_BYTES
         self._parked_at = slots * self._slot_size
-        self._memory = mmap.mmap(fd, self._parked_at + PARKED_ENTRIES * _TIME.size)
+        self._tallies_at = self._parked_at + PARKED_ENTRIES * _TIME.size
+        self._memory = mmap.mmap(fd, self._tallies_at + slots * cells * TALLY_BYTES)
 
     @classmethod
     def create(cls, slots: int, cells: int) -> Scoreboard:
         """A new board, all zero, in memory that has no name."""
         fd = _anonymous_memory()
-        os.ftruncate(fd, slots * (_SLOT_BYTES + cells * _CELL_BYTES) + PARKED_ENTRIES * _TIME.size)
+        size = slots * (_SLOT_BYTES + cells * (_CELL_BYTES + TALLY_BYTES)) + PARKED_ENTRIES * _TIME.size
+        os.ftruncate(fd, size)
         return cls(fd, slots, cells)
 
     def slot(self, index: int) -> Slot:
         """The slot with this number."""
         if not 0 <= index < self.slots:
             raise IndexError(f"slot {index} of {self.slots}")
-        return Slot(self._memory, index * self._slot_size, self.cells)
+        tallies = self._tallies_at + index * self.cells * TALLY_BYTES
+        return Slot(self._memory, index * self._slot_size, self.cells, tallies)
 
     def park(self, cid: int, now: float) -> None:
         """Say since when a connection is parked; when it is not, 0.0 or less.
@@ -85,20 +90,37 @@ class Scoreboard:
 class Slot:
     """One worker's part of the board."""
 
-    def __init__(self, memory: mmap.mmap, offset: int, cells: int) -> None:
+    def __init__(self, memory: mmap.mmap, offset: int, cells: int, tallies: int) -> None:
         self._memory = memory
         self._offset = offset
         self._cells = cells
+        self._tallies = tallies
         self._taken = 0
 
     def clear(self) -> None:
         """Make the slot new, for the next worker."""
         size = _SLOT_BYTES + self._cells * _CELL_BYTES
         self._memory[self._offset : self._offset + size] = bytes(size)
+        size = self._cells * TALLY_BYTES
+        self._memory[self._tallies : self._tallies + size] = bytes(size)
 
     def cell(self, index: int) -> Cell:
         """The cell of the worker's thread with this number."""
         return Cell(self._memory, self._offset + _SLOT_BYTES + index * _CELL_BYTES)
+
+    def tally(self, index: int) -> Tally:
+        """The tally of the worker's thread with this number."""
+        at = self._tallies + index * TALLY_BYTES
+        return Tally(memoryview(self._memory)[at : at + TALLY_BYTES])
+
+    def counts(self) -> Counts:
+        """What this worker has done, all its threads together."""
+        counts = total(self.tally(index).read() for index in range(self._cells))
+        for index in range(self._cells):
+            processed, busy = self.cell(index).done()
+            counts.requests += processed
+            counts.busy += busy
+        return counts
 
     def retire(self) -> None:
         """Ask the worker to take nothing more."""
@@ -189,6 +211,11 @@ class Cell:
         self._processed += requests
         self._busy += now - self._started
         _CELL.pack_into(self._memory, self._offset, 0, now, 0, self._processed, self._busy)
+
+    def done(self) -> tuple[int, float]:
+        """(requests, seconds) that this thread has spent with connections it has let go of."""
+        _, _, _, processed, busy = _CELL.unpack_from(self._memory, self._offset)
+        return processed, busy
 
     def read(self) -> CellReading:
         """The cell as another process sees it: each field true, though maybe not of one moment."""

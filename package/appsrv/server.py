@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import linecache
 import logging
@@ -31,6 +32,7 @@ from appsrv.arrivals import ProxyHeaders, in_order
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.connection_limits import ConnectionLimits, most_connections
+from appsrv.errors import OperatorError
 from appsrv.frontend import SWEEP, FrontEnd
 from appsrv.handles import send_signal
 from appsrv.http_response import Response
@@ -45,6 +47,7 @@ from appsrv.scoreboard import Scoreboard
 from appsrv.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
+    from appsrv.report import Report
     from appsrv.tls import Tls
 
 log = logging.getLogger("appsrv.server")
@@ -67,7 +70,8 @@ class Server:
         self._settings = Settings.from_json(configure.settings)
         self._instance: dict[str, Any] = json.loads(configure.instance)
         self._configure = configure
-        self._sockets = sockets
+        listening = len(sockets) - configure.metrics_sockets
+        self._sockets, self._metrics_sockets = sockets[:listening], sockets[listening:]
         self._admin = admin
         channel.sock.setblocking(False)
         self._watchdog = Outbox(channel)
@@ -189,7 +193,7 @@ class Server:
             self._orphaned = True
             self._stop(graceful=False)
             # Nobody else holds them now: a new instance must be able to listen at once.
-            for sock in self._sockets:
+            for sock in [*self._sockets, *self._metrics_sockets]:
                 sock.close()
 
     def _refuse_preloader(self, order: message.Message) -> None:
@@ -269,12 +273,46 @@ class Server:
         routes = {
             ("GET", "/status"): lambda _: (200, report.build([self.manager])),
             ("GET", "/requests"): lambda _: (200, {"requests": self._requests(requests)}),
+            ("GET", "/metrics"): lambda _: self._metrics(report),
             ("POST", "/restart"): self._restart,
             ("POST", "/detach"): self._detach,
             ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
             ("POST", "/reopen-logs"): self._reopen_logs,
         }
         Admin(self._admin, routes).start()
+        if self._metrics_sockets:
+            self._start_monitoring(report)
+        if self._configure.multiproc:
+            self.manager.workers.when_ended.append(self._forget_metrics_of)
+
+    def _forget_metrics_of(self, pid: int) -> None:
+        from appsrv import metrics
+
+        metrics.forget_process(pid, self._configure.multiproc)
+
+    def _start_monitoring(self, report: Report) -> None:
+        from appsrv import metrics
+        from appsrv.monitoring import Monitoring
+
+        directory = self._configure.multiproc
+        application = functools.partial(metrics.of_application, directory) if directory else None
+        Monitoring(
+            self._metrics_sockets, lambda: self._status(report), metrics.exposition, application
+        ).start()
+
+    def _status(self, report: Report) -> dict[str, Any]:
+        self.manager.look()
+        return report.build([self.manager])
+
+    def _metrics(self, report: Report) -> tuple[int, Any]:
+        from appsrv import metrics
+        from appsrv.admin import Text
+
+        try:
+            metrics.check("/metrics")
+        except OperatorError as error:
+            return 501, {"error": str(error)}
+        return 200, Text(*metrics.exposition(self._status(report)))
 
     def _stacks_of(self, pid: int) -> list[str]:
         if self._settings.model == "gevent" and trace.GREENLETS_SIGNAL:

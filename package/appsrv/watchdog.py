@@ -193,7 +193,8 @@ class Watchdog:
         tried = 0 if self._early is not None else self._serving or self._generation
         generation = tried if alive is None else alive.generation
         configure = self._configure(generation, have_preloader=alive is not None)
-        self._server.channel.send(configure, [sock.fileno() for sock in self.resources.sockets])
+        sockets = [*self.resources.sockets, *self.resources.metrics_sockets]
+        self._server.channel.send(configure, [sock.fileno() for sock in sockets])
         self._selector.register(ours, selectors.EVENT_READ, self._from_server)
         if alive is not None:
             self._introduce(alive)
@@ -221,6 +222,8 @@ class Watchdog:
             have_preloader=have_preloader,
             restarts=self._restarts,
             bind_errno=resources.bind_errno,
+            metrics_sockets=len(resources.metrics_sockets),
+            multiproc=resources.multiproc,
             pulse=min(PULSE, self._sign_of_life or PULSE) if self._service.wanted else 0.0,
         )
 
@@ -254,6 +257,8 @@ class Watchdog:
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
         environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": self._settings.environment}
+        if self.resources.multiproc:
+            environ["PROMETHEUS_MULTIPROC_DIR"] = self.resources.multiproc
         if self._identity is not None:
             environ |= self._identity.variables
         if self._development is not None:

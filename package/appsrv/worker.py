@@ -195,8 +195,11 @@ class Worker:
             TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
             response_buffer_of(duty.settings),
         )
-        cells = (self._slot.cell(n) for n in range(duty.settings.concurrency))
-        return [Exchange(serving, self._queue, cell) for cell in cells]
+        slot, counted = self._slot, duty.settings.counts_requests
+        return [
+            Exchange(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
+            for n in range(duty.settings.concurrency)
+        ]
 
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_term)

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from gevent import get_hub
@@ -23,6 +23,7 @@ from appsrv.handles import WorkerHandle, send_signal
 from appsrv.parking import READABLE
 from appsrv.pool import Spawn
 from appsrv.scoreboard import Scoreboard
+from appsrv.tally import Counts, total
 
 log = logging.getLogger("appsrv.workers")
 
@@ -48,7 +49,10 @@ class NoRoom(Exception):
 
 
 class Workers(Mapping[int, WorkerHandle]):
-    """All workers of a group by their serial number, from the order to fork until the end of the process."""
+    """All workers of a group by their serial number, from the order to fork until the end of the process.
+
+    `when_ended` are called with the pid of a process that has ended.
+    """
 
     def __init__(self, group: str, owner: Owner, board: Scoreboard, frontend: FrontEnd) -> None:
         self._group = group
@@ -57,6 +61,8 @@ class Workers(Mapping[int, WorkerHandle]):
         self._frontend = frontend
         self._handles: dict[int, WorkerHandle] = {}
         self._free_slots = list(range(board.slots))
+        self._of_ended = Counts()
+        self.when_ended: list[Callable[[int], None]] = []
 
     def __getitem__(self, serial: int) -> WorkerHandle:
         return self._handles[serial]
@@ -70,6 +76,10 @@ class Workers(Mapping[int, WorkerHandle]):
     def busy(self) -> set[int]:
         """The connections that workers are serving."""
         return {cid for handle in self.values() for cid, _, _ in handle.slot.brief() if cid}
+
+    def counts(self) -> Counts:
+        """What all workers of this server's time have done, those that have ended included."""
+        return total([self._of_ended, *(handle.slot.counts() for handle in self.values())])
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -126,7 +136,16 @@ class Workers(Mapping[int, WorkerHandle]):
         handle.outbox.channel.close()
         if handle.theirs >= 0:
             self.given(handle)
+        # The next worker in this slot begins at zero.
+        self._of_ended.add(handle.slot.counts())
+        self.process_ended(handle.pid)
         self._free_slots.append(handle.index)
+
+    def process_ended(self, pid: int) -> None:
+        """A process that has had the application in it is no more."""
+        if pid > 0:
+            for tell in self.when_ended:
+                tell(pid)
 
     def lost(self, now: float) -> list[WorkerHandle]:
         """Those that have ended without anybody saying so: who reaped them died before it could."""

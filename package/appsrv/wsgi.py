@@ -22,6 +22,7 @@ from appsrv.request_id import error_id_of
 from appsrv.response_head import encode_head, known_heads
 
 __all__ = [
+    "CLIENT_LEFT",
     "Environ",
     "Outcome",
     "Sink",
@@ -37,6 +38,8 @@ WSGIApplication = Callable[[Environ, Callable[..., Callable[[bytes], None]]], It
 LogException = Callable[[Environ, str, str], None]
 
 _OURS = os.path.join(os.path.dirname(__file__), "")
+# The status of a request whose client left before it had one.
+CLIENT_LEFT = 499
 # A body up to this size leaves together with its head, in one piece.
 _JOIN_LIMIT = 256 * 1024
 # A file up to this size is read and leaves with its head as well.

@@ -1,0 +1,215 @@
+"""Metrics: what `report` gathers, in the text format of Prometheus. Names and units are those that it recommends.
+
+Pure but for the library, which does the format. prometheus_client is imported here only, and only when somebody asks:
+`check` says in time that it is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from appsrv.errors import OperatorError
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+STATES = ("booting", "idle", "busy", "retiring")
+CAUSES = ("exit", "out_of_memory", "appsrv")
+
+Json = Mapping[str, Any]
+Samples = Iterable[tuple[list[str], float]]
+
+
+def check(wanted_by: str) -> None:
+    """OperatorError when prometheus_client is not installed, which the setting `wanted_by` needs."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError as error:
+        raise OperatorError(
+            f"{wanted_by} needs prometheus_client, which cannot be imported ({error}): pip install 'appsrv[metrics]'"
+        ) from None
+
+
+def exposition(status: Json) -> tuple[str, bytes]:
+    """(content type, content) of `/metrics`."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return CONTENT_TYPE_LATEST, generate_latest(_Once(status))
+
+
+def of_application(directory: str) -> tuple[str, bytes]:
+    """(content type, content): the application's own metrics, which its workers have left in the directory."""
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+
+def forget_process(pid: int, directory: str) -> None:
+    """A worker has ended: its gauges that are only of interest while it lives are taken away."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+
+
+class _Once:
+    """What `generate_latest` wants of a registry, for one answer."""
+
+    def __init__(self, status: Json) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        return families(self._status)
+
+
+def families(status: Json) -> Iterator[Metric]:
+    """All metrics of a report."""
+    yield _gauge("info", "Version of appsrv; always 1.", ["version"], [([status["version"]], 1)])
+    yield from _server(status["server"])
+    groups = status["app_groups"]
+    yield from _pool(groups)
+    yield from _requests(groups)
+    yield from _processes(status)
+
+
+def _gauge(name: str, says: str, labels: list[str], samples: Samples) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(f"appsrv_{name}", says, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _counter(name: str, says: str, labels: list[str], samples: Samples) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(f"appsrv_{name}", says, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _server(server: Json) -> Iterator[Metric]:
+    yield _gauge("connections", "Connections of clients that are open.", [], [([], server["connections"])])
+    yield _gauge("connections_max", "Connections there may be at a time.", [], [([], server["max_connections"])])
+    yield _counter("connections_accepted", "Connections accepted.", [], [([], server["accepted"])])
+    yield _counter(
+        "connections_refused", "Connections answered 429: too many of one address.", [],
+        [([], server["refused_per_address"])],
+    )
+    yield _counter(
+        "connections_closed_idle", "Idle connections closed to make room for others.", [], [([], server["closed_idle"])]
+    )
+    yield _counter(
+        "accept_pauses", "Times that nothing was accepted for want of room.", [], [([], server["accept_pauses"])]
+    )
+    yield _counter(
+        "own_answers", "Requests that the front end answered in place of a worker.", ["status"],
+        [([code], count) for code, count in sorted(server["answered"].items())],
+    )
+    yield _gauge("uptime_seconds", "Since the server process was started.", [], [([], server["uptime"])])
+    yield _counter("server_restarts", "Times that the server process was replaced.", [], [([], server["restarts"])])
+
+
+def _pool(groups: list[Json]) -> Iterator[Metric]:
+    def each(key: str) -> Samples:
+        return [([group["name"]], group[key]) for group in groups]
+
+    yield _gauge("queue_length", "Requests that wait for a free worker.", ["group"], each("queue"))
+    yield _gauge("queue_oldest_seconds", "How long the first of those has waited.", ["group"], each("queue_age"))
+    yield _counter("queue_refused", "Requests answered 503: the queue was full.", ["group"], each("refused"))
+    yield _counter("queue_timed_out", "Requests answered 504: no worker in time.", ["group"], each("timed_out"))
+    yield _counter("queue_abandoned", "Requests whose client left while they waited.", ["group"], each("abandoned"))
+    yield _gauge("workers", "Workers by what they do.", ["group", "state"], _by_state(groups))
+    yield _gauge(
+        "workers_max", "Workers there may be (max_pool_size).", ["group"], each("max_pool_size")
+    )
+    yield _gauge("workers_min", "Workers that are kept.", ["group"], each("min_instances"))
+    yield _gauge("workers_spawning", "Workers that boot.", ["group"], each("spawning"))
+    yield _gauge("generation", "Generation of the code that serves.", ["group"], each("generation"))
+    yield _gauge(
+        "up", "1 when a worker can serve.", ["group"], [([group["name"]], _is_up(group)) for group in groups]
+    )
+    yield _counter(
+        "restarts", "Restarts of the application by how they ended.", ["group", "outcome"],
+        [([group["name"], outcome], count) for group in groups for outcome, count in group["restarts"].items()],
+    )
+    yield _counter("worker_deaths", "Workers that ended unexpectedly.", ["group", "cause"], _deaths(groups))
+    yield _gauge(
+        "last_death_timestamp_seconds", "When the last of them ended.", ["group"],
+        [([group["name"]], group["last_death"]["time"]) for group in groups if group["last_death"]],
+    )
+
+
+def _is_up(group: Json) -> float:
+    return float(any(worker["state"] in ("idle", "busy") for worker in group["workers"]))
+
+
+def _by_state(groups: list[Json]) -> Samples:
+    for group in groups:
+        found = [worker["state"] for worker in group["workers"]]
+        yield from (([group["name"], state], found.count(state)) for state in STATES)
+
+
+def _deaths(groups: list[Json]) -> Samples:
+    # The usual causes are there from the beginning: a rate needs a first value.
+    for group in groups:
+        deaths = {**dict.fromkeys(CAUSES, 0), **group["deaths_by_cause"]}
+        yield from (([group["name"], cause], count) for cause, count in deaths.items())
+
+
+def _requests(groups: list[Json]) -> Iterator[Metric]:
+    served = [(group["name"], group["served"]) for group in groups]
+    yield _counter(
+        "requests_served", "Requests that workers have served.", ["group"],
+        [([name], one["requests"]) for name, one in served],
+    )
+    yield _counter(
+        "workers_busy_seconds", "Time that workers have spent with requests.", ["group"],
+        [([name], one["busy_seconds"]) for name, one in served],
+    )
+    counted = [(name, one) for name, one in served if "classes" in one]
+    if counted:
+        yield _counter(
+            "requests", "Requests that workers have answered, by class of status.", ["group", "class"],
+            [([name, group], count) for name, one in counted for group, count in one["classes"].items()],
+        )
+        yield _service_time(counted)
+
+
+def _service_time(counted: list[tuple[str, Json]]) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    family = HistogramMetricFamily(
+        "appsrv_service_seconds", "Time that the application took for a request.", labels=["group"]
+    )
+    for name, served in counted:
+        bounds = ["+Inf" if bound is None else str(bound) for bound, _ in served["buckets"]]
+        sums = accumulate(count for _, count in served["buckets"])
+        family.add_metric([name], list(zip(bounds, sums, strict=True)), served["seconds"])
+    return family
+
+
+def _processes(status: Json) -> Iterator[Metric]:
+    found = [(role, str(process["pid"]), process) for role, process in _of_each_role(status)]
+    labels = ["role", "pid"]
+    yield _gauge(
+        "process_memory_bytes", "Memory, with the process's share of what it has in common with others.", labels,
+        [([role, pid], process["memory"]) for role, pid, process in found],
+    )
+    yield _counter(
+        "process_cpu_seconds", "Processor time used.", labels,
+        [([role, pid], process["cpu_seconds"]) for role, pid, process in found],
+    )
+
+
+def _of_each_role(status: Json) -> Iterator[tuple[str, Json]]:
+    yield "server", status["server"]
+    for group in status["app_groups"]:
+        yield from (("preloader", preloader) for preloader in group["preloaders"])
+        yield from (("worker", worker) for worker in group["workers"] if worker["pid"] > 0)
