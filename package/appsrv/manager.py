@@ -233,11 +233,13 @@ class Manager:
     def generation_loaded(self, generation: int) -> None:
         """The preloader of this generation can fork workers."""
         if generation > self._pool.generation:
-            self._act(self._pool.roll(generation, time.monotonic()))
+            self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
         else:
             self._act(self._pool.loaded(generation, time.monotonic()))
             if not self.settings.min_instances:
-                # The first worker comes with the first request.
+                # The first worker comes with the first request, which therefore has to wait for it.
+                self.failure = None
+                self._outage.end()
                 self._has_booted()
 
     def generation_unloaded(self, generation: int) -> None:
@@ -402,7 +404,7 @@ class Manager:
         self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
         self._check_first_boot(cause)
         if self._pool.backoff.failures >= CRASH_LOOP and not any(self.ready_workers()):
-            self.failure = Failure(time.time(), f"a worker ended before it was ready: {cause}")
+            self.failure = Failure(time.time(), f"workers end before they have served anything; the last one: {cause}")
             self._outage.begin(self.failure)
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:

@@ -324,7 +324,9 @@ class Pool:
     def _wanted(self, waiting: int) -> int:
         outgoing, incoming = self.outgoing(), self.incoming()
         booting = sum(w.state is WorkerState.BOOTING for w in incoming)
-        floor = max(self.limits.min_instances, 1 if self.successor is not None else 0)
+        # After a failure one is tried until it lives: where no worker lives nobody waits, for all are told at once.
+        least = 1 if self.successor is not None or self.backoff.failures else 0
+        floor = max(self.limits.min_instances, least)
         wanted = max(0, floor - len(incoming) - len(outgoing))
         if outgoing:
             wanted = max(wanted, min(len(outgoing), self.limits.parallel) - booting)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import gevent
 from gevent.event import AsyncResult
 
 from appsrv.handles import Failure, Outcome
@@ -22,6 +23,7 @@ class Restarts:
         self.succeeded = self.failed = 0
         self._begin = begin
         self._running: AsyncResult[Outcome] | None = None
+        self._next: tuple[AsyncResult[Outcome], int] | None = None
 
     @property
     def running(self) -> bool:
@@ -30,12 +32,13 @@ class Restarts:
 
     def ask(self, parallel: int) -> Outcome:
         """Restart, `parallel` workers at a time; returns when the new generation serves alone or has failed."""
-        while self._running is not None:
-            # It may have read the code before the last change, for which this one is asked.
-            self._running.wait()
         ours: AsyncResult[Outcome] = AsyncResult()
-        self._running, self.resisting, self.parallel = ours, None, parallel
-        self._begin()
+        if self._running is None:
+            self._start(ours, parallel)
+        else:
+            # What runs may have read the code before the last change. One more is enough for all who ask meanwhile.
+            ours = self._next[0] if self._next is not None else ours
+            self._next = ours, parallel
         outcome = ours.get()
         assert outcome is not None
         return outcome
@@ -49,3 +52,15 @@ class Restarts:
             self.succeeded += outcome.ok
             self.failed += not (outcome.ok or outcome.superseded)
             running.set(outcome)
+        if self._next is not None:
+            # Not from in here: whoever tells of the end is in the middle of it.
+            gevent.spawn(self._start_next)
+
+    def _start_next(self) -> None:
+        if self._next is not None and self._running is None:
+            (ours, parallel), self._next = self._next, None
+            self._start(ours, parallel)
+
+    def _start(self, ours: AsyncResult[Outcome], parallel: int) -> None:
+        self._running, self.resisting, self.parallel = ours, None, parallel
+        self._begin()

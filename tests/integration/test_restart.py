@@ -93,19 +93,73 @@ def preloaders(server: Server) -> list[int]:
     return [pid for pid, title in server.titles().items() if title.startswith("appsrv preloader")]
 
 
-def test_several_at_a_time(serve: Serve, site: Site) -> None:
-    write(site, "one")
-    server = serve("app:application", "--min-instances", "4", "--max-pool-size", "4")
+FRAGILE = """
+import os
+from pathlib import Path
+from appsrv import hooks
+
+here = Path(__file__).parent
+if (here / "unloadable").exists():
+    raise RuntimeError("unloadable")
+hooks.after_fork(lambda: os._exit(7) if (here / "unbootable").exists() else None)
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+@pytest.mark.parametrize("cause", ["unloadable", "unbootable"])
+def test_an_outage_without_min_instances_ends_when_its_cause_does(serve: Serve, site: Site, cause: str) -> None:
+    """All requests are answered at once meanwhile, so that none of them waits for a worker."""
+    site.write("app.py", FRAGILE)
+    server = serve("app:application", "--min-instances", "0", wait=False)
+    wait_for(lambda: "Accessible via" in server.terminal, "its banner")
+    (site.directory / cause).touch()
+    if cause == "unloadable":
+        os.kill(server.pid_of("appsrv preloader"), signal.SIGKILL)
+    wait_for(lambda: server.get("/").status == 503, "the outage")
+    assert server.group()["state"] == "broken"
+    (site.directory / cause).unlink()
+    wait_for(lambda: server.get("/").status == 200, "the end of the outage")
+    assert server.group()["state"] == "running"
+
+
+MEETING = """
+import os, time
+from pathlib import Path
+from appsrv import hooks
+
+def meet():
+    # Three have to boot at the same time.
+    here, deadline = Path(__file__).parent, time.monotonic() + 10
+    (here / f"boots-{os.getpid()}").touch()
+    while len(list(here.glob("boots-*"))) < 3:
+        time.sleep(0.01)
+        if time.monotonic() > deadline:
+            os._exit(9)
+
+hooks.after_fork(meet)
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+@pytest.mark.parametrize("asked", ["command", "setting"])
+def test_several_at_a_time(serve: Serve, site: Site, asked: str) -> None:
+    site.write("app.py", MEETING)
+    command, setting = (["--parallel", "3"], []) if asked == "command" else ([], ["--restart-parallel", "3"])
+    server = serve("app:application", "--min-instances", "4", "--max-pool-size", "4", *setting)
     server.wait_workers(4)
+    for boots in site.directory.glob("boots-*"):
+        boots.unlink()
     with Load(server.address, 2) as load:
-        assert site.command("restart-app", ".", "--parallel", "3").returncode == 0
+        done = site.command("restart-app", ".", *command)
+    assert done.returncode == 0, done.stderr
     assert load.failures == []
-    log = server.log()
-    rolled = log[log.index("generation 2 boots") :].splitlines()
-    first_retired = next(number for number, line in enumerate(rolled) if "retires" in line)
     assert server.wait_workers(4)
-    assert sum("is ready (generation 2)" in line for line in rolled) == 4
-    assert first_retired > 0
     assert site.command("restart-app", ".", "--parallel", "0").returncode == 2
 
 

@@ -545,6 +545,19 @@ def test_while_boots_fail_one_is_tried_at_a_time() -> None:
     assert script.observe(after=1) == []
 
 
+def test_after_a_failure_one_is_tried_although_nobody_waits() -> None:
+    """While all are answered at once that nothing serves, nobody waits: else it would never be found mended."""
+    script = Script(min_instances=0)
+    assert script.loaded() == []
+    (serial,) = spawned(script.observe(waiting=1))
+    script.gone(serial)
+    (serial,) = spawned(script.observe(after=1))
+    script.ready(serial)
+    assert script.observe(after=60) == []
+    script.gone(serial)
+    assert script.observe(after=60) == []
+
+
 @pytest.mark.parametrize(("after", "processed"), [(1.5, 0), (0.1, 1)])
 def test_a_worker_that_lives_ends_the_backoff(after: float, processed: int) -> None:
     script = Script(max_pool_size=4, min_instances=4)

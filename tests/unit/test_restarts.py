@@ -1,0 +1,43 @@
+"""Restarts that are asked for while one runs."""
+
+from __future__ import annotations
+
+import gevent
+
+from appsrv.handles import Outcome
+from appsrv.restarts import Restarts
+
+
+def test_all_who_ask_while_one_runs_get_one_more() -> None:
+    begun: list[int] = []
+    restarts = Restarts(lambda: begun.append(restarts.parallel))
+    asked = [gevent.spawn(restarts.ask, parallel) for parallel in (1, 2, 3, 4)]
+    gevent.sleep(0)
+    assert begun == [1]
+    restarts.over(Outcome(True, 2))
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert begun == [1, 4]
+    restarts.over(Outcome(False, 2, "broken"))
+    gevent.joinall(asked, timeout=5, raise_error=True)
+    assert [greenlet.value.ok for greenlet in asked] == [True, False, False, False]
+    assert begun == [1, 4]
+    assert not restarts.running
+    assert restarts.resisting is not None
+
+
+def test_one_that_asks_just_after_the_end_is_not_overtaken() -> None:
+    begun: list[int] = []
+    restarts = Restarts(lambda: begun.append(restarts.parallel))
+    first, waiting = gevent.spawn(restarts.ask, 1), gevent.spawn(restarts.ask, 2)
+    gevent.sleep(0)
+    restarts.over(Outcome(True, 2))
+    late = gevent.spawn(restarts.ask, 3)
+    gevent.sleep(0)
+    gevent.sleep(0)
+    for generation in (3, 4):
+        restarts.over(Outcome(True, generation))
+        gevent.sleep(0)
+        gevent.sleep(0)
+    gevent.joinall([first, waiting, late], timeout=5, raise_error=True)
+    assert all(greenlet.value.ok for greenlet in (first, waiting, late))
