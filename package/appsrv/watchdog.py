@@ -23,7 +23,7 @@ import setproctitle
 
 from appsrv import channel as channels
 from appsrv import message, trace
-from appsrv.channel import Channel, ChannelClosed
+from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
 from appsrv.config import Settings
 from appsrv.death import who_killed
@@ -41,6 +41,8 @@ LAST_WORDS = 2.0
 STOP_MARGIN = 5.0
 YOUNG = 1.0
 PULSE = 1.0
+# How often, in seconds, it is tried to send what a server had no room for.
+FLUSH = 0.25
 # The application's directory must not be able to shadow a module of ours or of the library.
 _BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.{0} import main; main(*map(int, sys.argv[1:]))"
 
@@ -86,6 +88,7 @@ class Watchdog:
         self.resources = Resources(settings, spec, environ, self._identity, development=development is not None)
         self._selector = selectors.DefaultSelector()
         self._server: _Child | None = None
+        self._to_server: Outbox | None = None
         self._preloaders: dict[int, _Child] = {}
         self._early: _Child | None = None
         self._generation = 0
@@ -140,6 +143,8 @@ class Watchdog:
             self._stop_due = float("inf")
             self._log.event(logging.ERROR, f"the server {self._server.pid} does not stop and is killed")
             send_signal(self._server.pid, signal.SIGKILL)
+        if self._to_server:
+            self._to_server.flush()
         for key, _ in self._selector.select(self._patience()):
             key.data()
         for number in self._signals.take():
@@ -147,6 +152,8 @@ class Watchdog:
 
     def _patience(self) -> float | None:
         due = self._server_due if self._server is None else self._stop_due
+        if self._to_server:
+            due = min(due, time.monotonic() + FLUSH)
         return max(0.0, due - time.monotonic()) if due < float("inf") else None
 
     def _on_signal(self, number: int) -> None:
@@ -188,13 +195,16 @@ class Watchdog:
         ours, theirs = channels.pair()
         with contextlib.closing(theirs):
             pid = self._spawn("server", [theirs], {})
+        # A server that hangs must not make the watchdog wait, which has to end it.
+        ours.setblocking(False)
         self._server = _Child(pid, Channel(ours), time.monotonic())
+        self._to_server = Outbox(self._server.channel)
         alive = self._serving_preloader()
         tried = 0 if self._early is not None else self._serving or self._generation
         generation = tried if alive is None else alive.generation
         configure = self._configure(generation, have_preloader=alive is not None)
         sockets = [*self.resources.sockets, *self.resources.metrics_sockets]
-        self._server.channel.send(configure, [sock.fileno() for sock in sockets])
+        self._to_server.send(configure, [sock.fileno() for sock in sockets])
         self._selector.register(ours, selectors.EVENT_READ, self._from_server)
         if alive is not None:
             self._introduce(alive)
@@ -315,14 +325,15 @@ class Watchdog:
     # -- what they say ------------------------------------------------------------------------------------------------
 
     def _tell_server(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
-        if self._server is not None:
-            with contextlib.suppress(ChannelClosed):
-                self._server.channel.send(msg, fds)
+        if self._to_server is not None:
+            self._to_server.send(msg, fds)
 
     def _from_server(self) -> None:
         assert self._server is not None
         try:
             msg, fds = self._server.channel.receive()
+        except BlockingIOError:
+            return
         except ChannelClosed:
             self._selector.unregister(self._server.channel)
             return
@@ -363,7 +374,9 @@ class Watchdog:
         try:
             msg, fds = child.channel.receive()
         except ChannelClosed:
+            # Closed, so that nobody finds it readable again before the process has been reaped.
             self._selector.unregister(child.channel)
+            child.channel.close()
             return
         if isinstance(msg, message.OutputPipes):
             self._output.collect(msg.pid, fds)
@@ -398,8 +411,10 @@ class Watchdog:
     def _server_exited(self, child: _Child, status: int) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(child.channel)
+        if self._to_server is not None:
+            self._to_server.discard()
         child.channel.close()
-        self._server = None
+        self._server = self._to_server = None
         if self._stopping:
             return
         cause = who_killed(status, "", self._kernel, time.monotonic())

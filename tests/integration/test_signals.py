@@ -52,6 +52,19 @@ def test_a_second_int_ends_everything_now(serve: Serve) -> None:
         assert time.monotonic() - started < 2
 
 
+def test_a_server_that_hangs_does_not_keep_the_watchdog_from_ending(serve: Serve) -> None:
+    """Whatever there is to tell the server: more than the system keeps for a process that does not read."""
+    server = serve("holding", "--stop-timeout", "0")
+    os.kill(server.pid_of("appsrv server"), signal.SIGSTOP)
+    watchdog = psutil.Process(server.pid)
+    for _ in range(1000):
+        switches = watchdog.num_ctx_switches()
+        server.child.send_signal(signal.SIGHUP)
+        wait_for(lambda: watchdog.num_ctx_switches() != switches, "the watchdog to take the signal")  # noqa: B023
+    server.child.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+
+
 def test_one_worker_more_and_one_fewer(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "2")
     server.wait_workers(1)

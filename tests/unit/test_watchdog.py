@@ -1,0 +1,39 @@
+"""watchdog.py: what a process says that ends while somebody asks for it."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appsrv import channel as channels
+from appsrv.channel import Channel
+from appsrv.collector import Collector
+from appsrv.config import Settings
+from appsrv.loader import AppSpec
+from appsrv.log import ServerLog
+from appsrv.watchdog import Watchdog, _Child
+
+
+@pytest.fixture
+def watchdog(tmp_path: Path) -> Iterator[Watchdog]:
+    made = Watchdog(Settings(), AppSpec(str(tmp_path), "app:application"), {}, None)
+    log = ServerLog(str(tmp_path / "log"), "info", None)
+    made._output = Collector(made._selector, log)
+    yield made
+    made._selector.close()
+    log.close()
+
+
+def test_last_words_are_asked_for_while_a_preloader_has_ended_and_is_not_reaped(watchdog: Watchdog) -> None:
+    ours, theirs = channels.pair()
+    child = _Child(os.getpid(), Channel(ours), 0.0)
+    watchdog._preloaders[child.pid] = child
+    watchdog._selector.register(ours, selectors.EVENT_READ, lambda: watchdog._from_preloader(child))
+    theirs.close()
+    watchdog._tell_last_words(999_999)
+    watchdog._tell_last_words(999_998)
+    assert not watchdog._selector.get_map()
