@@ -20,7 +20,7 @@ def test_all_who_ask_while_one_runs_get_one_more() -> None:
     assert begun == [1, 4]
     restarts.over(Outcome(False, 2, "broken"))
     gevent.joinall(asked, timeout=5, raise_error=True)
-    assert [greenlet.value.ok for greenlet in asked] == [True, False, False, False]
+    assert [greenlet.value == Outcome(True, 2) for greenlet in asked] == [True, False, False, False]
     assert begun == [1, 4]
     assert not restarts.running
     assert restarts.resisting is not None
@@ -40,4 +40,4 @@ def test_one_that_asks_just_after_the_end_is_not_overtaken() -> None:
         gevent.sleep(0)
         gevent.sleep(0)
     gevent.joinall([first, waiting, late], timeout=5, raise_error=True)
-    assert all(greenlet.value.ok for greenlet in (first, waiting, late))
+    assert [greenlet.value.generation for greenlet in (first, waiting, late) if greenlet.value] == [2, 3, 3]
