@@ -214,8 +214,8 @@ _CONFIG_OPTIONS = (
     click.Option(["--base-uri"], metavar="PATH", help="Serve it below this path, such as /shop."),
     click.Option(["--listen"], metavar="[ADDRESS:]PORT", help="Where the web server listens [80]."),
     click.Option(["--tls-listen"], metavar="[ADDRESS:]PORT", help="Where it listens for https [443]."),
-    click.Option(["--certificate"], metavar="PATH", help="Serve https, with this certificate."),
-    click.Option(["--certificate-key"], metavar="PATH", help="The key of the certificate."),
+    click.Option(["--certificate"], metavar="PATH", help="The web server's certificate: it serves https."),
+    click.Option(["--certificate-key"], metavar="PATH", help="The key of that certificate."),
     click.Option(["--web-log-dir"], metavar="PATH", help="Where the web server logs [where it does on Debian]."),
 )
 

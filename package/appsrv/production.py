@@ -29,12 +29,25 @@ def _flask_debugs(application: object) -> bool:
 def _of_django(settings: Any) -> Iterator[str]:
     if settings.DEBUG:
         yield "DEBUG is on: error pages show settings and source to everybody; set DEBUG = False in production"
-    elif "django.contrib.staticfiles" in settings.INSTALLED_APPS and _is_local(settings.STATIC_URL):
+    elif "django.contrib.staticfiles" in settings.INSTALLED_APPS and _is_local(static_url(settings)):
         root = settings.STATIC_ROOT
         if not root:
             yield "STATIC_ROOT is not set, so static files cannot be collected and served: set it, then collectstatic"
         elif not _has_entries(str(root)):
             yield f"no static files in {root}: run manage.py collectstatic"
+
+
+def static_url(settings: Any) -> str:
+    """STATIC_URL, as it is below `/`.
+
+    Django puts the prefix of the request before a relative one and remembers that for good: so what it remembers of our
+    asking, before any request, is taken away again.
+    """
+    remembered = "STATIC_URL" in vars(settings)
+    url: str = settings.STATIC_URL or ""
+    if not remembered:
+        vars(settings).pop("STATIC_URL", None)
+    return url
 
 
 def _is_local(url: str | None) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from appsrv.errors import AppLoadError
+from appsrv.production import static_url
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -74,7 +75,7 @@ def _django_mount(application: object) -> str | None:
     settings: Any = getattr(conf, "settings", None)
     if settings is None or not settings.configured or _uses_whitenoise(settings, application):
         return None
-    prefix, directory = settings.STATIC_URL or "", str(settings.STATIC_ROOT or "")
+    prefix, directory = static_url(settings), str(settings.STATIC_ROOT or "")
     # A host in the URL: somebody else serves them. "/" would be the whole site.
     if not prefix.startswith("/") or prefix.startswith("//") or prefix == "/" or not _has_files(directory):
         return None

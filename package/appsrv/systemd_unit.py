@@ -63,7 +63,7 @@ def render(deployment: Deployment) -> str:
     settings = deployment.settings
     is_root = settings.user is None and deployment.owner == "root"
     user = settings.user or ("www-data" if is_root else deployment.owner)
-    low = settings.port < 1024 and not settings.socket
+    low = (settings.port < 1024 and not settings.socket) or 0 < (settings.ssl_port or 0) < 1024
     return fill(TEMPLATE, {
         "name": deployment.name,
         "user_hint": "# CHANGE: the project's files are root's; name the user that is to serve it (`--user`)."

@@ -97,6 +97,15 @@ def _path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 
 
+def module_directory() -> Path:
+    """Where Apache's modules lie."""
+    return next(Path(place) for place in PLACES if Path(place).is_dir())
+
+
+def has_module(name: str) -> bool:
+    return (module_directory() / f"mod_{name}.so").exists()
+
+
 def start_nginx(directory: Path, site: Path, port: int) -> WebServer:
     """nginx as the current user."""
     user = "" if os.geteuid() else "user root;"
@@ -110,9 +119,8 @@ def start_nginx(directory: Path, site: Path, port: int) -> WebServer:
 def start_apache(directory: Path, site: Path, port: int) -> WebServer:
     """Apache as the current user; root's, which it refuses to be, as nobody in root's group."""
     user = "" if os.geteuid() else f"User {pwd.getpwnam('nobody').pw_name}\nGroup #{os.getegid()}"
-    place = next(Path(place) for place in PLACES if Path(place).is_dir())
-    there = [name for name in MODULES if (place / f"mod_{name}.so").exists()]
-    modules = [f"LoadModule {name}_module {place}/mod_{name}.so" for name in there]
+    place = module_directory()
+    modules = [f"LoadModule {name}_module {place}/mod_{name}.so" for name in MODULES if has_module(name)]
     (directory / "apache.conf").write_text(
         APACHE.format(directory=directory, user=user, modules="\n".join(modules), site=site),
         encoding="utf-8",

@@ -169,6 +169,27 @@ def test_what_django_has_collected(collected: Path) -> None:
     assert served_by_django(collected) == ("/static/a.css", "")
 
 
+BELOW_A_PREFIX = """
+import django
+from django.conf import settings
+from django.urls import set_script_prefix
+settings.configure(STATIC_URL="static/", STATIC_ROOT={root!r}, INSTALLED_APPS=["django.contrib.staticfiles"])
+django.setup()
+from appsrv import production, static_files
+application = object()
+static_files.with_static_files(application, None, development=False)
+list(production.notes(application))
+set_script_prefix("/shop/")
+print(settings.STATIC_URL)
+"""
+
+
+def test_django_still_finds_out_below_which_prefix_it_is(collected: Path) -> None:
+    code = BELOW_A_PREFIX.format(root=str(collected))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "/shop/static/\n"
+
+
 @pytest.mark.parametrize(
     "given",
     [
