@@ -6,6 +6,8 @@ Pure but for the library, which does the format. prometheus_client is imported h
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 STATES = ("booting", "idle", "busy", "retiring")
 CAUSES = ("exit", "out_of_memory", "appsrv")
+# A gauge of prometheus_client's multiprocess mode: gauge_livesum_4711.db.
+_LIVE = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
 Json = Mapping[str, Any]
 Samples = Iterable[tuple[list[str], float]]
@@ -44,16 +48,30 @@ def of_application(directory: str) -> tuple[str, bytes]:
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
+    # Those that nobody told us of, because the server was killed before.
+    forget_dead(directory)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
-def forget_process(pid: int, directory: str) -> None:
-    """A worker has ended: its gauges that are only of interest while it lives are taken away."""
+def forget_dead(directory: str) -> None:
+    """Take away what processes that have ended have left of their gauges that count while they live."""
     from prometheus_client.multiprocess import mark_process_dead
 
-    mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+    for pid in {int(found[1]) for name in os.listdir(directory) if (found := _LIVE.fullmatch(name))}:
+        if not _exists(pid):
+            mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class _Once:

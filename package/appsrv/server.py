@@ -283,12 +283,12 @@ class Server:
         if self._metrics_sockets:
             self._start_monitoring(report)
         if self._configure.multiproc:
-            self.manager.workers.when_ended.append(self._forget_metrics_of)
+            self.manager.workers.when_ended.append(self._forget_metrics)
 
-    def _forget_metrics_of(self, pid: int) -> None:
+    def _forget_metrics(self, _pid: int) -> None:
         from appsrv import metrics
 
-        metrics.forget_process(pid, self._configure.multiproc)
+        metrics.forget_dead(self._configure.multiproc)
 
     def _start_monitoring(self, report: Report) -> None:
         from appsrv import metrics

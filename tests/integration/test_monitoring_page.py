@@ -77,7 +77,7 @@ def test_charts_move_with_what_happens_and_nobody_else_is_asked(serve: Serve, br
 
     wait_for(busy, "the requests to be seen", 30)
     assert run(browser, POINTS) != before
-    wait_for(lambda: figure(browser, "Service time: median, 95 %").count("ms") == 2, "service times", 30)
+    wait_for(lambda: figure(browser, "Service time: p50, p95").count("ms") == 2, "service times", 30)
     assert "secret" not in browser.page_source
     (pid,) = server.worker_pids()
     os.kill(pid, signal.SIGKILL)

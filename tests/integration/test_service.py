@@ -39,6 +39,9 @@ import os
 
 def application(environ, start_response):
     body = f"{os.getuid()} {os.getgid()} {os.environ['HOME']} {os.environ['USER']} {os.environ.get('NOTIFY_SOCKET')}"
+    if environ["PATH_INFO"] == "/shared":
+        body = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        open(os.path.join(body, "counter_1.db"), "w").close()
     body = body.encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -140,7 +143,8 @@ def test_another_user_serves(open_site: Site) -> None:
     os.chown(open_site.directory, user.pw_uid, user.pw_gid)
     python = _python_of_everybody(user)
     port = free_port()
-    server = Server(open_site, [*python, "start", "who:application", "--port", str(port), "--user", "nobody"],
+    server = Server(open_site, [*python, "start", "who:application", "--port", str(port), "--user", "nobody",
+                     "--prometheus-multiproc"],
                     ("127.0.0.1", port), {"PYTHONPATH": os.pathsep.join(_library()), "NOTIFY_SOCKET": "/nowhere"})
     try:
         server.wait_ready()
@@ -148,6 +152,8 @@ def test_another_user_serves(open_site: Site) -> None:
         assert said == f"{user.pw_uid} {user.pw_gid} {user.pw_dir} nobody None"
         owners = {title.split()[1]: psutil.Process(pid).uids().real for pid, title in server.titles().items()}
         assert owners == {"watchdog": 0, "server": user.pw_uid, "preloader": user.pw_uid, "worker": user.pw_uid}
+        shared = Path(server.get("/shared").body.decode())
+        assert (shared.stat().st_uid, shared.stat().st_mode & 0o777) == (user.pw_uid, 0o700)
         assert server.log_file().stat().st_uid == user.pw_uid
         assert "as root" not in server.log()
         status = subprocess.run([*python, "status", "--port", str(port), "--json"], cwd=open_site.directory,
@@ -156,6 +162,7 @@ def test_another_user_serves(open_site: Site) -> None:
     finally:
         left = server.reap()
     assert left == []
+    assert not shared.exists()
 
 
 @needs_root

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +112,18 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(OperatorError, match=r"metrics_port needs .* pip install 'appsrv\[metrics\]'"):
         metrics.check("metrics_port")
+
+
+def test_what_the_dead_have_left_goes_and_what_they_have_counted_stays(tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    kept = {f"counter_{pid}.db", f"gauge_all_{pid}.db", f"gauge_livesum_{os.getpid()}.db", "else"}
+    for name in (*kept, f"gauge_livesum_{pid}.db", f"gauge_liveall_{pid}.db"):
+        (tmp_path / name).touch()
+    metrics.forget_dead(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 @pytest.mark.parametrize(
