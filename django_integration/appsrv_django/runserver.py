@@ -111,6 +111,8 @@ class Runserver(Base):
 
     def on_bind(self, server_port: int) -> None:
         """Nothing yet: Django calls it before there is an application, the banner comes when both exist."""
+        if not development.inside_preloader():
+            super().on_bind(server_port)
 
     def announce(self, urls: list[str]) -> None:
         """Django's banner."""
@@ -133,7 +135,7 @@ class Server:
 
     def serve_forever(self) -> NoReturn:
         """Become the preloader; raises OSError where the watchdog could not bind, as a real server would."""
-        if self.options["force_color"]:
+        if self.options["force_color"] and colours.VARIABLE in os.environ:
             # Only now: loading the application sets up Django, and its loggers, once more.
             colours.force_on_loggers()
         connections.close_all()

@@ -42,7 +42,7 @@ def callback(
     """Serve with appsrv, or call the built-in with its own parameters."""
     info = ctx.ensure_object(ScriptInfo)
     if switched_off(os.environ) or not project_names_appsrv(info.app_import_path):
-        ctx.invoke(run_command, **params)
+        call_original(ctx, params)
         return
     from appsrv import development
     from appsrv_flask import run_on_appsrv
@@ -51,10 +51,16 @@ def callback(
     if development.inside_preloader():
         run_on_appsrv.preload(info, options)
     elif reason_to_step_aside(params, os.environ, sys.modules):
-        ctx.invoke(run_command, **params)
+        call_original(ctx, params)
     else:
         flags = {"max_pool_size": max_pool_size, "threads": threads}
         run_on_appsrv.start(options, {name: value for name, value in flags.items() if value is not None})
+
+
+def call_original(ctx: click.Context, params: Mapping[str, Any]) -> None:
+    """The built-in's own function; calling it as a command would name it "flask run run" in its errors."""
+    assert run_command.callback is not None
+    ctx.invoke(run_command.callback, **params)
 
 
 def switched_off(environ: Mapping[str, str]) -> bool:

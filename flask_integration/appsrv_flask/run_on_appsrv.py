@@ -106,7 +106,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
             log_request=broken.logging(log_request) if broken else log_request,
         )
     except (ListenError, OSError) as failure:
-        exit_without_address(options, failure.errno or 0)
+        exit_without_address(options, failure)
 
 
 def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exception | None]:
@@ -177,10 +177,10 @@ class Banner:
             _log("info", " * Debugger PIN: %s", application.pin)
 
 
-def exit_without_address(options: Options, number: int) -> NoReturn:
+def exit_without_address(options: Options, failure: ListenError | OSError) -> NoReturn:
     """Werkzeug's words when the address cannot be had."""
-    click.echo(os.strerror(number), err=True)
-    if number == errno.EADDRINUSE:
+    click.echo(failure.reason if isinstance(failure, ListenError) else failure.strerror, err=True)
+    if failure.errno == errno.EADDRINUSE:
         click.echo(
             f"Port {options.port} is in use by another program. Either identify and"
             " stop that program, or start the server with a different port.",

@@ -111,7 +111,7 @@ def serve(
     watchdog = Channel.from_fd(watchdog_fd)
     configure = preloader.configuration(watchdog)
     if configure.bind_errno is not None:
-        raise OSError(configure.bind_errno, os.strerror(configure.bind_errno))
+        raise OSError(configure.bind_errno, configure.bind_reason)
     duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
     process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)

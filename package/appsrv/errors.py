@@ -6,6 +6,8 @@ other one. A message says what happened, to what, and what to do next.
 
 from __future__ import annotations
 
+import os
+
 
 class AppsrvError(Exception):
     """Base of all. `exit_code` is what a command ends with, `status` what an HTTP client is answered."""
@@ -52,11 +54,15 @@ class SettingsError(OperatorError):
 
 
 class ListenError(OperatorError):
-    """The address cannot be listened on. `errno` is the system's reason."""
+    """The address cannot be listened on.
 
-    def __init__(self, message: str, errno: int | None = None) -> None:
+    `errno` is the system's reason, or below 0 that of getaddrinfo(3), `reason` its words.
+    """
+
+    def __init__(self, message: str, errno: int | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.errno = errno
+        self.reason = reason or (os.strerror(errno) if errno is not None else message)
 
 
 class CertificateError(OperatorError):

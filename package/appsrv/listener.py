@@ -100,7 +100,7 @@ def _resolve(host: str, port: int, ipv6: bool) -> list[tuple[socket.AddressFamil
     try:
         found = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
     except socket.gaierror as error:
-        raise ListenError(f"cannot listen on {host}: {error.strerror}", errno.EADDRNOTAVAIL) from error
+        raise ListenError(f"cannot listen on {host}: {error.strerror}", error.errno, error.strerror or "") from error
     except UnicodeError as error:
         raise ListenError(f"cannot listen on {host}: no host has such a name", errno.EADDRNOTAVAIL) from error
     if family == socket.AF_UNSPEC and any(entry[0] == socket.AF_INET for entry in found):

@@ -248,9 +248,11 @@ class Manager:
 
     def load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         """The application could not be imported."""
+        # A traceback has been printed on a developer's terminal, by the framework's own command.
+        level = logging.INFO if self._development and failure.traceback else logging.ERROR
+        log.log(level, "%s (generation %d) cannot be loaded: %s", self.name, handle.generation, failure.message)
         for line in failure.traceback.splitlines():
-            # The framework's own command has printed it on a developer's terminal.
-            log.log(logging.INFO if self._development else logging.ERROR, "  %s", line)
+            log.log(level, "  %s", line)
         self.failure = failure
         if handle.serial:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))

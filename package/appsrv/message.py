@@ -129,10 +129,10 @@ class Configure(Message, tag=1):
     `settings`, `app` and `listeners` are what `config.Settings`, `loader.AppSpec` and `listener.Listener` write
     of themselves, `instance` what `instance.InstanceInfo` writes. To a server, `generation` is the one that serves
     (0: none yet), `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
-    `bind_errno` is set for a development preloader whose watchdog could not listen, so that the framework's own
-    words are printed. The last `metrics_sockets` of a server's fds are those of the metrics port; `multiproc` is the
-    directory of the application's own metrics, if there is one. `pulse` is how often, in seconds, a server says how it
-    is; 0: never.
+    `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
+    that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
+    port; `multiproc` is the directory of the application's own metrics, if there is one. `pulse` is how often, in
+    seconds, a server says how it is; 0: never.
     """
 
     settings: str
@@ -146,6 +146,7 @@ class Configure(Message, tag=1):
     have_preloader: bool = False
     restarts: int = 0
     bind_errno: int | None = None
+    bind_reason: str = ""
     pulse: float = 0.0
     metrics_sockets: int = 0
     multiproc: str = ""

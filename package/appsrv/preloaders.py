@@ -187,7 +187,6 @@ class Preloaders:
 
     def _failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         handle.failed = True
-        log.error("%s (generation %d) cannot be loaded: %s", self._group, handle.generation, failure.message)
         self._owner.load_failed(handle, failure)
 
 

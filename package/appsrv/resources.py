@@ -56,6 +56,7 @@ class Resources:
         self._pid_path: Path | None = None
         self._taken = False
         self.bind_errno: int | None = None
+        self.bind_reason = ""
         self.listener = Listener()
         self.tls_listener: Listener | None = None
         self.sockets: list[socket.socket] = []
@@ -176,7 +177,7 @@ class Resources:
             if not self._development:
                 raise
             # The framework's own command says so in its own words, at its own time.
-            self.bind_errno = error.errno
+            self.bind_errno, self.bind_reason = error.errno, error.reason
             return Listener(settings.address, settings.port, sockets=0), []
 
     def _open_monitoring(self) -> None:

@@ -234,6 +234,7 @@ class Watchdog:
             bind_errno=resources.bind_errno,
             metrics_sockets=len(resources.metrics_sockets),
             multiproc=resources.multiproc,
+            bind_reason=resources.bind_reason,
             pulse=min(PULSE, self._sign_of_life or PULSE) if self._service.wanted else 0.0,
         )
 

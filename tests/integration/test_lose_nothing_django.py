@@ -1,0 +1,176 @@
+"""`manage.py runserver` beside Django's own, on a project of `django-admin startproject`: every line, every code."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.side_by_side import PORT, Situation, compare
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "django-4.2"
+
+MANAGE = [sys.executable, "manage.py", "runserver"]
+SERVES = r"^Quit the server with CONTROL-C\."
+VIEWS = '''
+import logging
+from django.http import HttpResponse, StreamingHttpResponse
+
+def home(request):
+    return HttpResponse("home\\n")
+
+def broken(request):
+    raise RuntimeError("on purpose")
+
+def moved(request):
+    return HttpResponse(status=302, headers={"Location": "/"})
+
+def printing(request):
+    print("printed by a view")
+    logging.getLogger("django.server").warning("said by a view")
+    return HttpResponse("printed")
+'''
+URLS = '''
+from django.contrib import admin
+from django.urls import path
+from shop import views
+
+urlpatterns = [
+    path("", views.home), path("broken", views.broken), path("moved", views.moved), path("printing", views.printing),
+    path("admin/", admin.site.urls),
+]
+'''
+STATIC = ("GET", "/static/admin/css/base.css")
+REQUESTS = (("GET", "/"), ("GET", "/?a=%20b"), ("HEAD", "/"), ("GET", "/nothing"), ("GET", "/moved"),
+            ("GET", "/printing"), STATIC, ("GET", "/static/nothing.css"), ("POST", "/"))
+LOGGING = '''
+from shop.settings import *
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"full": {"format": "%(name)s %(levelname)s %(status_code)s %(message)s"}},
+    "handlers": {"file": {"class": "logging.FileHandler", "filename": "server.log", "formatter": "full"}},
+    "loggers": {"django.server": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+}
+'''
+CHECKS = '''
+from shop.settings import *
+from django.core.checks import Error, Warning, register
+
+@register()
+def complain(app_configs, **kwargs):
+    return [KIND("something is wrong", hint="mend it", id="shop.X001")]
+'''
+PRODUCTION = "from shop.settings import *\nDEBUG = False\n"
+
+
+def serving(name: str, *options: str, **more: object) -> Situation:
+    arguments = [*MANAGE, *options, *([] if any(PORT in word for word in options) else [PORT])]
+    return Situation(name, arguments, SERVES, **{"requests": REQUESTS, **more})  # type: ignore[arg-type]
+
+
+def ending(name: str, *options: str, **more: object) -> Situation:
+    return Situation(name, [*MANAGE, *options], **more)  # type: ignore[arg-type]
+
+
+SITUATIONS = [
+    serving("plain"),
+    serving("noreload", "--noreload"),
+    serving("nothreading", "--nothreading", "--noreload"),
+    serving("nostatic", "--nostatic"),
+    serving("insecure", "--insecure", "--settings", "prod",
+            files={"prod.py": PRODUCTION + "ALLOWED_HOSTS = ['*']\n"}),
+    serving("without debug", "--settings", "prod",
+            files={"prod.py": PRODUCTION + "ALLOWED_HOSTS = ['*']\n"}),
+    serving("ipv6", "--ipv6", host="::1"),
+    serving("all addresses", f"0:{PORT}"),
+    serving("a name", f"localhost:{PORT}"),
+    serving("skip checks", "--skip-checks"),
+    serving("verbosity 0", "-v", "0"),
+    serving("verbosity 3", "-v", "3"),
+    serving("no color", "--no-color"),
+    serving("force color", "--force-color", "--noreload"),
+    serving("pythonpath", "--pythonpath", "more", "--settings", "elsewhere",
+            files={"more/elsewhere.py": "from shop.settings import *\n"}),
+    serving("a logger of its own", "--settings", "logs", "--noreload", files={"logs.py": LOGGING},
+            requests=REQUESTS[:1]),
+    serving("a warning of the checks", "--settings", "checks", files={"checks.py": CHECKS.replace("KIND", "Warning")}),
+    serving("warnings hidden", environment={"DJANGO_RUNSERVER_HIDE_WARNING": "true"}, requests=()),
+    serving("an address of the environment", requests=(), environment={"DJANGO_SETTINGS_MODULE": "shop.settings"}),
+    ending("an error of the checks", "--settings", "checks", "--noreload", PORT,
+           files={"checks.py": CHECKS.replace("KIND", "Error")}),
+    ending("a bad port", "abc"),
+    ending("a bad address", "1.2.3:x"),
+    ending("an address of somebody else", f"203.0.113.7:{PORT}", "--noreload"),
+    ending("an address of somebody else, with reload", f"203.0.113.7:{PORT}"),
+    ending("a name that is unknown", f"nobody.invalid:{PORT}", "--noreload"),
+    ending("no ipv6 address", "-6", "127.0.0.1:8000"),
+    ending("version", "--version"),
+    ending("no ALLOWED_HOSTS", "--settings", "prod", files={"prod.py": PRODUCTION + "ALLOWED_HOSTS = []\n"}),
+    ending("unknown settings", "--settings", "nothing", "--noreload", PORT),
+    ending("a mistake in the URLs", "--noreload", PORT, files={"shop/urls.py": "this is no Python\n"}),
+    ending("an import that fails", "--noreload", PORT, files={"shop/urls.py": "import nothing_of_this_name\n"}),
+    ending("settings that fail", "--noreload", PORT, files={"shop/settings.py": "1 / 0\n"}),
+    ending("an application that is not there", "--noreload", "--settings", "apps", PORT,
+           files={"apps.py": "from shop.settings import *\nINSTALLED_APPS += ['nothing']\n"}),
+    Situation("a mistake in the URLs, with reload", [*MANAGE, PORT], r"^SyntaxError",
+              files={"shop/urls.py": "this is no Python\n"}),
+    Situation("settings that fail, with reload", [*MANAGE, PORT], r"^ZeroDivisionError",
+              files={"shop/settings.py": "1 / 0\n"}),
+    Situation("a view that fails", [*MANAGE, PORT], SERVES, requests=(("GET", "/broken"),)),
+    Situation("testserver", [sys.executable, "manage.py", "testserver", "--addrport", PORT, "none.json"], SERVES,
+              requests=REQUESTS[:2], files={"none.json": "[]"}),
+]
+
+
+def make_project(top: Path) -> None:
+    """What startproject makes, with a few views, in a project that names appsrv."""
+    subprocess.run([sys.executable, "-m", "django", "startproject", "shop", str(top)], check=True)
+    (top / "requirements.txt").write_text("appsrv[django]\n")
+    (top / "shop" / "views.py").write_text(VIEWS)
+    (top / "shop" / "urls.py").write_text(URLS)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("startproject")
+    make_project(top)
+    return top
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+def test_django(project: Path, situation: Situation) -> None:
+    original, ours = compare(project, situation)
+    assert ours == original
+
+
+# Not the mistake in the URLs: Django 4.2 keeps its checks in a set, so that any of two meets it first.
+OLDER = ("plain", "noreload", "force color", "an error of the checks", "settings that fail, with reload",
+         "an address of somebody else", "no ALLOWED_HOSTS")
+
+
+@pytest.fixture(scope="module")
+def older_django(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Django 4.2, which is fetched once."""
+    if not (CACHE / "django").exists():
+        fetched = tmp_path_factory.mktemp("django-4.2")
+        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(fetched), "django~=4.2.0"]
+        if subprocess.run(pip, capture_output=True, check=False).returncode:
+            pytest.skip("Django 4.2 cannot be fetched from the package index")
+        CACHE.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):
+            # Another process of this test run may have been quicker.
+            shutil.move(fetched, CACHE)
+    return CACHE
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_django_4_2(project: Path, older_django: Path, name: str) -> None:
+    situation = next(situation for situation in SITUATIONS if situation.name == name)
+    original, ours = compare(project, situation, {"PYTHONPATH": str(older_django)})
+    assert ours == original
+    assert name != "plain" or any(line.startswith("Django version 4.2") for line in ours.out)
