@@ -26,6 +26,7 @@ from appsrv import __version__, config, instance, pid_file, text
 from appsrv.errors import AdminError, AppLoadError, AppsrvError, NotRunning, OperatorError
 from appsrv.instance import Instance, InstanceInfo
 from appsrv.loader import is_below
+from appsrv.text import wants_colour
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
@@ -314,13 +315,6 @@ def _show_report(answer: dict[str, Any], requests: list[dict[str, Any]], verbose
     else:
         report = text.status_report(answer, now, colour=colour, verbose=verbose)
     click.echo(report, color=colour)
-
-
-def wants_colour(environ: Mapping[str, str], is_terminal: bool) -> bool:
-    """NO_COLOR wins over FORCE_COLOR (no-color.org); without either, terminals that can are coloured."""
-    if environ.get("NO_COLOR"):
-        return False
-    return bool(environ.get("FORCE_COLOR")) or (is_terminal and environ.get("TERM") != "dumb")
 
 
 def _with_stale_pid_file(error: NotRunning, named_file: Path | None, *, named: bool) -> NotRunning:

@@ -5,12 +5,16 @@ The watchdog's ears. Knows pids, pipes and lines; a line of the server is an eve
 
 from __future__ import annotations
 
+import functools
 import selectors
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from appsrv.line_label import LabelReader
 from appsrv.log import ACCESS, ServerLog, from_server
 from appsrv.output import OutputPipe
+from appsrv.tracebacks import Tracebacks
 
 # What is remembered: lines per process, characters of each (all have to fit into one message), ended processes.
 LINES, WIDTH, ENDED = 20, 400, 32
@@ -45,6 +49,7 @@ class Collector:
         self._pipes: dict[int, list[OutputPipe]] = {}
         self._lines: dict[int, Tail] = {}
         self._ended: deque[int] = deque()
+        self._tracebacks = Tracebacks()
 
     def collect(self, pid: int, pipes: Sequence[int], *, is_server: bool = False) -> None:
         """Read from now on what this process writes to (stdout, stderr)."""
@@ -70,6 +75,16 @@ class Collector:
         for pipes in self._pipes.values():
             for pipe in pipes:
                 pipe.read_all()
+        self._tracebacks.say_all()
+
+    @property
+    def due(self) -> float:
+        """When `say_due` has something to do (monotonic); infinity when there is nothing."""
+        return self._tracebacks.due
+
+    def say_due(self) -> None:
+        """Say the tracebacks that are complete."""
+        self._tracebacks.say_due(time.monotonic())
 
     def _server_says(self, pid: int) -> Say:
         def say(line: str) -> None:
@@ -82,10 +97,13 @@ class Collector:
 
     def _application_says(self, pid: int, stream: str) -> Say:
         source, error, tail = f"App {pid} {stream}", stream == "stderr", self._lines[pid]
+        labels = LabelReader()
 
         def say(line: str) -> None:
-            tail.add(line)
-            self._log.output(source, line, error=error)
+            for label, text, more in labels.read(line):
+                tail.add(text)
+                log = functools.partial(self._log.output, source, error=error, label=label)
+                self._tracebacks.add((pid, stream, label), text, log, time.monotonic(), more=more)
 
         return say
 

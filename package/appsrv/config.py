@@ -154,6 +154,11 @@ class Settings:
         help="Least level of appsrv's own lines in the server log: debug, info, warning, error or critical. "
         "What the application prints is always written.",
     )
+    label_output: bool = setting(
+        True, values.boolean, group=_PROCESS,
+        help="Lines that the application prints while it answers a request carry the request's id, method and path: in "
+        "the server log, and on a terminal that shows colours.",
+    )
     access_log: str | None = setting(
         None, log_place, metavar="PATH", group=_PROCESS,
         shown_default="off; `-` in development, where no framework prints such lines",

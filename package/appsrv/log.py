@@ -1,6 +1,7 @@
 """The server log: one line per event and per line of output, in a file and, in the foreground, on the terminal.
 
     2026-11-22 18:33:08.123 INFO     App 4711 stdout: hello
+    2026-11-22 18:33:08.456 INFO     [5c0f2a9b71d3-17 GET /orders] App 4711 stdout: printed for a request
     2026-11-22 18:33:09.001 WARNING  worker 4711 of /srv/shop ended: killed by SIGKILL
 
 The watchdog owns it; the server writes to it through a pipe (`to_watchdog`, `from_server`). The file is opened again
@@ -30,24 +31,27 @@ else:
     _StreamHandler = logging.StreamHandler
 
 _COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _SERVER_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
 _COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold_red"}
 
 
 class ServerLog:
-    """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is.
+    """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is, with
+    its label where there are colours (`colour`).
 
     The file is opened within `owner()`, again after each rotation.
     """
 
     def __init__(
-        self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False,
+        self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False, colour: bool = False,
         owner: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.path = path
         self._file = _FileHandler(path, owner)
         self._plain = plain
+        self._colour = colour
         self._terminal = _TerminalHandler(terminal) if terminal is not None else None
         self._lowest = LEVELS[level]
 
@@ -61,16 +65,19 @@ class ServerLog:
             if self._terminal is not None and (not self._plain or level >= logging.WARNING):
                 self._terminal.handle(record)
 
-    def output(self, source: str, text: str, *, error: bool) -> None:
-        """One line an application process has written; never filtered."""
+    def output(self, source: str, text: str, *, error: bool, label: str = "") -> None:
+        """One line an application process has written, `label` says for which request; never filtered."""
         bare = _COLOUR_CODE.sub("", text) if "\x1b" in text else text
-        self._file.handle(_record(logging.INFO, f"{source}: {bare}"))
+        whole = f"[{label}] {source}" if label else source
+        self._file.handle(_record(logging.INFO, f"{whole}: {bare}"))
         if self._terminal is None:
             return
-        if self._plain:
-            self._terminal.raw(text, error=error)
+        if not self._plain:
+            self._terminal.handle(_record(logging.INFO, f"{whole}: {text}"))
+        elif label and self._colour:
+            self._terminal.raw(f"{_DIM}[{source.split()[1]} {label}]{_RESET} {text}", error=error)
         else:
-            self._terminal.handle(_record(logging.INFO, f"{source}: {text}"))
+            self._terminal.raw(text, error=error)
 
     def reopen(self) -> None:
         """Open the file again under its name."""

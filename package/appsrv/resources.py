@@ -35,6 +35,7 @@ from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
 from appsrv.privileges import Identity, acting_as
+from appsrv.text import wants_colour
 
 
 class Resources:
@@ -89,6 +90,7 @@ class Resources:
                     check_writable(access_log)
             self.log = ServerLog(
                 log_path, self._settings.log_level, terminal, plain=self._development,
+                colour=terminal is not None and wants_colour(self._environ, terminal.isatty()),
                 owner=lambda: acting_as(self._identity),
             )
         except BaseException:

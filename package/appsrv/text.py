@@ -261,3 +261,10 @@ def coloured_diff(diff: str, *, colour: bool) -> str:
         f"\x1b[{marks[line[0]]}m{line.rstrip(chr(10))}\x1b[0m\n" if colour and line[:1] in marks else line
         for line in diff.splitlines(keepends=True)
     )
+
+
+def wants_colour(environ: Mapping[str, str], is_terminal: bool) -> bool:
+    """NO_COLOR wins over FORCE_COLOR (no-color.org); without either, terminals that can are coloured."""
+    if environ.get("NO_COLOR"):
+        return False
+    return bool(environ.get("FORCE_COLOR")) or (is_terminal and environ.get("TERM") != "dumb")

@@ -147,11 +147,12 @@ class Watchdog:
             self._to_server.flush()
         for key, _ in self._selector.select(self._patience()):
             key.data()
+        self._output.say_due()
         for number in self._signals.take():
             self._on_signal(number)
 
     def _patience(self) -> float | None:
-        due = self._server_due if self._server is None else self._stop_due
+        due = min(self._server_due if self._server is None else self._stop_due, self._output.due)
         if self._to_server:
             due = min(due, time.monotonic() + FLUSH)
         return max(0.0, due - time.monotonic()) if due < float("inf") else None

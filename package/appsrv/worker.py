@@ -29,6 +29,7 @@ from appsrv.config import Settings
 from appsrv.environ import environ_base
 from appsrv.exchange import Exchange, Serving, WSGIApplication
 from appsrv.kernel_stamps import StampedSocket
+from appsrv.labelled_output import label_output
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_requests import ask, ill
@@ -95,6 +96,8 @@ class Worker:
         """Serve until told to retire, then finish what has been taken."""
         setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
         self._handle_signals()
+        if self._duty.settings.label_output:
+            label_output()
         gc.enable()
         hooks.run_after_fork()
         if self._first and self._duty.watch is not None:

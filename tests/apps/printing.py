@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import traceback
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -37,6 +38,14 @@ def long_line(text: str) -> None:
     print(text * 20_000, flush=True)
 
 
+def with_traceback(text: str) -> None:
+    try:
+        raise ValueError(f"no such product {text}")
+    except ValueError:
+        # In many small writes.
+        traceback.print_exc()
+
+
 WAYS: dict[str, Callable[[str], object]] = {
     "/print": print,
     "/stderr": lambda text: print(text, file=sys.stderr),
@@ -46,6 +55,7 @@ WAYS: dict[str, Callable[[str], object]] = {
     "/c": from_c,
     "/child": from_child,
     "/long": long_line,
+    "/traceback": with_traceback,
     "/unfinished": lambda text: os.write(1, text.encode()),
     "/bytes": lambda text: os.write(1, b"\xff\xfe" + text.encode() + b"\n"),
     "/many": lambda text: [print(text, number) for number in range(2000)],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,6 +39,31 @@ def test_line_names_pid_and_stream(server: Server, way: str, stream: str) -> Non
     line = server.wait_log(rf"^.*text-by-{way}$").group()
     assert re.search(rf"App {pid} {stream}: text-by-{way}$", line), line
     assert re.match(r"\[? ?\d{4}-\d\d-\d\d", line), f"no time in {line!r}"
+
+
+@pytest.mark.parametrize(("way", "stream"), [("print", "stdout"), ("stderr", "stderr"), ("errors", "stderr")])
+def test_line_names_the_request(server: Server, way: str, stream: str) -> None:
+    reply = server.request("GET", f"/{way}?text-by-{way}", headers={"X-Request-ID": "my-own-id"})
+    pid = reply.text
+    server.wait_log(rf" INFO     \[my-own-id GET /{way}\] App {pid} {stream}: text-by-{way}$")
+
+
+def test_labels_can_be_switched_off(serve: Serve) -> None:
+    server = serve("printing", "--max-pool-size", "1", "--no-label-output")
+    pid = server.get("/print?bare").text
+    server.wait_log(rf" INFO     App {pid} stdout: bare$")
+
+
+def test_tracebacks_of_several_workers_do_not_mix(serve: Serve) -> None:
+    server = serve("printing", "--max-pool-size", "3", "--min-instances", "3")
+    with ThreadPoolExecutor(6) as clients:
+        list(clients.map(lambda number: server.get(f"/traceback?{number}"), range(60)))
+    server.wait_log("(?s)(no such product.*){60}")
+    lines = [line.partition(" INFO     ")[2] for line in server.log().splitlines() if "/traceback]" in line]
+    blocks = [list(block) for _, block in itertools.groupby(lines, lambda line: line.partition("]")[0])]
+    assert len(blocks) == 60
+    assert all(block[0].endswith("Traceback (most recent call last):") for block in blocks)
+    assert all(re.search(r"ValueError: no such product \d+$", block[-1]) for block in blocks)
 
 
 def test_output_of_child_processes(server: Server) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, instance
+from appsrv import cli, instance, text
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError
 from appsrv.instance import InstanceDirectory, InstanceInfo
@@ -130,12 +130,12 @@ def test_help_names_every_setting(capfd: Capture) -> None:
 
 
 def test_colours_are_a_matter_of_terminal_and_variables() -> None:
-    assert cli.wants_colour({}, True)
-    assert not cli.wants_colour({}, False)
-    assert cli.wants_colour({"FORCE_COLOR": "1"}, False)
-    assert not cli.wants_colour({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True)
-    assert not cli.wants_colour({"TERM": "dumb"}, True)
-    assert cli.wants_colour({"NO_COLOR": ""}, True)
+    assert text.wants_colour({}, True)
+    assert not text.wants_colour({}, False)
+    assert text.wants_colour({"FORCE_COLOR": "1"}, False)
+    assert not text.wants_colour({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True)
+    assert not text.wants_colour({"TERM": "dumb"}, True)
+    assert text.wants_colour({"NO_COLOR": ""}, True)
 
 
 def test_the_working_directory_is_the_logical_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""Standard output and error of a worker, which tell of each line the request that it was printed for.
+
+The streams stay the ones they were: whoever holds them (logging handlers, `wsgi.errors`) is heard too, and what they
+are (`isatty`, `fileno`, `encoding`, `buffer`) does not change. Which request that is, is asked only when something is
+printed: it stands in the frame of the thread, or greenlet, that calls the application. A request pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from appsrv.line_label import going_on, harmless, label_of, labelled
+from appsrv.request_id import KEY
+from appsrv.wsgi import respond
+
+# Of an unfinished line, so many characters are kept back until it is whole.
+PIECE = 8192
+_CALLS_APPLICATION = respond.__code__
+
+
+def label_output() -> None:
+    """Label what this process prints from now on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            labels = _Labels(stream)
+            # print(), logging and the rest look the method up in the object first.
+            stream.write = labels.write  # type: ignore[method-assign]
+            stream.flush = labels.flush  # type: ignore[method-assign]
+
+
+def present_label(frame: FrameType | None) -> str:
+    """The label of the request that this frame works for; empty where it is none."""
+    while frame is not None:
+        if frame.f_code is _CALLS_APPLICATION:
+            environ = frame.f_locals["environ"]
+            given = environ.get(KEY) or "-", environ.get("REQUEST_METHOD"), environ.get("REQUEST_URI")
+            return label_of(*map(str, given))
+        frame = frame.f_back
+    return ""
+
+
+class _Labels:
+    """Puts lines on a stream, whole as far as possible: each thread's unfinished one waits for its end."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._put = stream.write
+        self._send = stream.flush
+        # By thread: (label, text) of its unfinished line.
+        self._pieces: dict[int, tuple[str, str]] = {}
+        # Whose unfinished line has been put last.
+        self._open: tuple[int, str] | None = None
+
+    def write(self, text: Any) -> int:
+        """As `TextIOBase.write`."""
+        if not isinstance(text, str):
+            return self._put(text)
+        me, label = threading.get_ident(), present_label(sys._getframe(1))
+        before, piece = self._pieces.pop(me, ("", ""))
+        if piece and before != label:
+            self._put_labelled(me, before, piece)
+            piece = ""
+        whole = piece + harmless(text)
+        end = len(whole) if len(whole) > PIECE else whole.rfind("\n") + 1
+        if end:
+            self._put_labelled(me, label, whole[:end])
+        if end < len(whole):
+            self._pieces[me] = label, whole[end:]
+        return len(text)
+
+    def flush(self) -> None:
+        """As `TextIOBase.flush`: of this thread's lines; at the end of the process, of all."""
+        for thread in list(self._pieces) if sys.is_finalizing() else (threading.get_ident(),):
+            label, piece = self._pieces.pop(thread, ("", ""))
+            if piece:
+                self._put_labelled(thread, label, piece)
+        self._send()
+
+    def _put_labelled(self, thread: int, label: str, text: str) -> None:
+        mine, opened = (thread, label), self._open
+        self._open = None if text.endswith("\n") else mine
+        if opened == mine:
+            self._put(going_on(label, text))
+        else:
+            self._put(labelled(label, text, breaks=opened is not None))
+

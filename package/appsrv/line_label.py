@@ -1,0 +1,71 @@
+r"""Labels of printed lines: how a worker tells, on the pipe that the watchdog reads, which request a line came from.
+
+A label stands between two NULs in front of its line, and never reaches the log as such: `\0@LABEL\0` is a label,
+`\0#LABEL\0` that of the first of several lines printed at once, `\0=\0` says "as before", `\0-\0` "none". One in the
+middle of a line begins a new one. Whoever writes to the descriptor without all this, as C code and children do, has
+lines without a label. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+SAME, NONE = "\0=\0", "\0-\0"
+LONGEST_PATH = 120
+
+_MARK = re.compile(r"\0(?:([@#])([^\0]*)|([=-]))\0")
+
+
+def label_of(request_id: str, method: str, target: str) -> str:
+    """`ID METHOD PATH`, printable ASCII. `target` is the request's; secrets stand in its query, which is left out."""
+    path = target.partition("?")[0]
+    if len(path) > LONGEST_PATH:
+        path = f"{path[: LONGEST_PATH - 3]}..."
+    plain = f"{request_id} {method} {path}".encode("unicode_escape").decode("ascii")
+    return plain.replace("[", "%5B").replace("]", "%5D")
+
+
+def labelled(label: str, text: str, *, breaks: bool = False) -> str:
+    """`text`, which begins a line, with the label on each of its lines. `breaks`: another line stands unfinished."""
+    if not label:
+        return NONE + text if breaks else text
+    sign = "#" if "\n" in text[:-1] else "@"
+    return f"\0{sign}{label}\0{going_on(label, text)}"
+
+
+def going_on(label: str, text: str) -> str:
+    """`text`, which goes on with a line that has its label, with the label on all further ones."""
+    return text[:-1].replace("\n", f"\n{SAME}") + text[-1:] if label else text
+
+
+def harmless(text: str) -> str:
+    r"""What the application prints cannot be taken for a label: of a NUL that might, `\x00` is shown."""
+    return re.sub(r"\0(?=[@#=-])", r"\\x00", text) if "\0" in text else text
+
+
+class Line(NamedTuple):
+    """A line and its label, empty where it has none; `more`: it is the first of several that were printed at once."""
+
+    label: str
+    text: str
+    more: bool = False
+
+
+class LabelReader:
+    """Reads the lines of one pipe, without their ends, and takes the labels off."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def read(self, line: str) -> list[Line]:
+        """The lines that are in `line`."""
+        if "\0" not in line:
+            return [Line("", line)]
+        first, *rest = _MARK.split(line)
+        lines = [Line("", first)] if first or not rest else []
+        for sign, label, other, text in zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True):
+            if sign:
+                self._last = label
+            lines.append(Line("" if other == "-" else self._last, text, sign == "#"))
+        return lines

@@ -1,0 +1,67 @@
+"""Tracebacks in one piece: lines of one origin that are written one by one, while others write, too.
+
+What begins as a traceback, or is known to have more lines, is held back with everything of the same origin that
+follows, until that origin is quiet for `QUIET` seconds, or for `LONGEST` seconds or `MOST` lines at most. Pure: it is
+told the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+QUIET, LONGEST, MOST = 0.05, 0.5, 2000
+BEGINNINGS = ("Traceback (most recent call last):", "Fatal Python error:", "  + Exception Group Traceback (most recent")
+
+Say = Callable[[str], None]
+
+
+class _Block:
+    def __init__(self, say: Say, now: float) -> None:
+        self.say = say
+        self.lines: list[str] = []
+        self.quiet_at = now + QUIET
+        self.over_at = now + LONGEST
+
+    @property
+    def due(self) -> float:
+        return min(self.quiet_at, self.over_at)
+
+
+class Tracebacks:
+    """Says each line at once, or together with the traceback it belongs to. An origin is who wrote it, for what."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[Hashable, _Block] = {}
+
+    def add(self, origin: Hashable, line: str, say: Say, now: float, *, more: bool = False) -> None:
+        """One more line; `say` is what to do with it, now or later. `more`: further lines belong to it."""
+        block = self._blocks.get(origin)
+        if block is None:
+            if not more and not line.startswith(BEGINNINGS):
+                say(line)
+                return
+            block = self._blocks[origin] = _Block(say, now)
+        block.lines.append(line)
+        block.quiet_at = now + QUIET
+        if len(block.lines) >= MOST:
+            self._say(origin)
+
+    @property
+    def due(self) -> float:
+        """When `say_due` has something to do; infinity when there is nothing."""
+        return min((block.due for block in self._blocks.values()), default=float("inf"))
+
+    def say_due(self, now: float) -> None:
+        """Say what is complete by now."""
+        for origin in [origin for origin, block in self._blocks.items() if block.due <= now]:
+            self._say(origin)
+
+    def say_all(self) -> None:
+        """Say everything."""
+        for origin in list(self._blocks):
+            self._say(origin)
+
+    def _say(self, origin: Hashable) -> None:
+        block = self._blocks.pop(origin)
+        for line in block.lines:
+            block.say(line)
