@@ -66,6 +66,12 @@ class Collector:
             pipe.read_all()
         return list(self._lines[pid].lines) if pid in self._lines else []
 
+    def catch_up(self, pid: int) -> None:
+        """Say everything that the process has written by now."""
+        for pipe in self._pipes.get(pid, []):
+            pipe.read_all()
+        self._tracebacks.say_all()
+
     def knows(self, pid: int) -> bool:
         """Whether the pipes of this process have been seen."""
         return pid in self._lines

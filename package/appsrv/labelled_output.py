@@ -26,7 +26,7 @@ def label_output() -> None:
     """Label what this process prints from now on."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            labels = _Labels(stream)
+            labels = Labels(stream)
             # print(), logging and the rest look the method up in the object first.
             stream.write = labels.write  # type: ignore[method-assign]
             stream.flush = labels.flush  # type: ignore[method-assign]
@@ -43,7 +43,7 @@ def present_label(frame: FrameType | None) -> str:
     return ""
 
 
-class _Labels:
+class Labels:
     """Puts lines on a stream, whole as far as possible: each thread's unfinished one waits for its end."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:

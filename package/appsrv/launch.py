@@ -30,7 +30,8 @@ def run(
     watchdog = Watchdog(settings, spec, environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
-    with never_waiting():
+    with never_waiting() as terminal:
+        watchdog.terminal = terminal
         info = watchdog.resources.open(sys.stdout)
         watchdog.booted = lambda: announce(info)
         return watchdog.run()

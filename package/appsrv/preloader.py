@@ -35,6 +35,7 @@ from appsrv.privileges import give_up
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
+from appsrv.terminal import SOCKET as TERMINAL
 from appsrv.worker import Duty, Station, Watch, Worker, environs
 from appsrv.x_sendfile import with_x_sendfile
 
@@ -306,7 +307,8 @@ def duty_of(
     """What the configuration asks for; the application is still to come."""
     settings = Settings.from_json(configure.settings)
     return Duty(
-        name, _not_loaded, settings, configure.listeners, configure.development, log_request, watch
+        name, _not_loaded, settings, configure.listeners, configure.development, log_request, watch,
+        os.path.join(configure.run_directory, TERMINAL),
     )
 
 

@@ -5,7 +5,7 @@ cell has one writer, its worker, but for the `retire` and `attention` bytes and 
 server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. After the table
 comes a `tally` for each cell, written where requests are counted. Knows no worker, no connection: numbers only.
 
-    slot   retire u8 · attention u8 · reopen u8 · (pad) · hand-offs taken u64
+    slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · (pad) · hand-offs taken u64
     cell   connection id u64 (0: idle) · started f64 · response begun u64 · processed u64 · busy seconds f64 ·
            first bytes of the request
 """
@@ -149,6 +149,15 @@ class Slot:
     def reopen_asked(self) -> memoryview:
         """One byte, not zero when the worker has been asked; the worker clears it."""
         return memoryview(self._memory)[self._offset + 2 : self._offset + 3]
+
+    @property
+    def at_terminal(self) -> bool:
+        """Whether somebody sits at the terminal with this worker, in a debugger: no time limit counts then."""
+        return bool(self._memory[self._offset + 3])
+
+    @at_terminal.setter
+    def at_terminal(self, now: bool) -> None:
+        self._memory[self._offset + 3] = now
 
     def count_taken(self) -> None:
         """One more message taken from the hand-off socket."""

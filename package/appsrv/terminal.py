@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TextIO, cast
 
+# Where the watchdog lends its terminal, within the run directory.
+SOCKET = "terminal.sock"
 # Bytes that may wait for the terminal: some ten thousand lines.
 ROOM = 1 << 20
 # Seconds without progress after which the end is not waited for any longer.
@@ -34,6 +36,7 @@ class Terminal:
         self._dropped = 0
         self._progress = time.monotonic()
         self._over = False
+        self._held = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="appsrv-terminal", daemon=True)
         self._thread.start()
@@ -54,6 +57,20 @@ class Terminal:
             self._changed.notify_all()
             while self._waiting and time.monotonic() - self._progress < patience:
                 self._changed.wait(0.05)
+
+    def hold(self, patience: float = PATIENCE) -> None:
+        """Write what waits, as far as that is taken, and then nothing until `go_on`."""
+        with self._changed:
+            self._progress = time.monotonic()
+            while self._waiting and time.monotonic() - self._progress < patience:
+                self._changed.wait(0.05)
+            self._held = True
+
+    def go_on(self) -> None:
+        """Write again."""
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
 
     def _queue(self, fd: int, data: bytes) -> None:
         self._waiting.append((fd, data))
@@ -80,7 +97,7 @@ class Terminal:
 
     def _next(self) -> tuple[int, bytes] | None:
         with self._changed:
-            while not self._waiting and not self._over:
+            while (self._held or not self._waiting) and not self._over:
                 self._changed.wait()
             return self._waiting[0] if self._waiting else None
 
@@ -140,16 +157,16 @@ def occupy_standard_descriptors() -> None:
 
 
 @contextlib.contextmanager
-def never_waiting() -> Iterator[None]:
-    """Within it nothing that this process prints waits for a terminal or a pipe."""
+def never_waiting() -> Iterator[Terminal | None]:
+    """Within it nothing that this process prints waits for a terminal or a pipe; gives who does the waiting."""
     before = sys.stdout, sys.stderr
     if not any(_may_block(stream) for stream in before):
-        yield
+        yield None
         return
     terminal = Terminal()
     try:
         sys.stdout, sys.stderr = (_stand_in(terminal, stream) for stream in before)
-        yield
+        yield terminal
     finally:
         sys.stdout, sys.stderr = before
         terminal.close()

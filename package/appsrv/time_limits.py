@@ -61,6 +61,8 @@ class TimeLimits:
         self._condemn = condemn
         self._trace = trace
         self._said: set[Request] = set()
+        # Those in whose time somebody sat at the terminal with their worker.
+        self._excused: set[Request] = set()
         self._taken_up: set[Request] = set()
         self._answered: set[Request] = set()
 
@@ -69,9 +71,12 @@ class TimeLimits:
         if not (self._slow or self._most):
             return
         requests = list(self._requests())
-        for remembered in (self._said, self._taken_up, self._answered):
+        self._excused.update(request for request in requests if self._workers[request.serial].slot.at_terminal)
+        for remembered in (self._excused, self._said, self._taken_up, self._answered):
             remembered.intersection_update(requests)
         for request in requests:
+            if request in self._excused:
+                continue
             age = now - request.started
             if self._most and age > self._most and request not in self._taken_up:
                 self._taken_up.add(request)

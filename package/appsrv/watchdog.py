@@ -35,6 +35,8 @@ from appsrv.privileges import check_reach, identity_of
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.signals import Signals
+from appsrv.terminal import Terminal
+from appsrv.terminal_lender import TerminalLender, can_lend
 
 LAST_WORDS = 2.0
 # What the server may take beyond the time it was given to stop.
@@ -104,6 +106,7 @@ class Watchdog:
         self._boots = 0
         self._has_booted = False
         self.booted: Callable[[], None] = lambda: None
+        self.terminal: Terminal | None = None
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -115,14 +118,18 @@ class Watchdog:
         trace.listen(self.resources.directory.path)
         become_subreaper()
         self._signals = Signals(self._selector)
+        lender = None
         try:
             self._warn_of_root()
+            lender = self._lend_terminal()
             self._start_early()
             self._start_server()
             while self._server is not None or not self._stopping:
                 self._turn()
             self._end_preloaders()
         finally:
+            if lender is not None:
+                lender.close()
             self._signals.ignore()
             self._output.finish()
             self._selector.close()
@@ -131,6 +138,14 @@ class Watchdog:
         if self._failure is not None:
             raise self._failure
         return self._exit_code
+
+    def _lend_terminal(self) -> TerminalLender | None:
+        """Let debuggers in workers have the terminal, where there is one and somebody develops."""
+        development = self._development is not None or self._settings.environment == "development"
+        if self.terminal is None or not development or self._identity is not None or not can_lend():
+            return None
+        directory = self.resources.directory.path
+        return TerminalLender(self._selector, directory, self.terminal, self._output.catch_up)
 
     def _warn_of_root(self) -> None:
         if os.geteuid() == 0 and self._identity is None and self._development is None:

@@ -24,6 +24,7 @@ import setproctitle
 from appsrv import hooks, message
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
+from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
@@ -74,6 +75,7 @@ class Duty:
     development: bool
     log_request: LogRequest | None = None
     watch: Watch | None = None
+    terminal: str = ""
 
 
 class Worker:
@@ -85,6 +87,7 @@ class Worker:
         self._board = station.board
         self._slot = station.board.slot(slot)
         self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
+        self._terminal = BorrowedTerminal(duty.terminal, self._slot)
         self._exchanges = self._make_exchanges()
         self._leadership = Leadership(self._queue.fileno(), self._turn)
         self._first = first
@@ -98,6 +101,7 @@ class Worker:
         self._handle_signals()
         if self._duty.settings.label_output:
             label_output()
+        self._terminal.install()
         gc.enable()
         hooks.run_after_fork()
         if self._first and self._duty.watch is not None:
@@ -199,10 +203,15 @@ class Worker:
             response_buffer_of(duty.settings),
         )
         slot, counted = self._slot, duty.settings.counts_requests
-        return [
-            Exchange(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
+        kind = AttendedExchange if self._terminal.exists else Exchange
+        exchanges = [
+            kind(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
             for n in range(duty.settings.concurrency)
         ]
+        for exchange in exchanges:
+            if isinstance(exchange, AttendedExchange):
+                exchange.terminal = self._terminal
+        return exchanges
 
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_term)

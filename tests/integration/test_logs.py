@@ -58,7 +58,7 @@ def test_tracebacks_of_several_workers_do_not_mix(serve: Serve) -> None:
     server = serve("printing", "--max-pool-size", "3", "--min-instances", "3")
     with ThreadPoolExecutor(6) as clients:
         list(clients.map(lambda number: server.get(f"/traceback?{number}"), range(60)))
-    server.wait_log("(?s)(no such product.*){60}")
+    wait_for(lambda: server.log().count("ValueError: no such product") == 60, "all tracebacks")
     lines = [line.partition(" INFO     ")[2] for line in server.log().splitlines() if "/traceback]" in line]
     blocks = [list(block) for _, block in itertools.groupby(lines, lambda line: line.partition("]")[0])]
     assert len(blocks) == 60
