@@ -196,9 +196,18 @@ class Exchange:
         if outcome.cut or sink.pending or not outcome.keep_alive:
             self._let_go(connection, outcome, more)
             return False
-        if not more:
+        if more:
+            self._begin_next(connection.cid)
+        else:
             self._queue.park(connection, time.monotonic())
         return more
+
+    def _begin_next(self, cid: int) -> None:
+        """A pipelined request has its own time and its own response."""
+        now = time.monotonic()
+        self._cell.begin_next(cid, now)
+        if now >= self._date_due:
+            self._set_date(now)
 
     def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
         """The same, for those who want to know of each request."""

@@ -200,6 +200,11 @@ class Cell:
         self._started = now
         _TAKEN.pack_into(self._memory, self._offset, cid, now, 0)
 
+    def begin_next(self, cid: int, now: float) -> None:
+        """Another request of the same connection, which was read together with the one before."""
+        self._busy += now - self._started
+        self.begin(cid, now)
+
     def line(self, data: bytes) -> None:
         """The first bytes of the request, for the report if this worker does not survive it."""
         # What an earlier, longer request left behind comes after the end of this one's first line.

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from integration.conftest import Serve
+from support.http import exchange_bytes
 from support.load import Load
 from support.waiting import wait_for
 
@@ -45,6 +46,14 @@ def test_a_response_that_has_begun_is_cut(serve: Serve) -> None:
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         server.get("/begin?30")
     assert server.get("/").status == 200
+
+
+def test_each_of_several_pipelined_requests_has_its_own_time(serve: Serve) -> None:
+    server = serve("greedy", "--max-pool-size", "1", "--max-request-time", "0.8", "--slow-request-time", "0.6")
+    asked = b"GET /sleep?0.3 HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = exchange_bytes(server.address, asked * 3 + asked.replace(b"Host", b"Connection: close\r\nHost"))
+    assert answer.data.count(b"HTTP/1.1 200 OK") == 4
+    assert "_request_time" not in server.log()
 
 
 @pytest.mark.both_queues
