@@ -43,19 +43,22 @@ _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
 # httptools refuses raw bytes beyond ASCII in a target; it is shown another letter for each.
 _ASCII = bytes(range(128)) + b"x" * 128
 
+# What would outlive its request if it were remembered.
+_SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
+
 # What header lines mean. Clients repeat themselves: most lines of most requests have been seen before.
 _known_fields: dict[bytes, tuple[str, str]] = {}
 
 
 def _field_of(line: bytes) -> tuple[str, str]:
-    """The CGI name and the value of a header line that httptools has accepted; remembers short ones."""
+    """The CGI name and the value of a header line that httptools has accepted; remembers short ones, no secrets."""
     if not is_field_value(line):
         raise RequestError(400, "Control character in a header field")
     name, _, raw_value = line.partition(b":")
     key, value = _cgi_name(name), raw_value.strip(b" \t").decode("latin-1")
     if key == "HTTP_HOST":
         _check_host(value)
-    if len(line) <= _CACHED_LENGTH:
+    if len(line) <= _CACHED_LENGTH and key not in _SECRET:
         if len(_known_fields) >= _CACHE_SIZE:
             _known_fields.clear()
         _known_fields[line] = key, value
@@ -84,7 +87,6 @@ def _check_host(host: str) -> None:
 
 _REMEMBERED_HEADS = 512
 _REMEMBERED_SIZE = 1024
-_SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
 _seen_heads: dict[bytes, tuple[tuple[RequestHead, int], Limits]] = {}
 
 # Idle parsers, each at the start of a request. Taking from a list and giving back is atomic: no lock.

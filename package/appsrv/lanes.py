@@ -30,7 +30,7 @@ LINGER = 2.0
 LINGER_BYTES = 1 << 20
 UNSENT = 64 * 1024
 _SEND = 256 * 1024
-_LOOKS = 4
+LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _drain(sock: socket.socket, send: Callable[[], int], more: Callable[[], bool
         try:
             taken.give(send())
         except BlockingIOError:
-            _wait_writable(sock, pace, taken, timeouts.drain / _LOOKS)
+            wait_writable(sock, pace, taken, timeouts.drain / LOOKS)
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
 
@@ -213,7 +213,8 @@ def linger(sock: socket.socket) -> None:
         return
 
 
-def _wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float) -> None:
+def wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float) -> None:
+    """Wait until more can be sent, looking every `longest` seconds what was taken; ClientDisconnected: too slow."""
     # A socket becomes writable long after its client has taken something, so look from time to time, too.
     while True:
         try:

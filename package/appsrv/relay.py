@@ -17,8 +17,8 @@ import gevent
 from gevent.socket import wait_read, wait_write
 
 from appsrv.errors import ClientDisconnected
-from appsrv.lanes import LINGER, LINGER_BYTES, Timeouts
-from appsrv.pace import Pace
+from appsrv.lanes import LINGER, LINGER_BYTES, LOOKS, Timeouts, wait_writable
+from appsrv.pace import Pace, Taken
 from appsrv.parking import readable
 from appsrv.tcp_reset import reset_when_closed
 
@@ -111,11 +111,17 @@ class Relay:
 
     def _send_out(self, data: bytes) -> None:
         view = memoryview(data)
-        pace = Pace(self._timeouts.drain, self._timeouts.rate, time.monotonic())
+        taken, pace = Taken(self._outside), Pace(self._timeouts.drain, self._timeouts.rate, time.monotonic())
         while view:
-            sent = retry(self._outside, lambda view=view: self._outside.send(view), pace.left)  # type: ignore[misc]
-            pace.moved(sent, time.monotonic())
-            view = view[sent:]
+            try:
+                sent = self._outside.send(view)
+            except ssl.SSLWantReadError:
+                wait_read(self._outside.fileno(), pace.left(time.monotonic()), TimeoutError("timed out"))
+            except (ssl.SSLWantWriteError, BlockingIOError):
+                wait_writable(self._outside, pace, taken, self._timeouts.drain / LOOKS)
+            else:
+                taken.give(sent)
+                view = view[sent:]
 
     def _say_goodbye(self) -> None:
         """close_notify (RFC 8446 section 6.1), the end of TCP, and what the client still sends, for a while."""

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,24 @@ def test_a_certificate_that_cannot_be_used_is_told_at_the_start(site: Site, tmp_
     done = site.command("start", "hello:application", "-p", "0", "--ssl-certificate", certificate,
                         "--ssl-certificate-key", other)
     assert (done.returncode, "does not belong to the certificate" in done.stderr) == (1, True)
+
+
+def test_a_slow_but_steady_client_has_its_response_and_one_that_stops_is_cut(
+    serve: Serve, site: Site, tmp_path: Path
+) -> None:
+    certificate, key = make(tmp_path / "live")
+    site.write("shop.py", APP)
+    port = free_port()
+    options = ["--ssl-port", str(port), "--ssl-certificate", certificate, "--ssl-certificate-key", key]
+    https = Https(serve("shop:application", *options, "--body-timeout", "1"), port, certificate, key)
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.settimeout(20)
+    plain.connect(("127.0.0.1", port))
+    with trusting(certificate).wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        until = time.monotonic() + 3.0
+        while time.monotonic() < until:
+            assert client.recv(1024), "cut though it takes 20 KB a second"
+            time.sleep(0.05)
+        wait_for(lambda: https.server.status()["server"]["connections"] == 0, "the end of a client that stopped")

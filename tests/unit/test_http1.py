@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appsrv import http1
 from appsrv.environ import build_environ
 from appsrv.errors import RequestError
 from appsrv.http1 import HeadReader, parse_head
@@ -260,3 +261,16 @@ def test_what_we_read_is_what_httptools_reads(data: bytes) -> None:
         assert witness.headers == head.headers
         assert len(witness.url) == len(head.target)
         assert parser.get_method().decode() == head.method
+
+
+def test_nothing_secret_is_remembered() -> None:
+    head = (
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: session=0123\r\nAuthorization: Basic MDEyMw==\r\n"
+        b"Proxy-Authorization: Basic MDEyNA==\r\nX-Plain: remembered\r\n\r\n"
+    )
+    parse_head(head, LIMITS)
+    HeadReader(LIMITS).feed(head)
+    assert b"X-Plain: remembered" in http1._known_fields
+    kept = b"\n".join([*http1._known_fields, *http1._seen_heads])
+    assert b"session=0123" not in kept
+    assert b"MDEyM" not in kept
