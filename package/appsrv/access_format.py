@@ -130,9 +130,11 @@ def user_of(environ: Mapping[str, Any]) -> str:
     if scheme.lower() != "basic":
         return ""
     try:
-        return binascii.a2b_base64(credentials.strip()).partition(b":")[0].decode("latin-1")
+        user, colon, _ = binascii.a2b_base64(credentials.strip()).partition(b":")
     except ValueError:
         return ""
+    # Without a colon it is no name but somebody's token.
+    return user.decode("latin-1") if colon else ""
 
 
 def _seconds(value: float | None) -> str:

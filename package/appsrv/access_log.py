@@ -25,6 +25,8 @@ from appsrv.wsgi import CLIENT_LEFT, Outcome
 LogRequest = Callable[[dict[str, Any], int, int, float], None]
 Complain = Callable[[str], None]
 
+# Bytes of the first line of a request that breaks the rules: it may be all that fits into a packet.
+SHOWN = 2048
 
 
 class Destination(Protocol):
@@ -137,5 +139,5 @@ def request_line(environ: Mapping[str, Any]) -> str:
 
 
 def first_line(seen: bytes) -> str:
-    """The first line of a request of which nobody knows whether it is one."""
-    return seen.lstrip(b"\r\n").partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
+    """The first line, or its beginning, of a request of which nobody knows whether it is one."""
+    return seen.lstrip(b"\r\n")[:SHOWN].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")

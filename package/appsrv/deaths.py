@@ -17,7 +17,7 @@ from appsrv import message
 from appsrv.death import kind_of, who_killed
 from appsrv.handles import WorkerHandle
 from appsrv.out_of_memory import OutOfMemoryKills
-from appsrv.scoreboard import CellReading
+from appsrv.scoreboard import CellReading, without_query
 
 log = logging.getLogger("appsrv.deaths")
 
@@ -26,7 +26,7 @@ KEPT = 20
 
 @dataclass
 class Death:
-    """One death. `error_id` is empty when no request was being served; `requests` are their request lines."""
+    """One death. `error_id` is empty when no request was being served; `requests` are method and path of each."""
 
     when: float
     pid: int
@@ -66,9 +66,9 @@ class Deaths:
         for cell in served:
             log.error(
                 "error id %s: worker %d was serving %s for %.3f s when it ended: %s",
-                error_id, handle.pid, cell.request_line, time.monotonic() - cell.started, cause,
+                error_id, handle.pid, without_query(cell.request_line), time.monotonic() - cell.started, cause,
             )
-        requests = [cell.request_line for cell in served]
+        requests = [without_query(cell.request_line) for cell in served]
         death = Death(time.time(), handle.pid, handle.generation, cause, error_id, requests, level)
         self.recent.append(death)
         self.kinds[kind_of(cause, handle.reason)] += 1

@@ -79,9 +79,10 @@ class Outcome:
 
 
 def log_to_errors(environ: Environ, traceback_text: str, error_id: str) -> None:
-    """Write a traceback to `wsgi.errors`."""
+    """Write a traceback to `wsgi.errors`, with the path, but not the query: that is where secrets stand."""
     errors = environ["wsgi.errors"]
-    path = environ.get("REQUEST_URI", "")
+    # A terminal may take some of what is not ASCII for commands (ECMA-48, C1).
+    path = str(environ.get("REQUEST_URI", "")).partition("?")[0].encode("ascii", "backslashreplace").decode()
     errors.write(f"Error {error_id} in {environ['REQUEST_METHOD']} {path}\n{traceback_text}")
     errors.flush()
 

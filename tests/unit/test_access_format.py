@@ -114,6 +114,8 @@ def test_users() -> None:
     for none in ("Basic", "Basic !", "Basic a", "Bearer abc", "", "Basic " + base64.b64encode(b":x").decode()):
         assert line("%(u)s", HTTP_AUTHORIZATION=none) == "-"
     assert "se:cret" not in line("json", HTTP_AUTHORIZATION=basic)
+    token = "Basic " + base64.b64encode(b"a-key-in-place-of-a-name").decode()
+    assert "a-key" not in line("%(u)s", HTTP_AUTHORIZATION=token) + line("json", HTTP_AUTHORIZATION=token)
 
 
 def test_json() -> None:

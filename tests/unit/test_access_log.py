@@ -121,6 +121,11 @@ def test_refused_requests(world: World) -> None:
     assert (line["request_id"], line["bytes"], line["service_time"]) == ("abc", len(page.body), None)
 
 
+def test_a_packet_of_noise_is_no_line_of_its_length(world: World) -> None:
+    world.log.refused(world.connection, b"G\x01" + b"\xff" * 64000, error_response(400))
+    assert len(world.to.lines[-1]["request"]) < 10_000
+
+
 def test_trouble_is_complained_about_and_goes_no_further(world: World) -> None:
     world.answer()
     world.to.trouble = BrokenPipeError("nobody reads")

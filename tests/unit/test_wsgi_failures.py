@@ -218,3 +218,14 @@ def test_write_in_close_keeps_the_connection_in_step() -> None:
     served = Served(app)
     assert (served.body, served.rest, served.complete, served.outcome.keep_alive) == (b"whole", b"", True, True)
     assert "after the response had ended" in served.log
+
+
+def test_a_line_of_the_log_holds_no_query_and_no_commands_of_terminals() -> None:
+    served = Served(raises, target="/a\x9b31m?token=secret")
+    assert served.log.startswith("Error ")
+    assert served.log.splitlines()[0].endswith(r" in GET /a\x9b31m")
+    assert "secret" not in served.log
+
+
+def raises(environ: object, start_response: object) -> list[bytes]:
+    raise ValueError("on purpose")
