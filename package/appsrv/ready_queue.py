@@ -112,6 +112,8 @@ class ReadyQueue:
         `linger`: the client may still be sending what nobody will read. `reset`: the client must not take what
         it got for the whole, so it is to see a reset instead of an orderly end.
         """
+        if linger or reset:
+            self._board.park(connection.cid, 0.0)  # As in `_let_go`.
         self._forget(connection)
         with contextlib.suppress(OSError):
             if reset:
@@ -143,8 +145,7 @@ class ReadyQueue:
 
     def give_back(self, connection: Connection, data: bytes) -> None:
         """The request is incomplete: the front end's slow lane reads the rest."""
-        self._forget(connection)
-        connection.sock.close()
+        self._let_go(connection)
         if len(data) <= INLINE:
             self._tell(message.GivenBack(connection.cid, data))
             return
@@ -158,11 +159,17 @@ class ReadyQueue:
         self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool
     ) -> None:
         """The rest of a response, for the drain lane: `first`, then (descriptor, offset, length) of each file."""
-        self._forget(connection)
-        connection.sock.close()
+        self._let_go(connection)
         places = b"".join(struct.pack("<QQ", offset, length) for _, offset, length in files)
         rest = message.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
         self._tell(rest, [fd for fd, _, _ in files])
+
+    def _let_go(self, connection: Connection) -> None:
+        # The scoreboard may still call it parked since before this request: until the server has read that it has work
+        # with the connection, it would take it for idle and close it.
+        self._board.park(connection.cid, 0.0)
+        self._forget(connection)
+        connection.sock.close()
 
     def _hold(self, connection: Connection) -> None:
         """Keep the descriptor of a connection that is parked for the first time."""
@@ -293,6 +300,7 @@ class EpollQueue(ReadyQueue):
     ) -> None:
         super().__init__(hand_off, channel, board, slot)
         self._epoll = epoll
+        self._most = most_held()
         self._next = epoll.waiter().next
         self._more_at_door = False
         self._door_is_due = False
@@ -333,6 +341,10 @@ class EpollQueue(ReadyQueue):
         self._board.park(connection.cid, now)
         registration = connection.registration
         if registration is None:
+            if len(self._held) >= self._most:
+                # An entry needs a descriptor, and those left are the application's: the front end parks it.
+                self.undelivered(connection, b"", (), keep_alive=True)
+                return
             registration = self._register(connection)
         registration.arm()
 
@@ -400,7 +412,8 @@ def client_socket(fd: int) -> socket.socket:
 
 
 def _as_file(data: bytes) -> int:
-    spool = Spool(0)
+    # It is in memory and stays there, where the system has files in memory.
+    spool = Spool(len(data))
     spool.write(data)
     fd, _, _ = spool.into_file()
     copy = os.dup(fd)

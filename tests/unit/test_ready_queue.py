@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -324,6 +325,24 @@ def test_a_worker_keeps_half_of_its_descriptors_for_the_application(
     assert 0 < ready_queue.most_held() <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
+def test_beyond_that_the_front_end_parks(epoll_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = epoll_world
+    monkeypatch.setattr(world.queues[0], "_most", 1)
+    world.parked()
+    second = world.client(b"first")
+    world.parking.push(second)
+    taken = world.take_soon()
+    taken.sock.recv(100)
+    world.queues[0].park(taken, time.monotonic())
+    assert taken.sock.fileno() == -1
+    assert world.heard() == (message.Undelivered(2, 1, 0, b""), [])
+    world.parking.park(second)
+    world.clients[2].send(b"second")
+    lent = borrow(world, 0, lambda cid: world.say(0, message.Lent(cid, 1, 0, 1, b"a"), [second.sock.fileno()]))
+    assert lent is not None
+    assert lent.sock.recv(100) == b"second"
+
+
 # -- another worker's connection
 
 
@@ -419,6 +438,31 @@ def test_a_long_incomplete_request_is_given_back_as_a_file(world: World) -> None
     msg, (fd,) = world.heard()
     assert (msg, os.pread(fd, len(data) + 1, 0)) == (message.GivenBack(1, b""), data)
     os.close(fd)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no files in memory here")
+def test_giving_back_needs_no_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    world.parking.push(world.client(b"x"))
+    taken = world.take()
+    assert taken is not None
+    world.queues[0].give_back(taken, b"y" * (ready_queue.INLINE + 1))
+    channels.close_all(world.heard()[1])
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_what_the_front_end_is_to_go_on_with_does_not_count_as_idle(world: World, rest: bool) -> None:
+    world.parked()
+    world.clients[1].send(b"second")
+    taken = world.take_soon()
+    if rest:
+        world.queues[0].undelivered(taken, b"the rest", [], keep_alive=True)
+    else:
+        world.queues[0].give_back(taken, taken.sock.recv(100))
+    assert world.board.parked_since(1) <= 0.0
 
 
 def test_the_rest_of_a_response_is_handed_over(world: World) -> None:
