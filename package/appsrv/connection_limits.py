@@ -15,12 +15,13 @@ RESERVED = 64
 UNIX = ""
 
 
-def most_connections(wanted: int, descriptors: int) -> int:
+def most_connections(wanted: int, descriptors: int, each: int = 1) -> int:
     """The limit to keep: `wanted` (0 or less: any number), as far as the process's `descriptors` allow it.
 
-    An eighth of them is for what is not a connection: files of bodies and responses that wait, channels, logs.
+    `each`: descriptors that a connection takes. An eighth of them all is for what is not a connection: files of bodies
+    and responses that wait, channels, logs.
     """
-    possible = max(1, descriptors - max(RESERVED, descriptors // 8))
+    possible = max(1, (descriptors - max(RESERVED, descriptors // 8)) // each)
     return min(wanted, possible) if wanted > 0 else possible
 
 

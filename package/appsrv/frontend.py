@@ -6,6 +6,7 @@ the manager's business. The only place that accepts clients.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import logging
 import os
@@ -40,6 +41,7 @@ SWEEP = 5.0
 INLINE_BODY = 32 * 1024
 ARRIVING = 1000
 SHOWN = 2048
+FOREVER = 1e9
 
 Arrival = Callable[[ClientConnection], None]
 LogRefused = Callable[[str, bytes, Response], None]
@@ -81,7 +83,10 @@ class FrontEnd:
         self.log_refused: LogRefused | None = None
         self._limits = limits
         self._timeouts = timeouts
-        self._keepalive_timeout = keepalive_timeout
+        # Behind TLS only the relay sees what a client takes; it ends those that are too slow.
+        self._relayed = dataclasses.replace(timeouts, drain=FOREVER, rate=0.0)
+        # Without keep-alive only those wait that have not asked anything yet.
+        self._idle_timeout = keepalive_timeout or timeouts.header
         self._admit = admit
         self._new_spool = new_spool
         self._posts: dict[int, Post] = {}
@@ -128,9 +133,6 @@ class FrontEnd:
         self._arriving[connection.cid] = gevent.getcurrent()
         try:
             arrival(connection)
-        except gevent.GreenletExit:
-            self.close(connection)
-            return
         except RequestError as error:
             self.refuse(connection, error_response(error.status, detail=error.reason))
             return
@@ -300,7 +302,7 @@ class FrontEnd:
     def _run_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
         try:
             work(connection, *arguments)
-        except ClientDisconnected:
+        except (ClientDisconnected, gevent.GreenletExit):
             self.close(connection)
         except OSError as error:
             log.error("a connection is given up: %s", error.strerror)
@@ -348,9 +350,10 @@ class FrontEnd:
     def _drain(
         self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
     ) -> None:
+        timeouts = self._timeouts if connection.cut is None else self._relayed
         try:
-            lanes.send_all(connection.sock, first, self._timeouts)
-            lanes.send_files(connection.sock, files, self._timeouts)
+            lanes.send_all(connection.sock, first, timeouts)
+            lanes.send_files(connection.sock, files, timeouts)
         except ClientDisconnected:
             # A client that stalled must not take what it got for the whole.
             self.close(connection, reset=True)
@@ -438,8 +441,8 @@ class FrontEnd:
         connection.sock.close()
 
     def sweep(self, busy: set[int]) -> None:
-        """Close what has been idle for longer than `keepalive_timeout`; `busy`: what workers are serving."""
-        oldest = time.monotonic() - self._keepalive_timeout
+        """Close what has been idle for longer than it may; `busy`: what workers are serving."""
+        oldest = time.monotonic() - self._idle_timeout
         for connection in list(self.connections.values()):
             since = self.parking.board.parked_since(connection.cid)
             if 0.0 < since < oldest and not connection.lane and connection.cid not in busy:

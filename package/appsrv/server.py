@@ -381,7 +381,8 @@ def slots_for(settings: Settings) -> int:
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = most_connections(settings.max_connections, descriptors)
+    # Behind TLS: the client's, and both ends of what the relay speaks to.
+    most = most_connections(settings.max_connections, descriptors, 3 if settings.ssl_certificate is not None else 1)
     if most < settings.max_connections:
         log.warning(
             "max_connections is %d, not %d: the system gives this process %d descriptors (ulimit -n)",

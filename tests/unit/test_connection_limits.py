@@ -20,6 +20,11 @@ def test_connections_leave_descriptors_for_the_rest(wanted: int, descriptors: in
     assert most_connections(wanted, descriptors) == most
 
 
+def test_a_connection_may_take_several_descriptors() -> None:
+    assert most_connections(-1, 1024, 3) == 298
+    assert most_connections(-1, 64, 3) == 1
+
+
 def test_an_address_is_full_until_one_leaves() -> None:
     made = limits()
     made.came(1, "192.0.2.1")

@@ -81,11 +81,11 @@ class Worker:
 class World:
     """A front end that listens, its clients, and two workers."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, keepalive: float = KEEPALIVE) -> None:
         self.board = Scoreboard.create(2, 1)
         self.parking = parking(kind, self.board)
         self.nudges = 0
-        self.front = FrontEnd(self.parking, Limits(), Timeouts(0.05, 0.05, 5.0), KEEPALIVE, self.nudge)
+        self.front = FrontEnd(self.parking, Limits(), Timeouts(0.05, 0.05, 5.0), keepalive, self.nudge)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
         self.front.acceptor.listen([(3, self.listening)])
@@ -648,3 +648,15 @@ def test_closing_twice_is_closing_once(world: World) -> None:
     world.front.close(connection)
     world.front.close(connection, reset=True)
     assert world.front.connections == {}
+
+
+def test_without_keep_alive_a_new_client_still_has_time_to_ask() -> None:
+    world = World("portable", keepalive=0.0)
+    try:
+        _, connection = world.connected(b"x")
+        world.front.board_park(connection)
+        world.front.sweep(set())
+        assert world.front.connections
+        until(lambda: world.front.sweep(set()) or not world.front.connections, "header_timeout")
+    finally:
+        world.close()
