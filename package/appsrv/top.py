@@ -96,7 +96,9 @@ def render(
 ) -> list[str]:
     """The screen: at most `size.lines` lines of at most `size.columns` characters."""
     width, room = size.columns, max(0, size.lines - 3)
-    counts = f"{len(shown.workers)} workers, {shown.busy} busy · {shown.queue} waiting · {shown.rate:.1f} requests/s"
+    many = "" if len(shown.workers) == 1 else "s"
+    rate = f"{shown.rate:.1f} requests/s"
+    counts = f"{len(shown.workers)} worker{many}, {shown.busy} busy · {shown.queue} waiting · {rate}"
     lines = [
         _styled(cut(f"{counts} · by {SORTS[sort][0]}", width), BOLD, colour),
         cut(printable(notice) or "? help  q quit", width),

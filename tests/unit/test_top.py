@@ -97,3 +97,8 @@ def test_without_a_terminal_everything_is_printed() -> None:
     line = json.loads(json.dumps(top.as_json(top.summary(NOW, BEFORE, "c"))))
     assert line["requests_per_second"] == 20.0
     assert line["workers"][0]["request"] == "GET /a\x1b[2J"
+
+
+def test_one_worker_is_one() -> None:
+    alone = reading(1.0, 0, [worker(11)])
+    assert top.plain(top.summary(alone, None, "c"), "c").startswith("1 worker, 0 busy")
