@@ -183,9 +183,12 @@ def _listen_hint(deployment: Deployment) -> str:
 
 
 def _server_names(deployment: Deployment) -> str:
-    first, *others = deployment.front.names or ("",)
-    if not first:
+    names = deployment.front.names
+    if not names:
         return "# Any host that no other VirtualHost names; `--server-name shop.example` names it."
+    # Only ServerAlias takes a wildcard.
+    first = next((name for name in names if name[0] != "*"), names[0].removeprefix("*."))
+    others = [name for name in names if name != first]
     return f"ServerName {first}" + (f"\nServerAlias {' '.join(others)}" if others else "")
 
 

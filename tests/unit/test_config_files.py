@@ -134,6 +134,19 @@ def lines(text: str) -> set[str]:
     return {line.strip() for line in text.splitlines()}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("shop.example",), {"ServerName shop.example"}),
+        (("*.shop.example", "shop.example"), {"ServerName shop.example", "ServerAlias *.shop.example"}),
+        (("*.a.example",), {"ServerName a.example", "ServerAlias *.a.example"}),
+    ],
+)
+def test_the_names_of_a_virtual_host(names: tuple[str, ...], said: set[str], shop: Path) -> None:
+    printed_lines = lines(render("apache", None, {}, {}, shop, front_server(server_name=names)))
+    assert {line for line in printed_lines if line.startswith(("ServerName", "ServerAlias"))} == said
+
+
 @pytest.mark.parametrize("program", ["nginx", "apache"])
 def test_a_proxy_that_appsrv_would_not_believe(program: str, shop: Path) -> None:
     assert "CHANGE" not in printed(program, shop)
