@@ -33,7 +33,7 @@ class Restarts:
     def ask(self, parallel: int) -> Outcome:
         """Restart, `parallel` workers at a time; returns when the new generation serves alone or has failed."""
         ours: AsyncResult[Outcome] = AsyncResult()
-        if self._running is None:
+        if self._running is None and self._next is None:
             self._start(ours, parallel)
         else:
             # What runs may have read the code before the last change. One more is enough for all who ask meanwhile.
