@@ -92,6 +92,35 @@ def adopt(fd: int) -> socket.socket:
     return sock
 
 
+def inherit(fd: int) -> tuple[Listener, socket.socket]:
+    """The listening socket that was opened for this process under this number; ListenError when it is none."""
+    try:
+        sock = socket.socket(fileno=fd)
+        known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and sock.type == socket.SOCK_STREAM
+        if not known or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(errno.EINVAL, "it is no socket that listens for streams")
+    except OSError as error:
+        raise ListenError(f"cannot listen on descriptor {fd} (LISTEN_FDS): {error.strerror}", error.errno) from error
+    # Nobody else than the server gets it: it would stay open as long as any child of the application lives.
+    os.set_inheritable(fd, False)
+    sock.setblocking(False)
+    address = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        name = os.fsdecode(address)
+        # "@" stands for the NUL of an abstract address (unix(7)).
+        return Listener(path=f"@{name[1:]}" if name.startswith("\0") else os.path.abspath(name)), sock
+    _tune(sock)
+    return Listener(address[0], address[1]), sock
+
+
+def _tune(sock: socket.socket) -> None:
+    # Accepted connections inherit it, so that no response waits for an acknowledgement.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):
+        # The kernel keeps a connection back until there is something to read, so that no worker finds it empty.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+
+
 def _resolve(host: str, port: int, ipv6: bool) -> list[tuple[socket.AddressFamily, Any]]:
     family = socket.AF_INET6 if ipv6 else socket.AF_UNSPEC
     if not 0 <= port <= 65535:
@@ -114,11 +143,7 @@ def _bind(family: socket.AddressFamily, address: Any) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Accepted connections inherit it, so that no response waits for an acknowledgement.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_DEFER_ACCEPT"):
-            # The kernel keeps a connection back until there is something to read, so that no worker finds it empty.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+        _tune(sock)
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as error:

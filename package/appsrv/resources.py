@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -36,6 +37,10 @@ from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
 from appsrv.privileges import Identity, acting_as
 from appsrv.text import wants_colour
+from appsrv.service import passed_sockets
+
+# They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.
+MOST_PASSED = 8
 
 
 class Resources:
@@ -58,8 +63,10 @@ class Resources:
         self._taken = False
         self.bind_errno: int | None = None
         self.bind_reason = ""
-        self.listener = Listener()
-        self.tls_listener: Listener | None = None
+        # Here, since a daemon has another pid than the process that was started. A framework's command listens itself.
+        self._passed = [] if development else passed_sockets(environ, os.getpid())
+        self.listeners: list[Listener] = []
+        """Where the instance listens, in the order of `sockets`."""
         self.sockets: list[socket.socket] = []
         self.metrics_listener = Listener(sockets=0)
         self.metrics_sockets: list[socket.socket] = []
@@ -71,16 +78,17 @@ class Resources:
         try:
             # The name of the run directory needs the port, which the system may be asked to choose; otherwise the
             # directory comes first, because it knows which appsrv has the port already.
-            listen_first = self._development or (self._settings.socket is None and self._settings.port == 0)
+            system_chooses = self._settings.socket is None and self._settings.port == 0
+            listen_first = self._development or system_chooses or bool(self._passed)
             if listen_first:
-                self.listener, self.sockets = self._listen()
+                self._listen()
             self._take_directory()
             path = self._pid_file()
             with acting_as(self._identity):
                 pid_file.write(path, os.getpid())
             self._pid_path = path
             if not listen_first:
-                self.listener, self.sockets = self._listen()
+                self._listen()
             self._listen_for_tls()
             self._open_monitoring()
             log_path = str(self._log_file())
@@ -97,12 +105,10 @@ class Resources:
             self.close()
             raise
         self.info = self._publish(log_path)
+        if self._passed:
+            what = f"{len(self._passed)} sockets that were passed (LISTEN_FDS)"
+            self.log.event(logging.INFO, f"listening on {what}, not on the address, port or socket of the settings")
         return self.info
-
-    @property
-    def listeners(self) -> list[Listener]:
-        """Where the instance listens, in the order of `sockets`."""
-        return [self.listener, *([] if self.tls_listener is None else [self.tls_listener])]
 
     def _check_certificate(self) -> None:
         """Say now what the server process could only write into the log."""
@@ -119,17 +125,25 @@ class Resources:
         if settings.ssl_certificate is None:
             return
         if settings.ssl_port is None:
-            self.listener = dataclasses.replace(self.listener, tls=True)
+            self.listeners = [dataclasses.replace(made, tls=True) for made in self.listeners]
+            return
+        if self._passed and any(made.port == settings.ssl_port for made in self.listeners):
+            self.listeners = [
+                dataclasses.replace(made, tls=made.port == settings.ssl_port) for made in self.listeners
+            ]
             return
         host = settings.ssl_address or settings.address
         made, sockets = listener.listen(host, settings.ssl_port, ipv6=":" in host)
-        self.tls_listener = dataclasses.replace(made, tls=True)
+        self.listeners.append(dataclasses.replace(made, tls=True))
         self.sockets += sockets
 
     def _take_directory(self) -> None:
         settings = self._settings
-        port = self.listener.port or settings.port
+        port = self.listeners[0].port if self.listeners else settings.port
         bound = settings.socket or f"{settings.address}:{port}"
+        if self._passed:
+            first = self.listeners[0]
+            bound = first.path or f"{first.host}:{first.port}"
         if self.bind_errno is not None:
             # The name belongs to whoever has the address.
             bound = f"{bound}-{os.getpid()}"
@@ -140,8 +154,8 @@ class Resources:
         """Let go of everything that somebody else may want."""
         for sock in [*self.sockets, *self.metrics_sockets]:
             sock.close()
-        if self.sockets:
-            listener.remove_unix(self.listener)
+        if self.sockets and not self._passed:
+            listener.remove_unix(self.listeners[0])
         if self._pid_path is not None:
             with acting_as(self._identity):
                 pid_file.remove(self._pid_path, os.getpid())
@@ -169,7 +183,19 @@ class Resources:
         self.directory.write(info)
         return info
 
-    def _listen(self) -> tuple[Listener, list[socket.socket]]:
+    def _listen(self) -> None:
+        """On the sockets that the service manager has opened, where it has; else where the settings say."""
+        if len(self._passed) > MOST_PASSED:
+            raise ListenError(f"cannot listen on {len(self._passed)} sockets (LISTEN_FDS): {MOST_PASSED} are the most")
+        for fd in self._passed:
+            made, sock = listener.inherit(fd)
+            self.listeners.append(made)
+            self.sockets.append(sock)
+        if not self._passed:
+            made, self.sockets = self._bind()
+            self.listeners.append(made)
+
+    def _bind(self) -> tuple[Listener, list[socket.socket]]:
         settings = self._settings
         try:
             if settings.socket is not None:
@@ -225,7 +251,9 @@ class Resources:
         return made
 
     def _port(self) -> int | None:
-        return None if self._settings.socket else self.listener.port or self._settings.port
+        if self.listeners:
+            return self.listeners[0].port or None
+        return None if self._settings.socket else self._settings.port
 
     def _pid_file(self) -> Path:
         if self._settings.pid_file is not None:
