@@ -36,8 +36,8 @@ from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
 from appsrv.privileges import Identity, acting_as
-from appsrv.text import wants_colour
 from appsrv.service import passed_sockets
+from appsrv.text import wants_colour
 
 # They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.
 MOST_PASSED = 8
