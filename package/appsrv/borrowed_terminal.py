@@ -73,6 +73,9 @@ class BorrowedTerminal:
         for number in (0, 1):
             os.dup2(terminal, number)
         os.close(terminal)
+        # Without it, input() neither edits nor remembers lines, and writes its prompt to descriptor 2.
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401
         return True
 
     def _borrow(self) -> int | None:

@@ -29,6 +29,8 @@ def view(path):
         breakpoint()
         answer += 2
         return f"answer {answer}"
+    if path == "/input":
+        return "Hello " + input("Your name? ")
     if path == "/set_trace":
         pdb.set_trace()
     print("printed meanwhile")
@@ -141,6 +143,13 @@ def test_its_end(server: AtKeyboard, visitor: ThreadPoolExecutor, path: str, key
     assert os.tcgetpgrp(server.keyboard) == server.pid
     os.write(server.keyboard, b"\x03")
     assert server.child.wait(20) in (0, 130), "now Ctrl-C is the server's again"
+
+
+def test_input(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
+    reply = visitor.submit(server.get, "/input")
+    server.wait_shown("Your name? ")
+    server.type("Anx\x7fna\n")
+    assert reply.result(20).text == "Hello Anna"
 
 
 def test_the_end_of_its_worker(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
