@@ -45,6 +45,13 @@ _ASCII = bytes(range(128)) + b"x" * 128
 
 # What would outlive its request if it were remembered.
 _SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
+# Since these are read each time, most are read in a shorter way.
+_SECRET_NAMES = {
+    "Cookie": "HTTP_COOKIE",
+    "cookie": "HTTP_COOKIE",
+    "Authorization": "HTTP_AUTHORIZATION",
+    "authorization": "HTTP_AUTHORIZATION",
+}
 
 # What header lines mean. Clients repeat themselves: most lines of most requests have been seen before.
 _known_fields: dict[bytes, tuple[str, str]] = {}
@@ -52,13 +59,17 @@ _known_fields: dict[bytes, tuple[str, str]] = {}
 
 def _field_of(line: bytes) -> tuple[str, str]:
     """The CGI name and the value of a header line that httptools has accepted; remembers short ones, no secrets."""
+    text = line.decode("latin-1")
+    secret_name, _, secret = text.partition(":")
+    if secret_name in _SECRET_NAMES and text.isascii() and text.isprintable():
+        return _SECRET_NAMES[secret_name], secret.strip(" ")
     if not is_field_value(line):
         raise RequestError(400, "Control character in a header field")
     name, _, raw_value = line.partition(b":")
     key, value = _cgi_name(name), raw_value.strip(b" \t").decode("latin-1")
     if key == "HTTP_HOST":
         _check_host(value)
-    if len(line) <= _CACHED_LENGTH and key not in _SECRET:
+    if len(line) <= _CACHED_LENGTH and key not in _SECRET:  # In some odd spelling, that is.
         if len(_known_fields) >= _CACHE_SIZE:
             _known_fields.clear()
         _known_fields[line] = key, value
