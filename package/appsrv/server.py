@@ -165,12 +165,20 @@ class Server:
     def _restart_all(self, parallel: int | None = None) -> Any:
         if self._tls is not None:
             self._tls.load()
-        return self.manager.restart(parallel)
+        # Between two pulses a quick restart would begin and end unseen.
+        gevent.spawn(self._say_state)
+        outcome = self.manager.restart(parallel)
+        self._say_state()
+        return outcome
 
     def _pulse(self, seconds: float) -> None:
         while True:
-            self._watchdog.send(message.Pulse(self.manager.state, self._one_line()))
+            self._say_state()
             gevent.sleep(seconds)
+
+    def _say_state(self) -> None:
+        if self._configure.pulse:
+            self._watchdog.send(message.Pulse(self.manager.state, self._one_line()))
 
     def _one_line(self) -> str:
         manager = self.manager

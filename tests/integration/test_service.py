@@ -92,6 +92,15 @@ def test_a_service_manager_is_told(serve: Serve, manager: ServiceManager, site: 
     manager.waits_for("STOPPING=1")
 
 
+def test_quick_restarts_are_told_too(serve: Serve, manager: ServiceManager, site: Site) -> None:
+    server = serve("hello", environment={"NOTIFY_SOCKET": manager.environment["NOTIFY_SOCKET"]})
+    manager.waits_for("READY=1")
+    for _ in range(3):
+        assert site.command("restart-app", "/", "--port", str(server.address[1])).returncode == 0
+        assert not any(word.startswith("READY") for word in manager.waits_for("RELOADING=1\nMONOTONIC_USEC="))
+        manager.waits_for("READY=1")
+
+
 def test_a_server_that_hangs_gives_no_sign_of_life(serve: Serve, manager: ServiceManager) -> None:
     server = serve("hello", environment=manager.environment)
     manager.waits_for("WATCHDOG=1")
