@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,9 @@ from support.server import Server
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.both_queues
+# Words of the manual's table that are no keys of the object itself.
+VALUES = {"booting", "running", "restarting", "broken", "idle", "busy", "retiring", "ok", "failed", "requests",
+          "busy_seconds"}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,25 @@ def test_client_of_a_dead_worker_is_answered(serve: Serve, target: str, cause: s
     assert re.search(cause, line), line
     assert int(server.get("/").text) != pid
     assert server.group()["last_death"]["pid"] == pid
+
+
+def test_the_keys_of_status_are_those_that_the_manual_promises(serve: Serve) -> None:
+    server = serve("crashing")
+    assert server.get("/kill").status == 502
+    wait_for(lambda: server.group()["last_death"] and server.group()["workers"], "a death and a worker")
+    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = manual.partition("### `status --json`")[2].partition("\n### ")[0]
+    rows = {row.split("|")[1].strip(): set(re.findall(r"`(\w+)`", row.split("|")[2])) for row in section.splitlines()
+            if row.startswith("| ")}
+    status = server.status()
+    group = status["app_groups"][0]
+    for name, found in {
+        "all": status, "`instance`": status["instance"], "`server`": status["server"], "each of `app_groups`": group,
+        "each of `preloaders`": group["preloaders"][0], "each of `workers`": group["workers"][0],
+        "`last_death`, or null, and each of `deaths`": group["last_death"],
+    }.items():
+        assert not set(found) - rows[name], f"not in the manual: {name}"
+        assert not {word for word in rows[name] - set(found) if word not in VALUES}, f"promised in vain: {name}"
 
 
 def test_other_requests_survive_a_crash(serve: Serve) -> None:
