@@ -546,6 +546,57 @@ def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
     return _say_error(f"{title} was not restarted, its previous code keeps serving: {reason}", 1)
 
 
+# -- logs --------------------------------------------------------------------------------------------------
+
+
+@commands.command(params=[_NO_COLOUR])
+@click.argument("name", required=False)
+@_instance_options
+@click.option("-f", "--follow", is_flag=True, help="Go on with every line that comes, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many of the last [all].")
+@click.option("--request", metavar="ID", help="Those of one request: its id is in error pages and the access log.")
+@click.option("--worker", type=click.IntRange(min=1), metavar="PID", help="Those of one worker, or about it.")
+@click.option("--since", metavar="TIME", help="Not older than 10m, 2h, 3d, or a date and time.")
+@click.option(
+    "--log-file", type=click.Path(path_type=Path), metavar="PATH", help="This file, whether or not anything runs."
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
+def logs(
+    name: str | None, port: int | None, pid_file: Path | None, follow: bool, lines: int | None, request: str | None,
+    worker: int | None, since: str | None, log_file: Path | None, as_json: bool,
+) -> int:
+    """Show the server log: what appsrv reports and what the application prints.
+
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory.
+    """
+    from datetime import datetime
+
+    from appsrv import log_reader
+
+    try:
+        wanted = log_reader.Wanted(request, worker, since and log_reader.since(since, datetime.now()))
+    except ValueError:
+        raise click.UsageError(f"--since takes 10m, 2h, 3d, 2026-01-31 or '2026-01-31 12:00', not {since}") from None
+    path = log_file or _log_of(name, port, pid_file)
+    found = log_reader.follow(path, wanted, lines) if follow else log_reader.last(path, wanted, lines)
+    colour = wants_colour(config.environment(), sys.stdout.isatty())
+    for line in found:
+        click.echo(json.dumps(line.to_json()) if as_json else text.log_line(line.raw, line.level, colour=colour))
+        sys.stdout.flush()
+    return 0
+
+
+def _log_of(name: str | None, port: int | None, pid_file: Path | None) -> Path:
+    running, here = _running()
+    try:
+        log_file = instance.select(running, here, name=name, port=port, pid_file=pid_file).info.log_file
+    except NotRunning as error:
+        raise _failed(NotRunning(f"{error} To read a file: appsrv logs --log-file PATH")) from None
+    if log_file is None:
+        raise AdminError("this instance keeps no log file")
+    return Path(log_file)
+
+
 # -- reopen-logs -------------------------------------------------------------------------------------------
 
 

@@ -268,3 +268,9 @@ def wants_colour(environ: Mapping[str, str], is_terminal: bool) -> bool:
     if environ.get("NO_COLOR"):
         return False
     return bool(environ.get("FORCE_COLOR")) or (is_terminal and environ.get("TERM") != "dumb")
+
+
+def log_line(raw: str, level: str | None, *, colour: bool) -> str:
+    """A line of the server log as it was written; errors and warnings stand out. No control character gets through."""
+    mark = {"ERROR": "31", "CRITICAL": "31", "WARNING": "33"}.get(level or "") if colour else None
+    return f"\x1b[{mark}m{printable(raw)}\x1b[0m" if mark else printable(raw)

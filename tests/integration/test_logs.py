@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -153,3 +154,22 @@ def test_logrotate(server: Server, words: str) -> None:
     assert len(re.findall(r"stdout: after \d+$", new, re.MULTILINE)) == 2000
     assert "after" not in old
     assert "\0" not in new
+
+
+def test_the_command_that_reads_it_back(serve: Serve, site: Site) -> None:
+    server = serve("printing")
+    pid = int(server.get("/print?an+order").text)
+    server.wait_log("an.order")
+    shown = site.command("logs", "--worker", str(pid), "--json")
+    lines = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert f"worker {pid} of {site.directory} is ready" in lines[0]["text"]
+    assert {line["pid"] for line in lines} == {pid, None}
+    (printed,) = [line for line in lines if line["path"] == "/print"]
+    found = site.command("logs", "--request", printed["request"]).stdout
+    assert found.splitlines()[0].endswith("an+order")
+    assert len(site.command("logs", "-n", "1").stdout.splitlines()) == 1
+    assert site.command("logs", "--since", "soon").returncode == 2
+    server.stop()
+    gone = site.command("logs")
+    assert (gone.returncode, "--log-file" in gone.stderr) == (1, True)
+    assert site.command("logs", "--log-file", str(site.directory / "none.log")).returncode == 1

@@ -1,0 +1,143 @@
+"""Reading the server log back: what a line says, which lines are wanted, and following the file through rotations.
+
+Knows the shape of the lines (`log`, `line_label`) and files; which file it is, and how lines are shown, is the
+command's business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+from appsrv.errors import OperatorError
+
+STEP = 0.2
+TIME = "%Y-%m-%d %H:%M:%S.%f"
+
+_LINE = re.compile(
+    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) (?P<level>[A-Z]+) +"
+    r"(?:\[(?P<request>\S+) (?P<method>\S+) (?P<path>\S+)\] )?"
+    r"(?:App (?P<pid>\d+) (?P<stream>stdout|stderr): )?(?P<text>.*)"
+)
+_AGO = re.compile(r"(\d+)\s*([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the log. `raw` is as written; the rest is None where the line does not say it."""
+
+    raw: str
+    time: str | None
+    level: str | None
+    request: str | None
+    method: str | None
+    path: str | None
+    pid: int | None
+    stream: str | None
+    text: str
+
+    def to_json(self) -> dict[str, object]:
+        """Everything but `raw`."""
+        return {name: value for name, value in vars(self).items() if name != "raw"}
+
+
+def parse(raw: str) -> Line:
+    """What a line of the log says; one of another shape is all `text`."""
+    raw = raw.rstrip("\n")
+    match = _LINE.fullmatch(raw)
+    if match is None:
+        return Line(raw, None, None, None, None, None, None, None, raw)
+    when, level, request, method, target, pid, stream, text = match.groups()
+    return Line(raw, when, level, request, method, target, int(pid) if pid else None, stream, text)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which lines: of a request (or that name its id), of a worker (or that speak of it), not older than `since`."""
+
+    request: str | None = None
+    worker: int | None = None
+    since: str | None = None
+
+    def takes(self, line: Line) -> bool:
+        """Whether the line is one of them."""
+        if self.since is not None and (line.time is None or line.time < self.since):
+            return False
+        if self.request is not None and line.request != self.request and not _names(line.text, self.request):
+            return False
+        if self.worker is None or line.pid == self.worker:
+            return True
+        return line.pid is None and _names(line.text, f"worker {self.worker}")
+
+
+def _names(text: str, word: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None
+
+
+def since(text: str, now: datetime) -> str:
+    """The time that `10m`, `2h`, `2026-11-24` or `2026-11-24 10:30` names, as lines have it. Raises ValueError."""
+    ago = _AGO.fullmatch(text.strip())
+    moment = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else datetime.fromisoformat(text.strip())
+    return moment.strftime(TIME)[:-3]
+
+
+def last(path: Path, wanted: Wanted, most: int | None) -> list[Line]:
+    """The last `most` of the wanted lines that there are; None: all."""
+    with _open(path) as file:
+        return list(deque((line for line in map(parse, file) if wanted.takes(line)), most))
+
+
+def follow(
+    path: Path, wanted: Wanted, most: int | None, sleep: Callable[[float], object] = time.sleep
+) -> Iterator[Line]:
+    """The same, and then every wanted line as it comes, for ever: also when the file is renamed or emptied."""
+    file = _open(path)
+    try:
+        yield from deque((line for line in map(parse, file) if wanted.takes(line)), most)
+        begun, moved = "", False
+        while True:
+            piece = file.readline()
+            begun += piece
+            if begun.endswith("\n"):
+                line, begun = parse(begun), ""
+                if wanted.takes(line):
+                    yield line
+            elif piece:
+                continue
+            elif moved:
+                # Read to its end after it had lost its name: nobody writes into it any more.
+                file.close()
+                file, begun, moved = _open(path), "", False
+            else:
+                moved = _has_moved(path, file)
+                sleep(STEP)
+    finally:
+        file.close()
+
+
+def _has_moved(path: Path, file: IO[str]) -> bool:
+    """Whether another file has the name now. One that was emptied is read from its beginning."""
+    here = os.fstat(file.fileno())
+    try:
+        there = os.stat(path)
+    except OSError:
+        # Between two steps of a rotation.
+        return False
+    if os.path.samestat(here, there) and here.st_size < file.tell():
+        file.seek(0)
+    return not os.path.samestat(here, there)
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return path.open(encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OperatorError(f"the log {path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,104 @@
+"""log_reader.py: what lines say, which are wanted, and a file that is rotated while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from appsrv.errors import OperatorError
+from appsrv.log_reader import Line, Wanted, follow, last, parse, since
+
+NOW = datetime(2026, 1, 31, 12, 0, 0)
+LINES = """\
+2026-01-31 11:00:00.001 INFO     worker 17 of /srv/shop is ready (generation 1)
+2026-01-31 11:30:00.002 INFO     [ab12-7 GET /orders] App 17 stdout: one
+2026-01-31 11:30:00.003 INFO     [ab12-8 GET /orders] App 18 stdout: two
+2026-01-31 11:40:00.004 INFO     App 17 stderr: Error ab12-7 in GET /orders
+2026-01-31 11:50:00.005 ERROR    worker 17 of /srv/shop ended: exit code 1
+what is this
+""".splitlines()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "appsrv.log"
+    path.write_text("\n".join(LINES) + "\n")
+    return path
+
+
+def test_what_a_line_says() -> None:
+    line = parse(LINES[1] + "\n")
+    assert line == Line(
+        LINES[1], "2026-01-31 11:30:00.002", "INFO", "ab12-7", "GET", "/orders", 17, "stdout", "one"
+    )
+    assert parse(LINES[4]).text == "worker 17 of /srv/shop ended: exit code 1"
+    assert parse(LINES[5]) == Line(LINES[5], None, None, None, None, None, None, None, LINES[5])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (Wanted(), [0, 1, 2, 3, 4, 5]),
+        (Wanted(request="ab12-7"), [1, 3]),
+        (Wanted(request="ab12"), []),
+        (Wanted(worker=17), [0, 1, 3, 4]),
+        (Wanted(worker=1), []),
+        (Wanted(since=since("15m", NOW)), [4]),
+        (Wanted(since=since("2026-01-31 11:30", NOW), worker=18), [2]),
+    ],
+)
+def test_which_are_wanted(log: Path, wanted: Wanted, numbers: list[int]) -> None:
+    assert [line.raw for line in last(log, wanted, None)] == [LINES[number] for number in numbers]
+
+
+def test_the_last_ones(log: Path) -> None:
+    assert [line.raw for line in last(log, Wanted(worker=17), 2)] == [LINES[3], LINES[4]]
+    assert last(log, Wanted(), 0) == []
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="cannot be read"):
+        last(tmp_path / "none", Wanted(), None)
+
+
+@pytest.mark.parametrize("text", ["soon", "10x", "2026-13-01"])
+def test_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        since(text, NOW)
+
+
+def following(log: Path, *events: Callable[[], object]) -> Iterator[str]:
+    """What is read while these happen, one at each pause."""
+    waiting = iter(events)
+    for line in follow(log, Wanted(), 0, sleep=lambda _: next(waiting)()):
+        yield line.raw
+
+
+def append(path: Path, text: str) -> Callable[[], object]:
+    def do() -> None:
+        with path.open("a") as file:
+            file.write(text)
+
+    return do
+
+
+def test_follow(log: Path) -> None:
+    old = log.with_suffix(".1")
+    read = following(
+        log,
+        append(log, "a\n"),
+        append(log, "b, in"),
+        append(log, " two pieces\n"),
+        lambda: log.rename(old),
+        append(old, "c, by one who has it open still\n"),
+        append(log, "d\n"),
+        lambda: None,
+        lambda: log.write_text(""),
+        append(log, "e\n"),
+    )
+    assert [next(read) for _ in range(5)] == [
+        "a", "b, in two pieces", "c, by one who has it open still", "d", "e",
+    ]
