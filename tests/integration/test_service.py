@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,10 @@ class ServiceManager:
     def waits_for(self, start: str) -> list[str]:
         """What is said up to the word that starts so."""
         said: list[str] = []
+        # Signs of life go on for ever: what is waited for has a time of its own.
+        deadline = time.monotonic() + PATIENCE
         while not said or not said[-1].startswith(start):
+            assert time.monotonic() < deadline, (start, said)
             said.append(self.hears())
         return said
 
