@@ -136,8 +136,24 @@ def _setting_options() -> Iterable[click.Option]:
             yield click.Option(names, metavar=row.metavar, default=None, multiple=row.several, help=described)
 
 
+class GroupedCommand(click.Command):
+    """A command whose help shows the settings in the groups of the table."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One section for each group, and one for what is no setting."""
+        groups = {row.name: row.group for row in config.ROWS}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections.setdefault(groups.get(param.name or "", "Other options"), []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
 commands.add_command(
-    click.Command(
+    GroupedCommand(
         "start",
         callback=start,
         help=start.__doc__,
@@ -402,7 +418,7 @@ def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Ins
 # -- stop --------------------------------------------------------------------------------------------------
 
 
-@commands.command()
+@commands.command(short_help="Stop a running appsrv gracefully.")
 @click.argument("name", required=False)
 @_instance_options
 @click.option("-i", "--ignore-pid-not-found", is_flag=True, help="Nothing to stop is no error.")
@@ -600,7 +616,7 @@ def _log_of(name: str | None, port: int | None, pid_file: Path | None) -> Path:
 # -- reopen-logs -------------------------------------------------------------------------------------------
 
 
-@commands.command("reopen-logs")
+@commands.command("reopen-logs", short_help="Open the log anew after rotation.")
 @click.argument("name", required=False)
 @_instance_options
 def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> int:

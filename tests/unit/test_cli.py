@@ -480,3 +480,12 @@ def test_restart_app_by_menu_cancelled(
     os.write(ours, key)
     assert child.wait(10) == code
     assert running.asked == [("GET /status", None)]
+
+
+def test_the_help_of_start_has_the_groups_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["start", "--help"]) == 0
+    shown = capsys.readouterr().out
+    headings = [line.rstrip(":") for line in shown.splitlines() if line[:1].isupper() and line.endswith(":")]
+    assert headings[-1] == "Other options"
+    assert set(headings[:-1]) == {row.group for row in cli.config.ROWS if not row.key_only}
+    assert shown.index("--max-pool-size") > shown.index("The pool of workers:")
