@@ -109,6 +109,9 @@ class Collector:
             for label, text, more in labels.read(line):
                 tail.add(text)
                 log = functools.partial(self._log.output, source, error=error, label=label)
+                if not label:
+                    # An access line, say: it stands behind the traceback of its request.
+                    self._tracebacks.say_whole(lambda origin: isinstance(origin, tuple) and origin[0] == pid)
                 self._tracebacks.add((pid, stream, label), text, log, time.monotonic(), more=more)
 
         return say

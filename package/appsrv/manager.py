@@ -266,7 +266,9 @@ class Manager:
                 # The process that failed waits for a change: trying the same code again would change nothing.
                 self._pool.unloaded(handle.generation)
             self.preloaders.unload(handle)
-            if not any(self.ready_workers()):
+            # One that was killed is asked for again: until that, too, fails, clients wait.
+            explained = failure.traceback or handle.reason or self.preloaders.failures >= CRASH_LOOP - 1
+            if explained and not any(self.ready_workers()):
                 self._outage.begin(failure)
 
     def preloader_lost(self, generation: int, cause: str) -> None:

@@ -73,6 +73,11 @@ class Preloaders:
     def __iter__(self) -> Iterator[PreloaderHandle]:
         return iter(list(self._handles.values()))
 
+    @property
+    def failures(self) -> int:
+        """How often in a row the application could not be imported."""
+        return self._backoff.failures
+
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def ask(self, generation: int, serial: int = 0) -> None:

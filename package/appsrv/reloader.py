@@ -26,8 +26,11 @@ REFRESH = 1.0
 MAX_CPU_SHARE = 0.004
 """The part of one processor that each of the two may cost; the intervals grow to keep it."""
 
-SETTLE_MS = 20
-"""Changes this close together are one change: editors write, rename and set permissions in one save."""
+SETTLE_MS = 50
+"""Changes this close together are one change: editors write, rename and set permissions in one save.
+
+watchfiles wakes up once in each of these, changes or not: with 20 that alone was 1 % of a processor.
+"""
 
 DEBOUNCE_MS = 200
 """Changes that go on longer than this (a checkout of many files) are reported in parts."""

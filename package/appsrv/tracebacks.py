@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 
 QUIET, LONGEST, MOST = 0.05, 0.5, 2000
 BEGINNINGS = ("Traceback (most recent call last):", "Fatal Python error:", "  + Exception Group Traceback (most recent")
+JOINTS = ("During handling of the above exception", "The above exception was the direct cause")
 
 Say = Callable[[str], None]
 
@@ -25,6 +26,12 @@ class _Block:
     @property
     def due(self) -> float:
         return min(self.quiet_at, self.over_at)
+
+    @property
+    def looks_whole(self) -> bool:
+        """Whether it ends as tracebacks do, with the line that names the exception."""
+        last = self.lines[-1]
+        return bool(last) and not last[0].isspace() and not last.startswith((*BEGINNINGS, *JOINTS))
 
 
 class Tracebacks:
@@ -44,6 +51,11 @@ class Tracebacks:
         block.lines.append(line)
         block.quiet_at = now + QUIET
         if len(block.lines) >= MOST:
+            self._say(origin)
+
+    def say_whole(self, is_of: Callable[[Hashable], bool]) -> None:
+        """Say those of the origins in question that look whole: what comes next was written after them."""
+        for origin in [origin for origin, block in self._blocks.items() if is_of(origin) and block.looks_whole]:
             self._say(origin)
 
     @property

@@ -35,7 +35,7 @@ def test_client_of_a_dead_worker_is_answered(serve: Serve, target: str, cause: s
     assert error_id, reply.text
     line = server.wait_log(rf"^.*{error_id.group()}.*$").group()
     assert str(pid) in line
-    assert f"GET {target} HTTP/1.1" in line
+    assert f"was serving GET {target} for" in line
     assert re.search(cause, line), line
     assert int(server.get("/").text) != pid
     assert server.group()["last_death"]["pid"] == pid

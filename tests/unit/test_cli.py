@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, instance, text
+from appsrv import cli, config, instance, text
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError
 from appsrv.instance import InstanceDirectory, InstanceInfo
@@ -487,5 +487,5 @@ def test_the_help_of_start_has_the_groups_of_the_settings(capsys: pytest.Capture
     shown = capsys.readouterr().out
     headings = [line.rstrip(":") for line in shown.splitlines() if line[:1].isupper() and line.endswith(":")]
     assert headings[-1] == "Other options"
-    assert set(headings[:-1]) == {row.group for row in cli.config.ROWS if not row.key_only}
+    assert set(headings[:-1]) == {row.group for row in config.ROWS if not row.key_only}
     assert shown.index("--max-pool-size") > shown.index("The pool of workers:")

@@ -68,3 +68,15 @@ def test_the_line_above_a_traceback_belongs_to_it() -> None:
     log.add("a", BEGINNING, 0.0)
     log.tracebacks.say_all()
     assert log.lines == ["in between", "it failed", BEGINNING]
+
+
+def test_what_comes_after_a_whole_traceback_stands_after_it() -> None:
+    """The access line of a request that failed, which belongs to no request any more."""
+    log = Log()
+    for line in (BEGINNING, "  File 1", "KeyError: 1"):
+        log.add("a", line, 0.0)
+    for line in (BEGINNING, "  File 2"):
+        log.add("b", line, 0.0)
+    log.tracebacks.say_whole(lambda origin: origin in ("a", "b"))
+    log.add("", "GET / 500", 0.0)
+    assert log.lines == [BEGINNING, "  File 1", "KeyError: 1", "GET / 500"], "the other one is still being written"
