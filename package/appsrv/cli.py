@@ -1,5 +1,4 @@
-"""The command line: `appsrv start`, `stop`, `status`, `top`, `restart-app`, `detach-process`,
-`reopen-logs`, `trace`, `config`, `version`.
+"""The command line: `appsrv start`, `status` and the others, each a function here; `appsrv --help` lists them.
 
 The only module that prints. It turns words into calls: what a setting is stands in `config`, where an
 application is in `finder`, which instance is meant in `instance`, how things look in `text`. Exit codes are those
