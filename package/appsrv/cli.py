@@ -107,13 +107,15 @@ def start(app: str | None, **flags: object) -> int:
     the current directory: the configured one, manage.py, FLASK_APP, wsgi.py, app.py or passenger_wsgi.py.
     """
     from appsrv import finder
+    from appsrv.app_group import AppGroup
     from appsrv.launch import run
 
     environ = config.environment()
     here = working_directory(environ)
     settings = config.load(flags, environ, finder.project_directory(app, here), cwd=here)
     spec = finder.find(app, here, environ, settings.app)
-    return run(settings, spec, announce=announce, environ=environ)
+    groups = [AppGroup.alone(spec, settings)]
+    return run(settings, spec.root, groups, announce=announce, environ=environ)
 
 
 def announce(info: InstanceInfo) -> None:

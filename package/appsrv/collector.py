@@ -51,11 +51,14 @@ class Collector:
         self._ended: deque[int] = deque()
         self._tracebacks = Tracebacks()
 
-    def collect(self, pid: int, pipes: Sequence[int], *, is_server: bool = False) -> None:
-        """Read from now on what this process writes to (stdout, stderr)."""
+    def collect(self, pid: int, pipes: Sequence[int], log: ServerLog | None) -> None:
+        """Read from now on what this process writes to (stdout, stderr): an application, for `log`, or the server."""
         self._lines[pid] = Tail()
         for stream, fd in zip(("stdout", "stderr"), pipes, strict=True):
-            say = self._server_says(pid) if is_server and stream == "stdout" else self._application_says(pid, stream)
+            if log is None and stream == "stdout":
+                say = self._server_says(pid)
+            else:
+                say = self._application_says(pid, stream, log or self._log)
             pipe = OutputPipe(fd, say)
             self._pipes.setdefault(pid, []).append(pipe)
             self._selector.register(fd, selectors.EVENT_READ, self._reader(pid, pipe))
@@ -101,14 +104,14 @@ class Collector:
 
         return say
 
-    def _application_says(self, pid: int, stream: str) -> Say:
+    def _application_says(self, pid: int, stream: str, server_log: ServerLog) -> Say:
         source, error, tail = f"App {pid} {stream}", stream == "stderr", self._lines[pid]
         labels = LabelReader()
 
         def say(line: str) -> None:
             for label, text, more in labels.read(line):
                 tail.add(text)
-                log = functools.partial(self._log.output, source, error=error, label=label)
+                log = functools.partial(server_log.output, source, error=error, label=label)
                 if not label:
                     # An access line, say: it stands behind the traceback of its request.
                     self._tracebacks.say_whole(lambda origin: isinstance(origin, tuple) and origin[0] == pid)

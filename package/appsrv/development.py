@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from appsrv import config, preloader
 from appsrv.access_log import LogRequest
+from appsrv.app_group import AppGroup
 from appsrv.channel import Channel
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import WSGIApplication
@@ -87,7 +88,9 @@ def main() -> None:
     spec = AppSpec.from_json(order["spec"])
     try:
         development = Development(spec.argv, order["environ"])
-        code = run(settings, spec, announce=_say_nothing, environ=config.environment(), development=development)
+        groups = [AppGroup.alone(spec, settings)]
+        variables = config.environment()
+        code = run(settings, spec.root, groups, announce=_say_nothing, environ=variables, development=development)
     except AppsrvError as error:
         code = _complain(error)
     sys.exit(code)
@@ -112,7 +115,7 @@ def serve(
     configure = preloader.configuration(watchdog)
     if configure.bind_errno is not None:
         raise OSError(configure.bind_errno, configure.bind_reason)
-    duty = preloader.duty_of(configure, json.loads(configure.app)["root"], watch=watch, log_request=log_request)
+    duty = preloader.duty_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
     process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
     process.run(lambda: _load(load, banner, urls))

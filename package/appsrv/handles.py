@@ -35,9 +35,12 @@ class PreloaderHandle:
         return not (self.loaded or self.failed or self.dismissed)
 
 
-@dataclass
+@dataclass(eq=False)
 class WorkerHandle:
-    """What the server knows of a worker. `hung_up`: since when it has let go of its channel, 0.0 if it has not."""
+    """What the server knows of a worker; one equals itself alone.
+
+    `hung_up`: since when it has let go of its channel, 0.0 if it has not.
+    """
 
     serial: int
     generation: int

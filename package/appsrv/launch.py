@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from appsrv.app_group import AppGroup
 from appsrv.config import Settings
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
-from appsrv.loader import AppSpec
 from appsrv.terminal import never_waiting, occupy_standard_descriptors
 from appsrv.watchdog import Development, Watchdog
 
@@ -20,14 +20,15 @@ Announce = Callable[[InstanceInfo], None]
 
 
 def run(
-    settings: Settings, spec: AppSpec, *, announce: Announce, environ: Mapping[str, str],
+    settings: Settings, root: str, groups: Sequence[AppGroup], *, announce: Announce, environ: Mapping[str, str],
     development: Development | None = None,
 ) -> int:
-    """Serve until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once the application
+    """Serve these until stopped; returns the exit code. `root` is the instance's directory, its applications' or theirs
+    that names them. With `daemonize`, returns 0 in the caller once the application
     has booted. Raises an AppsrvError when something keeps it from starting.
     """
     occupy_standard_descriptors()
-    watchdog = Watchdog(settings, spec, environ, development)
+    watchdog = Watchdog(settings, root, groups, environ, development)
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
     with never_waiting() as terminal:

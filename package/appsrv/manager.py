@@ -10,16 +10,17 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import gevent
 
 from appsrv import message
 from appsrv.admission import Admission
-from appsrv.config import Settings
+from appsrv.app_group import AppGroup
+from appsrv.backend import BackEnd
 from appsrv.death import UNSEEN
 from appsrv.deaths import Deaths
 from appsrv.errors import BootError
-from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
 from appsrv.lookout import Lookout, View
 from appsrv.memory import MemoryLimits
@@ -50,22 +51,34 @@ FIRST_BOOT_TRIES = 3
 CRASH_LOOP = 3
 
 
+class Owner(Protocol):
+    """Who hears how the first boot of a group has ended."""
+
+    def booted(self, group: Manager) -> None:
+        """The group's first worker is ready; or, where none is kept, the application is loaded."""
+
+    def boot_failed(self, group: Manager, failure: Failure) -> None:
+        """The first generation cannot boot."""
+
+
 class Manager:
     """One application group. `tell_watchdog` sends a message to the watchdog, `trace` gives a process's stacks."""
 
     def __init__(
-        self, name: str, settings: Settings, *, development: bool, board: Scoreboard, frontend: FrontEnd,
+        self, group: AppGroup, owner: Owner, *, development: bool, board: Scoreboard, backend: BackEnd,
         tell_watchdog: Callable[[message.Message], None], trace: Trace,
     ) -> None:
-        self.name = name
-        self.settings = settings
-        self.frontend = frontend
+        self.group = group
+        self.name = name = group.name
+        self.settings = settings = group.settings
+        self.backend = backend
+        self._owner = owner
         kernel = OutOfMemoryKills()
-        self.workers = Workers(name, self, board, frontend)
-        self.preloaders = Preloaders(name, self, board, frontend.parking, tell_watchdog, kernel)
+        self.workers = Workers(name, self, board, backend)
+        self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
-        self._outage = Outage(name, frontend, development=development)
+        self._outage = Outage(name, backend, development=development)
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._tell_watchdog = tell_watchdog
@@ -73,18 +86,19 @@ class Manager:
         self.restarts = Restarts(self._start_generation)
         self._next_generation = 1
         self._booted = False
-        self._lookout = Lookout(self.workers, frontend.parking, self._observe)
+        self._lookout = Lookout(self.workers, backend.parking, self._observe)
         self._time_limits = TimeLimits(
-            name, settings.slow_request_time, settings.max_request_time, settings.concurrency, self.workers, frontend,
+            name, settings.slow_request_time, settings.max_request_time, settings.concurrency, self.workers, backend,
             self._condemn, trace,
         )
         self._memory_limits = MemoryLimits(
             settings.memory_limit, settings.hard_memory_limit, self.workers, self._ready_serials, self._condemn
         )
         self.queue = RequestQueue(
-            Admission(settings.max_request_queue_size), settings.max_request_queue_time, self._lookout, frontend,
+            Admission(settings.max_request_queue_size), settings.max_request_queue_time, self._lookout, backend,
             self._ready_serials, self._coming,
         )
+        backend.admit, backend.busy = self.queue.admit, self.workers.busy
 
     # -- what the admin socket asks for -------------------------------------------------------------------------------
 
@@ -192,9 +206,24 @@ class Manager:
         generation, self._next_generation = self._next_generation, self._next_generation + 1
         self.preloaders.dismiss(iter(self.preloaders))
         self._act(self._pool.replace(generation, time.monotonic()))
-        self._tell_watchdog(message.Serving(generation))
+        self._tell_watchdog(message.Serving(self.name, generation))
         self.restarts.over(Outcome(False, generation, "the code changed meanwhile and is loaded anew", superseded=True))
         self._start_preloader(generation)
+
+    def _boot_failed(self, failure: Failure) -> None:
+        self.failure = failure
+        self._owner.boot_failed(self, failure)
+
+    @property
+    def booted(self) -> bool:
+        """Whether it has ever served; or, where no worker is kept, could have."""
+        return self._booted
+
+    def go_on_broken(self) -> None:
+        """Its first generation cannot boot, but others are served: its requests get 503 until a later try succeeds."""
+        self._booted = True
+        if self.failure is not None:
+            self._outage.begin(self.failure)
 
     def close(self) -> None:
         """Spawn nothing more and let every worker finish."""
@@ -228,7 +257,7 @@ class Manager:
         elif self._booted or self._development:
             self._replace_preloader(msg.generation)
         else:
-            self._tell_watchdog(message.BootFailed(reason, "", BootError.exit_code))
+            self._boot_failed(Failure(time.time(), reason, exit_code=BootError.exit_code))
 
     def generation_loaded(self, generation: int) -> None:
         """The preloader of this generation can fork workers."""
@@ -260,7 +289,7 @@ class Manager:
         if handle.generation != self._pool.generation:
             self.restarts.over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
         elif not self._booted and not self._development:
-            self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
+            self._boot_failed(failure)
         else:
             if self._development:
                 # The process that failed waits for a change: trying the same code again would change nothing.
@@ -327,7 +356,7 @@ class Manager:
     def _restart_done(self, generation: int) -> None:
         self.failure = None
         log.info("%s is at generation %d", self.name, generation)
-        self._tell_watchdog(message.Serving(generation))
+        self._tell_watchdog(message.Serving(self.name, generation))
         self.preloaders.dismiss(p for p in self.preloaders if p.generation < generation)
         self.restarts.over(Outcome(True, generation))
 
@@ -353,7 +382,7 @@ class Manager:
     def worker_ready(self, handle: WorkerHandle) -> None:
         """The worker waits for its first request."""
         log.info("worker %d of %s is ready (generation %d)", handle.pid, self.name, handle.generation)
-        self.frontend.worker_joined(handle.serial, handle)
+        self.backend.worker_joined(handle)
         if handle.generation == self._pool.generation:
             self.failure = None
         self._outage.end()
@@ -363,7 +392,7 @@ class Manager:
     def _has_booted(self) -> None:
         if not self._booted:
             self._booted = True
-            self._tell_watchdog(message.Booted())
+            self._owner.booted(self)
 
     def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
         """The worker has not passed the health check, and ends."""
@@ -416,14 +445,14 @@ class Manager:
         level = logging.INFO if self._development and not self._booted else logging.ERROR
         death = self.deaths.report(handle, cause, served, level=level)
         cids = [(cell.cid, cell.response_begun, cell.request_line) for cell in served]
-        self.frontend.worker_gone(handle.serial, cids, death.error_id)
-        self.frontend.recover_lost(self.workers.busy)
+        self.backend.worker_gone(handle, cids, death.error_id)
+        self.backend.recover_lost()
 
     def _check_first_boot(self, cause: str) -> None:
         if self._booted or self._development or self._pool.backoff.failures < FIRST_BOOT_TRIES:
             return
         reason = f"{FIRST_BOOT_TRIES} workers in a row ended before they were ready; the last one: {cause}"
-        self._tell_watchdog(message.BootFailed(reason, "", 3))
+        self._boot_failed(Failure(time.time(), reason, exit_code=BootError.exit_code))
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

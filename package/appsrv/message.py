@@ -4,8 +4,8 @@ A message is a dataclass. Those that travel once per connection are packed with 
 are JSON, so that a person with strace can read them. File descriptors travel beside a message (`channel`),
 in the order the docstring of the message names them. Both ends are always of one version of appsrv.
 
-    watchdog  -> server     Configure, PreloaderStarted, PreloaderNotStarted, ProcessExited, RestartRequested,
-                            StopRequested, ReopenLogs, LastWords, ResizePool
+    watchdog  -> server     Configure, ServeGroup, PreloaderStarted, PreloaderNotStarted, ProcessExited,
+                            RestartRequested, StopRequested, ReopenLogs, LastWords, ResizePool
     server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Serving, Pulse,
                             LastWordsWanted
     watchdog  -> preloader  Configure
@@ -126,9 +126,9 @@ def unpack(datagram: bytes) -> Message:
 class Configure(Message, tag=1):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
-    `settings`, `app` and `listeners` are what `config.Settings`, `loader.AppSpec` and `listener.Listener` write
-    of themselves, `instance` what `instance.InstanceInfo` writes. To a server, `generation` is the one that serves
-    (0: none yet), `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
+    `settings` and `listeners` are what `config.Settings` and `listener.Listener` write of themselves, `instance` what
+    `instance.InstanceInfo` writes. To a preloader, `settings` are its application's, and `group` is what
+    `app_group.AppGroup` writes; to a server, `groups` is how many ServeGroup follow.
     `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
     that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
     port; `multiproc` is the directory of the application's own metrics, if there is one. `pulse` is how often, in
@@ -136,20 +136,32 @@ class Configure(Message, tag=1):
     """
 
     settings: str
-    app: str
     listeners: list[dict[str, Any]]
     instance: str
     run_directory: str
     development: bool
-    generation: int
-    last_generation: int = 0
-    have_preloader: bool = False
+    group: str = ""
+    groups: int = 0
     restarts: int = 0
     bind_errno: int | None = None
     bind_reason: str = ""
     pulse: float = 0.0
     metrics_sockets: int = 0
     multiproc: str = ""
+
+
+@dataclass(eq=False, repr=False)
+class ServeGroup(Message, tag=18):
+    """An application group of the instance. To a server, as many as Configure says, follow it.
+
+    `group` is what `app_group.AppGroup` writes of itself. `generation` is the one that serves (0: none yet),
+    `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
+    """
+
+    group: str
+    generation: int = 0
+    last_generation: int = 0
+    have_preloader: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -220,8 +232,9 @@ class BootFailed(Message, tag=10):
 
 @dataclass(eq=False, repr=False)
 class Serving(Message, tag=17):
-    """From now on this generation is the one that serves: a new server goes on with its preloader."""
+    """From now on this generation of the group is the one that serves: a new server goes on with its preloader."""
 
+    group: str
     generation: int
 
 
@@ -244,6 +257,7 @@ class OutputPipes(Message, tag=11):
 class PreloaderNotStarted(Message, tag=12):
     """The answer to StartPreloader when the system has no room for another process."""
 
+    group: str
     generation: int
     serial: int
     reason: str

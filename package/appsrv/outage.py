@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from appsrv import healing
-from appsrv.frontend import FrontEnd
+from appsrv.backend import BackEnd
 from appsrv.handles import Failure
 from appsrv.http_response import Response
 from appsrv.refusals import failure_page
@@ -22,21 +22,21 @@ log = logging.getLogger("appsrv.outage")
 class Outage:
     """Of one application group. In development the page shows the reason, else an error id that the log has too."""
 
-    def __init__(self, group: str, frontend: FrontEnd, *, development: bool) -> None:
+    def __init__(self, group: str, backend: BackEnd, *, development: bool) -> None:
         self._group = group
-        self._frontend = frontend
+        self._backend = backend
         self._development = development
         self._message = ""
 
     def begin(self, failure: Failure) -> None:
         """No worker serves: those that wait are answered too. The id stays the same as long as the reason does."""
-        if self._frontend.fallback.active and failure.message == self._message:
+        if self._backend.fallback.active and failure.message == self._message:
             return
         self._message = failure.message
         error_id = secrets.token_hex(4)
         if not self._development:
             log.error("error id %s: all requests to %s are answered 503: %s", error_id, self._group, failure.message)
-        self._frontend.fall_back(partial(self._answer, failure, error_id))
+        self._backend.fall_back(partial(self._answer, failure, error_id))
 
     def _answer(self, failure: Failure, error_id: str, variables: Mapping[str, str]) -> Response | None:
         if self._development and healing.asks_about(variables, failure.name):
@@ -45,4 +45,4 @@ class Outage:
 
     def end(self) -> None:
         """There is a worker, or will be soon: requests may wait for it."""
-        self._frontend.fallback.end()
+        self._backend.fallback.end()

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 
@@ -27,6 +27,9 @@ from appsrv.idle_watch import IdleWatch
 from appsrv.ready_queue import HAND_OFF, hand_off_pair
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
+
+if TYPE_CHECKING:
+    from appsrv.backend import BackEnd, Post
 
 READABLE, WRITABLE = 1, 2
 _SHUT = getattr(select, "POLLRDHUP", 0)
@@ -43,10 +46,11 @@ class ClientConnection:
     """A client's connection, for its whole life.
 
     `lane` is set while a greenlet of the server works on it, `asked` once its client was asked whether it is there.
-    `cut` is set where a reset of `sock` would not reach the client, and does it.
+    `cut` is set where a reset of `sock` would not reach the client, and does it. `backend` is that of its last request,
+    `holders` are the posts of the workers that keep a descriptor of it.
     """
 
-    __slots__ = ("address", "asked", "cid", "cut", "holders", "lane", "listener", "port", "sock", "watch")
+    __slots__ = ("address", "asked", "backend", "cid", "cut", "holders", "lane", "listener", "port", "sock", "watch")
 
     def __init__(self, cid: int, sock: socket.socket, address: str, port: int, listener: int) -> None:
         self.cid = cid
@@ -57,7 +61,8 @@ class ClientConnection:
         self.lane = False
         self.asked = False
         self.cut: Callable[[], None] | None = None
-        self.holders: set[int] | None = None
+        self.backend: BackEnd | None = None
+        self.holders: set[Post] | None = None
         self.watch: Any = None
 
 

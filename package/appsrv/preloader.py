@@ -25,6 +25,7 @@ import setproctitle
 from appsrv import channel as channels
 from appsrv import config, hooks, message, production, trace, unpatched
 from appsrv.access_log import LogRequest
+from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
@@ -302,12 +303,12 @@ def configuration(channel: Channel) -> message.Configure:
 
 
 def duty_of(
-    configure: message.Configure, name: str, *, watch: Watch | None = None, log_request: LogRequest | None = None
+    configure: message.Configure, *, watch: Watch | None = None, log_request: LogRequest | None = None
 ) -> Duty:
     """What the configuration asks for; the application is still to come."""
-    settings = Settings.from_json(configure.settings)
+    group = AppGroup.from_json(configure.group)
     return Duty(
-        name, _not_loaded, settings, configure.listeners, configure.development, log_request, watch,
+        group.name, _not_loaded, group.settings, configure.listeners, configure.development, log_request, watch,
         os.path.join(configure.run_directory, TERMINAL),
     )
 
@@ -323,9 +324,10 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)
-    spec = loader.AppSpec.from_json(configure.app)
+    group = AppGroup.from_json(configure.group)
+    spec = group.spec
     config.extend_environment(loader.application_environment(spec, config.environment()))
-    duty = duty_of(configure, spec.name)
+    duty = duty_of(configure)
 
     def load() -> WSGIApplication:
         if duty.settings.model == "gevent":

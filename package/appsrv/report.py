@@ -12,6 +12,7 @@ import psutil
 
 from appsrv import __version__
 from appsrv.deaths import Death
+from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, WorkerHandle
 from appsrv.manager import Manager
 from appsrv.memory import share
@@ -26,8 +27,10 @@ _PEEK = 8192
 class Report:
     """Builds the report; remembers processes between two, so that CPU is that of the time in between."""
 
-    def __init__(self, instance: dict[str, Any], restarts: int) -> None:
+    def __init__(self, instance: dict[str, Any], restarts: int, max_pool_size: int, frontend: FrontEnd) -> None:
         self._instance = instance
+        self._max_pool_size = max_pool_size
+        self._frontend = frontend
         self._restarts = restarts
         self._started = time.time()
         self._processes: dict[int, psutil.Process] = {}
@@ -39,35 +42,38 @@ class Report:
             "version": __version__,
             "time": time.time(),
             "instance": self._instance,
-            "server": self._server(managers),
-            "max_pool_size": sum(manager.settings.max_pool_size for manager in managers),
+            "server": self._server(),
+            "max_pool_size": self._max_pool_size,
             "processes": sum(len(group["workers"]) for group in groups),
             "queue": sum(group["queue"] for group in groups),
             "app_groups": groups,
         }
 
-    def _server(self, managers: list[Manager]) -> dict[str, Any]:
-        frontends = [manager.frontend for manager in managers]
+    def _server(self) -> dict[str, Any]:
+        frontend = self._frontend
         return {
             "pid": os.getpid(),
             "uptime": time.time() - self._started,
-            "connections": sum(len(frontend.connections) for frontend in frontends),
-            "max_connections": sum(frontend.limits.most for frontend in frontends),
-            "closed_idle": sum(frontend.limits.closed_idle for frontend in frontends),
-            "refused_per_address": sum(frontend.limits.refused for frontend in frontends),
-            "accept_pauses": sum(frontend.limits.pauses for frontend in frontends),
-            "accepted": sum(frontend.accepted for frontend in frontends),
-            "ready_queue": frontends[0].parking.kind,
+            "connections": len(frontend.connections),
+            "max_connections": frontend.limits.most,
+            "closed_idle": frontend.limits.closed_idle,
+            "refused_per_address": frontend.limits.refused,
+            "accept_pauses": frontend.limits.pauses,
+            "accepted": frontend.accepted,
+            "ready_queue": self._kind(),
             "restarts": self._restarts,
-            "answered": {str(status): count for frontend in frontends for status, count in frontend.answered.items()},
+            "answered": {str(status): count for status, count in frontend.answered.items()},
             **self._usage(os.getpid()),
         }
+
+    def _kind(self) -> str:
+        return next((backend.parking.kind for backend in self._frontend.backends), "")
 
     def _group(self, manager: Manager) -> dict[str, Any]:
         return {
             "name": manager.name,
-            "root": self._instance["root"],
-            "app": self._instance["app"],
+            "root": manager.group.spec.root,
+            "app": manager.group.app,
             "environment": manager.settings.environment,
             "generation": manager.generation,
             "state": manager.state,
@@ -155,7 +161,7 @@ def _in_progress(manager: Manager, now: float) -> Iterator[dict[str, Any]]:
     for handle in manager.workers.values():
         for cell in handle.slot.read():
             if cell.cid:
-                connection = manager.frontend.connections.get(cell.cid)
+                connection = manager.backend.connections.get(cell.cid)
                 line = cell.request_line
                 yield _request("in progress", now - cell.started, handle.pid, connection, line)
 

@@ -1,6 +1,6 @@
 """The queue of requests that no worker has taken: how many may wait, for how long, and for whom.
 
-Decides by what `lookout` has seen and `admission` says; acts through the front end. The connections stay the front
+Decides by what `lookout` has seen and `admission` says; acts through the back end. The connections stay the front
 end's, the order in which workers take them is the ready queue's.
 
 A client that has gone is dropped before a worker runs the application for nobody. That is plain when the connection is
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from appsrv.admission import Admission
-from appsrv.frontend import FrontEnd
+from appsrv.backend import BackEnd
 from appsrv.http_response import Response
 from appsrv.lookout import Lookout, View
 from appsrv.parking import ENDED, GONE, ClientConnection, Queued, events_of
@@ -35,7 +35,7 @@ class RequestQueue:
     """The queue of one application group. `ready`: workers that serve; `coming`: requests that more could take."""
 
     def __init__(
-        self, admission: Admission, most_time: float, lookout: Lookout, frontend: FrontEnd,
+        self, admission: Admission, most_time: float, lookout: Lookout, backend: BackEnd,
         ready: Callable[[], list[int]], coming: Callable[[], int],
     ) -> None:
         self.timed_out = 0
@@ -43,7 +43,7 @@ class RequestQueue:
         self._admission = admission
         self._most_time = most_time
         self._lookout = lookout
-        self._frontend = frontend
+        self._backend = backend
         self._ready = ready
         self._coming = coming
         self._looked_after = 0.0
@@ -66,22 +66,22 @@ class RequestQueue:
 
     def look_after(self, view: View) -> None:
         """Refuse those that are too many, give up those that have waited too long, drop those nobody waits for."""
-        if self._frontend.fallback.active and view.waiting:
+        if self._backend.fallback.active and view.waiting:
             # As one that a worker had taken when it was killed, and which was found later.
-            self._frontend.stand_in_for_waiting()
+            self._backend.stand_in_for_waiting()
             return
         excess = self._admission.excess(view, self._ready(), self._coming())
         if excess:
             # Requests on parked connections come without asking.
-            self._say_refused(self._frontend.refuse_waiting(excess, busy_page()))
+            self._say_refused(self._backend.refuse_waiting(excess, busy_page()))
         if view.waiting:
             self._lookout.nudge()
             self._weed(view.now)
 
     def waiting(self) -> list[tuple[ClientConnection, float]]:
         """The connections whose request waits, and since when, as of the last look."""
-        connections = self._frontend.connections
-        return [(connections[cid], since) for cid, since in self._frontend.parking.queued() if cid in connections]
+        connections = self._backend.connections
+        return [(connections[cid], since) for cid, since in self._backend.parking.queued() if cid in connections]
 
     def _say_refused(self, count: int) -> None:
         now = time.monotonic()
@@ -106,20 +106,20 @@ class RequestQueue:
     def _go_through(self, late: set[int], gone: Mapping[int, int]) -> None:
         # All of it, and then back in the same order: what a worker takes meanwhile is not among it.
         timed_out = self.timed_out
-        for item in list(self._frontend.parking.take_back()):
-            connection = self._frontend.connections.get(item.cid)
+        for item in list(self._backend.parking.take_back()):
+            connection = self._backend.connections.get(item.cid)
             if connection is None:
                 item.discard()
             elif gone.get(item.cid, 0) & GONE or (item.cid in gone and not _ask(connection, item)):
                 self.abandoned += 1
                 item.discard()
-                self._frontend.close(connection)
+                self._backend.frontend.close(connection)
             elif item.cid in late:
                 self.timed_out += 1
                 item.discard()
-                self._frontend.refuse(connection, too_late_page())
+                self._backend.frontend.refuse(connection, too_late_page())
             else:
-                self._frontend.parking.put_back(connection, item)
+                self._backend.parking.put_back(connection, item)
         if self.timed_out > timed_out:
             log.warning(
                 "%d requests were answered 504: they had waited max_request_queue_time (%g s) for a free worker",

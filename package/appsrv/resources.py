@@ -14,14 +14,15 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from appsrv import __version__, listener, metrics, pid_file
 from appsrv.access_file import check_writable, place
+from appsrv.app_group import AppGroup
 from appsrv.config import Settings
-from appsrv.errors import ListenError
+from appsrv.errors import ListenError, RunDirectoryError
 from appsrv.instance import (
     InstanceDirectory,
     InstanceInfo,
@@ -32,10 +33,9 @@ from appsrv.instance import (
     state_directory,
 )
 from appsrv.listener import Listener
-from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
-from appsrv.privileges import Identity, acting_as
+from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
 from appsrv.text import wants_colour
 
@@ -51,13 +51,15 @@ class Resources:
     info: InstanceInfo
 
     def __init__(
-        self, settings: Settings, spec: AppSpec, environ: Mapping[str, str], identity: Identity | None, *,
-        development: bool,
+        self, settings: Settings, root: str, groups: Sequence[AppGroup], environ: Mapping[str, str],
+        identities: Mapping[str, Identity | None], *, development: bool,
     ) -> None:
         self._settings = settings
-        self._spec = spec
+        self._root = root
+        self._groups = groups
         self._environ = environ
-        self._identity = identity
+        self._identities = identities
+        self._identity = identity_of(settings.user, settings.group)
         self._development = development
         self._pid_path: Path | None = None
         self._taken = False
@@ -71,6 +73,9 @@ class Resources:
         self.metrics_listener = Listener(sockets=0)
         self.metrics_sockets: list[socket.socket] = []
         self.multiproc = ""
+        self.group_logs: dict[str, ServerLog] = {}
+        """The server log of each group, by its name."""
+        self._terminal: TextIO | None = None
 
     def open(self, terminal: TextIO | None) -> InstanceInfo:
         """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
@@ -96,11 +101,10 @@ class Resources:
             if access_log is not None and access_log != "-":
                 with acting_as(self._identity):
                     check_writable(access_log)
-            self.log = ServerLog(
-                log_path, self._settings.log_level, terminal, plain=self._development,
-                colour=terminal is not None and wants_colour(self._environ, terminal.isatty()),
-                owner=lambda: acting_as(self._identity),
-            )
+            self._terminal = terminal
+            self.log = self._open_log(log_path, self._identity)
+            for group in self._groups:
+                self.group_logs[group.name] = self.log_of(group, self._identities[group.name])
         except BaseException:
             self.close()
             raise
@@ -109,6 +113,30 @@ class Resources:
             what = f"{len(self._passed)} sockets that were passed (LISTEN_FDS)"
             self.log.event(logging.INFO, f"listening on {what}, not on the address, port or socket of the settings")
         return self.info
+
+    def _open_log(self, path: str, identity: Identity | None) -> ServerLog:
+        terminal = self._terminal
+        return ServerLog(
+            path, self._settings.log_level, terminal, plain=self._development,
+            colour=terminal is not None and wants_colour(self._environ, terminal.isatty()),
+            owner=lambda: acting_as(identity),
+        )
+
+    def log_of(self, group: AppGroup, identity: Identity | None) -> ServerLog:
+        """Where the application's output goes: a log of its own, where there is more than one application.
+
+        One that cannot be written harms no other application: its lines are in the server log then.
+        """
+        if len(self._groups) == 1 and group.spec.root == self._root:
+            return self.log
+        named = group.settings.log_file
+        path = named if named is not None else str(default_log_file(Path(group.spec.root), self._port()))
+        known = {log.path: log for log in (self.log, *self.group_logs.values())}
+        try:
+            return known.get(path) or self._open_log(path, identity)
+        except RunDirectoryError as error:
+            self.log.event(logging.WARNING, f"{group.name}: {error}; until then its lines are here")
+            return self.log
 
     def _check_certificate(self) -> None:
         """Say now what the server process could only write into the log."""
@@ -147,7 +175,7 @@ class Resources:
         if self.bind_errno is not None:
             # The name belongs to whoever has the address.
             bound = f"{bound}-{os.getpid()}"
-        self.directory = InstanceDirectory.create(bases(self._environ)[0], self._spec.root, bound)
+        self.directory = InstanceDirectory.create(bases(self._environ)[0], self._root, bound)
         self._taken = True
 
     def close(self) -> None:
@@ -170,8 +198,8 @@ class Resources:
             name=self.directory.name,
             pid=os.getpid(),
             version=__version__,
-            root=self._spec.root,
-            app=self._spec.target or " ".join(self._spec.argv),
+            root=self._root,
+            app=_shown(self._groups),
             environment=self._settings.environment,
             bind=tuple(made.url for made in self.listeners),
             pid_file=str(self._pid_path),
@@ -260,12 +288,12 @@ class Resources:
             return Path(self._settings.pid_file)
         if self._development:
             return self.directory.pid_file
-        return default_pid_file(Path(self._spec.root), self._port())
+        return default_pid_file(Path(self._root), self._port())
 
     def _log_file(self) -> Path:
         if self._settings.log_file is not None:
             return Path(self._settings.log_file)
-        root = Path(self._spec.root)
+        root = Path(self._root)
         if not self._development:
             return default_log_file(root, self._port())
         if self.bind_errno is not None:
@@ -274,3 +302,7 @@ class Resources:
         path = development_log_file(root, self._port(), self.directory.name, self._environ)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
+
+
+def _shown(groups: Sequence[AppGroup]) -> str:
+    return groups[0].app if len(groups) == 1 else f"{len(groups)} applications"

@@ -1,4 +1,4 @@
-"""The server process: joins front end, manager and admin socket, and listens to the watchdog. Decides nothing itself.
+"""The server process: joins front end, application groups and admin socket, listens to the watchdog. Decides nothing.
 
 gevent's loop runs here and nowhere else. Nothing is monkey-patched.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import linecache
 import logging
@@ -17,7 +16,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -32,22 +30,19 @@ from appsrv.arrivals import ProxyHeaders, in_order
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings
 from appsrv.connection_limits import ConnectionLimits, most_connections
-from appsrv.errors import OperatorError
 from appsrv.frontend import SWEEP, FrontEnd
-from appsrv.handles import send_signal
-from appsrv.http_response import Response
+from appsrv.groups import Groups
+from appsrv.handles import Outcome, send_signal
 from appsrv.kernel_stamps import stamp_connections_of
 from appsrv.limits import limits_of, request_spool_of
 from appsrv.log import AccessLines, to_watchdog
 from appsrv.manager import Manager
-from appsrv.parking import READABLE, parking
+from appsrv.parking import READABLE
 from appsrv.privileges import give_up
 from appsrv.restart_file import NAME, RestartFile
-from appsrv.scoreboard import Scoreboard
 from appsrv.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
-    from appsrv.report import Report
     from appsrv.tls import Tls
 
 log = logging.getLogger("appsrv.server")
@@ -68,11 +63,11 @@ class Server:
     ) -> None:
         self._answers = answers
         self._settings = Settings.from_json(configure.settings)
-        self._instance: dict[str, Any] = json.loads(configure.instance)
         self._configure = configure
         listening = len(sockets) - configure.metrics_sockets
         self._sockets, self._metrics_sockets = sockets[:listening], sockets[listening:]
         self._admin = admin
+        self._orders = [_next_group(channel) for _ in range(configure.groups)]
         channel.sock.setblocking(False)
         self._watchdog = Outbox(channel)
         self._watcher = get_hub().loop.io(channel.fileno(), READABLE)
@@ -80,28 +75,25 @@ class Server:
         self._over = gevent.event.Event()
         self._orphaned = False
         self._tls: Tls | None = None
-        self.frontend, self.manager = self._build()
+        self.frontend = self._front_end()
+        self.groups = Groups(
+            self._settings, self.frontend, self._watchdog.send, self._stacks_of, development=configure.development
+        )
+        for order in self._orders:
+            self.groups.add(order)
         self._access_log = _access_log(self._settings, framework=configure.development)
 
-    def _build(self) -> tuple[FrontEnd, Manager]:
+    def _front_end(self) -> FrontEnd:
         settings = self._settings
-        board = Scoreboard.create(slots_for(settings), settings.concurrency)
         timeouts = lanes.Timeouts(
             settings.header_timeout, settings.body_timeout, settings.body_timeout, settings.min_data_rate
         )
         frontend = FrontEnd(
-            parking(settings.ready_queue, board), limits_of(settings), timeouts,
-            settings.keepalive_timeout, self._admit, request_spool_of(settings),
+            limits_of(settings), timeouts, settings.keepalive_timeout, request_spool_of(settings),
             _connection_limits(settings),
         )
         self._prepare_arrivals(frontend, timeouts)
-        name = json.loads(self._configure.app)["root"]
-        manager = Manager(
-            name, settings, development=self._configure.development, board=board, frontend=frontend,
-            tell_watchdog=self._watchdog.send, trace=self._stacks_of,
-        )
-        frontend.busy = manager.workers.busy
-        return frontend, manager
+        return frontend
 
     def _prepare_arrivals(self, frontend: FrontEnd, timeouts: lanes.Timeouts) -> None:
         """What comes before the first request of a connection, on each listener: PROXY protocol, then TLS."""
@@ -122,9 +114,7 @@ class Server:
         """Serve until the watchdog says otherwise or is gone."""
         self._watcher.start(self._from_watchdog)
         configure = self._configure
-        self.manager.boot(
-            configure.generation, configure.last_generation, have_preloader=configure.have_preloader
-        )
+        self.groups.boot(self._orders)
         if self._access_log is not None:
             self.frontend.log_refused = self._access_log.refused
             for sock in self._sockets:
@@ -132,7 +122,8 @@ class Server:
         self.frontend.acceptor.listen([(number, sock) for number, sock in self._numbered()])
         gevent.spawn(self._start_admin)
         gevent.spawn(self._sweep)
-        gevent.spawn(self._watch_restart_file)
+        for group in self.groups.values():
+            gevent.spawn(self._watch_restart_file, group)
         if self._tls is not None:
             gevent.spawn(self._tls.watch)
         if configure.pulse:
@@ -143,31 +134,33 @@ class Server:
         numbers = [n for n, made in enumerate(self._configure.listeners) for _ in range(made["sockets"])]
         return list(zip(numbers, self._sockets, strict=True))
 
-    def _admit(self) -> Response | None:
-        return self.manager.queue.admit()
-
     def _sweep(self) -> None:
         while True:
             gevent.sleep(min(SWEEP, max(SHORTEST_SWEEP, self._settings.keepalive_timeout)))
-            self.frontend.sweep(self.manager.workers.busy())
+            self.frontend.sweep()
 
-    def _watch_restart_file(self) -> None:
-        file = RestartFile(self._settings.restart_file or os.path.join(self.manager.name, NAME))
+    def _watch_restart_file(self, group: Manager) -> None:
+        file = RestartFile(group.settings.restart_file or os.path.join(group.group.spec.root, NAME))
         always = os.path.join(os.path.dirname(file.path), "always_restart.txt")
         if os.path.exists(always):
             log.warning("%s is not heeded: touch %s to restart", always, file.path)
-        file.watch(lambda: self._restart_for(file.path))
+        file.watch(lambda: self._restart_for(file.path, group))
 
-    def _restart_for(self, touched: str) -> None:
+    def _restart_for(self, touched: str, group: Manager) -> None:
         log.info("%s was touched", touched)
-        self._restart_all()
+        self._restart(group)
 
-    def _restart_all(self, parallel: int | None = None) -> Any:
+    def _restart_all(self) -> None:
+        # One after the other: all at once would load all applications at once.
+        for group in list(self.groups.values()):
+            self._restart(group)
+
+    def _restart(self, group: Manager, parallel: int | None = None) -> Outcome:
         if self._tls is not None:
             self._tls.load()
         # Between two pulses a quick restart would begin and end unseen.
         gevent.spawn(self._say_state)
-        outcome = self.manager.restart(parallel)
+        outcome = group.restart(parallel)
         self._say_state()
         return outcome
 
@@ -178,12 +171,7 @@ class Server:
 
     def _say_state(self) -> None:
         if self._configure.pulse:
-            self._watchdog.send(message.Pulse(self.manager.state, self._one_line()))
-
-    def _one_line(self) -> str:
-        manager = self.manager
-        states = [manager.worker_state(handle) for handle in manager.workers.values()]
-        return f"{manager.state}: {len(states)} workers, {states.count('busy')} busy, {manager.waiting} waiting"
+            self._watchdog.send(message.Pulse(self.groups.state, self.groups.one_line()))
 
     # -- the watchdog -------------------------------------------------------------------------------------------------
 
@@ -209,19 +197,21 @@ class Server:
         assert isinstance(order, message.PreloaderStarted)
         send_signal(order.pid, signal.SIGTERM)
         reason = "the server is out of descriptors"
-        self.manager.preloader_not_started(message.PreloaderNotStarted(order.generation, order.serial, reason))
+        refused = message.PreloaderNotStarted(order.group, order.generation, order.serial, reason)
+        self.groups[order.group].preloader_not_started(refused)
 
     def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.PreloaderStarted):
-            self.manager.preloader_started(order, fds[0])
+            self.groups[order.group].preloader_started(order, fds[0])
         elif isinstance(order, message.PreloaderNotStarted):
-            self.manager.preloader_not_started(order)
+            self.groups[order.group].preloader_not_started(order)
         elif isinstance(order, message.ProcessExited):
-            self.manager.process_exited(order.pid, order.status)
+            self.groups.process_exited(order.pid, order.status)
         elif isinstance(order, message.ResizePool):
-            self.manager.resize(order.change)
+            for group in self.groups.values():
+                group.resize(order.change)
         elif isinstance(order, message.LastWords):
-            self.manager.deaths.last_words(order.pid, order.lines)
+            self.groups.last_words(order.pid, order.lines)
         elif isinstance(order, message.RestartRequested):
             gevent.spawn(self._restart_all)
         elif isinstance(order, message.ReopenLogs):
@@ -241,31 +231,33 @@ class Server:
     def _wind_down(self, deadline: float) -> None:
         """Let what has been asked be answered, within the time; then end."""
         _until(self._all_taken, deadline - KILLED)
-        self.manager.close()
+        for group in self.groups.values():
+            group.close()
         gevent.sleep(STEP)
-        if self.manager.workers.busy():
+        if self.groups.busy():
             # On a terminal this is what somebody waits for who has pressed Ctrl-C.
             log.warning("waiting for requests that are being served; Ctrl-C again ends them now")
         _until(self._all_ended, deadline)
         if self._workers_left():
-            self.manager.kill_all("it did not end in the time that a stop has")
+            for group in self.groups.values():
+                group.kill_all("it did not end in the time that a stop has")
         _until(lambda: not self._in_lanes() and (self._tls is None or self._tls.has_said_all()), deadline)
         _until(lambda: not self._workers_left(), time.monotonic() + KILLED)
         self._over.set()
 
     def _all_taken(self) -> bool:
         """Whether no request waits for a worker; closes what is idle on the way."""
-        self.frontend.close_idle(self.manager.workers.busy())
-        return not self.manager.look() and not self._in_lanes()
+        self.frontend.close_idle()
+        return not self.groups.look() and not self._in_lanes()
 
     def _all_ended(self) -> bool:
         """Whether the workers have; closes what they have answered on the way, for nobody takes another request."""
-        self.frontend.close_idle(self.manager.workers.busy())
+        self.frontend.close_idle()
         return not self._workers_left()
 
     def _workers_left(self) -> bool:
         # Without the watchdog nobody tells of their ends; that they let go of their channels has to do.
-        return any(not (self._orphaned and worker.hung_up) for worker in self.manager.workers.values())
+        return self.groups.workers_left(lambda worker: not (self._orphaned and worker.hung_up))
 
     def _in_lanes(self) -> bool:
         return any(connection.lane for connection in self.frontend.connections.values())
@@ -274,105 +266,45 @@ class Server:
 
     def _start_admin(self) -> None:
         # Imported here: the first request need not wait for it.
-        from appsrv.admin import Admin
-        from appsrv.report import Report, requests
+        from appsrv.admin_routes import AdminRoutes
+        from appsrv.report import Report
 
-        report = Report(self._instance, self._configure.restarts)
-        routes = {
-            ("GET", "/status"): lambda _: (200, report.build([self.manager])),
-            ("GET", "/requests"): lambda _: (200, {"requests": self._requests(requests)}),
-            ("GET", "/metrics"): lambda _: self._metrics(report),
-            ("POST", "/restart"): self._restart,
-            ("POST", "/detach"): self._detach,
-            ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
-            ("POST", "/reopen-logs"): self._reopen_logs,
-        }
-        Admin(self._admin, routes).start()
+        configure = self._configure
+        instance = json.loads(configure.instance)
+        report = Report(instance, configure.restarts, self._settings.max_pool_size, self.frontend)
+        routes = AdminRoutes(self.groups, report, self._restart, self._reopen_access_log, self._watchdog.send)
+        routes.serve(self._admin)
         if self._metrics_sockets:
-            self._start_monitoring(report)
-        if self._configure.multiproc:
-            self.manager.workers.when_ended.append(self._forget_metrics)
+            routes.monitor(self._metrics_sockets, configure.multiproc)
+        if configure.multiproc:
+            for group in self.groups.values():
+                group.workers.when_ended.append(self._forget_metrics)
 
     def _forget_metrics(self, _pid: int) -> None:
         from appsrv import metrics
 
         metrics.forget_dead(self._configure.multiproc)
 
-    def _start_monitoring(self, report: Report) -> None:
-        from appsrv import metrics
-        from appsrv.monitoring import Monitoring
-
-        directory = self._configure.multiproc
-        application = functools.partial(metrics.of_application, directory) if directory else None
-        Monitoring(
-            self._metrics_sockets, lambda: self._status(report), metrics.exposition, application
-        ).start()
-
-    def _status(self, report: Report) -> dict[str, Any]:
-        self.manager.look()
-        return report.build([self.manager])
-
-    def _metrics(self, report: Report) -> tuple[int, Any]:
-        from appsrv import metrics
-        from appsrv.admin import Text
-
-        try:
-            metrics.check("/metrics")
-        except OperatorError as error:
-            return 501, {"error": str(error)}
-        return 200, Text(*metrics.exposition(self._status(report)))
-
-    def _stacks_of(self, pid: int) -> list[str]:
-        if self._settings.model == "gevent" and trace.GREENLETS_SIGNAL:
+    def _stacks_of(self, model: str, pid: int) -> list[str]:
+        if model == "gevent" and trace.GREENLETS_SIGNAL:
             send_signal(pid, trace.GREENLETS_SIGNAL)
         threads = trace.of_application(trace.ask(self._answers, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
         answer = {"pid": pid, "threads": [dataclasses.asdict(thread) for thread in threads]}
         return [line for line in text.stacks(answer, linecache.getline).splitlines()[1:] if line]
 
-    def _requests(self, requests: Callable[[Manager], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-        self.manager.look()
-        return requests(self.manager)
-
-    def _restart(self, arguments: Mapping[str, Any]) -> tuple[int, Any]:
-        prefix = arguments.get("prefix")
-        if not isinstance(prefix, str):
-            return 400, {"error": "prefix is missing"}
-        parallel = arguments.get("parallel")
-        if parallel is not None and not (isinstance(parallel, int) and parallel > 0):
-            return 400, {"error": "parallel has to be a whole number above 0"}
-        if not self.manager.name.startswith(prefix):
-            return 200, {"restarted": []}
-        outcome = self._restart_all(parallel)
-        return 200, {"restarted": [{"name": self.manager.name, **outcome.__dict__}]}
-
-    def _detach(self, arguments: Mapping[str, Any]) -> tuple[int, Any]:
-        pid = arguments.get("pid")
-        serial = self.manager.detach(pid) if isinstance(pid, int) else None
-        if serial is None:
-            return 404, {"error": f"process {pid} is no worker of {self.manager.name}"}
-        settings = self._settings
-        _until(
-            lambda: serial not in self.manager.workers,
-            time.monotonic() + settings.start_timeout + settings.stop_timeout + KILLED,
-        )
-        if serial in self.manager.workers:
-            return 200, {"detached": False, "message": f"worker {pid} serves on: no successor has become ready yet"}
-        return 200, {"detached": True}
-
-    def _reopen_logs(self, _arguments: Mapping[str, Any]) -> tuple[int, Any]:
-        self._reopen_access_log()
-        return self._tell(message.ReopenLogs())
-
     def _reopen_access_log(self) -> None:
         # By the time this is answered nobody writes into the old file any more, so that it may be compressed.
+        for group in self.groups.values():
+            for worker in group.workers.values():
+                worker.slot.reopen_logs()
         if self._access_log is not None:
             self._access_log.reopen()
-            for worker in self.manager.workers.values():
-                worker.slot.reopen_logs()
 
-    def _tell(self, msg: message.Message) -> tuple[int, Any]:
-        self._watchdog.send(msg)
-        return 202, {}
+
+def _next_group(channel: Channel) -> message.ServeGroup:
+    order, _ = channel.receive()
+    assert isinstance(order, message.ServeGroup)
+    return order
 
 
 def _access_log(settings: Settings, *, framework: bool) -> AccessLog | None:
@@ -380,11 +312,6 @@ def _access_log(settings: Settings, *, framework: bool) -> AccessLog | None:
     if to is None:
         return None
     return AccessLog(settings, AccessLines() if to == "-" else destination(to, log.error), log.error)
-
-
-def slots_for(settings: Settings) -> int:
-    """Room on the scoreboard for a full pool, its successors and those that are still retiring."""
-    return 3 * (settings.max_pool_size + settings.max_pool_size) + 2
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:

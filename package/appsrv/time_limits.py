@@ -22,8 +22,8 @@ from typing import NamedTuple
 import gevent
 import psutil
 
+from appsrv.backend import BackEnd
 from appsrv.errors import AdminError
-from appsrv.frontend import FrontEnd
 from appsrv.handles import WorkerHandle, send_signal
 from appsrv.refusals import overdue_page
 from appsrv.scoreboard import without_query
@@ -49,7 +49,7 @@ class TimeLimits:
     """`slow` and `most` are the settings `slow_request_time` and `max_request_time`. `trace`: stacks of a process."""
 
     def __init__(
-        self, group: str, slow: float, most: float, concurrency: int, workers: Workers, frontend: FrontEnd,
+        self, group: str, slow: float, most: float, concurrency: int, workers: Workers, backend: BackEnd,
         condemn: Callable[[int, str], None], trace: Trace,
     ) -> None:
         self._group = group
@@ -57,7 +57,7 @@ class TimeLimits:
         self._most = most
         self._concurrency = concurrency
         self._workers = workers
-        self._frontend = frontend
+        self._backend = backend
         self._condemn = condemn
         self._trace = trace
         self._said: set[Request] = set()
@@ -125,14 +125,14 @@ class TimeLimits:
         send_signal(handle.pid, signal.SIGCONT)
 
     def _answer(self, request: Request, handle: WorkerHandle, error_id: str) -> None:
-        connection = self._frontend.connections.get(request.cid)
+        connection = self._backend.connections.get(request.cid)
         if connection is None:
             return
         cell = handle.slot.cell(request.cell).read()
         if cell.response_begun:
-            self._frontend.close(connection, reset=True)
+            self._backend.frontend.close(connection, reset=True)
         else:
-            self._frontend.answer_now(connection, overdue_page(error_id), cell.request_line.encode())
+            self._backend.frontend.answer_now(connection, overdue_page(error_id), cell.request_line.encode())
 
     def _say(self, request: Request, limit: str, level: int) -> None:
         handle = self._still_served(request)

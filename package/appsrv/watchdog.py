@@ -23,15 +23,17 @@ import setproctitle
 
 from appsrv import channel as channels
 from appsrv import message, trace
+from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
 from appsrv.config import Settings
 from appsrv.death import who_killed
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
-from appsrv.loader import AppSpec
+from appsrv.group_books import Child, GroupBook
+from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
-from appsrv.privileges import check_reach, identity_of
+from appsrv.privileges import Identity, check_reach, identity_of
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.signals import Signals
@@ -49,20 +51,6 @@ FLUSH = 0.25
 _BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.{0} import main; main(*map(int, sys.argv[1:]))"
 
 
-@dataclass
-class _Child:
-    """A server or a preloader, as its parent knows it."""
-
-    pid: int
-    channel: Channel
-    started: float
-    group: str = ""
-    generation: int = 0
-    serial: int = 0
-    spare: socket.socket | None = None
-    ended: int | None = None
-
-
 @dataclass(frozen=True)
 class Development:
     """What makes an instance a development server: the command that is run again as its preloader."""
@@ -75,26 +63,26 @@ class Watchdog:
     """One running instance, from the sockets to the last word in the log."""
 
     def __init__(
-        self, settings: Settings, spec: AppSpec, environ: Mapping[str, str], development: Development | None
+        self, settings: Settings, root: str, groups: Sequence[AppGroup], environ: Mapping[str, str],
+        development: Development | None,
     ) -> None:
         self._settings = settings
-        self._spec = spec
+        self._groups = groups
         self._identity = identity_of(settings.user, settings.group)
-        if self._identity is not None:
-            check_reach(self._identity, spec.root)
+        self._identities = {group.name: _identity_of(group) for group in groups}
         self._environ = {name: value for name, value in environ.items() if name not in SERVICE_VARIABLES}
         self._service = Notifier(environ)
         self._sign_of_life = watchdog_interval(environ, os.getpid())
         self._reloading = False
         self._development = development
-        self.resources = Resources(settings, spec, environ, self._identity, development=development is not None)
+        self.resources = Resources(
+            settings, root, groups, environ, self._identities, development=development is not None
+        )
         self._selector = selectors.DefaultSelector()
-        self._server: _Child | None = None
+        self._server: Child | None = None
         self._to_server: Outbox | None = None
-        self._preloaders: dict[int, _Child] = {}
-        self._early: _Child | None = None
-        self._generation = 0
-        self._serving = 0
+        self._preloaders: dict[int, Child] = {}
+        self._books: dict[str, GroupBook] = {}
         self._restarts = 0
         self._stopping = False
         self._exit_code = 0
@@ -115,6 +103,9 @@ class Watchdog:
         setproctitle.setproctitle("appsrv watchdog")
         self._log = self.resources.log
         self._output = Collector(self._selector, self._log)
+        for group in self._groups:
+            log = self.resources.group_logs[group.name]
+            self._books[group.name] = GroupBook(group, self._identities[group.name], log)
         trace.listen(self.resources.directory.path)
         become_subreaper()
         self._signals = Signals(self._selector)
@@ -134,7 +125,8 @@ class Watchdog:
             self._output.finish()
             self._selector.close()
             self.resources.close()
-            self._log.close()
+            for log in self._logs():
+                log.close()
         if self._failure is not None:
             raise self._failure
         return self._exit_code
@@ -148,8 +140,12 @@ class Watchdog:
         return TerminalLender(self._selector, directory, self.terminal, self._output.catch_up)
 
     def _warn_of_root(self) -> None:
-        if os.geteuid() == 0 and self._identity is None and self._development is None:
-            self._log.event(logging.WARNING, "the application runs as root: name another user with --user")
+        if os.geteuid() != 0 or self._development is not None:
+            return
+        for book in self._books.values():
+            if book.identity is None:
+                what = "the application runs" if len(self._books) == 1 else f"{book.group.name} runs"
+                self._log.event(logging.WARNING, f"{what} as root: name another user with --user")
 
     def _turn(self) -> None:
         if self._server is None and time.monotonic() >= self._server_due and not self._stopping:
@@ -194,8 +190,12 @@ class Watchdog:
         self._stop_due = time.monotonic() + (self._settings.stop_timeout if graceful else 0.0) + STOP_MARGIN
         self._tell_server(message.StopRequested(graceful))
 
+    def _logs(self) -> list[ServerLog]:
+        return list({id(log): log for log in (self._log, *(book.log for book in self._books.values()))}.values())
+
     def _reopen_log(self) -> None:
-        self._log.reopen()
+        for log in self._logs():
+            log.reopen()
         self._log.event(logging.INFO, "the server log was opened again")
 
     # -- children -----------------------------------------------------------------------------------------------------
@@ -213,39 +213,30 @@ class Watchdog:
             pid = self._spawn("server", [theirs], {})
         # A server that hangs must not make the watchdog wait, which has to end it.
         ours.setblocking(False)
-        self._server = _Child(pid, Channel(ours), time.monotonic())
+        self._server = Child(pid, Channel(ours), time.monotonic())
         self._to_server = Outbox(self._server.channel)
-        alive = self._serving_preloader()
-        tried = 0 if self._early is not None else self._serving or self._generation
-        generation = tried if alive is None else alive.generation
-        configure = self._configure(generation, have_preloader=alive is not None)
         sockets = [*self.resources.sockets, *self.resources.metrics_sockets]
+        configure = self._configure(self._settings, groups=len(self._books))
         self._to_server.send(configure, [sock.fileno() for sock in sockets])
-        self._selector.register(ours, selectors.EVENT_READ, self._from_server)
-        if alive is not None:
-            self._introduce(alive)
-
-    def _serving_preloader(self) -> _Child | None:
-        """The one to go on with; all others, which the dead server had, are ended."""
-        usable = [p for p in self._preloaders.values() if p.spare is not None and p is not self._early]
-        chosen = min(usable, key=lambda child: (child.generation != self._serving, child.generation), default=None)
-        for child in self._preloaders.values():
-            if child is not chosen and child is not self._early:
+        alive = {book: book.to_go_on_with() for book in self._books.values()}
+        for book, preloader in alive.items():
+            self._to_server.send(_serve_group(book, preloader))
+            for child in book.others(preloader):
                 send_signal(child.pid, signal.SIGTERM)
-        return chosen
+        self._selector.register(ours, selectors.EVENT_READ, self._from_server)
+        for preloader in filter(None, alive.values()):
+            self._introduce(preloader)
 
-    def _configure(self, generation: int, *, have_preloader: bool = False) -> message.Configure:
+    def _configure(self, settings: Settings, group: AppGroup | None = None, groups: int = 0) -> message.Configure:
         resources = self.resources
         return message.Configure(
-            settings=self._settings.to_json(),
-            app=self._spec.to_json(),
+            settings=settings.to_json(),
+            group=group.to_json() if group is not None else "",
+            groups=groups,
             listeners=[made.to_json() for made in resources.listeners],
             instance=resources.info.to_json(),
             run_directory=str(resources.directory.path),
             development=self._development is not None,
-            generation=generation,
-            last_generation=self._generation,
-            have_preloader=have_preloader,
             restarts=self._restarts,
             bind_errno=resources.bind_errno,
             metrics_sockets=len(resources.metrics_sockets),
@@ -256,20 +247,26 @@ class Watchdog:
 
     def _start_early(self) -> None:
         """Start what the server is going to ask for first while it starts itself: two processors are busy then."""
-        serial = 1 if self._settings.spawn_method == "direct" else 0
-        if self._settings.min_instances or not serial:
-            self._early = self._make_preloader(message.StartPreloader(self._spec.name, 1, serial))
+        if len(self._books) > 1:
+            # They would all load at the same time; the server knows how many at a time are good.
+            return
+        for name, book in self._books.items():
+            settings = book.group.settings
+            serial = 1 if settings.spawn_method == "direct" else 0
+            if settings.min_instances or not serial:
+                book.early = self._make_preloader(book, message.StartPreloader(name, 1, serial))
 
     def _try_to_start_preloader(self, order: message.StartPreloader) -> None:
         try:
             self._start_preloader(order)
         except OSError as error:
-            self._tell_server(message.PreloaderNotStarted(order.generation, order.serial, str(error)))
+            self._tell_server(message.PreloaderNotStarted(order.group, order.generation, order.serial, str(error)))
 
     def _start_preloader(self, order: message.StartPreloader) -> None:
-        child, self._early = self._early, None
+        book = self._books[order.group]
+        child, book.early = book.early, None
         if child is None or (child.generation, child.serial) != (order.generation, order.serial):
-            child = self._make_preloader(order)
+            child = self._make_preloader(book, order)
         self._introduce(child)
         if child.ended is not None:
             self._forget_preloader(child, child.ended)
@@ -279,47 +276,52 @@ class Watchdog:
             child.spare.close()
             child.spare = None
 
-    def _make_preloader(self, order: message.StartPreloader) -> _Child:
+    def _make_preloader(self, book: GroupBook, order: message.StartPreloader) -> Child:
         server_end, preloader_end = channels.pair()
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
-        environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": self._settings.environment}
+        environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": book.group.settings.environment, **book.group.variables}
         if self.resources.multiproc:
             environ["PROMETHEUS_MULTIPROC_DIR"] = self.resources.multiproc
-        if self._identity is not None:
-            environ |= self._identity.variables
+        if book.identity is not None:
+            environ |= book.identity.variables
         if self._development is not None:
             environ |= self._development.environ
             self._boots += 1
             environ["APPSRV_BOOT"] = str(self._boots)
             environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
-            pid = self._spawn_command(self._development.argv, fds, environ)
+            pid = self._spawn_command(self._development.argv, fds, environ, log=book.log)
         else:
-            pid = self._spawn("preloader", fds, environ)
+            pid = self._spawn("preloader", fds, environ, log=book.log)
         preloader_end.close()
         theirs.close()
-        child = _Child(
-            pid, Channel(ours), time.monotonic(), order.group, order.generation, order.serial, server_end
-        )
-        self._preloaders[pid] = child
-        self._generation = max(self._generation, order.generation)
-        child.channel.send(self._configure(order.generation))
+        child = Child(pid, Channel(ours), time.monotonic(), book, order.generation, order.serial, server_end)
+        self._preloaders[pid] = book.preloaders[pid] = child
+        book.last_generation = max(book.last_generation, order.generation)
+        child.channel.send(self._configure(book.group.settings, book.group))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
         return child
 
-    def _introduce(self, child: _Child) -> None:
+    def _introduce(self, child: Child) -> None:
         assert child.spare is not None
-        started = message.PreloaderStarted(child.group, child.generation, child.serial, child.pid)
+        assert child.book is not None
+        started = message.PreloaderStarted(child.book.group.name, child.generation, child.serial, child.pid)
         self._tell_server(started, [child.spare.fileno()])
 
-    def _spawn(self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str]) -> int:
+    def _spawn(
+        self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str], *, log: ServerLog | None = None
+    ) -> int:
         argv = [sys.executable, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
-        return self._spawn_command(argv, fds, environ, is_server=module == "server")
+        return self._spawn_command(argv, fds, environ, log=log)
 
     def _spawn_command(
-        self, argv: Sequence[str], fds: Sequence[socket.socket], environ: Mapping[str, str], *, is_server: bool = False
+        self, argv: Sequence[str], fds: Sequence[socket.socket], environ: Mapping[str, str], *,
+        log: ServerLog | None = None,
     ) -> int:
-        """Start a process in a process group of its own, with these descriptors, its output on pipes to here."""
+        """Start a process in a process group of its own, with these descriptors, its output on pipes to here.
+
+        `log` is where an application's output goes; None for the server process.
+        """
         out, err = _two_pipes()
         for sock in fds:
             os.set_inheritable(sock.fileno(), True)
@@ -336,7 +338,7 @@ class Watchdog:
             for sock in fds:
                 os.set_inheritable(sock.fileno(), False)
             channels.close_all((out[1], err[1]))
-        self._output.collect(pid, (out[0], err[0]), is_server=is_server)
+        self._output.collect(pid, (out[0], err[0]), log)
         return pid
 
     # -- what they say ------------------------------------------------------------------------------------------------
@@ -367,7 +369,7 @@ class Watchdog:
             self._service.ready()
             self.booted()
         elif isinstance(msg, message.Serving):
-            self._serving = msg.generation
+            self._books[msg.group].serving = msg.generation
         elif isinstance(msg, message.Pulse):
             self._on_pulse(msg)
         elif isinstance(msg, message.BootFailed):
@@ -387,7 +389,7 @@ class Watchdog:
                 self._from_preloader(child)
         self._tell_server(message.LastWords(pid, self._output.last_lines(pid)))
 
-    def _from_preloader(self, child: _Child) -> None:
+    def _from_preloader(self, child: Child) -> None:
         try:
             msg, fds = child.channel.receive()
         except ChannelClosed:
@@ -396,7 +398,8 @@ class Watchdog:
             child.channel.close()
             return
         if isinstance(msg, message.OutputPipes):
-            self._output.collect(msg.pid, fds)
+            assert child.book is not None
+            self._output.collect(msg.pid, fds, child.book.log)
 
     def _on_pulse(self, msg: message.Pulse) -> None:
         """Tell the service manager; a server that hangs says nothing, and the manager ends the instance."""
@@ -425,7 +428,7 @@ class Watchdog:
             else:
                 self._other_exited(pid, status)
 
-    def _server_exited(self, child: _Child, status: int) -> None:
+    def _server_exited(self, child: Child, status: int) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(child.channel)
         if self._to_server is not None:
@@ -442,7 +445,10 @@ class Watchdog:
 
     def _other_exited(self, pid: int, status: int) -> None:
         child = self._preloaders.pop(pid, None)
-        if child is not None and child is self._early and not self._gave_up(status):
+        book = child.book if child is not None else None
+        if book is not None:
+            book.preloaders.pop(pid, None)
+        if child is not None and book is not None and child is book.early and not self._gave_up(status):
             # The server, which is still starting, has to hear its last words first.
             child.ended = status
             return
@@ -450,7 +456,7 @@ class Watchdog:
             self._forget_preloader(child, status)
         self._tell_server(message.ProcessExited(pid, status))
 
-    def _forget_preloader(self, child: _Child, status: int) -> None:
+    def _forget_preloader(self, child: Child, status: int) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(child.channel)
         child.channel.close()
@@ -493,6 +499,19 @@ class Watchdog:
         if self._server is not None:
             for pid in descendants(os.getpid()):
                 send_signal(pid, signal.SIGKILL)
+
+
+def _identity_of(group: AppGroup) -> Identity | None:
+    identity = identity_of(group.settings.user, group.settings.group)
+    if identity is not None:
+        check_reach(identity, group.spec.root)
+    return identity
+
+
+def _serve_group(book: GroupBook, preloader: Child | None) -> message.ServeGroup:
+    return message.ServeGroup(
+        book.group.to_json(), book.generation_for(preloader), book.last_generation, preloader is not None
+    )
 
 
 def _readable(channel: Channel) -> bool:

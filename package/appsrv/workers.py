@@ -17,8 +17,8 @@ from gevent import get_hub
 
 from appsrv import channel as channels
 from appsrv import message
+from appsrv.backend import BackEnd
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
-from appsrv.frontend import FrontEnd
 from appsrv.handles import WorkerHandle, send_signal
 from appsrv.parking import READABLE
 from appsrv.pool import Spawn
@@ -32,7 +32,7 @@ TOLD_WITHIN = 1.0
 
 
 class Owner(Protocol):
-    """Who hears what workers say of themselves; what they say of connections goes to the front end."""
+    """Who hears what workers say of themselves; what they say of connections goes to the back end."""
 
     def worker_ready(self, handle: WorkerHandle) -> None:
         """The worker waits for its first request."""
@@ -54,11 +54,11 @@ class Workers(Mapping[int, WorkerHandle]):
     `when_ended` are called with the pid of a process that has ended.
     """
 
-    def __init__(self, group: str, owner: Owner, board: Scoreboard, frontend: FrontEnd) -> None:
+    def __init__(self, group: str, owner: Owner, board: Scoreboard, backend: BackEnd) -> None:
         self._group = group
         self._owner = owner
         self._board = board
-        self._frontend = frontend
+        self._backend = backend
         self._handles: dict[int, WorkerHandle] = {}
         self._free_slots = list(range(board.slots))
         self._of_ended = Counts()
@@ -130,7 +130,7 @@ class Workers(Mapping[int, WorkerHandle]):
         """Its process has ended, or never was."""
         if handle is None or self._handles.pop(handle.serial, None) is None:
             return
-        self._frontend.worker_gone(handle.serial, [], "")
+        self._backend.worker_gone(handle, [], "")
         handle.watcher.stop()
         handle.outbox.discard()
         handle.outbox.channel.close()
@@ -172,12 +172,12 @@ class Workers(Mapping[int, WorkerHandle]):
                 elif isinstance(msg, message.CodeChanged):
                     self._owner.worker_saw_change(handle, msg.paths)
                 else:
-                    self._frontend.heard(handle.serial, msg, fds)
+                    self._backend.heard(handle, msg, fds)
         except ChannelClosed:
             handle.hung_up = handle.hung_up or time.monotonic()
             handle.watcher.stop()
         except DescriptorsLost as error:
-            self._frontend.give_up(message.unpack(error.data))
+            self._backend.give_up(message.unpack(error.data))
             self.hear(handle)
 
 

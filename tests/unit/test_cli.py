@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from appsrv import cli, config, instance, text
+from appsrv.app_group import AppGroup
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError
 from appsrv.instance import InstanceDirectory, InstanceInfo
@@ -189,9 +190,13 @@ class FakeWatchdog(ModuleType):
         self.calls: list[tuple[Settings, AppSpec]] = []
 
     def run(
-        self, settings: Settings, spec: AppSpec, *, announce: Callable[[InstanceInfo], None], environ: dict[str, str]
+        self, settings: Settings, root: str, groups: Sequence[AppGroup], *, announce: Callable[[InstanceInfo], None],
+        environ: dict[str, str],
     ) -> int:
         assert environ == dict(os.environ)
+        (group,) = groups
+        assert (group.settings, group.spec.root) == (settings, root)
+        spec = group.spec
         self.calls.append((settings, spec))
         if self.error is not None:
             raise self.error

@@ -23,7 +23,7 @@ class Ears:
     def process(self, pid: int, *, is_server: bool = False) -> tuple[int, int]:
         """The write ends of the pipes of a new process."""
         out, err = os.pipe(), os.pipe()
-        self.collector.collect(pid, (out[0], err[0]), is_server=is_server)
+        self.collector.collect(pid, (out[0], err[0]), None if is_server else self.log)
         return out[1], err[1]
 
     def hear(self) -> None:

@@ -1,4 +1,4 @@
-"""frontend.py: real clients on one side, workers that only speak the protocol on the other."""
+"""frontend.py and backend.py: real clients on one side, workers that only speak the protocol on the other."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import pytest
 
 from appsrv import channel as channels
 from appsrv import message
+from appsrv.backend import BackEnd
 from appsrv.channel import Channel, Outbox, Receiver
 from appsrv.connection_limits import ConnectionLimits
 from appsrv.frontend import FrontEnd
@@ -47,22 +48,21 @@ def until(question: Callable[[], object], what: str) -> Any:
 class Worker:
     """A post of the front end, and what arrives at the worker's end."""
 
-    def __init__(self, front: FrontEnd, serial: int) -> None:
+    def __init__(self, back: BackEnd) -> None:
         ours, theirs = channels.pair()
         ours.setblocking(False)
         self.outbox = Outbox(Channel(ours))
         self.end = Channel(theirs)
         self.calls = 0
-        self.front = front
-        self.serial = serial
-        front.worker_joined(serial, self)
+        self.back = back
+        back.worker_joined(self)
 
     def call(self) -> None:
         self.calls += 1
 
     def says(self, msg: message.Message, fds: list[int] | None = None) -> None:
         """As if it came from the worker; the front end closes the descriptors."""
-        self.front.heard(self.serial, msg, [os.dup(fd) for fd in fds or []])
+        self.back.heard(self, msg, [os.dup(fd) for fd in fds or []])
 
     def hears(self) -> message.Message | None:
         """The next thing the front end has told it."""
@@ -85,12 +85,15 @@ class World:
         self.board = Scoreboard.create(2, 1)
         self.parking = parking(kind, self.board)
         self.nudges = 0
-        self.front = FrontEnd(self.parking, Limits(), Timeouts(0.05, 0.05, 5.0), keepalive, self.nudge)
+        self.front = FrontEnd(Limits(), Timeouts(0.05, 0.05, 5.0), keepalive)
+        self.back = BackEnd(self.front, self.parking, Limits())
+        self.back.admit = self.nudge
+        self.front.backends, self.front.only = [self.back], self.back
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
         self.front.acceptor.listen([(3, self.listening)])
         self.clients: list[socket.socket] = []
-        self.one, self.two = Worker(self.front, 1), Worker(self.front, 2)
+        self.one, self.two = Worker(self.back), Worker(self.back)
         self.receiver = Receiver(self.parking.theirs)
         self.spare: list[int] = []
 
@@ -231,7 +234,7 @@ def test_being_out_of_descriptors_is_only_a_pause(world: World, caplog: pytest.L
 
 def test_being_out_of_descriptors_costs_idle_connections_first(world: World) -> None:
     idle, connection = world.connected()
-    world.front.board_park(connection)
+    world.back.park(connection)
     world.client(GET)
     with no_descriptor_left():
         assert world.answer(idle) == b""
@@ -243,7 +246,7 @@ def test_the_connection_idle_longest_makes_room(world: World, caplog: pytest.Log
     world.front.limits.most = 3
     clients = [world.connected() for _ in range(3)]
     for _, connection in (clients[1], clients[0]):
-        world.front.board_park(connection)
+        world.back.park(connection)
     world.connected()
     assert world.answer(clients[1][0]) == b""
     assert sorted(world.front.connections) == [1, 3, 4]
@@ -256,7 +259,7 @@ def test_what_is_being_served_or_asks_is_not_closed_to_make_room(world: World) -
     world.front.limits.most = 2
     (_, served), (asking, asks) = world.connected(), world.connected()
     world.board.park(served.cid, 1.0)
-    world.front.busy = lambda: {served.cid}
+    world.back.busy = lambda: {served.cid}
     world.board.park(asks.cid, 1.0)
     asking.send(GET)
     third = world.client(GET)
@@ -276,7 +279,7 @@ def test_one_address_has_its_limit_and_others_do_not_feel_it(world: World) -> No
     assert b"\r\nRetry-After: " in answer
     assert world.front.limits.refused == 1
     # An idle one of the same address makes room instead; what has gone counts no more.
-    world.front.board_park(first)
+    world.back.park(first)
     world.connected()
     assert sorted(world.front.connections) == [2, 3]
     second.close()
@@ -305,10 +308,10 @@ def test_behind_proxy_protocol_the_limit_is_of_clients_and_not_of_the_proxy(worl
 def test_a_broken_application_is_told_to_every_client(world: World) -> None:
     waits = world.client(GET)
     until(lambda: world.front.accepted == 1, "the first connection")
-    world.front.fall_back(lambda variables: error_response(503, retry_after=5))
+    world.back.fall_back(lambda variables: error_response(503, retry_after=5))
     assert world.answer(waits).startswith(b"HTTP/1.1 503 ")
     assert world.answer(world.client(GET)).startswith(b"HTTP/1.1 503 ")
-    world.front.fallback.end()
+    world.back.fallback.end()
     world.client(GET)
     assert world.handed_off()[0].cid == 3
 
@@ -319,13 +322,13 @@ def test_a_request_may_be_kept_until_the_application_is_back(world: World) -> No
     def keep(variables: Mapping[str, str]) -> None:
         asked.append(variables["HTTP_APPSRV_FAILURE"])
 
-    world.front.fall_back(keep)
+    world.back.fall_back(keep)
     client = world.client(b"HEAD / HTTP/1.1\r\nHost: a\r\nAppsrv-Failure: 7\r\n\r\n")
     until(lambda: asked == ["7"], "the question")
     gevent.sleep(0)
     with pytest.raises(BlockingIOError):
         client.recv(1)
-    world.front.fallback.end()
+    world.back.fallback.end()
     assert world.answer(client).startswith(b"HTTP/1.1 204 ")
 
 
@@ -334,7 +337,7 @@ def test_a_request_may_be_kept_until_the_application_is_back(world: World) -> No
 
 def test_the_client_of_a_dead_worker_gets_502(world: World) -> None:
     client, connection = world.connected()
-    world.front.worker_gone(1, [(connection.cid, False, "GET / HTTP/1.1")], "0badc0de")
+    world.back.worker_gone(world.one, [(connection.cid, False, "GET / HTTP/1.1")], "0badc0de")
     answer = world.answer(client)
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert b"0badc0de" in answer
@@ -346,7 +349,7 @@ def test_a_response_that_had_begun_is_cut(world: World) -> None:
     client, connection = world.connected()
     connection.sock.send(b"HTTP/1.1 200 OK\r\n\r\nhal")
     assert world.read(client, 22).endswith(b"hal")
-    world.front.worker_gone(1, [(connection.cid, True, "GET / HTTP/1.1")], "id")
+    world.back.worker_gone(world.one, [(connection.cid, True, "GET / HTTP/1.1")], "id")
     with pytest.raises(ConnectionResetError):
         world.answer(client)
     assert world.front.connections == {}
@@ -356,7 +359,7 @@ def test_what_a_worker_gave_away_in_its_last_moment_is_the_lanes(world: World) -
     client, connection = world.connected(b"GET / HT")
     world.one.says(message.GivenBack(1, b"GET / HT"))
     gevent.sleep(0)
-    world.front.worker_gone(1, [(connection.cid, True, "GET / HTTP/1.1")], "id")
+    world.back.worker_gone(world.one, [(connection.cid, True, "GET / HTTP/1.1")], "id")
     client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
     assert world.handed_off()[0].data == b"127.0.0.1" + GET
 
@@ -364,7 +367,7 @@ def test_what_a_worker_gave_away_in_its_last_moment_is_the_lanes(world: World) -
 def test_other_clients_do_not_notice(world: World) -> None:
     _, mine = world.connected()
     other, _ = world.connected()
-    world.front.worker_gone(1, [(mine.cid, True, ""), (99, False, "")], "id")
+    world.back.worker_gone(world.one, [(mine.cid, True, ""), (99, False, "")], "id")
     gevent.sleep(0.005)
     with pytest.raises(BlockingIOError):
         other.recv(1)
@@ -375,7 +378,7 @@ def test_a_lost_connection_is_handed_over_again(world: World, monkeypatch: pytes
     monkeypatch.setattr(gevent, "sleep", lambda _seconds: sleep(0))
     world.client(GET)
     world.handed_off()
-    world.front._recover_lost(set)
+    world.back._recover_lost()
     monkeypatch.undo()
     if world.parking.kind == "portable":
         assert world.handed_off()[0].cid == 1
@@ -400,7 +403,7 @@ def test_holders_are_told_when_a_connection_has_gone(world: World) -> None:
 def test_a_dead_holder_is_not_told(world: World) -> None:
     _, connection = world.connected()
     world.one.says(message.Holding(1))
-    world.front.worker_gone(1, [], "")
+    world.back.worker_gone(world.one, [], "")
     world.front.close(connection)
     assert world.one.hears() is None
 
@@ -457,8 +460,8 @@ def test_a_released_connection_waits_for_its_next_request(world: World) -> None:
 def test_a_connection_whose_response_is_lost_is_reset(world: World) -> None:
     client, _ = world.connected()
     other, kept = world.connected()
-    world.front.give_up(message.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)))
-    world.front.give_up(message.Undelivered(99, 1, 0, b""))
+    world.back.give_up(message.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)))
+    world.back.give_up(message.Undelivered(99, 1, 0, b""))
     with pytest.raises(ConnectionResetError):
         world.answer(client)
     assert list(world.front.connections.values()) == [kept]
@@ -477,7 +480,7 @@ def test_a_response_that_cannot_be_kept_ends_its_connection_only(
     with tempfile.TemporaryFile() as file:
         fd = os.dup(file.fileno())
         monkeypatch.setattr(os, "dup", full)
-        world.front.heard(1, message.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)), [fd])
+        world.back.heard(world.one, message.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)), [fd])
         monkeypatch.undo()
     assert "Too many open files" in caplog.text
     with pytest.raises(ConnectionResetError):
@@ -608,7 +611,7 @@ def test_the_stop_leaves_what_has_asked(world: World) -> None:
     world.board.park(connection.cid, time.monotonic())
     client.send(GET)
     until(lambda: select.select([connection.sock], [], [], 0)[0], "the request")
-    world.front.close_idle(set())
+    world.front.close_idle()
     assert world.front.connections == {1: connection}
 
 
@@ -618,7 +621,8 @@ def test_idle_connections_are_closed_after_their_time(world: World) -> None:
     for (_, connection), since in ((old, now - 31), (busy, now - 31), (fresh, now), (lane, now - 31)):
         world.board.park(connection.cid, since)
     lane[1].lane = True
-    world.front.sweep({busy[1].cid})
+    world.back.busy = lambda: {busy[1].cid}
+    world.front.sweep()
     lane[1].lane = False
     assert list(world.front.connections.values()) == [busy[1], fresh[1], lane[1]]
     assert world.answer(old[0]) == b""
@@ -628,7 +632,7 @@ def test_idle_connections_are_closed_after_their_time(world: World) -> None:
 def test_the_stop_closes_what_is_idle_at_once(world: World) -> None:
     idle, served = world.connected(), world.connected()
     world.board.park(idle[1].cid, time.monotonic())
-    world.front.close_idle(set())
+    world.front.close_idle()
     assert list(world.front.connections.values()) == [served[1]]
     assert world.answer(idle[0]) == b""
 
@@ -636,11 +640,11 @@ def test_the_stop_closes_what_is_idle_at_once(world: World) -> None:
 def test_waiting_requests_are_refused(world: World) -> None:
     clients = [world.client(GET) for _ in range(3)]
     until(lambda: world.front.accepted == 3, "three connections")
-    assert world.front.refuse_waiting(2, error_response(503, retry_after=5)) == 2
+    assert world.back.refuse_waiting(2, error_response(503, retry_after=5)) == 2
     answers = [world.answer(client) for client in clients[:2]]
     assert all(answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 5" in answer for answer in answers)
     assert world.handed_off()[0].cid == 3
-    assert world.front.refuse_waiting(9, error_response(503)) == 0
+    assert world.back.refuse_waiting(9, error_response(503)) == 0
 
 
 def test_closing_twice_is_closing_once(world: World) -> None:
@@ -654,12 +658,12 @@ def test_without_keep_alive_a_new_client_still_has_time_to_ask() -> None:
     world = World("portable", keepalive=0.0)
     try:
         _, connection = world.connected(b"x")
-        world.front.board_park(connection)
-        world.front.sweep(set())
+        world.back.park(connection)
+        world.front.sweep()
         assert world.front.connections
 
         def swept() -> bool:
-            world.front.sweep(set())
+            world.front.sweep()
             return not world.front.connections
 
         until(swept, "header_timeout")

@@ -24,19 +24,19 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps "
         "leadership listener loader log_reader message metrics output pid_file pool privileges proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
-        ("access_file channel deployment finder first_steps forwarded healing instance log pool_settings "
+        ("access_file app_group channel deployment finder first_steps forwarded healing instance log pool_settings "
         "settings_page sink static_server wsgi"),
-        ("apache_config client collector django_static dockerfile labelled_output limits logrotate_config "
+        ("apache_config client collector django_static dockerfile group_books labelled_output limits logrotate_config "
         "nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
         "acceptor access_log admin config_files exchange fallback lanes parking resources top_screen",
-        "arrivals borrowed_terminal frontend greenlets handles relay",
-        "deaths lookout preloaders refusals restarts tls worker workers",
+        "arrivals backend borrowed_terminal greenlets handles relay",
+        "deaths frontend lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
         "request_queue",
         "manager",
-        "report watchdog",
-        "launch server",
-        "development",
+        "groups report watchdog",
+        "admin_routes launch",
+        "development server",
         "cli",
         "__main__",
     )
@@ -48,7 +48,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "arrivals", "fallback", "frontend", "greenlets", "lanes", "lookout", "manager",
+            "acceptor", "admin", "admin_routes", "arrivals", "backend", "fallback", "frontend", "greenlets", "lanes",
+            "lookout", "manager",
             "memory", "monitoring", "parking", "preloaders", "relay", "restart_file", "restarts", "server",
             "time_limits", "tls", "workers",
         }

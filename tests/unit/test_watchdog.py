@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 
 from appsrv import channel as channels
+from appsrv.app_group import AppGroup
 from appsrv.channel import Channel
 from appsrv.collector import Collector
 from appsrv.config import Settings
+from appsrv.group_books import Child
 from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
-from appsrv.watchdog import Watchdog, _Child
+from appsrv.watchdog import Watchdog
 
 
 @pytest.fixture
 def watchdog(tmp_path: Path) -> Iterator[Watchdog]:
-    made = Watchdog(Settings(), AppSpec(str(tmp_path), "app:application"), {}, None)
+    group = AppGroup.alone(AppSpec(str(tmp_path), "app:application"), Settings())
+    made = Watchdog(Settings(), str(tmp_path), [group], {}, None)
     log = ServerLog(str(tmp_path / "log"), "info", None)
     made._output = Collector(made._selector, log)
     yield made
@@ -30,7 +33,7 @@ def watchdog(tmp_path: Path) -> Iterator[Watchdog]:
 
 def test_last_words_are_asked_for_while_a_preloader_has_ended_and_is_not_reaped(watchdog: Watchdog) -> None:
     ours, theirs = channels.pair()
-    child = _Child(os.getpid(), Channel(ours), 0.0)
+    child = Child(os.getpid(), Channel(ours), 0.0)
     watchdog._preloaders[child.pid] = child
     watchdog._selector.register(ours, selectors.EVENT_READ, lambda: watchdog._from_preloader(child))
     theirs.close()

@@ -1,0 +1,115 @@
+"""What the admin socket can be asked (see `admin`): each route, joined with who knows the answer. Decides nothing."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gevent
+
+from appsrv import message, metrics
+from appsrv.admin import Admin, Answer, Route, Text
+from appsrv.errors import OperatorError
+from appsrv.groups import Groups
+from appsrv.handles import Outcome
+from appsrv.manager import Manager
+from appsrv.monitoring import Monitoring
+from appsrv.report import Report, requests
+
+STEP = 0.02
+# Beyond the time that a worker has to end.
+KILLED = 2.0
+
+Restart = Callable[[Manager, int | None], Outcome]
+
+
+class AdminRoutes:
+    """`restart` restarts one group, `tell_watchdog` sends a message to the watchdog, `reopen` opens access logs."""
+
+    def __init__(
+        self, groups: Groups, report: Report, restart: Restart, reopen: Callable[[], None],
+        tell_watchdog: Callable[[message.Message], None],
+    ) -> None:
+        self._groups = groups
+        self._report = report
+        self._restart_one = restart
+        self._reopen = reopen
+        self._tell_watchdog = tell_watchdog
+
+    def serve(self, sock: socket.socket) -> None:
+        """On this listening socket."""
+        Admin(sock, self.table()).start()
+
+    def table(self) -> dict[tuple[str, str], Route]:
+        """What answers, by method and path."""
+        return {
+            ("GET", "/status"): lambda _: (200, self.status()),
+            ("GET", "/requests"): lambda _: (200, {"requests": self._requests()}),
+            ("GET", "/metrics"): lambda _: self._metrics(),
+            ("POST", "/restart"): self._restart,
+            ("POST", "/detach"): self._detach,
+            ("POST", "/stop"): lambda _: self._tell(message.StopInstance()),
+            ("POST", "/reopen-logs"): self._reopen_logs,
+        }
+
+    def monitor(self, sockets: Sequence[socket.socket], directory: str) -> None:
+        """Serve the metrics port; `directory` is that of the application's own metrics, if there is one."""
+        application = functools.partial(metrics.of_application, directory) if directory else None
+        Monitoring(list(sockets), self._looked_at, metrics.exposition, application).start()
+
+    def status(self) -> dict[str, Any]:
+        """The report, with the queues as they were at the last look."""
+        return self._report.build(list(self._groups.values()))
+
+    def _looked_at(self) -> dict[str, Any]:
+        self._groups.look()
+        return self.status()
+
+    def _metrics(self) -> Answer:
+        try:
+            metrics.check("/metrics")
+        except OperatorError as error:
+            return 501, {"error": str(error)}
+        return 200, Text(*metrics.exposition(self._looked_at()))
+
+    def _requests(self) -> list[dict[str, Any]]:
+        self._groups.look()
+        found = [request for manager in self._groups.values() for request in requests(manager)]
+        return sorted(found, key=lambda request: -request["age"])
+
+    def _restart(self, arguments: Mapping[str, Any]) -> Answer:
+        prefix = arguments.get("prefix")
+        if not isinstance(prefix, str):
+            return 400, {"error": "prefix is missing"}
+        parallel = arguments.get("parallel")
+        if parallel is not None and not (isinstance(parallel, int) and parallel > 0):
+            return 400, {"error": "parallel has to be a whole number above 0"}
+        # One after the other: all at once would load all applications at once.
+        outcomes = [(manager.name, self._restart_one(manager, parallel)) for manager in self._groups.below(prefix)]
+        return 200, {"restarted": [{"name": name, **outcome.__dict__} for name, outcome in outcomes]}
+
+    def _detach(self, arguments: Mapping[str, Any]) -> Answer:
+        pid = arguments.get("pid")
+        manager = self._groups.of_worker(pid) if isinstance(pid, int) else None
+        serial = manager.detach(pid) if manager is not None and isinstance(pid, int) else None
+        if manager is None or serial is None:
+            whose = ", ".join(self._groups) if len(self._groups) == 1 else "any application here"
+            return 404, {"error": f"process {pid} is no worker of {whose}"}
+        settings = manager.settings
+        deadline = time.monotonic() + settings.start_timeout + settings.stop_timeout + KILLED
+        while serial in manager.workers and time.monotonic() < deadline:
+            gevent.sleep(STEP)
+        if serial in manager.workers:
+            return 200, {"detached": False, "message": f"worker {pid} serves on: no successor has become ready yet"}
+        return 200, {"detached": True}
+
+    def _reopen_logs(self, _arguments: Mapping[str, Any]) -> Answer:
+        self._reopen()
+        return self._tell(message.ReopenLogs())
+
+    def _tell(self, msg: message.Message) -> Answer:
+        self._tell_watchdog(msg)
+        return 202, {}

@@ -1,0 +1,321 @@
+"""The back end: where the requests of one application group go, and what its workers say of connections.
+
+The front end owns every connection and decides whose a request is; from then on the connection is that group's, until
+a later request on it is for another one. Knows workers as posts to write to; how many there should be is the manager's
+business.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import gevent
+
+from appsrv import channel as channels
+from appsrv import lanes, message
+from appsrv.channel import Outbox
+from appsrv.fallback import Answer, Fallback
+from appsrv.http1 import parse_head
+from appsrv.http_response import Response, error_response
+from appsrv.http_syntax import Limits, RequestHead
+from appsrv.parking import ClientConnection, Parking, WatchedParking
+
+log = logging.getLogger("appsrv.backend")
+
+INLINE_BODY = 32 * 1024
+
+
+class Post(Protocol):
+    """What is known here of a worker: how to write to it, and how to make it look."""
+
+    outbox: Outbox
+
+    def call(self) -> None:
+        """Make the worker read its channel soon."""
+
+    def __hash__(self) -> int:
+        """By identity."""
+
+
+class Clients(Protocol):
+    """The front end, as a back end needs it."""
+
+    connections: dict[int, ClientConnection]
+
+    def in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
+        """Let a greenlet work on the connection."""
+
+    def read_on(self, connection: ClientConnection, data: bytes) -> None:
+        """In a lane: read the request, of which `data` is the beginning, and let it be routed."""
+
+    def drain(
+        self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
+    ) -> None:
+        """In a lane: send the rest of a response."""
+
+    def linger(self, connection: ClientConnection) -> None:
+        """In a lane: read what the client still sends, then close."""
+
+    def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
+        """In a lane: answer in the application's place."""
+
+    def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
+        """Answer with an error of our own and close."""
+
+    def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+
+    def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
+        """The connection is over."""
+
+
+class BackEnd:
+    """One application group's. `connections`: those whose last request was for it, each in `frontend` as well.
+
+    Set by the manager: `admit` is asked before a request is handed over, and what it returns, if anything, is answered
+    instead; `busy` tells the connections that workers are serving.
+    """
+
+    def __init__(self, frontend: Clients, parking: Parking, limits: Limits) -> None:
+        self.frontend = frontend
+        self.parking = parking
+        self.connections: dict[int, ClientConnection] = {}
+        self.fallback = Fallback()
+        self.admit: Callable[[], Response | None] = lambda: None
+        self.busy: Callable[[], set[int]] = set
+        self._limits = limits
+        self._posts: set[Post] = set()
+        self._handlers = self._message_handlers()
+        parking.connections = self.connections
+        if isinstance(parking, WatchedParking):
+            parking.gone = frontend.close
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def adopt(self, connection: ClientConnection) -> None:
+        """The connection's request is for this group."""
+        if connection.backend is self:
+            return
+        if connection.backend is not None:
+            connection.backend.let_go(connection)
+        connection.backend = self
+        self.connections[connection.cid] = connection
+
+    def let_go(self, connection: ClientConnection) -> None:
+        """The connection is another group's from now on, or is about to be closed."""
+        self.connections.pop(connection.cid, None)
+        self.parking.forget(connection)
+        self.parking.board.park(connection.cid, 0.0)
+        connection.backend = None
+
+    def park(self, connection: ClientConnection) -> None:
+        """Let the connection wait for its next request."""
+        self.parking.board.park(connection.cid, time.monotonic())
+        self.parking.park(connection)
+
+    def parked_since(self, connection: ClientConnection) -> float:
+        """Since when (monotonic) it has waited for its next request; not above 0.0 when it does not."""
+        return self.parking.board.parked_since(connection.cid)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def push_new(self, connection: ClientConnection) -> None:
+        """Something is to be read from the connection: whichever worker is free first looks what it is."""
+        self.adopt(connection)
+        if self.fallback.active:
+            self.frontend.in_lane(connection, self.frontend.read_on, b"")
+            return
+        refusal = self.admit()
+        if refusal is not None:
+            self.frontend.refuse(connection, refusal)
+            return
+        try:
+            self.parking.push(connection)
+        except OSError as error:
+            log.error("a connection is refused: %s", error.strerror)
+            self.frontend.refuse(connection, error_response(503))
+
+    def push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
+        """A request that has been read whole."""
+        self.adopt(connection)
+        if self.fallback.active:
+            request.body.close()
+            self._stand_in(connection, request.head)
+            return
+        refusal = self.admit()
+        if refusal is not None:
+            request.body.close()
+            self.frontend.refuse(connection, refusal, request.raw_head)
+            return
+        length = len(request.body)
+        if length <= INLINE_BODY:
+            data = request.raw_head + request.body.read_all() + request.rest
+            self.parking.push(connection, length, data)
+        else:
+            fd, _, _ = request.body.into_file()
+            self.parking.push(connection, length, request.raw_head + request.rest, fd)
+        request.body.close()
+
+    def refuse_waiting(self, most: int, response: Response) -> int:
+        """Answer so many of the requests that no worker has taken with an error; returns how many there were."""
+        count = 0
+        for item in self.parking.take_back(most):
+            item.discard()
+            connection = self.connections.get(item.cid)
+            if connection is not None:
+                count += 1
+                self.frontend.refuse(connection, response)
+        return count
+
+    # -- in the application's place -----------------------------------------------------------------------------------
+
+    def fall_back(self, answer: Answer) -> None:
+        """Answer every request in the application's place from now on, those that wait included."""
+        self.fallback.begin(answer)
+        self.stand_in_for_waiting()
+
+    def stand_in_for_waiting(self) -> None:
+        """Answer what no worker has taken."""
+        for item in self.parking.take_back(1 << 16):
+            item.discard()
+            connection = self.connections.get(item.cid)
+            found = parse_head(item.read, self._limits) if item.read else None
+            if connection is not None and found is not None:
+                self._stand_in(connection, found[0])
+            elif connection is not None:
+                self.frontend.in_lane(connection, self.frontend.read_on, b"")
+
+    def _stand_in(self, connection: ClientConnection, head: RequestHead) -> None:
+        self.frontend.in_lane(connection, self.frontend.stand_in, self.fallback, head)
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def worker_joined(self, post: Post) -> None:
+        """A worker may take connections from now on."""
+        self._posts.add(post)
+        self.parking.workers = len(self._posts)
+
+    def worker_gone(self, post: Post, served: Iterable[tuple[int, bool, str]], error_id: str) -> None:
+        """A worker has died. `served`: the connections it had, whether a response had begun on them, request lines."""
+        self._posts.discard(post)
+        self.parking.workers = len(self._posts)
+        self.parking.worker_died()
+        for cid, begun, line in served:
+            connection = self.connections.get(cid)
+            if connection is None or connection.lane:
+                # A lane has what the worker gave away in its last moment: its socket must not be closed meanwhile.
+                continue
+            if begun:
+                self.frontend.close(connection, reset=True)
+            else:
+                self.frontend.refuse(connection, error_response(502, error_id=error_id), line.encode())
+        for connection in self.frontend.connections.values():
+            _holds_no_more(connection, post)
+
+    def recover_lost(self) -> None:
+        """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
+        gevent.spawn(self._recover_lost)
+
+    def _recover_lost(self) -> None:
+        suspects: set[int] = set()
+        for _ in range(10):
+            lost = self.parking.lost(self.connections, self.busy())
+            for connection in lost:
+                if connection.cid in suspects:
+                    self.parking.recover(connection)
+            suspects = {connection.cid for connection in lost} - suspects
+            gevent.sleep(0.5)
+
+    # -- what workers say ---------------------------------------------------------------------------------------------
+
+    def heard(self, post: Post, msg: message.Message, fds: list[int]) -> None:
+        """A worker has said something about a connection."""
+        if isinstance(msg, message.ClosedAll):
+            self._on_closed_all(post, msg.data)
+            return
+        handler = self._handlers.get(type(msg))
+        cid: int = getattr(msg, "cid", 0)
+        connection = self.frontend.connections.get(cid)
+        if handler is None:
+            log.error("a worker sent what the front end does not know: %s", msg)
+        elif connection is not None:
+            try:
+                handler(post, connection, msg, fds)
+            except OSError as error:
+                log.error("a connection is given up: %s", error.strerror)
+                self.frontend.close(connection, reset=True)
+        elif isinstance(msg, message.Wanted | message.Holding):
+            # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
+            post.outbox.send(message.Gone(cid))
+            post.call()
+        channels.close_all(fds)
+
+    def give_up(self, msg: message.Message) -> None:
+        """What a worker has sent with this message is lost, so its connection cannot go on."""
+        connection = self.frontend.connections.get(getattr(msg, "cid", 0))
+        if connection is not None:
+            log.error("out of descriptors: a connection is given up")
+            self.frontend.close(connection, reset=True)
+
+    def _message_handlers(self) -> dict[type[message.Message], Callable[..., None]]:
+        return {
+            message.Holding: self._on_holding,
+            message.Closed: self._on_closed,
+            message.Wanted: self._on_wanted,
+            message.GivenBack: self._on_given_back,
+            message.Undelivered: self._on_undelivered,
+        }
+
+    def _on_holding(self, post: Post, connection: ClientConnection, _msg: object, _fds: object) -> None:
+        if connection.holders is None:
+            connection.holders = set()
+        connection.holders.add(post)
+
+    def _on_closed(self, post: Post, connection: ClientConnection, msg: message.Closed, _fds: object) -> None:
+        _holds_no_more(connection, post)
+        if msg.linger:
+            self.frontend.in_lane(connection, self.frontend.linger)
+        else:
+            self.frontend.close(connection, reset=bool(msg.reset))
+
+    def _on_closed_all(self, post: Post, data: bytes) -> None:
+        for (cid,) in struct.iter_unpack("<Q", data):
+            connection = self.frontend.connections.get(cid)
+            if connection is not None:
+                _holds_no_more(connection, post)
+                self.frontend.close(connection)
+
+    def _on_wanted(self, post: Post, connection: ClientConnection, _msg: object, _fds: object) -> None:
+        peer = connection.address.encode()
+        lent = message.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
+        post.outbox.send(lent, [connection.sock.fileno()])
+
+    def _on_given_back(
+        self, post: Post, connection: ClientConnection, msg: message.GivenBack, fds: list[int]
+    ) -> None:
+        _holds_no_more(connection, post)
+        data = _whole_file(fds[0]) if fds else msg.data
+        self.frontend.in_lane(connection, self.frontend.read_on, data)
+
+    def _on_undelivered(
+        self, post: Post, connection: ClientConnection, msg: message.Undelivered, fds: list[int]
+    ) -> None:
+        _holds_no_more(connection, post)
+        places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
+        files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
+        first = msg.data[16 * msg.files :]
+        self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
+
+
+def _holds_no_more(connection: ClientConnection, post: Post) -> None:
+    if connection.holders is not None:
+        connection.holders.discard(post)
+
+
+def _whole_file(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
