@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from appsrv import __version__, config, instance, pid_file, text
-from appsrv.errors import AdminError, AppLoadError, AppsrvError, NotRunning, OperatorError
+from appsrv.errors import AdminError, AppLoadError, AppsrvError, NotRunning, OperatorError, SettingsError
 from appsrv.instance import Instance, InstanceInfo
 from appsrv.loader import is_below
 from appsrv.text import wants_colour
@@ -106,16 +106,35 @@ def start(app: str | None, **flags: object) -> int:
     APP is module:callable, module:factory(), a file or a directory. Without it the application is looked for in
     the current directory: the configured one, manage.py, FLASK_APP, wsgi.py, app.py or passenger_wsgi.py.
     """
-    from appsrv import finder
+    from appsrv import finder, hosting
     from appsrv.app_group import AppGroup
     from appsrv.launch import run
 
     environ = config.environment()
     here = working_directory(environ)
-    settings = config.load(flags, environ, finder.project_directory(app, here), cwd=here)
+    directory = finder.project_directory(app, here)
+    settings = config.load(flags, environ, directory, cwd=here)
+    if hosting.is_hosting(settings, directory):
+        return _start_several(app, settings, directory, environ)
     spec = finder.find(app, here, environ, settings.app)
     groups = [AppGroup.alone(spec, settings)]
     return run(settings, spec.root, groups, announce=announce, environ=environ)
+
+
+def _start_several(app: str | None, settings: config.Settings, directory: Path, environ: Mapping[str, str]) -> int:
+    from appsrv import hosting
+    from appsrv.launch import run
+
+    if app is not None and directory == working_directory(environ):
+        raise SettingsError(f"{app}: {directory} has several applications ([[apps]], apps_directory); leave APP out")
+    hosted = hosting.hosted(settings, directory, environ)
+    # In the foreground the log is shown, which says it too.
+    for name, problem in hosted.problems.items() if settings.daemonize or not hosted.groups else ():
+        _say_error(f"{name} is not served: {problem}", SettingsError.exit_code)
+    if not hosted.groups and settings.apps_directory is None:
+        raise SettingsError(f"{directory}: none of the applications can be served")
+    root = os.path.abspath(directory)
+    return run(settings, root, hosted.groups, announce=announce, environ=environ, problems=hosted.problems)
 
 
 def announce(info: InstanceInfo) -> None:

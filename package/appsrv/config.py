@@ -21,6 +21,8 @@ from appsrv import access_format, cpus, values
 from appsrv.errors import SettingsError
 
 PREFIX = "APPSRV_"
+# The key of appsrv.toml under which several applications stand.
+APPS = "apps"
 # Variables of ours that are no settings: a switch of the integrations, and what the application is told.
 OTHER_VARIABLES = frozenset({"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER", "APPSRV_BOOT", "APPSRV_COLOUR"})
 
@@ -37,6 +39,7 @@ def log_place(value: object) -> str:
 
 
 PATHS, MOUNTS = values.listing(path), values.listing(values.mount)
+HOSTS, base_uri = values.listing(values.host_pattern), values.base_uri
 
 
 def setting(
@@ -61,7 +64,7 @@ def setting(
 
 
 _LISTEN, _PROCESS, _POOL, _HTTP = "Listening", "The running server", "The pool of workers", "Requests"
-_FILES = "Files"
+_FILES, _HOSTING = "Files", "Several applications"
 
 
 @dataclass(frozen=True)
@@ -373,6 +376,21 @@ class Settings:
         help="The same for `X-Accel-Redirect`: the directory in which a URI with this prefix is a file.",
     )
 
+    hosts: tuple[str, ...] = setting(
+        (), HOSTS, metavar="HOST", group=_HOSTING, several=True, shown_default="any",
+        help="The hosts that the application is for, such as `shop.example` or `*.shop.example`; requests to others "
+        "are answered 404, or go to another application.",
+    )
+    base_uri: str = setting(
+        "", values.base_uri, metavar="PATH", group=_HOSTING, shown_default="/",
+        help="The path below which the application is, such as `/shop`. It gets it as SCRIPT_NAME.",
+    )
+    apps_directory: str | None = setting(
+        None, path, metavar="DIR", group=_HOSTING,
+        help="Serve each application found in a directory of this one, now and as they come and go. "
+        "See docs/hosting.md.",
+    )
+
     @property
     def concurrency(self) -> int:
         """How many requests a worker serves at a time."""
@@ -479,6 +497,14 @@ def load(
     return _consistent(_complete(Settings(**chosen)))  # type: ignore[arg-type]
 
 
+def overlaid(settings: Settings, *layers: Mapping[str, object]) -> Settings:
+    """These settings, with what each of the layers says otherwise; the later one wins. Raises SettingsError."""
+    changes: dict[str, object] = {}
+    for layer in layers:
+        changes.update(layer)
+    return _consistent(_complete(dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
+
+
 def _complete(settings: Settings) -> Settings:
     """With what `auto` stands for, as far as it can be told beforehand."""
     if settings.max_pool_size == values.AUTO:
@@ -514,8 +540,13 @@ def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
 
 
 def _file_layers(directory: Path) -> list[dict[str, object]]:
+    return [file_layer(file, table) for file, table in tables(directory)]
+
+
+def tables(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """What the files of a directory say of appsrv, each with its path; the later one wins."""
     project, own = directory / "pyproject.toml", directory / "appsrv.toml"
-    return [_file_layer(project, _table(read_toml(project), project)), _file_layer(own, read_toml(own))]
+    return [(project, _table(read_toml(project), project)), (own, read_toml(own))]
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -543,10 +574,14 @@ def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
     return table
 
 
-def _file_layer(file: Path, table: Mapping[str, object]) -> dict[str, object]:
+def file_layer(file: Path, table: Mapping[str, object]) -> dict[str, object]:
+    """The settings that a table of this file has; relative paths are those of its directory."""
     layer: dict[str, object] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
+        if name == APPS:
+            # Not of the instance, but its applications: `hosting` reads them.
+            continue
         if name not in _BY_NAME:
             raise SettingsError(f"{file}: unknown setting {key!r}{_nearest(name, _BY_NAME)}")
         layer[name] = _parsed(name, value, f"{file}: {key}", file.parent)

@@ -48,7 +48,8 @@ class AccessLog(Protocol):
 class Serving:
     """What every exchange of a worker shares: the application, the limits, one environ to start from per listener.
 
-    `proxies`: whose word counts about who the client is.
+    `proxies`: whose word counts about who the client is. `is_ours` tells whether a request is for this application,
+    where the next one on a connection may be for another.
     """
 
     application: WSGIApplication
@@ -59,6 +60,7 @@ class Serving:
     access_log: AccessLog | None = None
     proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies(()))
     buffer: ResponseBuffer = field(default_factory=ResponseBuffer)
+    is_ours: Callable[[RequestHead], bool] | None = None
 
 
 class Exchange:
@@ -80,6 +82,7 @@ class Exchange:
         self._environs = serving.environs
         self._access_log = serving.access_log
         self._tally = tally
+        self._is_ours = serving.is_ours
         self._observed = tally is not None or serving.access_log is not None
 
     def serve(self, connection: Connection, now: float) -> None:
@@ -116,6 +119,9 @@ class Exchange:
                 self._queue.give_back(connection, data)
                 return done
             head, offset = parsed
+            if self._is_ours is not None and not self._is_ours(head):
+                self._queue.give_back(connection, data)
+                return done
             if head.body_expected:
                 found = self._read_body(connection, head, data, offset)
                 if found is None:

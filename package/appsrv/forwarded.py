@@ -84,8 +84,11 @@ def _carry_over(environ: Environ, said: Said) -> None:
     if port is not None:
         environ["SERVER_PORT"] = port
     if prefix:
-        environ["SCRIPT_NAME"] = prefix
-        cut_mount_point(environ)
+        own = environ["SCRIPT_NAME"]
+        # Below an application's own base_uri: what stands before it, or, from a proxy that knows it, both.
+        environ["SCRIPT_NAME"] = prefix if prefix.endswith(own) else prefix + own
+        if not own:
+            cut_mount_point(environ)
 
 
 def _compare(environ: Environ, ours: Said, theirs: Said) -> None:

@@ -17,10 +17,14 @@ from appsrv.backend import BackEnd
 from appsrv.config import Settings
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure
+from appsrv.hosting import needs_routes, routes_of
+from appsrv.http_syntax import RequestHead
 from appsrv.limits import limits_of
 from appsrv.loader import is_below
 from appsrv.manager import Manager
 from appsrv.parking import parking
+from appsrv.route_table import RouteTable
+from appsrv.routes import Routes
 from appsrv.scoreboard import Scoreboard
 
 log = logging.getLogger("appsrv.groups")
@@ -40,6 +44,8 @@ class Groups(Mapping[str, Manager]):
         self._tell_watchdog = tell_watchdog
         self._stacks = stacks
         self._development = development
+        self._table: RouteTable | None = None
+        self._routes = Routes()
         self._managers: dict[str, Manager] = {}
         self._cannot_boot: dict[str, Failure] = {}
         self._has_booted = False
@@ -55,6 +61,28 @@ class Groups(Mapping[str, Manager]):
 
     # -- which there are ----------------------------------------------------------------------------------------------
 
+    def add_all(self, orders: Sequence[message.ServeGroup]) -> None:
+        """Those there are from the beginning; they tell whether requests have to be routed."""
+        groups = [AppGroup.from_json(order.group) for order in orders]
+        if needs_routes(groups, self._settings):
+            self._table = RouteTable.create()
+            self._frontend.route = self._route
+        for order in orders:
+            self.add(order)
+        if self._table is None:
+            (self._frontend.only,) = self._frontend.backends
+        self._write_routes()
+
+    def _write_routes(self) -> None:
+        if self._table is not None:
+            self._routes = routes_of(manager.group for manager in self._managers.values())
+            self._table.write(self._routes)
+
+    def _route(self, head: RequestHead) -> BackEnd | None:
+        """Whose the request is."""
+        name = self._routes.find(head.variables.get("HTTP_HOST", ""), head.variables["PATH_INFO"])
+        return self._managers[name].backend if name is not None else None
+
     def add(self, order: message.ServeGroup) -> Manager:
         """An application group with everything that is its own."""
         group = AppGroup.from_json(order.group)
@@ -64,9 +92,9 @@ class Groups(Mapping[str, Manager]):
         manager = self._managers[group.name] = Manager(
             group, self, development=self._development, board=board, backend=backend,
             tell_watchdog=self._tell_watchdog, trace=partial(self._stacks, settings.model),
+            routes=() if self._table is None else [self._table.fd],
         )
         self._frontend.backends.append(backend)
-        self._frontend.only = backend if len(self._managers) == 1 else None
         return manager
 
     def boot(self, orders: Sequence[message.ServeGroup]) -> None:

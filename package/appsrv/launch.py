@@ -21,14 +21,15 @@ Announce = Callable[[InstanceInfo], None]
 
 def run(
     settings: Settings, root: str, groups: Sequence[AppGroup], *, announce: Announce, environ: Mapping[str, str],
-    development: Development | None = None,
+    development: Development | None = None, problems: Mapping[str, str] | None = None,
 ) -> int:
-    """Serve these until stopped; returns the exit code. `root` is the instance's directory, its applications' or theirs
-    that names them. With `daemonize`, returns 0 in the caller once the application
-    has booted. Raises an AppsrvError when something keeps it from starting.
+    """Serve these until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once they serve.
+
+    `root` is the directory of the instance: its application's, or that of the file which names them. `problems` says of
+    others, by name, why they are not served. Raises an AppsrvError when something keeps it from starting.
     """
     occupy_standard_descriptors()
-    watchdog = Watchdog(settings, root, groups, environ, development)
+    watchdog = Watchdog(settings, root, groups, environ, development, problems or {})
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
     with never_waiting() as terminal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import gevent
@@ -62,11 +62,15 @@ class Owner(Protocol):
 
 
 class Manager:
-    """One application group. `tell_watchdog` sends a message to the watchdog, `trace` gives a process's stacks."""
+    """One application group.
+
+    `tell_watchdog` sends a message to the watchdog, `trace` gives a process's stacks, `routes` is the descriptor of the
+    route table, where there is one.
+    """
 
     def __init__(
         self, group: AppGroup, owner: Owner, *, development: bool, board: Scoreboard, backend: BackEnd,
-        tell_watchdog: Callable[[message.Message], None], trace: Trace,
+        tell_watchdog: Callable[[message.Message], None], trace: Trace, routes: Sequence[int] = (),
     ) -> None:
         self.group = group
         self.name = name = group.name
@@ -75,7 +79,7 @@ class Manager:
         self._owner = owner
         kernel = OutOfMemoryKills()
         self.workers = Workers(name, self, board, backend)
-        self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel)
+        self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel, routes)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
         self._outage = Outage(name, backend, development=development)

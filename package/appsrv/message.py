@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from appsrv.errors import ProtocolError
@@ -128,7 +128,8 @@ class Configure(Message, tag=1):
 
     `settings` and `listeners` are what `config.Settings` and `listener.Listener` write of themselves, `instance` what
     `instance.InstanceInfo` writes. To a preloader, `settings` are its application's, and `group` is what
-    `app_group.AppGroup` writes; to a server, `groups` is how many ServeGroup follow.
+    `app_group.AppGroup` writes; to a server, `groups` is how many ServeGroup follow, and
+    `problems` says of others, by name, why they are not served.
     `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
     that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
     port; `multiproc` is the directory of the application's own metrics, if there is one. `pulse` is how often, in
@@ -142,6 +143,7 @@ class Configure(Message, tag=1):
     development: bool
     group: str = ""
     groups: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
     restarts: int = 0
     bind_errno: int | None = None
     bind_reason: str = ""
@@ -291,7 +293,8 @@ class ResizePool(Message, tag=16):
 @dataclass(eq=False, repr=False)
 class Attach(Message, tag=20):
     """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard, and what idle
-    connections are given to: the shared epoll, or the release pipe (portable queue).
+    connections are given to: the shared epoll, or the release pipe (portable queue)[, the routes, where a request may
+    be for another application].
 
     `server` is the server's pid: messages about workers carry it back, so that a new server tells its own
     workers from those of the one that died.

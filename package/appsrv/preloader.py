@@ -33,6 +33,7 @@ from appsrv.exchange import WSGIApplication
 from appsrv.loader import guarded
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up
+from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
@@ -174,7 +175,8 @@ class Preloader:
         hand_off = unpatched.Socket(fileno=fds[0])
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
-        self._station = Station(order.server, hand_off, board, idle)
+        routes = RouteTable(fds[3]) if len(fds) > 3 else None
+        self._station = Station(order.server, hand_off, board, idle, routes)
         self._server.send(message.Loaded())
 
     # -- making workers -----------------------------------------------------------------------------------------------
@@ -259,6 +261,8 @@ def _leave(station: Station) -> None:
     station.hand_off.close()
     os.close(station.board.fd)
     os.close(station.idle.fd if isinstance(station.idle, SharedEpoll) else station.idle)
+    if station.routes is not None:
+        os.close(station.routes.fd)
 
 
 def _warn(text: str) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import gevent
@@ -55,12 +55,16 @@ class Owner(Protocol):
 
 
 class Preloaders:
-    """All preloaders of a group, those that are on their way out among them. `tell_watchdog` sends it a message."""
+    """All preloaders of a group, those that are on their way out among them.
+
+    `tell_watchdog` sends it a message, `routes` is the descriptor of the route table, where there is one.
+    """
 
     def __init__(
         self, group: str, owner: Owner, board: Scoreboard, parking: Parking,
-        tell_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills,
+        tell_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills, routes: Sequence[int] = (),
     ) -> None:
+        self._routes = routes
         self._group = group
         self._kernel = kernel
         self._owner = owner
@@ -147,7 +151,7 @@ class Preloaders:
         self._handles[msg.generation, msg.serial] = handle
         watcher.start(self._hear, handle)
         attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, self._parking.kind)
-        handle.outbox.send(attach, self._parking.fds_for_workers())
+        handle.outbox.send(attach, [*self._parking.fds_for_workers(), *self._routes])
 
     def exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped the process of this pid."""

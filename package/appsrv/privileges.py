@@ -121,3 +121,14 @@ def _allow_inspection() -> None:
     # A process that has changed its user is closed to its own kind: `status` could not tell its memory (prctl(2)).
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def user_of_owner(user: str | None, directory: str) -> str | None:
+    """Whose an application is that was only found there: that of `user`, else, for root, of the directory's owner.
+
+    None: that of whoever runs the instance.
+    """
+    if user is not None or os.geteuid() != 0:
+        return user
+    owner = os.stat(directory).st_uid
+    return str(owner) if owner else None

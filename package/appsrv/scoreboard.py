@@ -62,7 +62,7 @@ class Scoreboard:
     @classmethod
     def create(cls, slots: int, cells: int) -> Scoreboard:
         """A new board, all zero, in memory that has no name."""
-        fd = _anonymous_memory()
+        fd = anonymous_memory()
         size = slots * (_SLOT_BYTES + cells * (_CELL_BYTES + TALLY_BYTES)) + PARKED_ENTRIES * _TIME.size
         os.ftruncate(fd, size)
         return cls(fd, slots, cells)
@@ -250,7 +250,7 @@ def without_query(line: str) -> str:
     return f"{method} {rest.partition(' ')[0].partition('?')[0]}"
 
 
-def _anonymous_memory() -> int:
+def anonymous_memory() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("appsrv-scoreboard", os.MFD_CLOEXEC)
     import tempfile

@@ -79,8 +79,7 @@ class Server:
         self.groups = Groups(
             self._settings, self.frontend, self._watchdog.send, self._stacks_of, development=configure.development
         )
-        for order in self._orders:
-            self.groups.add(order)
+        self.groups.add_all(self._orders)
         self._access_log = _access_log(self._settings, framework=configure.development)
 
     def _front_end(self) -> FrontEnd:

@@ -210,6 +210,22 @@ def host_header(value: object) -> str:
     return plain
 
 
+def host_pattern(value: object) -> str:
+    """A host, or `*.` and one, for all hosts below it; in lower case."""
+    plain = text(value).lower().rstrip(".")
+    if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", plain):
+        raise ValueError("expected a host such as shop.example or *.shop.example, without a port")
+    return plain
+
+
+def base_uri(value: object) -> str:
+    """The path below which an application is, such as `/shop`; `/` is the root, `""`."""
+    plain = text(value).rstrip("/")
+    if plain and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", plain):
+        raise ValueError("expected a path such as /shop, of letters, digits and . _ ~ -")
+    return plain
+
+
 def url_path(value: object) -> str:
     """The path of a request, such as `/health?full=1`."""
     plain = text(value)

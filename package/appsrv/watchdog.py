@@ -64,10 +64,11 @@ class Watchdog:
 
     def __init__(
         self, settings: Settings, root: str, groups: Sequence[AppGroup], environ: Mapping[str, str],
-        development: Development | None,
+        development: Development | None, problems: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._groups = groups
+        self._problems = dict(problems or {})
         self._identity = identity_of(settings.user, settings.group)
         self._identities = {group.name: _identity_of(group) for group in groups}
         self._environ = {name: value for name, value in environ.items() if name not in SERVICE_VARIABLES}
@@ -112,6 +113,8 @@ class Watchdog:
         lender = None
         try:
             self._warn_of_root()
+            for name, problem in self._problems.items():
+                self._log.event(logging.ERROR, f"{name} is not served: {problem}")
             lender = self._lend_terminal()
             self._start_early()
             self._start_server()
@@ -233,6 +236,7 @@ class Watchdog:
             settings=settings.to_json(),
             group=group.to_json() if group is not None else "",
             groups=groups,
+            problems=self._problems if groups else {},
             listeners=[made.to_json() for made in resources.listeners],
             instance=resources.info.to_json(),
             run_directory=str(resources.directory.path),

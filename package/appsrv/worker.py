@@ -29,6 +29,7 @@ from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
 from appsrv.exchange import Exchange, Serving, WSGIApplication
+from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.labelled_output import label_output
 from appsrv.leadership import Leadership
@@ -44,6 +45,7 @@ from appsrv.ready_queue import (
     ReadyQueue,
 )
 from appsrv.request_id import with_request_id
+from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.trusted_proxies import TrustedProxies
@@ -55,13 +57,15 @@ Watch = Callable[[Callable[[list[str]], None]], None]
 class Station:
     """What a server gave a preloader for its workers: where requests come from and where to say what one does.
 
-    `idle`: where a connection goes that waits for its next request, the shared epoll or the release pipe.
+    `idle`: where a connection goes that waits for its next request, the shared epoll or the release pipe. `routes`:
+    whose a request is, where there are several applications.
     """
 
     server: int
     hand_off: socket.socket
     board: Scoreboard
     idle: SharedEpoll | int
+    routes: RouteTable | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Worker:
         self._slot = station.board.slot(slot)
         self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
         self._terminal = BorrowedTerminal(duty.terminal, self._slot)
-        self._exchanges = self._make_exchanges()
+        self._exchanges = self._make_exchanges(station.routes)
         self._leadership = Leadership(self._queue.fileno(), self._turn)
         self._first = first
         self._check = check
@@ -193,14 +197,14 @@ class Worker:
             return None
         return WorkerAccessLog(log, duty.log_request, self._board, self._slot.reopen_asked)
 
-    def _make_exchanges(self) -> list[Exchange]:
+    def _make_exchanges(self, routes: RouteTable | None) -> list[Exchange]:
         duty = self._duty
         keep_alive = duty.settings.keepalive_timeout > 0
         application = with_request_id(duty.application) if duty.settings.request_id else duty.application
         serving = Serving(
             application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, self._access_log(),
             TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
-            response_buffer_of(duty.settings),
+            response_buffer_of(duty.settings), None if routes is None else _only_for(duty.name, routes),
         )
         slot, counted = self._slot, duty.settings.counts_requests
         kind = AttendedExchange if self._terminal.exists else Exchange
@@ -240,6 +244,16 @@ def _ready_queue(station: Station, channel: Channel, slot: Slot, *, waits: bool)
     return portable(station.hand_off, channel, station.board, slot, station.idle)
 
 
+def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
+    """Tells of a request whether it is for the application of this name."""
+
+    def is_ours(head: RequestHead) -> bool:
+        variables = head.variables
+        return routes.routes().find(variables.get("HTTP_HOST", ""), variables["PATH_INFO"]) == name
+
+    return is_ours
+
+
 def environs(duty: Duty) -> list[dict[str, Any]]:
     """One environ to start from for each listening socket, in the order of `duty.listeners`."""
     settings = duty.settings
@@ -251,6 +265,7 @@ def environs(duty: Duty) -> list[dict[str, Any]]:
             multiprocess=settings.max_pool_size > 1,
             errors=sys.stderr,
             url_scheme="https" if listener["tls"] else "http",
+            script_name=settings.base_uri,
         )
         for listener in duty.listeners
     ]

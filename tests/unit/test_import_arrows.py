@@ -19,15 +19,15 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     for line in (
         ("__init__ access_format beneath conditional cpus death errors family file_wrapper handover hooks "
         "http_syntax idle_watch line_label menu monitoring out_of_memory pace production project reloader "
-        "request_id restart_file signals tally tcp_reset terminal text tracebacks trusted_proxies unpatched "
+        "request_id restart_file routes signals tally tcp_reset terminal text tracebacks trusted_proxies unpatched "
         "values"),
         ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps "
         "leadership listener loader log_reader message metrics output pid_file pool privileges proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
         ("access_file app_group channel deployment finder first_steps forwarded healing instance log pool_settings "
-        "settings_page sink static_server wsgi"),
-        ("apache_config client collector django_static dockerfile group_books labelled_output limits logrotate_config "
-        "nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
+        "route_table settings_page sink static_server wsgi"),
+        ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
+        "logrotate_config nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
         "acceptor access_log admin config_files exchange fallback lanes parking resources top_screen",
         "arrivals backend borrowed_terminal greenlets handles relay",
         "deaths frontend lookout preloaders refusals restarts tls worker workers",

@@ -1,0 +1,248 @@
+"""Several applications in one instance: reads `[[apps]]` of appsrv.toml and the directory of applications.
+
+The answer is an `AppGroup` for each that can be served, and for each that cannot the reason: one that is wrong harms no
+other. Reads files, imports nothing of the projects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from appsrv import config, finder
+from appsrv.app_group import AppGroup
+from appsrv.config import ROWS, Settings
+from appsrv.errors import AppsrvError, SettingsError
+from appsrv.privileges import user_of_owner
+from appsrv.routes import Route, Routes
+
+# Settings of the other groups that may differ from application to application; all of the pool's and the files' may.
+_OWN = frozenset({
+    "access_log", "access_log_format", "app", "base_uri", "environment", "group", "hosts", "label_output", "log_file",
+    "max_request_queue_size", "max_request_queue_time", "max_request_time", "request_id", "response_buffer_memory",
+    "response_buffer_size", "slow_request_time", "start_command", "user",
+})  # fmt: skip
+_OWN_GROUPS = ("The pool of workers", "Files")
+# Where an application is found is said for each; and whose it is, by the operator alone.
+_NOT_INHERITED = ("app", "start_command", "hosts", "base_uri", "log_file", "restart_file")
+_OPERATOR_S = ("user", "group")
+_FINDING = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
+_ROW_KEYS = ("root", "name", "variables")
+
+
+def is_own(row: config.Row) -> bool:
+    """Whether the setting may differ from application to application of one instance."""
+    return row.group in _OWN_GROUPS or row.name in _OWN
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """What an instance serves. `problems`: the name of each application that is not served, and why."""
+
+    groups: tuple[AppGroup, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def routes(self) -> Routes:
+        """Where each is."""
+        return routes_of(self.groups)
+
+
+def routes_of(groups: Iterable[AppGroup]) -> Routes:
+    """Where each of these is."""
+    return Routes(Route(group.settings.hosts, group.settings.base_uri, group.name) for group in groups)
+
+
+def needs_routes(groups: Iterable[AppGroup], settings: Settings) -> bool:
+    """Whether a request has to be looked at before it is known whose it is, or whether it is anybody's."""
+    served = list(groups)
+    placed = any(group.settings.hosts or group.settings.base_uri for group in served)
+    return len(served) != 1 or placed or settings.apps_directory is not None
+
+
+def is_hosting(settings: Settings, directory: Path) -> bool:
+    """Whether the files of this directory say that there are several applications."""
+    return settings.apps_directory is not None or bool(_rows(directory))
+
+
+def hosted(settings: Settings, directory: Path, environ: Mapping[str, str]) -> Hosted:
+    """All applications that the files of this directory and the directory of applications say.
+
+    Raises SettingsError for what is wrong with the file itself.
+    """
+    if settings.app is not None:
+        raise SettingsError("app stands beside [[apps]] or apps_directory: make it an entry of [[apps]]")
+    makers: list[_Row | _Found] = [
+        *(_Row(file, number, row, settings, environ) for file, number, row in _rows(directory)),
+        *(_Found(place, settings, environ) for place in found_in(settings.apps_directory)),
+    ]
+    return _without_clashes(made for maker in makers for made in [maker.make()])
+
+
+def found_in(directory: str | None) -> list[Path]:
+    """The directories that may be applications, in the order of their names."""
+    try:
+        with os.scandir(directory or os.devnull) as entries:
+            return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "_")))
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        raise SettingsError(f"apps_directory {directory} cannot be read: {error.strerror}") from None
+
+
+def found(place: Path, settings: Settings, environ: Mapping[str, str]) -> AppGroup | str:
+    """The application in a directory of the directory of applications; or why there is none."""
+    return _Found(place, settings, environ).make()[1]
+
+
+def _without_clashes(made: Iterable[tuple[str, AppGroup | str]]) -> Hosted:
+    groups: list[AppGroup] = []
+    problems: dict[str, str] = {}
+    for name, result in made:
+        if isinstance(result, str):
+            problems[name] = result
+            continue
+        clash = clash_of(result, groups)
+        if clash is None:
+            groups.append(result)
+        else:
+            problems[_unlike(name, problems)] = clash
+    return Hosted(tuple(groups), problems)
+
+
+def clash_of(group: AppGroup, others: Iterable[AppGroup]) -> str | None:
+    """Why it cannot be served beside those that are: one of them is where it wants to be."""
+    served = list(others)
+    clashes = routes_of([*served, group]).clashes
+    if clashes:
+        return f"{clashes[0].place} is {clashes[0].first}'s already: give one of them other hosts or another base_uri"
+    if any(other.name == group.name for other in served):
+        return f"another application has the name {group.name}: give one of them another name"
+    return None
+
+
+def _unlike(name: str, taken: Mapping[str, object]) -> str:
+    return name if name not in taken else f"{name} (again)"
+
+
+# -- [[apps]] ----------------------------------------------------------------------------------------------
+
+
+def _rows(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
+    rows: list[tuple[Path, int, dict[str, Any]]] = []
+    for file, table in config.tables(directory):
+        entries = table.get(config.APPS, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise SettingsError(f"{file}: apps has to be a list of tables, each with [[apps]] above it")
+        rows += [(file, number, entry) for number, entry in enumerate(entries, 1)]
+    return rows
+
+
+class _Row:
+    """One entry of `[[apps]]`. What is no key of an entry is an error of the file."""
+
+    def __init__(
+        self, file: Path, number: int, row: dict[str, Any], settings: Settings, environ: Mapping[str, str]
+    ) -> None:
+        self._where = f"{file}: [[apps]] number {number}"
+        root = row.get("root")
+        if not isinstance(root, str) or not root.strip():
+            raise SettingsError(f"{self._where}: root is missing, the directory of the application")
+        self._root = Path(os.path.abspath(file.parent / os.path.expanduser(root)))
+        self._variables = _strings(row.get("variables", {}), f"{self._where}: variables")
+        self._name = row.get("name")
+        if self._name is not None and not (isinstance(self._name, str) and self._name.strip()):
+            raise SettingsError(f"{self._where}: name has to be some text")
+        self._layer = _own(config.file_layer(file, _without(row, _ROW_KEYS)), self._where)
+        self._settings = settings
+        self._environ = {**_without(environ, _FINDING), **self._variables}
+
+    def make(self) -> tuple[str, AppGroup | str]:
+        name = self._name or str(self._root)
+        try:
+            layers = [*_of_project(self._root), self._layer]
+            settings = _settings(self._settings, layers)
+            return name, _group(self._root, settings, name, self._environ, self._variables)
+        except AppsrvError as error:
+            return name, str(error)
+
+
+def _strings(table: object, where: str) -> dict[str, str]:
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        raise SettingsError(f"{where} has to be a table of texts")
+    return table
+
+
+def _own(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
+    foreign = sorted(layer.keys() - _OWN_NAMES)
+    if foreign:
+        raise SettingsError(f"{where}: {foreign[0]} is a setting of the whole instance: write it above [[apps]]")
+    return layer
+
+
+# -- the directory of applications -------------------------------------------------------------------------
+
+
+class _Found:
+    """A directory in the directory of applications. Its files say what is the application's own, but not whose it is.
+
+    Without hosts and base_uri in them its name says where it is: a host if there is a dot in it, else a path.
+    """
+
+    def __init__(self, place: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._place = place
+        self._settings = settings
+        self._environ = _without(environ, _FINDING)
+
+    def make(self) -> tuple[str, AppGroup | str]:
+        name = str(self._place)
+        try:
+            layers = list(_of_project(self._place))
+            if not any({"hosts", "base_uri"} & layer.keys() for layer in layers):
+                layers.append(self._by_name())
+            settings = _settings(self._settings, layers)
+            settings = replace(settings, user=user_of_owner(settings.user, name))
+            return name, _group(self._place, settings, name, self._environ, {})
+        except (AppsrvError, OSError) as error:
+            return name, str(error)
+
+    def _by_name(self) -> dict[str, object]:
+        setting, parse = ("hosts", config.HOSTS) if "." in self._place.name else ("base_uri", config.base_uri)
+        said = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
+        try:
+            return {setting: parse(said)}
+        except ValueError as error:
+            raise SettingsError(f"its name does not say where it is ({error}): set hosts or base_uri") from None
+
+
+# -- both --------------------------------------------------------------------------------------------------
+
+
+def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Settings:
+    """The application's: what it says itself, else what the instance says to all, else the table."""
+    defaults = {row.name: row.default for row in ROWS if row.name in _NOT_INHERITED}
+    return config.overlaid(instance, defaults, *layers)
+
+
+def _of_project(root: Path) -> Iterator[dict[str, object]]:
+    """What the files of the project say of what is the application's own; the rest is for when it is served alone."""
+    for file, table in config.tables(root):
+        layer = config.file_layer(file, table)
+        yield {name: value for name, value in layer.items() if name in _OWN_NAMES and name not in _OPERATOR_S}
+
+
+def _group(
+    root: Path, settings: Settings, name: str, environ: Mapping[str, str], variables: Mapping[str, str]
+) -> AppGroup:
+    spec = finder.find(None, root, environ, settings.app)
+    return AppGroup(spec, settings, name, variables)
+
+
+def _without(table: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}
+
+
+_OWN_NAMES = frozenset(row.name for row in ROWS if is_own(row))
