@@ -62,7 +62,7 @@ class AdminRoutes:
 
     def status(self) -> dict[str, Any]:
         """The report, with the queues as they were at the last look."""
-        return self._report.build(list(self._groups.values()))
+        return self._report.build(list(self._groups.values()), self._groups.problems)
 
     def _looked_at(self) -> dict[str, Any]:
         self._groups.look()

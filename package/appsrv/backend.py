@@ -172,6 +172,24 @@ class BackEnd:
                 self.frontend.refuse(connection, response)
         return count
 
+    def route_again(self) -> None:
+        """Let what no worker has taken be routed anew: this application is not served any more."""
+        for item in self.parking.take_back():
+            connection = self.connections.get(item.cid)
+            if connection is not None and item.file is None:
+                self.frontend.in_lane(connection, self.frontend.read_on, item.read)
+            elif connection is not None:
+                self.frontend.refuse(connection, error_response(503, retry_after=1))
+            item.discard()
+
+    def close(self) -> None:
+        """The application is not served any more, and its workers have gone."""
+        for connection in list(self.connections.values()):
+            if not connection.lane:
+                self.frontend.close(connection)
+        self.parking.close()
+        self.parking.board.close()
+
     # -- in the application's place -----------------------------------------------------------------------------------
 
     def fall_back(self, answer: Answer) -> None:

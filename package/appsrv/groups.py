@@ -7,14 +7,19 @@ all of them make that of the instance: it has booted when each of them has, or c
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
+
+import gevent
 
 from appsrv import message
 from appsrv.app_group import AppGroup
 from appsrv.backend import BackEnd
 from appsrv.config import Settings
+from appsrv.fleet import Fleet
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure
 from appsrv.hosting import needs_routes, routes_of
@@ -28,6 +33,10 @@ from appsrv.routes import Routes
 from appsrv.scoreboard import Scoreboard
 
 log = logging.getLogger("appsrv.groups")
+
+# How many applications are loaded for the first time at a time.
+BOOT_AT_ONCE = 2
+STEP = 0.05
 
 TellWatchdog = Callable[[message.Message], None]
 Stacks = Callable[[str, int], list[str]]
@@ -44,9 +53,15 @@ class Groups(Mapping[str, Manager]):
         self._tell_watchdog = tell_watchdog
         self._stacks = stacks
         self._development = development
+        self._fleet = Fleet(settings.max_pool_size)
         self._table: RouteTable | None = None
         self._routes = Routes()
+        self._lasting_problems: Mapping[str, str] = {}
+        self.problems: Mapping[str, str] = {}
+        """By name, why applications are not served."""
         self._managers: dict[str, Manager] = {}
+        self._leaving: list[Manager] = []
+        self._to_boot: list[tuple[Manager, message.ServeGroup]] = []
         self._cannot_boot: dict[str, Failure] = {}
         self._has_booted = False
 
@@ -61,14 +76,20 @@ class Groups(Mapping[str, Manager]):
 
     # -- which there are ----------------------------------------------------------------------------------------------
 
-    def add_all(self, orders: Sequence[message.ServeGroup]) -> None:
-        """Those there are from the beginning; they tell whether requests have to be routed."""
+    def add_all(self, orders: Sequence[message.ServeGroup], problems: Mapping[str, str]) -> None:
+        """Those there are from the beginning; they tell whether requests have to be routed.
+
+        `problems`: why others, by name, are not served.
+        """
+        where = self._settings.apps_directory
+        self._lasting_problems = {name: why for name, why in problems.items() if os.path.dirname(name) != where}
+        self.problems = problems
         groups = [AppGroup.from_json(order.group) for order in orders]
         if needs_routes(groups, self._settings):
             self._table = RouteTable.create()
             self._frontend.route = self._route
-        for order in orders:
-            self.add(order)
+        for group in groups:
+            self._make(group)
         if self._table is None:
             (self._frontend.only,) = self._frontend.backends
         self._write_routes()
@@ -83,9 +104,45 @@ class Groups(Mapping[str, Manager]):
         name = self._routes.find(head.variables.get("HTTP_HOST", ""), head.variables["PATH_INFO"])
         return self._managers[name].backend if name is not None else None
 
-    def add(self, order: message.ServeGroup) -> Manager:
+    def add(self, group: AppGroup) -> Manager:
+        """Serve one more, from now on."""
+        self._tell_watchdog(message.ServeGroup(group.to_json()))
+        manager = self._make(group)
+        self._write_routes()
+        manager.boot(0, 0, have_preloader=False)
+        return manager
+
+    def drop(self, name: str) -> None:
+        """Serve this one no more: what is being served is finished, what waits is routed anew."""
+        leaving = self._managers.pop(name)
+        self._fleet.fed(name)
+        self._cannot_boot.pop(name, None)
+        self._leaving.append(leaving)
+        self._write_routes()
+        log.info("%s is not served any more", name)
+        leaving.close()
+        gevent.spawn(self._see_off, leaving)
+
+    def say_problems(self, problems: Mapping[str, str]) -> None:
+        """Why what was found is not served; said once, and again when it is another reason."""
+        for name, problem in problems.items():
+            if self.problems.get(name) != problem:
+                log.error("%s is not served: %s", name, problem)
+        self.problems = {**self._lasting_problems, **problems}
+
+    def _see_off(self, leaving: Manager) -> None:
+        while not leaving.has_ended:
+            self._frontend.close_idle(leaving.backend)
+            leaving.backend.route_again()
+            gevent.sleep(STEP)
+        self._leaving.remove(leaving)
+        leaving.discard()
+        self._frontend.backends.remove(leaving.backend)
+        if leaving.name not in self._managers:
+            self._tell_watchdog(message.DropGroup(leaving.name))
+
+    def _make(self, group: AppGroup) -> Manager:
         """An application group with everything that is its own."""
-        group = AppGroup.from_json(order.group)
         settings = group.settings
         board = Scoreboard.create(slots_for(settings), settings.concurrency)
         backend = BackEnd(self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings))
@@ -95,12 +152,26 @@ class Groups(Mapping[str, Manager]):
             routes=() if self._table is None else [self._table.fd],
         )
         self._frontend.backends.append(backend)
+        if self._table is not None:
+            manager.share_room(lambda: self._fleet.room(self._alive(), group.name))
         return manager
 
     def boot(self, orders: Sequence[message.ServeGroup]) -> None:
         """Start the first generations, or go on with those that another server has had."""
-        for manager, order in zip(list(self._managers.values()), orders, strict=True):
+        # Not the first server of this instance: it has been said that it serves.
+        self._has_booted = any(order.generation for order in orders)
+        self._to_boot.extend(zip(list(self._managers.values()), orders, strict=True))
+        for _ in range(BOOT_AT_ONCE):
+            self._boot_next()
+        self._check_booted()
+
+    def _boot_next(self) -> None:
+        """Loading applications is all that the processors can do for a while."""
+        while self._to_boot:
+            manager, order = self._to_boot.pop(0)
             manager.boot(order.generation, order.last_generation, have_preloader=order.have_preloader)
+            if not order.have_preloader:
+                return
 
     def below(self, prefix: str) -> list[Manager]:
         """Those whose names are at or below a path; all for `/`."""
@@ -111,31 +182,50 @@ class Groups(Mapping[str, Manager]):
     def booted(self, group: Manager) -> None:
         """The group serves."""
         self._cannot_boot.pop(group.name, None)
+        self._boot_next()
         self._check_booted()
 
     def boot_failed(self, group: Manager, failure: Failure) -> None:
         """The group's first generation cannot boot; where others are served, they do not feel it."""
         self._cannot_boot[group.name] = failure
-        if not self._has_booted and len(self._cannot_boot) == len(self._managers):
+        nothing_else = len(self._cannot_boot) == len(self._managers) and self._settings.apps_directory is None
+        if nothing_else and not self._has_booted:
             self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
-        elif len(self._managers) > 1:
-            log.error("%s is not served until its code is mended; other applications are", group.name)
-            self._check_booted()
+            return
+        log.error("%s is not served until its code is mended; all other applications are", group.name)
+        group.go_on_broken()
+        self._boot_next()
+        self._check_booted()
 
     def _check_booted(self) -> None:
-        open_ones = [m for m in self._managers.values() if not (m.booted or m.name in self._cannot_boot)]
-        if self._has_booted or open_ones:
+        if not self._has_booted and all(manager.booted for manager in self._managers.values()):
+            self._has_booted = True
+            self._tell_watchdog(message.Booted())
+
+    # -- how they share the room --------------------------------------------------------------------------------------
+
+    def _alive(self) -> dict[str, int]:
+        return {name: manager.alive for name, manager in self._managers.items()}
+
+    def looked_at(self, group: Manager, *, hungry: bool) -> None:
+        """A group in which requests wait may take another's place."""
+        if not hungry or self._table is None:
+            self._fleet.fed(group.name)
             return
-        self._has_booted = True
-        for name in self._cannot_boot:
-            self._managers[name].go_on_broken()
-        self._tell_watchdog(message.Booted())
+        loads = {name: manager.group_load() for name, manager in self._managers.items()}
+        eviction = self._fleet.hungry(group.name, loads, time.monotonic())
+        if eviction is not None:
+            self._managers[eviction.group].evict(eviction.serial, group.name)
 
     # -- all together -------------------------------------------------------------------------------------------------
 
+    def all(self) -> list[Manager]:
+        """Those that are on their way out included."""
+        return [*self._managers.values(), *self._leaving]
+
     def busy(self) -> bool:
         """Whether any request is being served."""
-        return any(manager.workers.busy() for manager in self._managers.values())
+        return any(manager.workers.busy() for manager in self.all())
 
     def look(self) -> int:
         """Requests that no worker has taken, as counted now."""
@@ -143,12 +233,12 @@ class Groups(Mapping[str, Manager]):
 
     def process_exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped a preloader, or a worker whose preloader is gone."""
-        for manager in self._managers.values():
+        for manager in self.all():
             manager.process_exited(pid, status)
 
     def last_words(self, pid: int, lines: list[str]) -> None:
         """What a process that has died wrote last."""
-        for manager in self._managers.values():
+        for manager in self.all():
             manager.deaths.last_words(pid, lines)
 
     def of_worker(self, pid: int) -> Manager | None:
@@ -158,7 +248,7 @@ class Groups(Mapping[str, Manager]):
 
     def workers_left(self, counts: Callable[[Any], bool]) -> bool:
         """Whether there are workers that count."""
-        return any(counts(worker) for manager in self._managers.values() for worker in manager.workers.values())
+        return any(counts(worker) for manager in self.all() for worker in manager.workers.values())
 
     @property
     def state(self) -> str:

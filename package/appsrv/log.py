@@ -101,6 +101,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
             ) from error
         self.setFormatter(logging.Formatter(LINE, TIME))
         self._lost = 0
+        self._ended = False
 
     def _open(self) -> TextIOWrapper:
         with self._owner():
@@ -108,6 +109,9 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         return open(fd, "a", encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._ended:
+            # The base class would open it again.
+            return
         # What goes wrong while the file is opened again is not caught by the base classes.
         try:
             super().emit(record)
@@ -128,6 +132,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
             self._complain()
 
     def close(self) -> None:
+        self._ended = True
         try:
             super().close()
         except OSError:

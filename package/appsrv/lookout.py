@@ -69,6 +69,11 @@ class Lookout:
         self._arrived += 1
         return self.waiting + self._arrived > most
 
+    def stop(self) -> None:
+        """Look no more."""
+        self._often.stop()
+        self._seldom.stop()
+
     def look(self) -> View:
         """Look now."""
         now = time.monotonic()

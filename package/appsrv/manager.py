@@ -21,6 +21,7 @@ from appsrv.backend import BackEnd
 from appsrv.death import UNSEEN
 from appsrv.deaths import Deaths
 from appsrv.errors import BootError
+from appsrv.fleet import GroupLoad
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
 from appsrv.lookout import Lookout, View
 from appsrv.memory import MemoryLimits
@@ -59,6 +60,9 @@ class Owner(Protocol):
 
     def boot_failed(self, group: Manager, failure: Failure) -> None:
         """The first generation cannot boot."""
+
+    def looked_at(self, group: Manager, *, hungry: bool) -> None:
+        """The group has been looked at; `hungry`: requests wait in it for a worker for which there is no room."""
 
 
 class Manager:
@@ -168,6 +172,26 @@ class Manager:
             self._act(self._pool.detach(serial, time.monotonic(), "it is detached by hand"))
         return serial
 
+    def share_room(self, room: Callable[[], int]) -> None:
+        """There are other groups: `room` tells how many workers more this one may have."""
+        self._pool.room = room
+
+    @property
+    def alive(self) -> int:
+        """Workers that boot or serve."""
+        return self._pool.alive
+
+    def group_load(self) -> GroupLoad:
+        """What other groups may know of this one."""
+        ready = [book for book in self._pool.workers.values() if book.state is WorkerState.READY]
+        idle = {book.serial: book.idle_since() for book in ready if not book.load.sessions}
+        busy = tuple(book.serial for book in ready if book.load.sessions)
+        return GroupLoad(self._pool.alive, self.min_instances, self.waiting, idle, busy)
+
+    def evict(self, serial: int, by: str) -> None:
+        """Another group needs the place of this worker."""
+        self._act(self._pool.evict(serial, time.monotonic(), f"{by} needs its place"))
+
     def resize(self, change: int) -> None:
         """Keep so many workers more (or fewer) than now, until the server is started again."""
         before = self._pool.limits.min_instances
@@ -233,6 +257,17 @@ class Manager:
         """Spawn nothing more and let every worker finish."""
         self._act(self._pool.close(time.monotonic()))
         self.preloaders.dismiss(iter(self.preloaders))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether, once closed, nothing of it is left: no worker and no preloader."""
+        return not self.workers and not any(True for _ in self.preloaders)
+
+    def discard(self) -> None:
+        """After its end: look no more, let go of the queue and the scoreboard."""
+        self._lookout.stop()
+        self._memory_limits.stop()
+        self.backend.close()
 
     def kill_all(self, reason: str) -> None:
         """End every worker now."""
@@ -465,6 +500,7 @@ class Manager:
         self.preloaders.flush()
         self.deaths.kernel.look(view.now)
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
+        self._owner.looked_at(self, hungry=self._pool.hungry)
         for handle in self.workers.lost(view.now):
             handle.reason = UNSEEN
             self.worker_exited(handle.serial, 0)

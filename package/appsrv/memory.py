@@ -7,6 +7,7 @@ sum of their resident sizes would count it once for each. Where the kernel does 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import psutil
 from gevent import get_hub
@@ -49,9 +50,13 @@ class MemoryLimits:
         self._serving = serving
         self._condemn = condemn
         self._measure = measure
+        self._timer: Any = get_hub().loop.timer(INTERVAL, repeat=INTERVAL)
         if limit or hard_limit:
-            self._timer = get_hub().loop.timer(INTERVAL, repeat=INTERVAL)
             self._timer.start(self.check)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.stop()
 
     def check(self) -> None:
         """Look now."""

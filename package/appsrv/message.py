@@ -6,8 +6,8 @@ in the order the docstring of the message names them. Both ends are always of on
 
     watchdog  -> server     Configure, ServeGroup, PreloaderStarted, PreloaderNotStarted, ProcessExited,
                             RestartRequested, StopRequested, ReopenLogs, LastWords, ResizePool
-    server    -> watchdog   StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed, Serving, Pulse,
-                            LastWordsWanted
+    server    -> watchdog   ServeGroup, DropGroup, StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed,
+                            Serving, Pulse, LastWordsWanted
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
     server    -> preloader  Attach, Spawn, Quit
@@ -154,7 +154,8 @@ class Configure(Message, tag=1):
 
 @dataclass(eq=False, repr=False)
 class ServeGroup(Message, tag=18):
-    """An application group of the instance. To a server, as many as Configure says, follow it.
+    """An application group of the instance. To a server, as many as Configure says follow it. To the watchdog: one was
+    found in the directory of applications; its StartPreloader will come.
 
     `group` is what `app_group.AppGroup` writes of itself. `generation` is the one that serves (0: none yet),
     `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
@@ -164,6 +165,13 @@ class ServeGroup(Message, tag=18):
     generation: int = 0
     last_generation: int = 0
     have_preloader: bool = False
+
+
+@dataclass(eq=False, repr=False)
+class DropGroup(Message, tag=19):
+    """This application group is not served any more; its processes have ended."""
+
+    group: str
 
 
 @dataclass(eq=False, repr=False)

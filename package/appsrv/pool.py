@@ -10,7 +10,7 @@ condemned: each one is retired only when a successor is ready, so that neither r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -167,6 +167,7 @@ class Backoff:
 
 
 YOUNG = 1.0
+MANY = 1 << 30
 
 
 @dataclass
@@ -180,6 +181,10 @@ class Pool:
     loaded_generations: set[int] = field(default_factory=set)
     backoff: Backoff = field(default_factory=Backoff)
     closed: bool = False
+    room: Callable[[], int] = lambda: MANY
+    """How many workers there is room for beyond those there are; replacing one needs none."""
+    hungry: bool = False
+    """Whether requests wait for a worker that would be spawned if there were room."""
     _last_serial: int = 0
 
     # -- what happened ------------------------------------------------------------------------------------------------
@@ -286,12 +291,24 @@ class Pool:
             return self.balance(now)
         return [self._retire(idle[0], now, "one worker fewer is wanted")]
 
+    def evict(self, serial: int, now: float, reason: str) -> list[Action]:
+        """Another group needs this worker's place: it leaves, and nobody succeeds it until there is room."""
+        worker = self.workers.get(serial)
+        if worker is None or worker.state is not WorkerState.READY:
+            return []
+        return [self._retire(worker, now, reason)]
+
     def close(self, now: float) -> list[Action]:
         """The instance ends: nothing is spawned any more and every worker retires."""
         self.closed = True
         return [self._retire(worker, now, "the server stops") for worker in self._alive()]
 
     # -- the numbers --------------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> int:
+        """Workers that boot or serve."""
+        return len(self._alive())
 
     @property
     def goal(self) -> int:
@@ -317,6 +334,7 @@ class Pool:
 
     def balance(self, now: float, waiting: int = 0) -> list[Action]:
         """The workers to spawn so that the numbers hold again."""
+        self.hungry = False
         if self.closed or self.goal not in self.loaded_generations or now < self.backoff.until:
             return []
         return [self._spawn(now) for _ in range(self._wanted(waiting))]
@@ -327,22 +345,24 @@ class Pool:
         # After a failure one is tried until it lives: where no worker lives nobody waits, for all are told at once.
         least = 1 if self.successor is not None or self.backoff.failures else 0
         floor = max(self.limits.min_instances, least)
-        wanted = max(0, floor - len(incoming) - len(outgoing))
-        if outgoing:
-            wanted = max(wanted, min(len(outgoing), self.limits.parallel) - booting)
+        more = max(0, floor - len(incoming) - len(outgoing))
         if waiting and self.saturated():
-            wanted = max(wanted, waiting - booting)
+            more = max(more, waiting - booting)
+        replacing = min(len(outgoing), self.limits.parallel) - booting if outgoing else 0
         alive = len(self._alive())
-        room = self.limits.max_pool_size + min(self.limits.parallel, alive - len(incoming)) - alive
+        own_room = self.limits.max_pool_size + min(self.limits.parallel, alive - len(incoming)) - alive
         at_once = 1 if self.backoff.failures else self.limits.spawn_at_once
-        return max(0, min(wanted, room, at_once - booting))
+        may = max(0, min(own_room, at_once - booting))
+        granted = min(more, may, self.room() if self.successor is None else may) if more and may else 0
+        self.hungry = bool(waiting and more and may and not granted and not booting)
+        return max(granted, min(replacing, may))
 
     def coming(self) -> int:
         """How many workers will be ready soon: those that boot, and those that may still be spawned."""
         booting = sum(w.state is WorkerState.BOOTING for w in self.incoming())
         if self.closed or self.goal not in self.loaded_generations or self.backoff.failures:
             return booting
-        return booting + max(0, self.limits.max_pool_size - len(self._alive()))
+        return booting + max(0, min(self.limits.max_pool_size - len(self._alive()), self.room()))
 
     def check(self) -> None:
         """The invariants; AssertionError when the books are wrong."""

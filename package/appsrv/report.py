@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
 
 from appsrv import __version__
+from appsrv.config import Settings
 from appsrv.deaths import Death
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, WorkerHandle
@@ -27,16 +28,16 @@ _PEEK = 8192
 class Report:
     """Builds the report; remembers processes between two, so that CPU is that of the time in between."""
 
-    def __init__(self, instance: dict[str, Any], restarts: int, max_pool_size: int, frontend: FrontEnd) -> None:
+    def __init__(self, instance: dict[str, Any], restarts: int, settings: Settings, frontend: FrontEnd) -> None:
         self._instance = instance
-        self._max_pool_size = max_pool_size
+        self._max_pool_size = settings.max_pool_size
         self._frontend = frontend
         self._restarts = restarts
         self._started = time.time()
         self._processes: dict[int, psutil.Process] = {}
 
-    def build(self, managers: list[Manager]) -> dict[str, Any]:
-        """The whole report."""
+    def build(self, managers: list[Manager], problems: Mapping[str, str]) -> dict[str, Any]:
+        """The whole report; `problems`: of applications that are not served, by name, the reason."""
         groups = [self._group(manager) for manager in managers]
         return {
             "version": __version__,
@@ -47,6 +48,7 @@ class Report:
             "processes": sum(len(group["workers"]) for group in groups),
             "queue": sum(group["queue"] for group in groups),
             "app_groups": groups,
+            "not_served": [{"name": name, "message": problem} for name, problem in problems.items()],
         }
 
     def _server(self) -> dict[str, Any]:
@@ -75,6 +77,8 @@ class Report:
             "root": manager.group.spec.root,
             "app": manager.group.app,
             "environment": manager.settings.environment,
+            "hosts": list(manager.settings.hosts),
+            "base_uri": manager.settings.base_uri,
             "generation": manager.generation,
             "state": manager.state,
             "spawning": manager.spawning,

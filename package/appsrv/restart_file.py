@@ -32,9 +32,9 @@ class RestartFile:
         before, self._seen = self._seen, _state(self.path)
         return self._seen is not None and self._seen != before
 
-    def watch(self, restart: Callable[[], object]) -> None:
-        """Look each second, for ever, and call `restart` when it has changed."""
-        while True:
+    def watch(self, restart: Callable[[], object], until: Callable[[], bool] = lambda: False) -> None:
+        """Look each second, `until` something is so, and call `restart` when it has changed."""
+        while not until():
             gevent.sleep(SECONDS)
             # In a thread: a network file system that hangs must not hold up the server.
             if get_hub().threadpool.apply(self.changed):

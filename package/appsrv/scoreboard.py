@@ -67,6 +67,10 @@ class Scoreboard:
         os.ftruncate(fd, size)
         return cls(fd, slots, cells)
 
+    def close(self) -> None:
+        """Let go of the descriptor; who has slots may read them on."""
+        os.close(self.fd)
+
     def slot(self, index: int) -> Slot:
         """The slot with this number."""
         if not 0 <= index < self.slots:

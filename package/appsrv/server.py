@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -26,9 +27,11 @@ from gevent import get_hub
 from appsrv import lanes, listener, message, text, trace
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, destination
+from appsrv.app_group import AppGroup
+from appsrv.apps_directory import AppsDirectory, changes
 from appsrv.arrivals import ProxyHeaders, in_order
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
-from appsrv.config import Settings
+from appsrv.config import Settings, environment
 from appsrv.connection_limits import ConnectionLimits, most_connections
 from appsrv.frontend import SWEEP, FrontEnd
 from appsrv.groups import Groups
@@ -79,7 +82,7 @@ class Server:
         self.groups = Groups(
             self._settings, self.frontend, self._watchdog.send, self._stacks_of, development=configure.development
         )
-        self.groups.add_all(self._orders)
+        self.groups.add_all(self._orders, configure.problems)
         self._access_log = _access_log(self._settings, framework=configure.development)
 
     def _front_end(self) -> FrontEnd:
@@ -123,6 +126,9 @@ class Server:
         gevent.spawn(self._sweep)
         for group in self.groups.values():
             gevent.spawn(self._watch_restart_file, group)
+        if self._settings.apps_directory is not None:
+            directory = AppsDirectory(self._settings, environment())
+            gevent.spawn(directory.watch, self._apps_directory_looked)
         if self._tls is not None:
             gevent.spawn(self._tls.watch)
         if configure.pulse:
@@ -138,12 +144,28 @@ class Server:
             gevent.sleep(min(SWEEP, max(SHORTEST_SWEEP, self._settings.keepalive_timeout)))
             self.frontend.sweep()
 
+    def _apps_directory_looked(self, looked: Mapping[str, AppGroup | str]) -> None:
+        """Serve what has come to the directory of applications, drop what has gone."""
+        if self._stopping is not None:
+            return
+        where = self._settings.apps_directory or ""
+        served = {name: manager.group for name, manager in self.groups.items()}
+        found = {name: group for name, group in served.items() if os.path.dirname(name) == where}
+        others = [group for name, group in served.items() if name not in found]
+        what = changes(found, looked, others)
+        for name in what.gone:
+            self.groups.drop(name)
+        for group in what.new:
+            log.info("%s is served from now on", group.name)
+            gevent.spawn(self._watch_restart_file, self.groups.add(group))
+        self.groups.say_problems({name: why for name, why in what.problems.items() if name not in served})
+
     def _watch_restart_file(self, group: Manager) -> None:
         file = RestartFile(group.settings.restart_file or os.path.join(group.group.spec.root, NAME))
         always = os.path.join(os.path.dirname(file.path), "always_restart.txt")
         if os.path.exists(always):
             log.warning("%s is not heeded: touch %s to restart", always, file.path)
-        file.watch(lambda: self._restart_for(file.path, group))
+        file.watch(lambda: self._restart_for(file.path, group), until=lambda: group not in self.groups.all())
 
     def _restart_for(self, touched: str, group: Manager) -> None:
         log.info("%s was touched", touched)
@@ -201,9 +223,15 @@ class Server:
 
     def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.PreloaderStarted):
-            self.groups[order.group].preloader_started(order, fds[0])
+            if order.group in self.groups:
+                self.groups[order.group].preloader_started(order, fds[0])
+            else:
+                # Dropped in the meantime.
+                os.close(fds[0])
+                send_signal(order.pid, signal.SIGTERM)
         elif isinstance(order, message.PreloaderNotStarted):
-            self.groups[order.group].preloader_not_started(order)
+            if order.group in self.groups:
+                self.groups[order.group].preloader_not_started(order)
         elif isinstance(order, message.ProcessExited):
             self.groups.process_exited(order.pid, order.status)
         elif isinstance(order, message.ResizePool):
@@ -270,7 +298,7 @@ class Server:
 
         configure = self._configure
         instance = json.loads(configure.instance)
-        report = Report(instance, configure.restarts, self._settings.max_pool_size, self.frontend)
+        report = Report(instance, configure.restarts, self._settings, self.frontend)
         routes = AdminRoutes(self.groups, report, self._restart, self._reopen_access_log, self._watchdog.send)
         routes.serve(self._admin)
         if self._metrics_sockets:

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import setproctitle
 
@@ -31,9 +31,10 @@ from appsrv.death import who_killed
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
 from appsrv.group_books import Child, GroupBook
+from appsrv.loader import is_below
 from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
-from appsrv.privileges import Identity, check_reach, identity_of
+from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.signals import Signals
@@ -267,7 +268,9 @@ class Watchdog:
             self._tell_server(message.PreloaderNotStarted(order.group, order.generation, order.serial, str(error)))
 
     def _start_preloader(self, order: message.StartPreloader) -> None:
-        book = self._books[order.group]
+        book = self._books.get(order.group)
+        if book is None:
+            raise OSError(f"{order.group} is not to be served")
         child, book.early = book.early, None
         if child is None or (child.generation, child.serial) != (order.generation, order.serial):
             child = self._make_preloader(book, order)
@@ -364,6 +367,10 @@ class Watchdog:
         if isinstance(msg, message.StartPreloader):
             if not self._stopping:
                 self._try_to_start_preloader(msg)
+        elif isinstance(msg, message.ServeGroup):
+            self._host(AppGroup.from_json(msg.group))
+        elif isinstance(msg, message.DropGroup):
+            self._drop(msg.group)
         elif isinstance(msg, message.StopInstance):
             self._stop(graceful=True)
         elif isinstance(msg, message.ReopenLogs):
@@ -373,13 +380,37 @@ class Watchdog:
             self._service.ready()
             self.booted()
         elif isinstance(msg, message.Serving):
-            self._books[msg.group].serving = msg.generation
+            if msg.group in self._books:
+                self._books[msg.group].serving = msg.generation
         elif isinstance(msg, message.Pulse):
             self._on_pulse(msg)
         elif isinstance(msg, message.BootFailed):
             self._boot_failed(msg)
         elif isinstance(msg, message.LastWordsWanted):
             self._tell_last_words(msg.pid)
+
+    def _host(self, group: AppGroup) -> None:
+        """The server has found an application in the directory of applications. Whose it is, is not for it to say."""
+        directory = self._settings.apps_directory
+        if os.path.dirname(group.name) != directory or not is_below(group.spec.root, group.name):
+            self._log.event(logging.ERROR, f"{group.name} is not in apps_directory and not served")
+            return
+        user = user_of_owner(self._settings.user, group.name)
+        group = replace(group, settings=replace(group.settings, user=user, group=self._settings.group))
+        try:
+            identity = _identity_of(group)
+        except AppsrvError as error:
+            self._log.event(logging.ERROR, f"{group.name} is not served: {error}")
+            return
+        log = self.resources.log_of(group, identity)
+        self.resources.group_logs[group.name] = log
+        self._books[group.name] = GroupBook(group, identity, log)
+
+    def _drop(self, name: str) -> None:
+        book = self._books.pop(name)
+        self.resources.group_logs.pop(name, None)
+        if not any(log is book.log for log in self._logs()):
+            book.log.close()
 
     def _boot_failed(self, msg: message.BootFailed) -> None:
         self._failure = failure_of(msg.exit_code, msg.message, msg.traceback)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "package" / "appsrv"
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        ("__init__ access_format beneath conditional cpus death errors family file_wrapper handover hooks "
+        ("__init__ access_format beneath conditional cpus death errors family file_wrapper fleet handover hooks "
         "http_syntax idle_watch line_label menu monitoring out_of_memory pace production project reloader "
         "request_id restart_file routes signals tally tcp_reset terminal text tracebacks trusted_proxies unpatched "
         "values"),
