@@ -515,10 +515,14 @@ def restart_app(
         chosen = _ask_which(groups)
     else:
         prefix = os.path.normpath(working_directory(config.environment()) / path_prefix)
-        chosen = [(client, group) for client, group in groups if is_below(group.get("name", ""), prefix)]
+        chosen = [(client, group) for client, group in groups if _is_group_below(group, prefix)]
     if not chosen and path_prefix is not None and not ignore_app_not_running:
         raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
     return max([_restart(client, group, parallel) for client, group in chosen], default=0)
+
+
+def _is_group_below(group: Mapping[str, Any], prefix: str) -> bool:
+    return any(is_below(group.get(place) or "", prefix) for place in ("name", "root"))
 
 
 def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:
@@ -592,6 +596,7 @@ def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many of the last [all].")
 @click.option("--request", metavar="ID", help="Those of one request: its id is in error pages and the access log.")
 @click.option("--worker", type=click.IntRange(min=1), metavar="PID", help="Those of one worker, or about it.")
+@click.option("--app", metavar="PATH", help="Of several applications, the one at or below this path: its own log.")
 @click.option("--since", metavar="TIME", help="Not older than 10m, 2h, 3d, or a date and time.")
 @click.option(
     "--log-file", type=click.Path(path_type=Path), metavar="PATH", help="This file, whether or not anything runs."
@@ -599,11 +604,12 @@ def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 def logs(
     name: str | None, port: int | None, pid_file: Path | None, follow: bool, lines: int | None, request: str | None,
-    worker: int | None, since: str | None, log_file: Path | None, as_json: bool,
+    worker: int | None, app: str | None, since: str | None, log_file: Path | None, as_json: bool,
 ) -> int:
     """Show the server log: what appsrv reports and what the application prints.
 
-    NAME is the (beginning of the) name of an instance; without it, the one of the current directory.
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory. Where it has
+    several applications, what they print is in logs of their own: see --app.
     """
     from datetime import datetime
 
@@ -613,7 +619,7 @@ def logs(
         wanted = log_reader.Wanted(request, worker, since and log_reader.since(since, datetime.now()))
     except ValueError:
         raise click.UsageError(f"--since takes 10m, 2h, 3d, 2026-01-31 or '2026-01-31 12:00', not {since}") from None
-    path = log_file or _log_of(name, port, pid_file)
+    path = log_file or _log_of(name, port, pid_file, app)
     found = log_reader.follow(path, wanted, lines) if follow else log_reader.last(path, wanted, lines)
     colour = wants_colour(config.environment(), sys.stdout.isatty())
     for line in found:
@@ -622,15 +628,24 @@ def logs(
     return 0
 
 
-def _log_of(name: str | None, port: int | None, pid_file: Path | None) -> Path:
+def _log_of(name: str | None, port: int | None, pid_file: Path | None, app: str | None) -> Path:
     running, here = _running()
     try:
-        log_file = instance.select(running, here, name=name, port=port, pid_file=pid_file).info.log_file
+        one = instance.select(running, here, name=name, port=port, pid_file=pid_file)
+        log_file = one.info.log_file if app is None else _log_of_group(_client(one), os.path.normpath(here / app))
     except NotRunning as error:
         raise _failed(NotRunning(f"{error} To read a file: appsrv logs --log-file PATH")) from None
     if log_file is None:
         raise AdminError("this instance keeps no log file")
     return Path(log_file)
+
+
+def _log_of_group(client: AdminClient, prefix: str) -> str | None:
+    groups = [group for group in client.status().get("app_groups", []) if _is_group_below(group, prefix)]
+    if len(groups) != 1:
+        raise AdminError(f"{len(groups)} of the applications are at or below {prefix}: name one (appsrv status)")
+    found: str | None = groups[0].get("log_file")
+    return found
 
 
 # -- reopen-logs -------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ class Groups(Mapping[str, Manager]):
         self._leaving.append(leaving)
         self._write_routes()
         log.info("%s is not served any more", name)
-        leaving.close()
+        leaving.close("its application is not served any more")
         gevent.spawn(self._see_off, leaving)
 
     def say_problems(self, problems: Mapping[str, str]) -> None:
@@ -174,8 +174,11 @@ class Groups(Mapping[str, Manager]):
                 return
 
     def below(self, prefix: str) -> list[Manager]:
-        """Those whose names are at or below a path; all for `/`."""
-        return [manager for name, manager in self._managers.items() if is_below(name, prefix)]
+        """The one of that name, else those whose names or directories are at or below a path; all for `/`."""
+        if prefix in self._managers:
+            return [self._managers[prefix]]
+        managers = self._managers.values()
+        return [m for m in managers if any(is_below(place, prefix) for place in (m.name, m.group.spec.root))]
 
     # -- how they boot ------------------------------------------------------------------------------------------------
 

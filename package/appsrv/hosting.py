@@ -16,6 +16,7 @@ from appsrv import config, finder
 from appsrv.app_group import AppGroup
 from appsrv.config import ROWS, Settings
 from appsrv.errors import AppsrvError, SettingsError
+from appsrv.instance import default_log_file
 from appsrv.privileges import user_of_owner
 from appsrv.routes import Route, Routes
 
@@ -238,6 +239,9 @@ def _group(
     root: Path, settings: Settings, name: str, environ: Mapping[str, str], variables: Mapping[str, str]
 ) -> AppGroup:
     spec = finder.find(None, root, environ, settings.app)
+    if settings.log_file is None:
+        # No port in its name: that is the instance's.
+        settings = replace(settings, log_file=str(default_log_file(Path(spec.root), None)))
     return AppGroup(spec, settings, name, variables)
 
 

@@ -46,6 +46,7 @@ LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 class InstanceInfo:
     """What instance.json says. `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is
     wall time, `pid` the watchdog's, `app` the target within `root`, `metrics` the URL of the metrics port, if any.
+    Where there may be several applications, `apps` are those of the start: name, hosts, base_uri.
     """
 
     name: str
@@ -60,6 +61,8 @@ class InstanceInfo:
     started: float
     daemonized: bool = False
     metrics: str = ""
+    apps: tuple[tuple[str, Sequence[str], str], ...] = ()
+    apps_directory: str = ""
 
     @property
     def ports(self) -> frozenset[int]:
@@ -75,7 +78,8 @@ class InstanceInfo:
             found = json.loads(text)
             names = {field.name for field in dataclasses.fields(cls)}
             known = {name: value for name, value in found.items() if name in names}
-            return cls(**{**known, "bind": tuple(known["bind"])})
+            apps = tuple(tuple(app) for app in known.get("apps", ()))
+            return cls(**{**known, "bind": tuple(known["bind"]), "apps": apps})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not an instance: {error}") from None
 

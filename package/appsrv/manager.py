@@ -253,9 +253,9 @@ class Manager:
         if self.failure is not None:
             self._outage.begin(self.failure)
 
-    def close(self) -> None:
+    def close(self, reason: str = "the server stops") -> None:
         """Spawn nothing more and let every worker finish."""
-        self._act(self._pool.close(time.monotonic()))
+        self._act(self._pool.close(time.monotonic(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
 
     @property
@@ -319,7 +319,9 @@ class Manager:
         # A traceback has been printed on a developer's terminal, by the framework's own command.
         level = logging.INFO if self._development and failure.traceback else logging.ERROR
         log.log(level, "%s (generation %d) cannot be loaded: %s", self.name, handle.generation, failure.message)
-        for line in failure.traceback.splitlines():
+        # A later try of the same code says the same again.
+        known = self.failure is not None and self.failure.traceback == failure.traceback
+        for line in () if known else failure.traceback.splitlines():
             log.log(level, "  %s", line)
         self.failure = failure
         if handle.serial:

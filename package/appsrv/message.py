@@ -7,7 +7,7 @@ in the order the docstring of the message names them. Both ends are always of on
     watchdog  -> server     Configure, ServeGroup, PreloaderStarted, PreloaderNotStarted, ProcessExited,
                             RestartRequested, StopRequested, ReopenLogs, LastWords, ResizePool
     server    -> watchdog   ServeGroup, DropGroup, StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed,
-                            Serving, Pulse, LastWordsWanted
+                            Serving, Pulse, LastWordsWanted, SendSignal
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
     server    -> preloader  Attach, Spawn, Quit
@@ -214,6 +214,14 @@ class StopRequested(Message, tag=6):
     """Stop taking connections and end; `graceful` lets requests finish for `stop_timeout` seconds."""
 
     graceful: bool
+
+
+@dataclass(eq=False, repr=False)
+class SendSignal(Message, tag=28):
+    """A process of another user than the server's, in this instance, is to get this signal."""
+
+    pid: int
+    number: int
 
 
 @dataclass(eq=False, repr=False)

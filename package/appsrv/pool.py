@@ -298,10 +298,10 @@ class Pool:
             return []
         return [self._retire(worker, now, reason)]
 
-    def close(self, now: float) -> list[Action]:
-        """The instance ends: nothing is spawned any more and every worker retires."""
+    def close(self, now: float, reason: str) -> list[Action]:
+        """The instance ends, or the group: nothing is spawned any more and every worker retires."""
         self.closed = True
-        return [self._retire(worker, now, "the server stops") for worker in self._alive()]
+        return [self._retire(worker, now, reason) for worker in self._alive()]
 
     # -- the numbers --------------------------------------------------------------------------------------------------
 

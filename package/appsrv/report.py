@@ -77,6 +77,7 @@ class Report:
             "root": manager.group.spec.root,
             "app": manager.group.app,
             "environment": manager.settings.environment,
+            "log_file": manager.settings.log_file or self._instance["log_file"],
             "hosts": list(manager.settings.hosts),
             "base_uri": manager.settings.base_uri,
             "generation": manager.generation,

@@ -23,6 +23,7 @@ from appsrv.access_file import check_writable, place
 from appsrv.app_group import AppGroup
 from appsrv.config import Settings
 from appsrv.errors import ListenError, RunDirectoryError
+from appsrv.hosting import needs_routes
 from appsrv.instance import (
     InstanceDirectory,
     InstanceInfo,
@@ -123,14 +124,11 @@ class Resources:
         )
 
     def log_of(self, group: AppGroup, identity: Identity | None) -> ServerLog:
-        """Where the application's output goes: a log of its own, where there is more than one application.
+        """Where the application's output goes: one of several has a log of its own.
 
         One that cannot be written harms no other application: its lines are in the server log then.
         """
-        if len(self._groups) == 1 and group.spec.root == self._root:
-            return self.log
-        named = group.settings.log_file
-        path = named if named is not None else str(default_log_file(Path(group.spec.root), self._port()))
+        path = group.settings.log_file or self.log.path
         known = {log.path: log for log in (self.log, *self.group_logs.values())}
         try:
             return known.get(path) or self._open_log(path, identity)
@@ -207,9 +205,16 @@ class Resources:
             started=time.time(),
             daemonized=self._settings.daemonize,
             metrics=self.metrics_listener.url if self.metrics_sockets else "",
+            apps=self._apps(),
+            apps_directory=self._settings.apps_directory or "",
         )
         self.directory.write(info)
         return info
+
+    def _apps(self) -> tuple[tuple[str, Sequence[str], str], ...]:
+        if not needs_routes(self._groups, self._settings):
+            return ()
+        return tuple((group.name, group.settings.hosts, group.settings.base_uri) for group in self._groups)
 
     def _listen(self) -> None:
         """On the sockets that the service manager has opened, where it has; else where the settings say."""

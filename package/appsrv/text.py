@@ -65,12 +65,24 @@ def banner(info: InstanceInfo) -> str:
         f"Log file: {info.log_file or 'none'}",
         f"Environment: {info.environment}",
         f"Accessible via: {', '.join(info.bind)}",
+        *_served(info),
         *([f"Metrics: {info.metrics}"] if info.metrics else []),
         "",
         stopping,
         RULE,
     ]
     return "\n".join(lines)
+
+
+def _served(info: InstanceInfo) -> Iterator[str]:
+    """Which applications, where there may be several."""
+    if info.apps:
+        places = [", ".join(f"{host}{uri or '/'}" for host in hosts or ["*"]) for _, hosts, uri in info.apps]
+        width = max(map(len, places))
+        yield "Serving these applications:"
+        yield from (f"  {place:<{width}}  {name}" for place, (name, _, _) in zip(places, info.apps, strict=True))
+    if info.apps_directory:
+        yield f"Applications are taken from: {info.apps_directory}"
 
 
 # -- appsrv status -----------------------------------------------------------------------------------------
@@ -82,7 +94,11 @@ def status_report(status: Json, now: float, *, colour: bool = False, verbose: bo
     lines.append(_title("Application groups", colour))
     for group in status.get("app_groups", []):
         lines += [*_group(group, now, colour, verbose), ""]
-    if not status.get("app_groups"):
+    problems = status.get("not_served") or []
+    if problems:
+        lines.append(_title("Not served", colour))
+        lines += [f"{printable(one.get('name'))}: {printable(one.get('message'))}" for one in problems]
+    elif not status.get("app_groups"):
         lines += ["appsrv is currently not serving any applications.", ""]
     return "\n".join(lines).rstrip("\n")
 
@@ -185,6 +201,9 @@ def group_title(group: Json) -> str:
 def _group(group: Json, now: float, colour: bool, verbose: bool) -> Iterator[str]:
     yield f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:"
     yield f"  App root: {printable(group.get('root', ''))}"
+    if group.get("hosts") or group.get("base_uri"):
+        hosts, uri = group.get("hosts") or ["*"], group.get("base_uri") or "/"
+        yield f"  Served at: {printable(', '.join(f'{host}{uri}' for host in hosts))}"
     if verbose:
         yield f"  App: {printable(group.get('app', ''))}, generation {group.get('generation', 0)}"
     yield from _remarks(group, now, verbose)

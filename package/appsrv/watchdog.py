@@ -371,6 +371,9 @@ class Watchdog:
             self._host(AppGroup.from_json(msg.group))
         elif isinstance(msg, message.DropGroup):
             self._drop(msg.group)
+        elif isinstance(msg, message.SendSignal):
+            if msg.pid in descendants(os.getpid()):
+                send_signal(msg.pid, msg.number)
         elif isinstance(msg, message.StopInstance):
             self._stop(graceful=True)
         elif isinstance(msg, message.ReopenLogs):

@@ -226,7 +226,7 @@ def test_resize_down_to_one_and_only_an_idle_worker_leaves() -> None:
 def test_close_retires_everyone_and_spawns_nobody() -> None:
     script = Script(min_instances=2)
     script.boot(2)
-    assert retired(script.pool.close(script.now)) == [1, 2]
+    assert retired(script.pool.close(script.now, "the server stops")) == [1, 2]
     assert script.gone(1) + script.gone(2) + script.observe(waiting=9) + script.loaded() == []
 
 
@@ -273,7 +273,7 @@ def test_when_the_server_stops_that_time_is_over() -> None:
     script.boot(2)
     script.observe(after=11)
     script.load(1, sessions=1)
-    script.pool.close(script.now)
+    script.pool.close(script.now, "the server stops")
     assert killed(script.observe(after=100)) == [1, 2]
 
 
@@ -592,7 +592,7 @@ def test_a_boot_that_takes_too_long_is_killed_once() -> None:
 def test_a_worker_that_does_not_leave_is_killed_once() -> None:
     script = Script(stop_timeout=5)
     script.boot(1)
-    script.pool.close(script.now)
+    script.pool.close(script.now, "the server stops")
     assert script.observe(after=4.9) == []
     assert killed(script.observe(after=0.2)) == [1]
     assert script.observe(after=10) == []

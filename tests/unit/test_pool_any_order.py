@@ -210,7 +210,7 @@ class World(RuleBasedStateMachine):
         assert self.pool.outgoing() == []
 
     def _all_ends(self) -> None:
-        self.did(self.pool.close(self.now))
+        self.did(self.pool.close(self.now, "the server stops"))
         assert self.alive() == []
         self.did(self.pool.observe({}, 9, self.now + 3.1))
         assert all(self.asked[Kill, serial] for serial in self.pool.workers)
