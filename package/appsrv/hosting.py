@@ -85,11 +85,11 @@ def hosted(settings: Settings, directory: Path, environ: Mapping[str, str]) -> H
 
 def found_in(directory: str | None) -> list[Path]:
     """The directories that may be applications, in the order of their names."""
-    try:
-        with os.scandir(directory or os.devnull) as entries:
-            return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "_")))
-    except NotADirectoryError:
+    if directory is None:
         return []
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "_")))
     except OSError as error:
         raise SettingsError(f"apps_directory {directory} cannot be read: {error.strerror}") from None
 

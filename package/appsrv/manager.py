@@ -122,7 +122,8 @@ class Manager:
             return "restarting"
         if self.failure is not None and not any(self.ready_workers()):
             return "broken"
-        on_demand = self._booted and not self.settings.min_instances and not self.spawning
+        none_kept = not self.settings.min_instances or not self._pool.room()
+        on_demand = self._booted and none_kept and not self.spawning
         return "running" if on_demand or any(self.ready_workers()) else "booting"
 
     def ready_workers(self) -> Iterator[WorkerHandle]:
@@ -304,8 +305,8 @@ class Manager:
             self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
         else:
             self._act(self._pool.loaded(generation, time.monotonic()))
-            if not self.settings.min_instances:
-                # The first worker comes with the first request, which therefore has to wait for it.
+            if not self._pool.alive:
+                # None is kept, or there is no room: the first one comes with the first request, which waits for it.
                 self.failure = None
                 self._outage.end()
                 self._has_booted()

@@ -159,7 +159,7 @@ class Server:
         for group in what.new:
             log.info("%s is served from now on", group.name)
             gevent.spawn(self._watch_restart_file, self.groups.add(group))
-        self.groups.say_problems({name: why for name, why in what.problems.items() if name not in served})
+        self.groups.say_problems({name: why for name, why in what.problems.items() if name not in self.groups})
 
     def _watch_restart_file(self, group: Manager) -> None:
         file = RestartFile(group.settings.restart_file or os.path.join(group.group.spec.root, NAME))

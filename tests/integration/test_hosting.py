@@ -1,0 +1,415 @@
+"""Several applications in one instance: each has what is its own, and none feels what happens to another."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from support.http import Connection, Reply, exchange_bytes
+from support.server import APPS, COMMAND, Server, Site, free_port
+from support.waiting import wait_for
+
+PLACES = """
+[[apps]]
+root = "shop"
+hosts = ["shop.example", "*.shop.example"]
+variables = {KEY = "of the shop"}
+[[apps]]
+root = "blog"
+base_uri = "/blog"
+"""
+SHOP = {"Host": "shop.example"}
+
+
+class Said(NamedTuple):
+    """What tests/apps/hosted.py answers."""
+
+    name: str
+    script_name: str
+    path: str
+    length: str
+    pid: str
+    uid: str
+    key: str
+
+
+def said(reply: Reply) -> Said:
+    assert reply.status == 200, (reply.status, reply.text)
+    return Said(*reply.text.split("|"))
+
+
+def group(server: Server, name: str) -> dict[str, Any]:
+    """The report of the application in a directory of that name."""
+    return next(one for one in server.status()["app_groups"] if os.path.basename(one["name"]) == name)
+
+
+def pids(server: Server, name: str) -> set[int]:
+    return {worker["pid"] for worker in group(server, name)["workers"] if worker["state"] in ("idle", "busy")}
+
+
+class Host(Protocol):
+    def __call__(self, toml: str, *names: str, options: tuple[str, ...] = ()) -> Server: ...
+
+
+@pytest.fixture
+def host(site: Site, launch: Any, ready_queue: str) -> Host:
+    """Start an instance with this appsrv.toml and tests/apps/hosted.py in directories of these names."""
+
+    def start(toml: str, *names: str, options: tuple[str, ...] = ()) -> Server:
+        for name in names:
+            add(site.directory / name)
+        site.write("appsrv.toml", toml)
+        address = ("127.0.0.1", free_port())
+        argv = [COMMAND, "start", "--port", str(address[1]), "--ready-queue", ready_queue, *options]
+        server: Server = launch(argv, address)
+        wait_for(lambda: "web server started" in server.terminal or server.child.poll() is not None, "the banner", 30)
+        return server
+
+    return start
+
+
+def add(place: Path) -> None:
+    place.mkdir(parents=True)
+    shutil.copy(APPS / "hosted.py", place / "app.py")
+
+
+# -- whose a request is
+
+
+@pytest.mark.both_queues
+def test_requests_go_by_host_and_path(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    shop = said(server.get("/cart", SHOP))
+    assert shop[:4] == ("shop", "", "/cart", "0")
+    assert shop.key == "of the shop"
+    assert said(server.get("/", {"Host": "eu.SHOP.example:8000"})).name == "shop"
+    blog = said(server.get("/blog/1"))
+    assert (blog.name, blog.script_name, blog.path, blog.key) == ("blog", "/blog", "/1", "")
+    assert said(server.get("/blog", SHOP)).name == "shop"
+    assert said(server.get("http://shop.example/x", {"Host": "another"})).name == "shop"
+    nobody = server.get("/blogs", {"Host": "other.example"})
+    assert nobody.status == 404
+    assert "other.example" in nobody.text
+    assert [one["name"] for one in server.status()["app_groups"]] == [
+        str(server.site.directory / name) for name in ("shop", "blog")
+    ]
+
+
+@pytest.mark.both_queues
+def test_a_connection_is_used_for_several_applications(host: Host) -> None:
+    """As proxies do it: whose a request is, is found out request by request."""
+    server = host(PLACES, "shop", "blog")
+    connection = server.keep_alive()
+    for number in range(20):
+        length = 300_000 * (number % 3)
+        body = b"x" * length if length else None
+        assert said(connection.exchange("POST", "/buy", body, SHOP))[:4] == ("shop", "", "/buy", str(length))
+        assert said(connection.exchange("POST", "/blog/new", body))[:4] == ("blog", "/blog", "/new", str(length))
+        assert said(connection.exchange("GET", "/blog/again"))[:3] == ("blog", "/blog", "/again")
+    assert connection.exchange("GET", "/", headers={"Host": "nobody"}).status == 404
+    connection.close()
+    assert server.status()["server"]["accepted"] == 1
+
+
+@pytest.mark.both_queues
+def test_pipelined_requests_for_several_applications(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    shop = b"GET /%d HTTP/1.1\r\nHost: shop.example\r\n\r\n"
+    blog = b"GET /blog/%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /blog/9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = exchange_bytes(server.address, shop % 1 + blog % 2 + blog % 3 + shop % 4 + last)
+    found = re.findall(rb"(shop||blog)\|(?:/blog)?\|/(\d)\|", answer.data)
+    assert found == [(b"shop", b"1"), (b"blog", b"2"), (b"blog", b"3"), (b"shop", b"4"), (b"blog", b"9")]
+
+
+@pytest.mark.both_queues
+def test_a_head_that_comes_in_pieces_is_routed_when_it_is_whole(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    with server.raw() as client:
+        for piece in (b"GET /late HTT", b"P/1.1\r\nHo", b"st: shop.example\r\nConnection: close\r\n", b"\r\n"):
+            client.sendall(piece)
+            wait_for(lambda: server.status()["server"]["connections"] == 1, "the connection")
+        assert b"shop||/late|0" in _all(client)
+
+
+def _all(client: socket.socket) -> bytes:
+    data = b""
+    while piece := client.recv(65536):
+        data += piece
+    return data
+
+
+def test_nonsense_is_refused_before_anybody_is_asked(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    ambiguous = exchange_bytes(server.address, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    assert ambiguous.data.startswith(b"HTTP/1.1 400 ")
+    old = exchange_bytes(server.address, b"GET /blog HTTP/1.0\r\n\r\n")
+    assert old.data.startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_application_with_a_place_of_its_own(serve: Any) -> None:
+    server = serve("hosted", "--base-uri", "/shop", "--hosts", "shop.example")
+    assert said(server.get("/shop/x", SHOP))[1:3] == ("/shop", "/x")
+    assert server.get("/x", SHOP).status == 404
+    assert server.get("/shop/x").status == 404
+
+
+# -- nobody feels what happens to another
+
+
+@pytest.mark.both_queues
+def test_a_broken_application_harms_no_other_and_is_served_once_it_is_mended(host: Host, site: Site) -> None:
+    site.write("broken/app.py", "import no_such_module\napplication = print\n")
+    site.write("empty/readme.txt", "nothing to serve\n")
+    more = '[[apps]]\nroot = "broken"\nbase_uri = "/broken"\n[[apps]]\nroot = "empty"\nbase_uri = "/empty"\n'
+    server = host(PLACES + more, "shop", "blog")
+    assert said(server.get("/", SHOP)).name == "shop"
+    page = server.get("/broken/")
+    assert page.status == 503
+    assert server.get("/empty/").status == 404
+    broken = group(server, "broken")
+    assert (broken["state"], "no_such_module" in broken["last_error"]["message"]) == ("broken", True)
+    (problem,) = server.status()["not_served"]
+    assert (os.path.basename(problem["name"]), "no application found" in problem["message"]) == ("empty", True)
+    report = site.command("status", "--port", str(server.address[1]))
+    assert "Not served" in report.stdout
+    assert "no_such_module" in report.stdout
+    shutil.copy(APPS / "hosted.py", site.directory / "broken" / "app.py")
+    wait_for(lambda: server.get("/broken/").status == 200, "the mended application", 30)
+    assert said(server.get("/blog/")).name == "blog"
+
+
+def test_where_none_can_be_served_the_start_fails(host: Host, site: Site) -> None:
+    site.write("one/app.py", "import no_such_module\napplication = print\n")
+    server = host('[[apps]]\nroot = "one"\n[[apps]]\nroot = "two"\nhosts = ["two"]\n')
+    assert server.wait_exit() == 4
+    assert "no_such_module" in server.terminal
+
+
+@pytest.mark.both_queues
+def test_a_drowning_application_harms_no_other(host: Host) -> None:
+    settings = "max_pool_size = 3\nmax_request_queue_size = 5\n"
+    server = host(settings + PLACES, "shop", "blog")
+    clients = [Connection(server.address) for _ in range(30)]
+    for client in clients:
+        client.request("GET", "/sleep?3", headers=SHOP)
+    wait_for(lambda: group(server, "shop")["refused"] > 0, "a full queue")
+    began = time.monotonic()
+    for _ in range(10):
+        assert said(server.get("/blog/")).name == "blog"
+    took = time.monotonic() - began
+    assert group(server, "shop")["queue"] > 0, "it drowns still"
+    assert took < 2, f"{took:.1f} s"
+    answers = [client.getresponse().status for client in clients]
+    assert set(answers) == {200, 503}
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.both_queues
+def test_a_death_in_one_application_is_its_own(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    blog = said(server.get("/blog/")).pid
+    assert server.get("/die", SHOP).status == 502
+    assert said(server.get("/", SHOP)).name == "shop"
+    assert said(server.get("/blog/")).pid == blog
+    assert group(server, "shop")["deaths_by_cause"]
+    assert not group(server, "blog")["deaths_by_cause"]
+
+
+@pytest.mark.both_queues
+def test_after_the_death_of_the_server_all_are_served_by_the_same_preloaders(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    before = {pid for pid, title in server.titles().items() if title.startswith("appsrv preloader")}
+    assert len(before) == 2
+    os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
+    assert said(server.get("/", SHOP)).name == "shop"
+    assert said(server.get("/blog/")).name == "blog"
+    assert {pid for pid, title in server.titles().items() if title.startswith("appsrv preloader")} == before
+    assert server.terminal.count("web server started") == 1
+
+
+# -- what is each one's own
+
+
+def test_each_has_its_own_log(host: Host, site: Site) -> None:
+    (site.directory / "blog" / "log").mkdir(parents=True)
+    shutil.copy(APPS / "hosted.py", site.directory / "blog" / "app.py")
+    server = host(PLACES, "shop")
+    said(server.get("/one", SHOP))
+    said(server.get("/blog/two"))
+    shop, blog = site.directory / "shop" / "appsrv.log", site.directory / "blog" / "log" / "appsrv.log"
+    wait_for(lambda: "shop serves /one" in shop.read_text(), "the print of the shop")
+    wait_for(lambda: "blog serves /two" in blog.read_text(), "the print of the blog")
+    assert "/two" not in shop.read_text()
+    assert "serves /" not in server.log()
+    assert "worker" in server.log()
+    shown = site.command("logs", "--app", "blog", "--port", str(server.address[1]))
+    assert (shown.returncode, "serves /two" in shown.stdout, "/one" in shown.stdout) == (0, True, False)
+    blog.rename(blog.with_name("old.log"))
+    server.child.send_signal(signal.SIGUSR1)
+    wait_for(blog.exists, "the log that was opened again")
+
+
+def test_restarts_are_of_those_that_are_meant(host: Host, site: Site) -> None:
+    server = host(PLACES, "shop", "blog")
+    port = ("--port", str(server.address[1]))
+    shop, blog = said(server.get("/", SHOP)).pid, said(server.get("/blog/")).pid
+    done = site.command("restart-app", "shop", *port)
+    assert (done.returncode, done.stdout.count("Restarting")) == (0, 1), done
+    assert said(server.get("/", SHOP)).pid != shop
+    assert said(server.get("/blog/")).pid == blog
+    both = site.command("restart-app", "/", *port)
+    assert (both.returncode, both.stdout.count("Restarting")) == (0, 2), both
+    assert said(server.get("/blog/")).pid != blog
+    blog = said(server.get("/blog/")).pid
+    site.write("shop/tmp/restart.txt", "")
+    wait_for(lambda: group(server, "shop")["generation"] == 4, "the restart that the file asks for")
+    assert said(server.get("/blog/")).pid == blog
+    site.write("shop/app.py", "application = (\n")
+    failed = site.command("restart-app", "shop", *port)
+    assert failed.returncode == 1
+    assert said(server.get("/", SHOP)).name == "shop", "the previous code keeps serving"
+
+
+def test_settings_of_the_pool_are_each_one_s_own(host: Host) -> None:
+    toml = PLACES.replace('root = "shop"', 'root = "shop"\nmin_instances = 2\nmax_pool_size = 2\nthreads = 3')
+    server = host(toml, "shop", "blog")
+    wait_for(lambda: len(pids(server, "shop")) == 2, "two workers of the shop")
+    assert len(pids(server, "blog")) == 1
+    assert {worker["threads"] for worker in group(server, "shop")["workers"]} == {3}
+    assert group(server, "shop")["max_pool_size"] == 2
+    assert server.status()["max_pool_size"] == 6
+
+
+# -- one pool for all
+
+
+@pytest.mark.both_queues
+def test_the_places_are_shared_and_go_to_who_needs_them(host: Host) -> None:
+    names = ("a", "b", "c")
+    toml = "max_pool_size = 2\n" + "".join(f'[[apps]]\nroot = "{name}"\nbase_uri = "/{name}"\n' for name in names)
+    server = host(toml, *names)
+    for name in (*names, *names):
+        assert said(server.get(f"/{name}/")).name == name
+        assert sum(len(pids(server, one)) for one in names) <= 2
+    assert "needs its place" in server.log()
+
+
+@pytest.mark.both_queues
+def test_who_has_all_places_gives_one_up_after_its_request(host: Host) -> None:
+    toml = "max_pool_size = 3\n" + PLACES.replace('root = "blog"', 'root = "blog"\nmin_instances = 0')
+    server = host(toml, "shop", "blog")
+    stop = threading.Event()
+    statuses: list[int] = []
+
+    def keep_asking() -> None:
+        connection = Connection(server.address)
+        while not stop.is_set():
+            statuses.append(connection.exchange("GET", "/sleep?0.2", headers=SHOP).status)
+        connection.close()
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: len(pids(server, "shop")) == 3, "all places taken")
+        assert said(server.get("/blog/")).name == "blog"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {200}, "nobody was cut short"
+
+
+# -- a directory of applications
+
+
+@pytest.mark.both_queues
+def test_applications_come_and_go_without_a_restart(host: Host, site: Site) -> None:
+    apps = site.directory / "apps"
+    apps.mkdir()
+    server = host('apps_directory = "apps"\n')
+    assert server.get("/one/").status == 404
+    add(apps / "one")
+    add(apps / "two.example")
+    (apps / "three").mkdir()
+    wait_for(lambda: server.get("/one/").status == 200, "the first application")
+    wait_for(lambda: server.get("/", {"Host": "two.example"}).status == 200, "the second one")
+    first = said(server.get("/one/x"))
+    assert first[:3] == ("one", "/one", "/x")
+    assert [os.path.basename(one["name"]) for one in server.status()["not_served"]] == ["three"]
+    shutil.copy(APPS / "hosted.py", apps / "three" / "app.py")
+    wait_for(lambda: server.get("/three/").status == 200, "the third, now that there is an application in it")
+    connection = server.keep_alive()
+    assert said(connection.exchange("GET", "/one/x")).pid == first.pid
+    slow = Connection(server.address)
+    slow.request("GET", "/one/sleep?1")
+    wait_for(lambda: any(worker["sessions"] for worker in group(server, "one")["workers"]), "the slow request")
+    shutil.rmtree(apps / "one")
+    wait_for(lambda: server.get("/one/").status == 404, "its end")
+    assert slow.getresponse().read().startswith(b"one|"), "what was being served is finished"
+    wait_for(lambda: int(first.pid) not in server.titles(), "the end of its worker")
+    wait_for(lambda: not any("apps/one" in title for title in server.titles().values()), "the end of its preloader")
+    assert sum(title.startswith("appsrv worker") for title in server.titles().values()) == 2
+    assert said(server.get("/three/")).name == "three"
+    connection.close()
+    slow.close()
+
+
+def test_new_settings_of_one_are_taken_up(host: Host, site: Site) -> None:
+    add(site.directory / "apps" / "one")
+    add(site.directory / "apps" / "two")
+    server = host('apps_directory = "apps"\n')
+    two = said(server.get("/two/")).pid
+    site.write("apps/one/appsrv.toml", 'hosts = ["one.example"]\nmin_instances = 2\n')
+    wait_for(lambda: server.get("/", {"Host": "one.example"}).status == 200, "the new place")
+    wait_for(lambda: len(pids(server, "one")) == 2, "two workers")
+    assert server.get("/one/").status == 404
+    assert said(server.get("/two/")).pid == two
+    site.write("apps/one/appsrv.toml", "min_instances = 'many'\n")
+    wait_for(lambda: server.get("/", {"Host": "one.example"}).status == 404, "its end")
+    assert "min_instances" in server.status()["not_served"][0]["message"]
+
+
+def test_after_the_death_of_the_server_what_came_meanwhile_is_served(host: Host, site: Site) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\n')
+    add(site.directory / "apps" / "late")
+    wait_for(lambda: server.get("/late/").status == 200, "the second application")
+    os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
+    assert said(server.get("/late/")).name == "late"
+    assert said(server.get("/one/")).name == "one"
+
+
+def test_the_banner_says_what_is_served(host: Host) -> None:
+    server = host(PLACES, "shop", "blog")
+    directory = server.site.directory
+    assert f"shop.example/, *.shop.example/  {directory / 'shop'}" in server.terminal
+    assert f"*/blog                          {directory / 'blog'}" in server.terminal
+
+
+def test_what_is_wrong_with_the_file_is_told_at_once(site: Site) -> None:
+    site.write("appsrv.toml", PLACES.replace("root", "rot"))
+    done = site.command("start", "--port", "0")
+    assert done.returncode == 2
+    assert "[[apps]] number 1: root is missing" in done.stderr
+
+
+def test_an_app_argument_contradicts_a_file_with_several(site: Site) -> None:
+    site.add_app("hosted")
+    site.write("appsrv.toml", PLACES)
+    done = site.command("start", "hosted:application", "--port", "0")
+    assert done.returncode == 2
+    assert "leave APP out" in done.stderr
+
+
