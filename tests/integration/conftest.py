@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +77,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path / "site")
     yield site
     site.remove()
+
+
+@pytest.fixture
+def open_site() -> Iterator[Site]:
+    """Where other users may read, which they may not in pytest's directories."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        site = Site(Path(name) / "site")
+        yield site
+        site.remove()
 
 
 class Launch(Protocol):

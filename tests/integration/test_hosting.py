@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -12,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import psutil
 import pytest
 
-from support.http import Connection, Reply, exchange_bytes
+from support.http import Connection, Reply, exchange_bytes, send
+from support.other_users import LIBRARY, python_of_everybody
 from support.server import APPS, COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
@@ -389,6 +393,64 @@ def test_after_the_death_of_the_server_what_came_meanwhile_is_served(host: Host,
     os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
     assert said(server.get("/late/")).name == "late"
     assert said(server.get("/one/")).name == "one"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("server_user", [None, "daemon"])
+def test_each_runs_as_its_own_user(open_site: Site, server_user: str | None) -> None:
+    """Also where the server is neither of them and has no right to signal their workers."""
+    users = {"shop": pwd.getpwnam("nobody"), "blog": pwd.getpwnam("games")}
+    for name, user in users.items():
+        add(open_site.directory / name)
+        os.chown(open_site.directory / name, user.pw_uid, user.pw_gid)
+    python = python_of_everybody(users["shop"])
+    places = PLACES.replace('root = "shop"', 'root = "shop"\nuser = "nobody"\nmax_request_time = 1')
+    places = places.replace('root = "blog"', 'root = "blog"\nuser = "games"')
+    own = f'user = "{server_user}"\n' if server_user else ""
+    owner = pwd.getpwnam(server_user).pw_uid if server_user else 0
+    os.chown(open_site.directory, owner, -1)
+    open_site.write("appsrv.toml", own + places)
+    port = free_port()
+    server = Server(open_site, [*python, "start", "--port", str(port)], ("127.0.0.1", port), {"PYTHONPATH": LIBRARY})
+    try:
+        wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
+        assert said(server.get("/", SHOP)).uid == str(users["shop"].pw_uid)
+        blog = said(server.get("/blog/"))
+        assert blog.uid == str(users["blog"].pw_uid)
+        assert psutil.Process(server.pid_of("appsrv server")).uids().real == owner
+        for name, user in users.items():
+            assert (open_site.directory / name / "appsrv.log").stat().st_uid == user.pw_uid
+        assert server.get("/sleep?5", SHOP).status == 504
+        assert said(server.get("/", SHOP)).name == "shop"
+        detached = send(server.admin_socket(), "POST", "/restart", json.dumps({"prefix": "/"}).encode())
+        assert [one["ok"] for one in detached.json["restarted"]] == [True, True]
+        assert said(server.get("/blog/")).pid != blog.pid
+    finally:
+        left = server.reap()
+    assert left == [], server.evidence()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_found_applications_are_their_owners(open_site: Site) -> None:
+    user = pwd.getpwnam("nobody")
+    place = open_site.directory / "apps" / "one"
+    add(place)
+    os.chown(place, user.pw_uid, user.pw_gid)
+    open_site.write("apps/one/appsrv.toml", "user = 'root'\n")
+    open_site.write("appsrv.toml", "apps_directory = 'apps'\n")
+    python = python_of_everybody(user)
+    port = free_port()
+    server = Server(open_site, [*python, "start", "--port", str(port)], ("127.0.0.1", port), {"PYTHONPATH": LIBRARY})
+    try:
+        wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
+        assert said(server.get("/one/")).uid == str(user.pw_uid)
+        add(open_site.directory / "apps" / "late")
+        os.chown(open_site.directory / "apps" / "late", user.pw_uid, user.pw_gid)
+        wait_for(lambda: server.get("/late/").status == 200, "the second application")
+        assert said(server.get("/late/")).uid == str(user.pw_uid)
+    finally:
+        left = server.reap()
+    assert left == [], server.evidence()
 
 
 def test_the_banner_says_what_is_served(host: Host) -> None:

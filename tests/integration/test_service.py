@@ -7,9 +7,6 @@ import pwd
 import signal
 import socket
 import subprocess
-import sys
-import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-import appsrv
 from integration.conftest import Launch, Serve
+from support.other_users import LIBRARY, python_of_everybody
 from support.processes import alive
 from support.server import COMMAND, Server, Site, free_port
 from support.waiting import wait_for
@@ -139,26 +136,16 @@ def _zombies(server: Server) -> list[int]:
     return [process.pid for process in psutil.Process(server.pid).children(recursive=True) if not alive(process)]
 
 
-@pytest.fixture
-def open_site() -> Iterator[Site]:
-    """Where other users may read, which they may not in pytest's directories."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        site = Site(Path(name) / "site")
-        yield site
-        site.remove()
-
-
 @needs_root
 def test_another_user_serves(open_site: Site) -> None:
     user = pwd.getpwnam("nobody")
     open_site.write("who.py", WHO)
     os.chown(open_site.directory, user.pw_uid, user.pw_gid)
-    python = _python_of_everybody(user)
+    python = python_of_everybody(user)
     port = free_port()
     server = Server(open_site, [*python, "start", "who:application", "--port", str(port), "--user", "nobody",
                      "--prometheus-multiproc"],
-                    ("127.0.0.1", port), {"PYTHONPATH": os.pathsep.join(_library()), "NOTIFY_SOCKET": "/nowhere"})
+                    ("127.0.0.1", port), {"PYTHONPATH": LIBRARY, "NOTIFY_SOCKET": "/nowhere"})
     try:
         server.wait_ready()
         said = server.get("/").body.decode()
@@ -182,28 +169,3 @@ def test_another_user_serves(open_site: Site) -> None:
 def test_root_is_told_once(serve: Serve) -> None:
     server = serve("hello")
     assert server.log().count("name another user with --user") == 1
-
-
-def _library() -> list[str]:
-    return [str(Path(appsrv.__file__ or "").parents[1]), sysconfig.get_path("purelib")]
-
-
-def _python_of_everybody(user: pwd.struct_passwd) -> list[str]:
-    """A command that this user, too, can run appsrv with."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        command = [python, "-m", "appsrv"]
-        if _can_run(user, [*command, "--version"]):
-            return command
-    pytest.skip("no Python of this version and no checkout that another user can read")
-
-
-def _can_run(user: pwd.struct_passwd, argv: list[str]) -> bool:
-    environment = {"PYTHONPATH": os.pathsep.join(_library())}
-    try:
-        return not subprocess.run(
-            argv, env=environment, user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", capture_output=True,
-            check=False,
-        ).returncode
-    except OSError:
-        return False
