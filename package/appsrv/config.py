@@ -201,6 +201,11 @@ class Settings:
         300.0, values.seconds(), metavar="SECONDS", group=_POOL,
         help="A worker without a request for this long leaves, down to the minimum; 0 keeps it.",
     )
+    max_preloader_idle_time: float = setting(
+        300.0, values.seconds(), metavar="SECONDS", group=_POOL,
+        help="With min_instances 0: an application that has had no worker for this long is let go of altogether, and "
+        "loaded again for the next request; 0 keeps its preloader.",
+    )
     max_requests: int = setting(
         0, values.integer(0), metavar="NUMBER", group=_POOL,
         help="A worker is replaced after about this many requests (up to 10 % more, so that they do not all "

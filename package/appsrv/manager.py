@@ -42,6 +42,7 @@ from appsrv.preloaders import Preloaders
 from appsrv.request_queue import RequestQueue
 from appsrv.restarts import Restarts
 from appsrv.scoreboard import CellReading, Scoreboard
+from appsrv.slumber import Slumber
 from appsrv.time_limits import TimeLimits, Trace
 from appsrv.workers import NoRoom, Workers
 
@@ -94,6 +95,9 @@ class Manager:
         self.restarts = Restarts(self._start_generation)
         self._next_generation = 1
         self._booted = False
+        self._hosted = bool(routes)
+        keeps_none = not settings.min_instances and not self._direct and not development
+        self._slumber = Slumber(settings.max_preloader_idle_time if keeps_none else 0.0)
         self._lookout = Lookout(self.workers, backend.parking, self._observe)
         self._time_limits = TimeLimits(
             name, settings.slow_request_time, settings.max_request_time, settings.concurrency, self.workers, backend,
@@ -122,6 +126,8 @@ class Manager:
             return "restarting"
         if self.failure is not None and not any(self.ready_workers()):
             return "broken"
+        if self._slumber.asleep:
+            return "running"
         none_kept = not self.settings.min_instances or not self._pool.room()
         on_demand = self._booted and none_kept and not self.spawning
         return "running" if on_demand or any(self.ready_workers()) else "booting"
@@ -210,7 +216,11 @@ class Manager:
         if have_preloader and last_generation > generation:
             reason = f"generation {last_generation} could not take over before the server was started again"
             self.restarts.resisting = Failure(time.time(), reason)
-        if not have_preloader:
+        if not have_preloader and self._hosted and self._slumber.after:
+            # One of many, perhaps: it is loaded when somebody asks for it.
+            self._slumber.asleep = True
+            self._has_booted()
+        elif not have_preloader:
             self._start_preloader(self._pool.generation)
 
     def _start_generation(self) -> None:
@@ -220,6 +230,7 @@ class Manager:
         self._start_preloader(generation)
 
     def _start_preloader(self, generation: int) -> None:
+        self._slumber.awake()
         if not self._direct:
             self.preloaders.ask(generation)
         elif generation == self._pool.generation:
@@ -504,12 +515,22 @@ class Manager:
         self.deaths.kernel.look(view.now)
         self._act(self._pool.observe(view.loads, view.waiting, view.now))
         self._owner.looked_at(self, hungry=self._pool.hungry)
+        self._sleep_or_wake(view)
         for handle in self.workers.lost(view.now):
             handle.reason = UNSEEN
             self.worker_exited(handle.serial, 0)
         self.preloaders.check(view.now, self.settings.start_timeout)
         self._time_limits.check(view.now)
         self.queue.look_after(view)
+
+    def _sleep_or_wake(self, view: View) -> None:
+        idle = not (self.workers or view.waiting or self.restarts.running or self._pool.closed)
+        loaded = self._pool.generation in self._pool.loaded_generations
+        if self._slumber.wakes(view.waiting):
+            self._start_preloader(self._pool.generation)
+        elif self._slumber.falls_asleep(view.now, quiet=idle and loaded):
+            log.info("%s is let go of: nobody has asked for it in max_preloader_idle_time", self.name)
+            self.preloaders.dismiss(iter(self.preloaders))
 
     def _condemn(self, serial: int, reason: str) -> None:
         self._act(self._pool.condemn(serial, time.monotonic(), reason))

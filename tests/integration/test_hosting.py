@@ -370,6 +370,29 @@ def test_applications_come_and_go_without_a_restart(host: Host, site: Site) -> N
     slow.close()
 
 
+@pytest.mark.both_queues
+def test_an_application_that_nobody_asks_for_has_no_process(host: Host) -> None:
+    sleepy = "min_instances = 0\npool_idle_time = 0.5\nmax_preloader_idle_time = 0.5\n"
+    server = host(sleepy + PLACES, "shop", "blog")
+
+    def loaded() -> list[str]:
+        return [title for title in server.titles().values() if title.startswith(("appsrv preloader", "appsrv worker"))]
+
+    assert loaded() == []
+    assert said(server.get("/", SHOP)).name == "shop"
+    assert all("shop" in title for title in loaded())
+    wait_for(lambda: not loaded(), "its end")
+    assert group(server, "shop")["state"] == "running"
+    os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
+    assert said(server.get("/", SHOP)).name == "shop"
+    assert site_restarts(server) == 0
+    assert said(server.get("/blog/")).name == "blog"
+
+
+def site_restarts(server: Server) -> int:
+    return server.site.command("restart-app", "/", "--port", str(server.address[1])).returncode
+
+
 def test_new_settings_of_one_are_taken_up(host: Host, site: Site) -> None:
     add(site.directory / "apps" / "one")
     add(site.directory / "apps" / "two")

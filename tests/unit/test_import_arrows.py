@@ -19,8 +19,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     for line in (
         ("__init__ access_format beneath conditional cpus death errors family file_wrapper fleet handover hooks "
         "http_syntax idle_watch line_label menu monitoring out_of_memory pace production project reloader "
-        "request_id restart_file routes signals tally tcp_reset terminal text tracebacks trusted_proxies unpatched "
-        "values"),
+        "request_id restart_file routes signals slumber tally tcp_reset terminal text tracebacks trusted_proxies "
+        "unpatched values"),
         ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps "
         "leadership listener loader log_reader message metrics output pid_file pool privileges proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
