@@ -265,7 +265,8 @@ commands.add_command(
             click.Argument(["program"], type=click.Choice(_PROGRAMS)),
             click.Argument(["app"], required=False),
             *_CONFIG_OPTIONS,
-            *_setting_options(),
+            # The place that the web server gives it is not that which it has among the applications of an instance.
+            *(option for option in _setting_options() if option.name not in {one.name for one in _CONFIG_OPTIONS}),
         ],
     )
 )

@@ -21,10 +21,12 @@ from appsrv import (
     django_static,
     dockerfile,
     finder,
+    hosting,
     instance,
     logrotate_config,
     nginx_config,
     systemd_unit,
+    values,
 )
 from appsrv.config import Settings
 from appsrv.deployment import Deployment, FrontServer, Mount
@@ -67,12 +69,17 @@ def survey(
     """The facts about the project that `app` names (None: the one in `here`)."""
     directory = finder.project_directory(app, here)
     settings = replace(config.load(flags, environ, directory, cwd=here), daemonize=False)
-    spec = finder.find(app, here, environ, settings.app)
+    several = hosting.hosted(settings, directory, environ) if hosting.is_hosting(settings, directory) else None
+    spec = AppSpec(str(directory)) if several is not None else finder.find(app, here, environ, settings.app)
     executable = _executable()
     is_named = app is not None and directory == here
     given = _given(flags, environ, settings)
     port = None if settings.socket else settings.port
     owner, group = _owner(spec.root)
+    log_file = settings.log_file or str(instance.default_log_file(Path(spec.root), port))
+    pid_file = settings.pid_file or str(instance.default_pid_file(Path(spec.root), port))
+    if several is not None and not front.names:
+        front = replace(front, names=_hosts(several))
     return Deployment(
         name=_name(name or os.path.basename(directory)),
         root=spec.root,
@@ -81,7 +88,7 @@ def survey(
         executable=executable,
         command=(*executable, "start", *([app] if is_named and app else []), *given),
         variables={key: environ[key].strip() for key in _FINDING if environ.get(key, "").strip()},
-        log_file=settings.log_file or str(instance.default_log_file(Path(spec.root), port)),
+        log_file=log_file,
         owner=owner,
         group=group,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -90,7 +97,21 @@ def survey(
         user_in_file=config.load({}, {}, directory, cwd=here).user is not None,
         statics=_statics(settings, spec, environ, front.base_uri),
         front=front,
+        reload=(spec.root,) if several is None else ("/", "--pid-file", pid_file),
+        app_logs=_logs(several) if several is not None else (),
     )
+
+
+def _hosts(several: hosting.Hosted) -> tuple[str, ...]:
+    """The hosts of all applications; none, for any, where one of them names none or others may come."""
+    hosts = [group.settings.hosts for group in several.groups]
+    if not all(hosts) or any(group.settings.apps_directory for group in several.groups):
+        return ()
+    return tuple(dict.fromkeys(host for names in hosts for host in names))
+
+
+def _logs(several: hosting.Hosted) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(group.settings.log_file for group in several.groups if group.settings.log_file))
 
 
 # -- the web server --------------------------------------------------------------------------------------------
@@ -116,16 +137,17 @@ def front_server(
 
 
 def _host_pattern(name: str) -> str:
-    if not re.fullmatch(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name):
-        raise SettingsError(f"--server-name: expected a host such as shop.example or *.shop.example, not {name!r}")
-    return name.lower()
+    try:
+        return values.host_pattern(name)
+    except ValueError as error:
+        raise SettingsError(f"--server-name: {error}, not {name!r}") from None
 
 
 def _base_uri(path: str) -> str:
-    plain = path.rstrip("/")
-    if plain and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", plain):
-        raise SettingsError(f"--base-uri: expected a path such as /shop, of letters, digits and . _ ~ -, not {path!r}")
-    return plain
+    try:
+        return values.base_uri(path or "/")
+    except ValueError as error:
+        raise SettingsError(f"--base-uri: {error}, not {path!r}") from None
 
 
 def _listen(option: str, listen: str) -> str:

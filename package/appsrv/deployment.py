@@ -47,7 +47,8 @@ class Deployment:
     """A project and how it is served. `command` is `appsrv start ...` with what no file of the project says.
 
     `directory` is where that command runs, `root` where the application is, `requirements` a file in `directory` or
-    what its pyproject.toml depends on. `owner` and `group` are those of the files; `user_in_file`: the project's
+    what its pyproject.toml depends on. `reload` is what `appsrv restart-app` is told; of several applications,
+    `app_logs` are their own logs. `owner` and `group` are those of the files; `user_in_file`: the project's
     settings name a `user`. Paths are absolute.
     """
 
@@ -66,6 +67,8 @@ class Deployment:
     is_django: bool = False
     user_in_file: bool = False
     statics: tuple[Mount, ...] = ()
+    reload: tuple[str, ...] = ()
+    app_logs: tuple[str, ...] = ()
     front: FrontServer = FrontServer()
 
     @property

@@ -29,7 +29,8 @@ TEMPLATE = """
 def render(deployment: Deployment) -> str:
     """The configuration. Raises SettingsError where there is no file to rotate."""
     settings = deployment.settings
-    files = [path for path in (deployment.log_file, settings.access_log) if path and _is_file(path)]
+    named = (deployment.log_file, settings.access_log, *deployment.app_logs)
+    files = [path for path in named if path and _is_file(path)]
     if not files:
         raise SettingsError("there is no log to rotate: log_file and access_log name no files")
     user = settings.user or deployment.owner

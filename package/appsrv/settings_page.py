@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from appsrv import hosting
 from appsrv.config import ROWS, Row
 
 _HEAD = """\
@@ -30,6 +31,9 @@ between them.
 Three variables that others know, too, are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0),
 `$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`; given in
 different places, the later place wins.
+
+Where an instance serves several applications, what is marked with `[[apps]]` may differ from one to the other: it may
+stand in an entry of `[[apps]]` and in the files of the application itself. See [hosting.md](hosting.md).
 """
 
 
@@ -44,6 +48,8 @@ def page() -> str:
 
 def _paragraph(row: Row) -> str:
     names = f"key `{row.name}`" if row.key_only else f"`{_usage(row)}` · `{row.variable}` · key `{row.name}`"
+    if hosting.is_own(row):
+        names += " · `[[apps]]`"
     return f"### {row.name}\n\n{names}\n\n{row.help}\n\nDefault: {row.default_text}\n"
 
 

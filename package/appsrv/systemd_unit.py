@@ -78,7 +78,7 @@ def render(deployment: Deployment) -> str:
         ),
         "socket_hint": _socket_hint(deployment),
         "start": " ".join(_word(word, "start") for word in deployment.command),
-        "reload": " ".join(_word(word, "start") for word in (*deployment.executable, "restart-app", deployment.root)),
+        "reload": " ".join(_word(word, "start") for word in _reload(deployment)),
         "stop_timeout": f"{settings.stop_timeout:g}",
         "stop_seconds": str(math.ceil(settings.stop_timeout) + 10),
         "start_timeout": f"{settings.start_timeout:g}",
@@ -105,6 +105,10 @@ def _plain(text: str) -> str:
     if any(ord(letter) < 32 for letter in text):
         raise SettingsError(f"{text!r} cannot be written into a unit: it has a control character in it")
     return text.replace("%", "%%")
+
+
+def _reload(deployment: Deployment) -> tuple[str, ...]:
+    return (*deployment.executable, "restart-app", *deployment.reload)
 
 
 def _word(text: str, of: str = "") -> str:

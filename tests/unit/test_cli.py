@@ -127,7 +127,7 @@ def test_help_names_every_setting(capfd: Capture) -> None:
     assert code == 0
     for flag in ("-a, --address HOST", "--max-pool-size NUMBER", "-d, --daemonize", "-S, --socket PATH"):
         assert flag in out
-    assert "--app" not in out
+    assert "--app " not in out
 
 
 def test_colours_are_a_matter_of_terminal_and_variables() -> None:

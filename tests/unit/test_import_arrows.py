@@ -25,11 +25,11 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "leadership listener loader log_reader message metrics output pid_file pool privileges proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
         ("access_file app_group channel deployment finder first_steps forwarded healing instance log pool_settings "
-        "route_table settings_page sink static_server wsgi"),
+        "route_table sink static_server wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
         "logrotate_config nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
-        "acceptor access_log admin config_files exchange fallback lanes parking resources top_screen",
-        "arrivals backend borrowed_terminal greenlets handles relay",
+        "acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen",
+        "apps_directory arrivals backend borrowed_terminal config_files greenlets handles relay",
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
         "request_queue",
@@ -48,8 +48,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "admin_routes", "arrivals", "backend", "fallback", "frontend", "greenlets", "lanes",
-            "lookout", "manager",
+            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "fallback", "frontend",
+            "greenlets", "groups", "lanes", "lookout", "manager",
             "memory", "monitoring", "parking", "preloaders", "relay", "restart_file", "restarts", "server",
             "time_limits", "tls", "workers",
         }
