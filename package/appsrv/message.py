@@ -105,6 +105,8 @@ def _json(fields: dict[str, Any]) -> bytes:
 def _shortened(value: Any) -> Any:
     if isinstance(value, str) and len(value) > LONG_TEXT:
         return f"{value[: LONG_TEXT // 2]}\n[...]\n{value[-LONG_TEXT // 2 :]}"
+    if isinstance(value, dict):
+        return {name: _shortened(value[name]) for name in list(value)[:LONG_LIST]}
     return value[:LONG_LIST] if isinstance(value, list) else value
 
 

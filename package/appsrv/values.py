@@ -220,7 +220,7 @@ def host_pattern(value: object) -> str:
 
 def base_uri(value: object) -> str:
     """The path below which an application is, such as `/shop`; `/` is the root, `""`."""
-    plain = text(value).rstrip("/")
+    plain = "" if value == "" else text(value).rstrip("/")
     if plain and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", plain):
         raise ValueError("expected a path such as /shop, of letters, digits and . _ ~ -")
     return plain
