@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,10 +54,17 @@ class AdminRoutes:
             ("POST", "/reopen-logs"): self._reopen_logs,
         }
 
-    def monitor(self, sockets: Sequence[socket.socket], directory: str) -> None:
-        """Serve the metrics port; `directory` is that of the application's own metrics, if there is one."""
-        application = functools.partial(metrics.of_application, directory) if directory else None
-        Monitoring(list(sockets), self._looked_at, metrics.exposition, application).start()
+    def monitor(self, sockets: Sequence[socket.socket], *, own_metrics: bool, several: bool) -> None:
+        """Serve the metrics port; with the applications' own metrics, and whether there may be `several` of them."""
+        applications = (lambda: self._own_metrics(several)) if own_metrics else None
+        Monitoring(list(sockets), self._looked_at, metrics.exposition, applications).start()
+
+    def _own_metrics(self, several: bool) -> tuple[str, bytes]:
+        directories = {name: manager.multiproc for name, manager in self._groups.items() if manager.multiproc}
+        if several or len(directories) != 1:
+            return metrics.of_applications(directories)
+        (directory,) = directories.values()
+        return metrics.of_application(directory)
 
     def status(self) -> dict[str, Any]:
         """The report, with the queues as they were at the last look."""

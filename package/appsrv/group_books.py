@@ -37,12 +37,14 @@ class Child:
 class GroupBook:
     """One group. `last_generation` is the last one that was tried, `serving` the one that serves (0: none yet).
 
-    `early` is the preloader that was started before the server could ask for it.
+    `early` is the preloader that was started before the server could ask for it, `multiproc` the directory of the
+    application's own metrics, if there is one.
     """
 
     group: AppGroup
     identity: Identity | None
     log: ServerLog
+    multiproc: str = ""
     last_generation: int = 0
     serving: int = 0
     early: Child | None = None

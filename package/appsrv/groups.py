@@ -152,6 +152,8 @@ class Groups(Mapping[str, Manager]):
             routes=() if self._table is None else [self._table.fd],
         )
         self._frontend.backends.append(backend)
+        if self._settings.prometheus_multiproc:
+            manager.workers.when_ended.append(lambda _: _forget_metrics(manager))
         if self._table is not None:
             manager.share_room(lambda: self._fleet.room(self._alive(), group.name))
         return manager
@@ -172,6 +174,11 @@ class Groups(Mapping[str, Manager]):
             manager.boot(order.generation, order.last_generation, have_preloader=order.have_preloader)
             if not order.have_preloader:
                 return
+
+    @property
+    def routed(self) -> bool:
+        """Whether there may be several, so that requests have to be routed."""
+        return self._table is not None
 
     def below(self, prefix: str) -> list[Manager]:
         """The one of that name, else those whose names or directories are at or below a path; all for `/`."""
@@ -265,6 +272,13 @@ class Groups(Mapping[str, Manager]):
         states = [manager.worker_state(handle) for manager in managers for handle in manager.workers.values()]
         waiting = sum(manager.waiting for manager in managers)
         return f"{self.state}: {len(states)} workers, {states.count('busy')} busy, {waiting} waiting"
+
+
+def _forget_metrics(manager: Manager) -> None:
+    from appsrv import metrics
+
+    if manager.multiproc:
+        metrics.forget_dead(manager.multiproc)
 
 
 def slots_for(settings: Settings) -> int:

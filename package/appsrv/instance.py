@@ -9,7 +9,7 @@ process id alone proves nothing. This module talks to no instance (see `client`)
             instance.json InstanceInfo
             admin.sock    the admin socket
             stacks        see `trace`
-            prometheus/   the application's own metrics (`prometheus_multiproc`)
+            prometheus-*/ the applications' own metrics (`prometheus_multiproc`)
 """
 
 from __future__ import annotations

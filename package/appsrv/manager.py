@@ -87,6 +87,8 @@ class Manager:
         self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel, routes)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
+        self.multiproc = ""
+        """The directory of the application's own metrics, if there is one."""
         self._outage = Outage(name, backend, development=development)
         self._development = development
         self._direct = settings.spawn_method == "direct"
@@ -290,6 +292,7 @@ class Manager:
 
     def preloader_started(self, msg: message.PreloaderStarted, fd: int) -> None:
         """The watchdog has started a preloader, or has had one since before this server lived."""
+        self.multiproc = msg.multiproc
         self.preloaders.started(msg, fd)
         worker = self.workers.get(msg.serial)
         if worker is not None:

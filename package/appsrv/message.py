@@ -134,7 +134,7 @@ class Configure(Message, tag=1):
     `problems` says of others, by name, why they are not served.
     `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
     that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
-    port; `multiproc` is the directory of the application's own metrics, if there is one. `pulse` is how often, in
+    port. `pulse` is how often, in
     seconds, a server says how it is; 0: never.
     """
 
@@ -151,7 +151,6 @@ class Configure(Message, tag=1):
     bind_reason: str = ""
     pulse: float = 0.0
     metrics_sockets: int = 0
-    multiproc: str = ""
 
 
 @dataclass(eq=False, repr=False)
@@ -190,12 +189,16 @@ class StartPreloader(Message, tag=2):
 
 @dataclass(eq=False, repr=False)
 class PreloaderStarted(Message, tag=3):
-    """A preloader runs. fds: the server's end of its channel. Sent again for each one to a new server."""
+    """A preloader runs. fds: the server's end of its channel. Sent again for each one to a new server.
+
+    `multiproc` is the directory of the application's own metrics, if there is one.
+    """
 
     group: str
     generation: int
     serial: int
     pid: int
+    multiproc: str = ""
 
 
 @dataclass(eq=False, repr=False)

@@ -6,6 +6,7 @@ Pure but for the library, which does the format. prometheus_client is imported h
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,8 @@ from appsrv.errors import OperatorError
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+log = logging.getLogger("appsrv.metrics")
 
 STATES = ("booting", "idle", "busy", "retiring")
 CAUSES = ("exit", "out_of_memory", "appsrv")
@@ -40,7 +43,7 @@ def exposition(status: Json) -> tuple[str, bytes]:
     """(content type, content) of `/metrics`."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-    return CONTENT_TYPE_LATEST, generate_latest(_Once(status))
+    return CONTENT_TYPE_LATEST, generate_latest(_Families(families(status)))
 
 
 def of_application(directory: str) -> tuple[str, bytes]:
@@ -53,6 +56,37 @@ def of_application(directory: str) -> tuple[str, bytes]:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_LATEST, generate_latest(registry)
+
+
+def of_applications(directories: Mapping[str, str]) -> tuple[str, bytes]:
+    """The same of several, by the names of their groups; each sample says in `group` whose it is."""
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    merged: dict[str, Metric] = {}
+    for group, directory in directories.items():
+        try:
+            forget_dead(directory)
+            collector = MultiProcessCollector(CollectorRegistry(), directory)  # type: ignore[no-untyped-call]
+            found = list(collector.collect())  # type: ignore[no-untyped-call]
+        except OSError as error:
+            log.error("the metrics of %s cannot be read: %s", group, error)
+            continue
+        for metric in found:
+            family = merged.setdefault(metric.name, type(metric)(metric.name, metric.documentation, metric.type))
+            for sample in metric.samples:
+                family.samples.append(sample._replace(labels={**sample.labels, "group": group}))
+    return CONTENT_TYPE_LATEST, generate_latest(_Families(merged.values()))
+
+
+class _Families:
+    """What `generate_latest` wants of a registry."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
 
 
 def forget_dead(directory: str) -> None:
@@ -73,15 +107,6 @@ def _exists(pid: int) -> bool:
         return True
     return True
 
-
-class _Once:
-    """What `generate_latest` wants of a registry, for one answer."""
-
-    def __init__(self, status: Json) -> None:
-        self._status = status
-
-    def collect(self) -> Iterator[Metric]:
-        return families(self._status)
 
 
 def families(status: Json) -> Iterator[Metric]:

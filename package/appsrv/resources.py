@@ -73,7 +73,8 @@ class Resources:
         self.sockets: list[socket.socket] = []
         self.metrics_listener = Listener(sockets=0)
         self.metrics_sockets: list[socket.socket] = []
-        self.multiproc = ""
+        self.multiproc: dict[str, str] = {}
+        """The directory of each group's own metrics, by its name, where there are such."""
         self.group_logs: dict[str, ServerLog] = {}
         """The server log of each group, by its name."""
         self._terminal: TextIO | None = None
@@ -185,9 +186,8 @@ class Resources:
         if self._pid_path is not None:
             with acting_as(self._identity):
                 pid_file.remove(self._pid_path, os.getpid())
-        if self.multiproc:
-            with acting_as(self._identity):
-                shutil.rmtree(self.multiproc, ignore_errors=True)
+        for name in list(self.multiproc):
+            self.remove_multiproc(name)
         if self._taken:
             self.directory.remove()
 
@@ -245,7 +245,8 @@ class Resources:
         settings = self._settings
         if settings.prometheus_multiproc:
             metrics.check("prometheus_multiproc")
-            self.multiproc = self._multiproc_directory()
+            for group in self._groups:
+                self.make_multiproc(group, self._identities[group.name])
         if settings.metrics_port is not None:
             metrics.check("metrics_port")
             self.metrics_listener, self.metrics_sockets = self._listen_for_metrics(settings.metrics_port)
@@ -260,16 +261,24 @@ class Resources:
                 f"cannot listen on {address}:{port} for metrics: {reason}; choose another --metrics-port", error.errno
             ) from error
 
-    def _multiproc_directory(self) -> str:
-        """An empty directory that the application's user can reach, and nobody else."""
-        if self._identity is None:
-            made = str(self.directory.path / "prometheus")
-            os.mkdir(made, 0o700)
-            return made
+    def make_multiproc(self, group: AppGroup, identity: Identity | None) -> str:
+        """An empty directory that the application's user can reach, and nobody else; "" where none is wanted."""
+        if not self._settings.prometheus_multiproc or group.name in self.multiproc:
+            return self.multiproc.get(group.name, "")
         # The run directory is closed to that user; a name that is new each time cannot be waited for by anybody.
-        made = tempfile.mkdtemp(prefix="appsrv-prometheus-")
-        os.chown(made, self._identity.uid, self._identity.gid)
+        where = None if identity is not None else str(self.directory.path)
+        made = tempfile.mkdtemp(prefix="appsrv-prometheus-" if where is None else "prometheus-", dir=where)
+        if identity is not None:
+            os.chown(made, identity.uid, identity.gid)
+        self.multiproc[group.name] = made
         return made
+
+    def remove_multiproc(self, name: str) -> None:
+        """The application of this name has ended."""
+        made = self.multiproc.pop(name, None)
+        if made is not None:
+            with acting_as(self._identities.get(name)):
+                shutil.rmtree(made, ignore_errors=True)
 
     def _listen_unix(self, path: str) -> tuple[Listener, list[socket.socket]]:
         try:

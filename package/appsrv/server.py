@@ -303,15 +303,8 @@ class Server:
         routes = AdminRoutes(self.groups, report, self._restart, self._reopen_access_log, self._watchdog.send)
         routes.serve(self._admin)
         if self._metrics_sockets:
-            routes.monitor(self._metrics_sockets, configure.multiproc)
-        if configure.multiproc:
-            for group in self.groups.values():
-                group.workers.when_ended.append(self._forget_metrics)
-
-    def _forget_metrics(self, _pid: int) -> None:
-        from appsrv import metrics
-
-        metrics.forget_dead(self._configure.multiproc)
+            own = self._settings.prometheus_multiproc
+            routes.monitor(self._metrics_sockets, own_metrics=own, several=self.groups.routed)
 
     def _stacks_of(self, model: str, pid: int) -> list[str]:
         if model == "gevent" and trace.GREENLETS_SIGNAL:

@@ -107,7 +107,8 @@ class Watchdog:
         self._output = Collector(self._selector, self._log)
         for group in self._groups:
             log = self.resources.group_logs[group.name]
-            self._books[group.name] = GroupBook(group, self._identities[group.name], log)
+            multiproc = self.resources.multiproc.get(group.name, "")
+            self._books[group.name] = GroupBook(group, self._identities[group.name], log, multiproc)
         trace.listen(self.resources.directory.path)
         become_subreaper()
         self._signals = Signals(self._selector)
@@ -245,7 +246,6 @@ class Watchdog:
             restarts=self._restarts,
             bind_errno=resources.bind_errno,
             metrics_sockets=len(resources.metrics_sockets),
-            multiproc=resources.multiproc,
             bind_reason=resources.bind_reason,
             pulse=min(PULSE, self._sign_of_life or PULSE) if self._service.wanted else 0.0,
         )
@@ -288,8 +288,8 @@ class Watchdog:
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
         environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": book.group.settings.environment, **book.group.variables}
-        if self.resources.multiproc:
-            environ["PROMETHEUS_MULTIPROC_DIR"] = self.resources.multiproc
+        if book.multiproc:
+            environ["PROMETHEUS_MULTIPROC_DIR"] = book.multiproc
         if book.identity is not None:
             environ |= book.identity.variables
         if self._development is not None:
@@ -312,7 +312,8 @@ class Watchdog:
     def _introduce(self, child: Child) -> None:
         assert child.spare is not None
         assert child.book is not None
-        started = message.PreloaderStarted(child.book.group.name, child.generation, child.serial, child.pid)
+        book = child.book
+        started = message.PreloaderStarted(book.group.name, child.generation, child.serial, child.pid, book.multiproc)
         self._tell_server(started, [child.spare.fileno()])
 
     def _spawn(
@@ -407,11 +408,12 @@ class Watchdog:
             return
         log = self.resources.log_of(group, identity)
         self.resources.group_logs[group.name] = log
-        self._books[group.name] = GroupBook(group, identity, log)
+        self._books[group.name] = GroupBook(group, identity, log, self.resources.make_multiproc(group, identity))
 
     def _drop(self, name: str) -> None:
         book = self._books.pop(name)
         self.resources.group_logs.pop(name, None)
+        self.resources.remove_multiproc(name)
         if not any(log is book.log for log in self._logs()):
             book.log.close()
 

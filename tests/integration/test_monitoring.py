@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from integration.conftest import Serve
+from integration.conftest import Launch, Serve
 from support.http import Address, Reply, exchange_bytes, send
-from support.server import Server, Site, free_port
+from support.server import COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
 APPLICATION = """
@@ -116,12 +116,32 @@ def test_the_applications_own_metrics(serve: Serve, site: Site) -> None:
         return values(send(address, "GET", "/metrics/application"))
 
     assert found()["shop_orders_total"] == 2, "what the dead worker has counted stays"
-    (directory,) = site.run.glob("appsrv/*/prometheus")
+    (directory,) = site.run.glob("appsrv/*/prometheus-*")
     assert directory.stat().st_mode & 0o777 == 0o700
     alive = {str(pid) for pid in (*server.worker_pids(), server.group()["preloaders"][0]["pid"])}
     wait_for(lambda: gauges(directory) <= alive, "the gauges of the dead worker to be gone")
     server.stop()
     assert not directory.exists()
+
+
+def test_the_own_metrics_of_several_applications_say_whose_they_are(site: Site, launch: Launch) -> None:
+    for name in ("shop", "blog"):
+        site.write(f"{name}/app.py", APPLICATION)
+    apps = "".join(f'[[apps]]\nroot = "{name}"\nbase_uri = "/{name}"\n' for name in ("shop", "blog"))
+    site.write("appsrv.toml", f"prometheus_multiproc = true\nmetrics_port = 0\n{apps}")
+    address = ("127.0.0.1", free_port())
+    server = launch([COMMAND, "start", "--port", str(address[1])], address).wait_ready()
+    for path in ("/shop", "/shop", "/blog"):
+        assert server.get(path).status == 200
+    text = send(metrics_address(server), "GET", "/metrics/application").text
+    counts = {
+        Path(sample.labels["group"]).name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "shop_orders_total"
+    }
+    assert counts == {"shop": 2, "blog": 1}
+    assert text.count("# HELP shop_orders_total") == 1
 
 
 def gauges(directory: Path) -> set[str]:
