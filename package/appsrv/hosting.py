@@ -223,9 +223,14 @@ class _Found:
 
 
 def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Settings:
-    """The application's: what it says itself, else what the instance says to all, else the table."""
+    """The application's: what it says itself, else what the instance says to all, else the table.
+
+    It may have fewer workers than there may be altogether, not more.
+    """
     defaults = {row.name: row.default for row in ROWS if row.name in _NOT_INHERITED}
-    return config.overlaid(instance, defaults, *layers)
+    settings = config.overlaid(instance, defaults, *layers)
+    most = min(settings.max_pool_size, instance.max_pool_size)
+    return config.overlaid(settings, {"max_pool_size": most})
 
 
 def _of_project(root: Path) -> Iterator[dict[str, object]]:

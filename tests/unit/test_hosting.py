@@ -67,6 +67,16 @@ def test_each_entry_is_an_application_with_settings_of_its_own(tmp_path: Path) -
     assert found.routes.find("blog.example", "/") == blog.name
 
 
+def test_no_application_has_more_workers_than_all(tmp_path: Path) -> None:
+    project(tmp_path / "apps" / "greedy", appsrv_toml="max_pool_size = 1000\n")
+    project(tmp_path / "apps" / "modest", appsrv_toml="max_pool_size = 2\n")
+    project(tmp_path / "apps" / "wrong", appsrv_toml="max_pool_size = 1000\nmin_instances = 9\n")
+    found = served(tmp_path, "apps_directory = 'apps'\nmax_pool_size = 8\n")
+    assert [group.settings.max_pool_size for group in found.groups] == [8, 2]
+    (problem,) = found.problems.values()
+    assert "min_instances (9) is above max_pool_size (8)" in problem
+
+
 def test_pyproject_can_say_it_too(tmp_path: Path) -> None:
     project(tmp_path / "blog")
     (tmp_path / "pyproject.toml").write_text("[[tool.appsrv.apps]]\nroot = 'blog'\n")
