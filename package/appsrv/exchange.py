@@ -22,7 +22,7 @@ from appsrv.http1_body import body_reader
 from appsrv.http_response import Response, error_response, http_date, serialize
 from appsrv.http_syntax import Limits, RequestHead
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
-from appsrv.scoreboard import Cell
+from appsrv.scoreboard import Cell, CellReading
 from appsrv.sink import ResponseBuffer, Sink
 from appsrv.tally import Tally
 from appsrv.trusted_proxies import TrustedProxies
@@ -104,6 +104,10 @@ class Exchange:
             self._abandon(connection)
         # What else is raised ends the worker: the cell then still names the connection, and the client gets a 502.
         self._cell.end(time.monotonic(), done)
+
+    def progress(self) -> CellReading:
+        """What this exchange is doing, also for other threads to ask."""
+        return self._cell.read()
 
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""

@@ -7,6 +7,7 @@ printed: it stands in the frame of the thread, or greenlet, that calls the appli
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import threading
@@ -30,6 +31,16 @@ def label_output() -> None:
             # print(), logging and the rest look the method up in the object first.
             stream.write = labels.write  # type: ignore[method-assign]
             stream.flush = labels.flush  # type: ignore[method-assign]
+
+
+def finish_output() -> None:
+    """Let out what is still kept back: the process is about to end without the interpreter's own end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            labels = getattr(getattr(stream, "write", None), "__self__", None)
+            if isinstance(labels, Labels):
+                labels.finish()
+            stream.flush()
 
 
 def present_label(frame: FrameType | None) -> str:
@@ -73,11 +84,18 @@ class Labels:
 
     def flush(self) -> None:
         """As `TextIOBase.flush`: of this thread's lines; at the end of the process, of all."""
-        for thread in list(self._pieces) if sys.is_finalizing() else (threading.get_ident(),):
+        self._put_pieces(list(self._pieces) if sys.is_finalizing() else [threading.get_ident()])
+        self._send()
+
+    def finish(self) -> None:
+        """Put the unfinished lines of all threads."""
+        self._put_pieces(list(self._pieces))
+
+    def _put_pieces(self, threads: list[int]) -> None:
+        for thread in threads:
             label, piece = self._pieces.pop(thread, ("", ""))
             if piece:
                 self._put_labelled(thread, label, piece)
-        self._send()
 
     def _put_labelled(self, thread: int, label: str, text: str) -> None:
         mine, opened = (thread, label), self._open

@@ -54,6 +54,8 @@ QUICK = 3.0
 STEP = 0.02
 SHORTEST_SWEEP = 0.25
 KILLED = 2.0
+# What ends within this time, when the instance stops, nobody is told to wait for.
+AT_ONCE = 1.0
 STACKS_WITHIN = 1.0
 
 
@@ -258,10 +260,11 @@ class Server:
 
     def _wind_down(self, deadline: float) -> None:
         """Let what has been asked be answered, within the time; then end."""
-        _until(self._all_taken, deadline - KILLED)
+        # A developer's streams end with their workers: what waits for one of these is not waited for.
+        _until(self._all_taken, time.monotonic() + AT_ONCE if self._configure.development else deadline - KILLED)
         for group in self.groups.values():
             group.close()
-        gevent.sleep(STEP)
+        _until(self._all_ended, min(deadline, time.monotonic() + AT_ONCE))
         if self.groups.busy():
             # On a terminal this is what somebody waits for who has pressed Ctrl-C.
             log.warning("waiting for requests that are being served; Ctrl-C again ends them now")

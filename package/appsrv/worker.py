@@ -6,6 +6,7 @@ is as its author left it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import setproctitle
 
@@ -29,9 +30,10 @@ from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
 from appsrv.exchange import Exchange, Serving, WSGIApplication
+from appsrv.farewell import Farewell
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
-from appsrv.labelled_output import label_output
+from appsrv.labelled_output import finish_output, label_output
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_requests import ask, ill
@@ -94,6 +96,7 @@ class Worker:
         self._terminal = BorrowedTerminal(duty.terminal, self._slot)
         self._exchanges = self._make_exchanges(station.routes)
         self._leadership = Leadership(self._queue.fileno(), self._turn)
+        self._farewell = Farewell(self._slot, self._cut, self._leave) if duty.development else None
         self._first = first
         self._check = check
         self._retiring = False
@@ -224,6 +227,23 @@ class Worker:
 
     def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
         self._retiring = True
+        if self._farewell is not None:
+            self._farewell.begin()
+
+    def _cut(self, connection: Connection) -> None:
+        """End a connection in the middle of its response; the thread that sends it finds its client gone."""
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(message.Closed(connection.cid, linger=0, reset=1))
+
+    def _leave(self) -> NoReturn:
+        """End the process in order, but for threads that will not end."""
+        with contextlib.suppress(Orphaned):
+            self._queue.flush()
+        hooks.run_worker_exit()
+        # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
+        atexit._run_exitfuncs()
+        finish_output()
+        os._exit(0)
 
     def _report(self, paths: list[str]) -> None:
         with contextlib.suppress(ChannelClosed):

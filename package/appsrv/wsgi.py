@@ -23,6 +23,7 @@ from appsrv.response_head import encode_head, known_heads
 
 __all__ = [
     "CLIENT_LEFT",
+    "STREAMS",
     "Environ",
     "Outcome",
     "Sink",
@@ -155,6 +156,14 @@ class _Answer(Outcome):
         self.bodiless = self.chunked = self.has_date = False
         self.complaint: str | None = None
         self.block = self.added = b""
+
+    @property
+    def may_be_endless(self) -> bool:
+        """Whether the application has said what it answers, and not how long that is.
+
+        Before that, a body that is asked for may be a middleware's, which calls the application only then.
+        """
+        return bool(self.status) and self.length < 0
 
     # -- what the application calls ------------------------------------------------------------------------
 
@@ -337,6 +346,10 @@ class _Answer(Outcome):
         elif self.body_bytes < self.length and not self.bodiless:
             raise ApplicationError(f"the body ended after {self.body_bytes} of {self.length} bytes")
         self.finished = True
+
+
+STREAMS = _Answer.send_all.__code__
+"""On the stack of a thread that asks the application for the pieces of a body, one by one."""
 
 
 # -- when it goes wrong ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
         "logrotate_config nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
         "acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen",
-        "apps_directory arrivals backend borrowed_terminal config_files greenlets handles relay",
+        "apps_directory arrivals backend borrowed_terminal config_files farewell greenlets handles relay",
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
         "request_queue",

@@ -1,0 +1,186 @@
+"""Responses that stream, in development servers: cut at a reload and at Ctrl-C, while all others are finished."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from integration.conftest import Launch
+from support.event_source import EventSource
+from support.http import Reply
+from support.server import BIN, Server, Site, free_port
+from support.waiting import wait_for
+
+# What makes the events: `ticking` notices at its next piece that nobody listens, the others never do by themselves;
+# of `silent` not even the head has left.
+EVENTS = """
+import threading, time
+
+def _ticking():
+    while True:
+        yield f"data: {WORD}\\n\\n"
+        time.sleep(0.1)
+
+def _waiting():
+    try:
+        yield f"data: {WORD}\\n\\n"
+        threading.Event().wait()
+    finally:
+        print("a stream has ended", flush=True)
+
+def _silent():
+    threading.Event().wait()
+    yield ""
+
+KINDS = {"ticking": _ticking, "waiting": _waiting, "silent": _silent}
+WORD = "old"
+"""
+DJANGO = """
+from django.http import HttpResponse, StreamingHttpResponse
+
+def events(request, kind):
+    return StreamingHttpResponse(KINDS[kind](), content_type="text/event-stream")
+
+def slow(request):
+    time.sleep(1.5)
+    return HttpResponse(WORD)
+"""
+FLASK = """
+from flask import Flask, Response
+app = Flask(__name__)
+
+@app.get("/events/<kind>")
+def events(kind):
+    return Response(KINDS[kind](), mimetype="text/event-stream")
+
+@app.get("/slow")
+def slow():
+    time.sleep(1.5)
+    return WORD
+
+@app.get("/pid")
+def pid():
+    return WORD
+"""
+ROUTES = '''
+from uploads import events
+urlpatterns += [
+    path("events/<kind>", events.events), path("slow", events.slow), path("pid", events.slow),
+]
+'''
+
+Save = Callable[[str], None]
+
+
+class Project:
+    """A project with a stream of events, served; `save` gives the events another word."""
+
+    def __init__(self, site: Site, module: str, framework: str) -> None:
+        self._site, self._module, self._text = site, module, EVENTS + framework
+        self.save("old")
+
+    def save(self, word: str) -> None:
+        self._site.write(self._module, self._text.replace('"old"', f'"{word}"'))
+
+
+@pytest.fixture(params=["runserver", "flask run"])
+def project(request: pytest.FixtureRequest, site: Site) -> Project:
+    if request.param == "runserver":
+        site.add_project("django")
+        urls = site.directory / "uploads" / "urls.py"
+        urls.write_text(urls.read_text() + ROUTES)
+        made = Project(site, "uploads/events.py", DJANGO)
+    else:
+        site.write("requirements.txt", "appsrv\n")
+        made = Project(site, "app.py", FLASK)
+    return made
+
+
+@pytest.fixture
+def served(project: Project, site: Site, launch: Launch) -> Server:
+    port = free_port()
+    django = (site.directory / "manage.py").exists()
+    command = [sys.executable, "manage.py", "runserver"] if django else [str(BIN / "flask"), "--debug", "run", "--port"]
+    return launch([*command, str(port)], ("127.0.0.1", port)).wait_ready()
+
+
+@pytest.fixture
+def listen(served: Server) -> Iterator[Callable[[str], EventSource]]:
+    made: list[EventSource] = []
+
+    def one(kind: str) -> EventSource:
+        made.append(EventSource(served.address, f"/events/{kind}"))
+        return made[-1]
+
+    yield one
+    for source in made:
+        source.close()
+
+
+Listen = Callable[[str], EventSource]
+
+
+@pytest.mark.parametrize("kind", ["ticking", "waiting"])
+def test_events_go_on_with_the_new_code(project: Project, served: Server, listen: Listen, kind: str) -> None:
+    source = listen(kind)
+    wait_for(lambda: source.events, "the first event")
+    (old,) = served.worker_pids()
+    project.save("new")
+    wait_for(lambda: source.events[-1] == "new", "an event of the new code", 10)
+    assert source.refused == 0
+    assert set(source.events) == {"old", "new"}
+    wait_for(lambda: old not in served.titles(), "the end of the old worker", 5)
+    assert "killing" not in served.log()
+    assert "died" not in served.log()
+
+
+def test_a_stream_that_has_not_begun_is_cut_too(project: Project, served: Server, listen: Listen) -> None:
+    source = listen("silent")
+    wait_for(lambda: served.group()["workers"][0]["state"] == "busy", "the request")
+    (old,) = served.worker_pids()
+    project.save("new")
+    wait_for(lambda: source.asked == 2, "another request", 10)
+    wait_for(lambda: old not in served.titles(), "the end of the old worker", 5)
+
+
+def test_ordinary_requests_are_finished(project: Project, served: Server, listen: Listen) -> None:
+    """One that was being served when the file was saved, beside a stream that is cut."""
+    source = listen("waiting")
+    wait_for(lambda: source.events, "the first event")
+    replies: list[Reply] = []
+    client = threading.Thread(target=lambda: replies.append(served.get("/slow")))
+    client.start()
+    wait_for(lambda: served.workers()[0]["sessions"] == 2, "both requests in the worker")
+    (old,) = served.worker_pids()
+    project.save("new")
+    wait_for(lambda: "new" in source.events, "the stream of the new code", 10)
+    client.join(20)
+    assert [(reply.status, reply.text) for reply in replies] == [(200, "old")]
+    wait_for(lambda: old not in served.titles(), "the end of the old worker", 5)
+
+
+@pytest.mark.parametrize("kind", ["ticking", "waiting", "silent"])
+def test_ctrl_c_does_not_wait_for_streams(served: Server, listen: Listen, kind: str) -> None:
+    source = listen(kind)
+    wait_for(lambda: source.asked == 1 and served.workers()[0]["state"] == "busy", "the request")
+    began = time.monotonic()
+    assert served.stop(signal.SIGINT, seconds=10) == 0
+    # stop_timeout is 30 s by default.
+    assert time.monotonic() - began < 8
+    assert "waiting for requests" not in served.terminal
+
+
+def test_threads_that_are_all_streaming(project: Project, served: Server, listen: Listen) -> None:
+    """A request that waits for one of them delays neither the reload nor, for long, the end."""
+    sources = [listen("waiting") for _ in range(8)]
+    wait_for(lambda: all(source.events for source in sources), "eight streams")
+    project.save("new")
+    wait_for(lambda: all(source.events[-1] == "new" for source in sources), "eight new streams", 15)
+    one_more = listen("waiting")
+    wait_for(lambda: one_more.asked == 1, "the ninth request")
+    assert served.stop(signal.SIGINT, seconds=10) == 0
