@@ -1,7 +1,8 @@
 """Watching for changes as Django does, with its reloader and its signals; a change is reported, not acted on.
 
 Runs in a worker, so that receivers of `file_changed` (templates, translations, django-browser-reload) act on
-the memory of the process that serves. Where Django could not be set up it runs in the preloader instead.
+the memory of the process that serves; where several do, the others and the preloader heed what it saw. Where
+Django could not be set up it runs in the preloader instead.
 """
 
 from __future__ import annotations
@@ -74,21 +75,27 @@ class Watch:
         """`error`: why the application could not be loaded; its files are watched too."""
         self._error = error
 
-    def __call__(self, report: Report) -> None:
-        """`report` each change that no receiver of `file_changed` took care of."""
+    def __call__(self, code_changed: Report, files_changed: Report) -> None:
+        """Tell of `files_changed` that a receiver of `file_changed` took care of, of all others as `code_changed`."""
         found = get_reloader()
         if self._error is None:
-            _notify(found, partial(_notify_changed, found, report))
+            _notify(found, partial(_notify_changed, found, code_changed, files_changed))
             # A thread that never ran tells Django that nothing has to be waited for.
             found.run(threading.Thread())
         else:
             # No signals: their receivers read settings, which may be what is broken.
             files = reloader.traceback_files(self._error) | _settings_file()
             found.extra_files.update(map(Path, files))
-            _notify(found, partial(_report_changed, report))
+            _notify(found, partial(_report_changed, code_changed))
             if isinstance(found, _Watching):
                 found.suspects = frozenset(files)
             found.run_loop()
+
+    def heed(self, paths: list[str]) -> None:
+        """Call the receivers of `file_changed` here, too: templates, say, are kept by each process for itself."""
+        sender = get_reloader()
+        for path in paths:
+            autoreload.file_changed.send(sender=sender, file_path=Path(path))
 
 
 def _notify(found: autoreload.BaseReloader, notify_file_changed: Callable[[Path], None]) -> None:
@@ -96,10 +103,14 @@ def _notify(found: autoreload.BaseReloader, notify_file_changed: Callable[[Path]
     found.notify_file_changed = notify_file_changed  # type: ignore[method-assign,assignment]
 
 
-def _notify_changed(found: autoreload.BaseReloader, report: Report, path: Path) -> None:
+def _notify_changed(
+    found: autoreload.BaseReloader, code_changed: Report, files_changed: Report, path: Path
+) -> None:
     answers = autoreload.file_changed.send(sender=found, file_path=path)
-    if not any(answer for _, answer in answers):
-        _report_changed(report, path)
+    if any(answer for _, answer in answers):
+        files_changed([str(path)])
+    else:
+        _report_changed(code_changed, path)
 
 
 def _report_changed(report: Report, path: Path) -> None:

@@ -39,8 +39,8 @@ class Watch:
         self._exclude_patterns = set(exclude_patterns)
         self._told = told
 
-    def __call__(self, report: Report) -> None:
-        """`report` each change."""
+    def __call__(self, report: Report, _files_changed: Report) -> None:
+        """`report` each change: Flask's templates look at their files themselves."""
 
         def changed(paths: list[str]) -> bool:
             for path in paths:
@@ -55,6 +55,9 @@ class Watch:
             reloader.watch(self._files, changed, since=STARTED)
         else:
             self._run_watchdog(changed)
+
+    def heed(self, paths: list[str]) -> None:
+        """Nothing here remembers files."""
 
     def _files(self) -> Iterable[str]:
         return _reloader._find_stat_paths(self._extra_files, self._exclude_patterns)

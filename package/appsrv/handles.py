@@ -41,6 +41,7 @@ class WorkerHandle:
     """What the server knows of a worker; one equals itself alone.
 
     `hung_up`: since when it has let go of its channel, 0.0 if it has not.
+    `changes`: where it is told of changed files, if it does not watch them itself. `theirs`: its ends, to be passed on.
     """
 
     serial: int
@@ -55,7 +56,8 @@ class WorkerHandle:
     first: bool = False
     check: bool = False
     hung_up: float = 0.0
-    theirs: int = -1
+    theirs: list[int] = field(default_factory=list)
+    changes: Outbox | None = None
     reason: str = ""
     in_progress: dict[int, tuple[int, float]] = field(default_factory=dict)
 

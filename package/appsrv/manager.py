@@ -83,7 +83,7 @@ class Manager:
         self.backend = backend
         self._owner = owner
         kernel = OutOfMemoryKills()
-        self.workers = Workers(name, self, board, backend)
+        self.workers = Workers(name, self, board, backend, development=development)
         self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel, routes)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None
@@ -434,6 +434,11 @@ class Manager:
         book = self._pool.workers.get(handle.serial)
         if book is not None and book.state is WorkerState.READY:
             self.code_changed(paths)
+
+    def worker_saw_files(self, handle: WorkerHandle, paths: list[str]) -> None:
+        """Files have changed that need no new code (development): whoever remembers their content is to forget it."""
+        self.preloaders.tell_of_files(paths)
+        self.workers.tell_of_files(paths)
 
     def worker_ready(self, handle: WorkerHandle) -> None:
         """The worker waits for its first request."""

@@ -10,10 +10,12 @@ in the order the docstring of the message names them. Both ends are always of on
                             Serving, Pulse, LastWordsWanted, SendSignal
     watchdog  -> preloader  Configure
     preloader -> watchdog   OutputPipes
-    server    -> preloader  Attach, Spawn, Quit
+    server    -> preloader  Attach, Spawn, FilesChanged, Quit
     preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
-    server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone
-    worker    -> server     Ready, Unhealthy, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged
+    server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone; FilesChanged (over a
+                            channel of its own)
+    worker    -> server     Ready, Unhealthy, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged,
+                            FilesChanged
 """
 
 from __future__ import annotations
@@ -329,7 +331,7 @@ class Attach(Message, tag=20):
 
 @dataclass(eq=False, repr=False)
 class Spawn(Message, tag=21):
-    """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel.
+    """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel[, that of FilesChanged].
 
     `check`: it has to pass the health check before it says Ready.
     """
@@ -383,6 +385,13 @@ class WorkerExited(Message, tag=26):
 @dataclass(eq=False, repr=False)
 class CodeChanged(Message, tag=27):
     """Files of the application have changed (development): a new generation is wanted."""
+
+    paths: list[str]
+
+
+@dataclass(eq=False, repr=False)
+class FilesChanged(Message, tag=28):
+    """Files have changed that need no new code (development): from the worker that watches, then to all others."""
 
     paths: list[str]
 

@@ -38,7 +38,7 @@ from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
 from appsrv.terminal import SOCKET as TERMINAL
-from appsrv.worker import Duty, Station, Watch, Worker, environs
+from appsrv.worker import Duty, Station, Watch, Worker, environs, heed
 from appsrv.x_sendfile import with_x_sendfile
 
 Load = Callable[[], WSGIApplication]
@@ -110,7 +110,8 @@ class Preloader:
         with contextlib.suppress(ChannelClosed):
             self._server.send(message.LoadFailed(str(error), error.traceback, error.exit_code))
         if self._duty.watch is not None:
-            self._duty.watch(self._report_change)
+            # Nobody else has loaded anything that would have to be forgotten.
+            self._duty.watch(self._report_change, lambda _: None)
 
     def _report_change(self, paths: list[str]) -> None:
         with contextlib.suppress(ChannelClosed):
@@ -160,7 +161,10 @@ class Preloader:
         if isinstance(order, message.Attach):
             self._attach(order, fds)
         elif isinstance(order, message.Spawn):
-            self._spawn(order, fds[0])
+            self._spawn(order, fds)
+        elif isinstance(order, message.FilesChanged):
+            if self._duty.watch is not None:
+                heed(self._duty.watch, order.paths)
         elif isinstance(order, message.Quit):
             self._reap()
             return False
@@ -181,30 +185,34 @@ class Preloader:
 
     # -- making workers -----------------------------------------------------------------------------------------------
 
-    def _spawn(self, order: message.Spawn, fd: int) -> None:
+    def _spawn(self, order: message.Spawn, fds: list[int]) -> None:
         assert self._station is not None
         if order.become:
             _stop_listening_for_children()
-            raise BecomeWorker(self._worker(order, fd))
+            raise BecomeWorker(self._worker(order, fds))
         try:
             pid, pipes = _fork_with_pipes()
         except OSError as error:
-            os.close(fd)
+            channels.close_all(fds)
             self._server.send(message.Spawned(self._station.server, order.serial, -1, str(error)))
             return
         if pid == 0:
             self._shed()
-            raise BecomeWorker(self._worker(order, fd))
-        os.close(fd)
+            raise BecomeWorker(self._worker(order, fds))
+        channels.close_all(fds)
         self._children[pid] = _Child(order.serial, self._station.server)
         self._watchdog.send(message.OutputPipes(pid), pipes)
         channels.close_all(pipes)
         self._server.send(message.Spawned(self._station.server, order.serial, pid))
 
-    def _worker(self, order: message.Spawn, fd: int) -> Worker:
+    def _worker(self, order: message.Spawn, fds: list[int]) -> Worker:
         assert self._station is not None
         self._mark_first(order.first)
-        return Worker(self._duty, self._station, Channel.from_fd(fd), order.slot, first=order.first, check=order.check)
+        channel, *changes = map(Channel.from_fd, fds)
+        return Worker(
+            self._duty, self._station, channel, order.slot, first=order.first, check=order.check,
+            changes=changes[0] if changes else None,
+        )
 
     def _mark_first(self, first: bool) -> None:
         # Schedulers of applications ask these variables whether they are in the one process that may run them.

@@ -97,14 +97,20 @@ class Preloaders:
     def fork(self, worker: WorkerHandle) -> None:
         """Let the preloader of the worker's generation fork it."""
         spawn = message.Spawn(worker.serial, worker.index, worker.first, become=False, check=worker.check)
-        self._handles[worker.generation, 0].outbox.send(spawn, [worker.theirs])
+        self._handles[worker.generation, 0].outbox.send(spawn, worker.theirs)
 
     def become(self, worker: WorkerHandle) -> None:
         """Let the preloader that was started for this worker be it."""
         handle = self._handles[worker.generation, worker.serial]
         worker.pid = handle.pid
         spawn = message.Spawn(worker.serial, worker.index, worker.first, become=True, check=worker.check)
-        handle.outbox.send(spawn, [worker.theirs])
+        handle.outbox.send(spawn, worker.theirs)
+
+    def tell_of_files(self, paths: list[str]) -> None:
+        """Let those that fork workers know of files that have changed: what they remember, their workers will."""
+        for handle in self:
+            if not (handle.failed or handle.dismissed or handle.serial):
+                handle.outbox.send(message.FilesChanged(paths))
 
     def dismiss(self, handles: Iterator[PreloaderHandle]) -> None:
         """They are not needed any more; until they have ended they may still report workers that did."""

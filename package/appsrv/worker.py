@@ -15,10 +15,11 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import setproctitle
 
@@ -52,7 +53,29 @@ from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.trusted_proxies import TrustedProxies
 
-Watch = Callable[[Callable[[list[str]], None]], None]
+Tell = Callable[[list[str]], None]
+
+
+class Watch(Protocol):
+    """What knows of files that change, in a development server: an integration's."""
+
+    def __call__(self, code_changed: Tell, files_changed: Tell, /) -> None:
+        """Watch, and tell of the files that changed. Runs in one process only, for as long as that lives.
+
+        `code_changed`: the application has to be loaded anew. `files_changed`: what this process remembered of the
+        files is forgotten already, and the other processes are to do the same.
+        """
+
+    def heed(self, paths: list[str], /) -> None:
+        """Forget, in this process, what is remembered of these files."""
+
+
+def heed(watch: Watch, paths: list[str]) -> None:
+    """Have `watch` heed these files, and outlive its mistakes."""
+    try:
+        watch.heed(paths)
+    except Exception:
+        traceback.print_exc()
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,11 @@ class Duty:
 class Worker:
     """One worker, in its own process. `run` returns when it has retired."""
 
-    def __init__(self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool, check: bool) -> None:
+    def __init__(
+        self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool, check: bool,
+        changes: Channel | None = None,
+    ) -> None:
+        """`changes`: where it is told of changed files, unless it is the first, which watches them."""
         self._duty = duty
         self._channel = channel
         self._board = station.board
@@ -99,6 +126,7 @@ class Worker:
         self._farewell = Farewell(self._slot, self._cut, self._leave) if duty.development else None
         self._first = first
         self._check = check
+        self._changes = changes
         self._retiring = False
         self._calls = self._slot.calls
 
@@ -111,8 +139,9 @@ class Worker:
         self._terminal.install()
         gc.enable()
         hooks.run_after_fork()
-        if self._first and self._duty.watch is not None:
-            threading.Thread(target=self._duty.watch, args=(self._report,), daemon=True).start()
+        if self._duty.watch is not None:
+            knows_of_files = self._watch_files if self._first else self._hear_of_files
+            threading.Thread(target=knows_of_files, args=(self._duty.watch,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
             if self._check and not self._is_healthy():
                 return
@@ -245,9 +274,20 @@ class Worker:
         finish_output()
         os._exit(0)
 
-    def _report(self, paths: list[str]) -> None:
+    def _watch_files(self, watch: Watch) -> None:
+        def tell(msg: message.Message) -> None:
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send(msg)
+
+        watch(lambda paths: tell(message.CodeChanged(paths)), lambda paths: tell(message.FilesChanged(paths)))
+
+    def _hear_of_files(self, watch: Watch) -> None:
+        assert self._changes is not None, "a server gives one to each worker of a development server but the first"
         with contextlib.suppress(ChannelClosed):
-            self._channel.send(message.CodeChanged(paths))
+            while True:
+                msg, _ = self._changes.receive()
+                assert isinstance(msg, message.FilesChanged)
+                heed(watch, msg.paths)
 
 
 def _complain(text: str) -> None:

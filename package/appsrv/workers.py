@@ -6,9 +6,11 @@ orders by flag and signal. How many there should be is the pool's business; fork
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -43,6 +45,9 @@ class Owner(Protocol):
     def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
 
+    def worker_saw_files(self, handle: WorkerHandle, paths: list[str]) -> None:
+        """Files have changed that need no new code (development)."""
+
 
 class NoRoom(Exception):
     """There is no slot or no channel for another worker."""
@@ -54,11 +59,14 @@ class Workers(Mapping[int, WorkerHandle]):
     `when_ended` are called with the pid of a process that has ended.
     """
 
-    def __init__(self, group: str, owner: Owner, board: Scoreboard, backend: BackEnd) -> None:
+    def __init__(
+        self, group: str, owner: Owner, board: Scoreboard, backend: BackEnd, *, development: bool = False
+    ) -> None:
         self._group = group
         self._owner = owner
         self._board = board
         self._backend = backend
+        self._development = development
         self._handles: dict[int, WorkerHandle] = {}
         self._free_slots = list(range(board.slots))
         self._of_ended = Counts()
@@ -88,7 +96,7 @@ class Workers(Mapping[int, WorkerHandle]):
         if not self._free_slots:
             raise NoRoom("no free slot")
         try:
-            ours, theirs = channels.pair()
+            (ours, theirs), *more = _pairs(2 if self._development and not action.first else 1)
         except OSError as error:
             log.error("cannot make a worker of %s: %s", self._group, error.strerror)
             raise NoRoom(str(error)) from error
@@ -99,16 +107,26 @@ class Workers(Mapping[int, WorkerHandle]):
         watcher = get_hub().loop.io(ours.fileno(), READABLE)
         handle = WorkerHandle(
             action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
-            time.monotonic(), time.time(), first=action.first, theirs=theirs.detach(),
+            time.monotonic(), time.time(), first=action.first, theirs=[theirs.detach()],
         )
+        for end, other in more:
+            end.setblocking(False)
+            handle.changes = Outbox(Channel(end))
+            handle.theirs.append(other.detach())
         self._handles[action.serial] = handle
         watcher.start(self.hear, handle)
         return handle
 
     def given(self, handle: WorkerHandle) -> None:
-        """The worker's end of the channel has been passed on."""
-        os.close(handle.theirs)
-        handle.theirs = -1
+        """The worker's ends of its channels have been passed on."""
+        channels.close_all(handle.theirs)
+        handle.theirs = []
+
+    def tell_of_files(self, paths: list[str]) -> None:
+        """Let those that do not watch files themselves know of these."""
+        for handle in self._handles.values():
+            if handle.changes is not None:
+                handle.changes.send(message.FilesChanged(paths))
 
     def retire(self, serial: int, reason: str) -> None:
         """Let it finish what it does, and end."""
@@ -134,8 +152,10 @@ class Workers(Mapping[int, WorkerHandle]):
         handle.watcher.stop()
         handle.outbox.discard()
         handle.outbox.channel.close()
-        if handle.theirs >= 0:
-            self.given(handle)
+        if handle.changes is not None:
+            handle.changes.discard()
+            handle.changes.channel.close()
+        self.given(handle)
         # The next worker in this slot begins at zero.
         self._of_ended.add(handle.slot.counts())
         self.process_ended(handle.pid)
@@ -157,6 +177,8 @@ class Workers(Mapping[int, WorkerHandle]):
         for handle in self._handles.values():
             if handle.outbox:
                 handle.outbox.flush()
+            if handle.changes:
+                handle.changes.flush()
 
     # -- news ---------------------------------------------------------------------------------------------------------
 
@@ -171,6 +193,8 @@ class Workers(Mapping[int, WorkerHandle]):
                     self._owner.worker_unhealthy(handle, msg.reason)
                 elif isinstance(msg, message.CodeChanged):
                     self._owner.worker_saw_change(handle, msg.paths)
+                elif isinstance(msg, message.FilesChanged):
+                    self._owner.worker_saw_files(handle, msg.paths)
                 else:
                     self._backend.heard(handle, msg, fds)
         except ChannelClosed:
@@ -179,6 +203,19 @@ class Workers(Mapping[int, WorkerHandle]):
         except DescriptorsLost as error:
             self._backend.give_up(message.unpack(error.data))
             self.hear(handle)
+
+
+def _pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
+    """So many channels' ends, or none of them: OSError."""
+    pairs: list[tuple[socket.socket, socket.socket]] = []
+    try:
+        for _ in range(count):
+            pairs.append(channels.pair())
+    except OSError:
+        for end in itertools.chain.from_iterable(pairs):
+            end.close()
+        raise
+    return pairs
 
 
 def _exists(pid: int) -> bool:

@@ -133,6 +133,37 @@ def test_the_debuggers_page_heals_itself(browser: webdriver.Chrome, guestbook: S
     assert '"HEAD /pid' not in guestbook.terminal
 
 
+
+EVENTS = """
+import threading
+
+def _events():
+    yield "data: old\\n\\n"
+    threading.Event().wait()
+
+@app.get("/events")
+def events():
+    return Response(_events(), mimetype="text/event-stream")
+
+@app.get("/live")
+def live():
+    return '''<body><p></p><script>
+        new EventSource("/events").onmessage = event => document.querySelector("p").innerText += event.data + " ";
+    </script>'''
+"""
+
+
+def test_an_event_source_goes_on_with_the_new_code(browser: webdriver.Chrome, guestbook: Server) -> None:
+    app = guestbook.site.directory / "app.py"
+    app.write_text(app.read_text() + EVENTS)
+    wait_for(lambda: guestbook.get("/live").status == 200, "the page", SECONDS)
+    browser.get(url(guestbook, "/live"))
+    wait_text(browser, "old")
+    app.write_text(app.read_text().replace("data: old", "data: new"))
+    # The page was not loaded again: what it has heard before still stands there.
+    wait_text(browser, "old new")
+
+
 def test_the_debuggers_console(browser: webdriver.Chrome, guestbook: Server) -> None:
     app = guestbook.site.directory / "app.py"
     app.write_text(app.read_text() + '\n\n@app.get("/oops")\ndef oops() -> str:\n    answer = 41\n    return 1 / 0\n')

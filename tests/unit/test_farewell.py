@@ -55,6 +55,10 @@ def test_the_worker_ends_when_nothing_but_cut_streams_is_left() -> None:
     assert not streams.are_all([], cut + 1.1 * PATIENCE), "the worker ends by itself"
 
 
+class _Sink(RecordingSink):
+    pending = False
+
+
 class _Exchange(Exchange):
     """An exchange in the middle of a request, without a connection, a queue and a scoreboard."""
 
@@ -65,7 +69,7 @@ class _Exchange(Exchange):
         self._observed = False
         self._date = b""
         self._queue = SimpleNamespace(park=lambda *_: None)  # type: ignore[assignment]
-        self.sink = RecordingSink()
+        self.sink = _Sink()
         self._sink = self.sink  # type: ignore[assignment]
         self.answering = threading.Thread(target=self._answer_one)
 

@@ -344,7 +344,7 @@ def test_a_change_is_reported_with_werkzeugs_line(
         assert not changed([f"{tmp_path}/app.py"])
 
     monkeypatch.setattr(reloader, "watch", watch)
-    autoreload.Watch([], [])(reports.append)
+    autoreload.Watch([], [])(reports.append, reports.append)
     assert reports == [[f"{tmp_path}/app.py"]]
     assert lines() == [f" * Detected change in '{tmp_path}/app.py', reloading"]
 
