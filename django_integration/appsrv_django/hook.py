@@ -84,6 +84,11 @@ def _wrap_when_loaded(loader: Any) -> None:
 def wrap(module: Any) -> None:
     """Make django.core.management ask appsrv about the commands concerned."""
     _wrap_loading(module)
+    if PRELOADER in os.environ:
+        from appsrv import reloader
+
+        # Before Django loads the settings, and all that they name.
+        reloader.remember_loaded()
     if sys.argv[1:2] == [OWN_COMMAND]:
         _wrap_listing(module)
     elif sys.argv[1:2] == ["check"]:

@@ -17,6 +17,9 @@ from flask.cli import ScriptInfo, run_command
 
 SWITCH = "APPSRV_RUNSERVER"
 RELOADER_VARIABLE = "WERKZEUG_RUN_MAIN"
+PRELOADER = "APPSRV_PRELOADER"
+"""In the environment of a preloader, see appsrv.development."""
+
 DEBUGGERS = ("pydevd", "debugpy", "_pydevd_bundle")
 
 
@@ -110,7 +113,16 @@ def build() -> click.Command:
     )
 
 
+def remember_loaded() -> None:
+    """In a preloader: before Flask loads the application, which it does once it has found its commands."""
+    if PRELOADER in os.environ:
+        from appsrv import reloader
+
+        reloader.remember_loaded()
+
+
 try:
+    remember_loaded()
     run: click.Command = build()
 except Exception:
     # A Flask or click this was not written for.

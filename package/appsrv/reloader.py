@@ -16,6 +16,8 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.machinery import SourceFileLoader
+from typing import Any
 
 INTERVAL = 0.3
 """Seconds between two looks at the files when the system does not report changes."""
@@ -102,11 +104,46 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def changed_since_import(path: str) -> bool:
-    """True when a module's file is not the one that was compiled: it was saved while the program started.
+_loaded: dict[str, tuple[float, int]] = {}
+"""(modification time, size) of each source that was loaded since `remember_loaded`, from before it was read."""
 
-    The compiled file holds the time and size of its source (PEP 3147, PEP 552); without one: False.
+
+def remember_loaded() -> None:
+    """Remember of each module that is imported from now on which state of its file it came from.
+
+    Python asks for a source's time and size before it reads it (`SourceLoader.path_stats`), whether or not it may write
+    compiled files. For the process of a development server that loads the application, before it does.
     """
+    ask = SourceFileLoader.path_stats
+    if getattr(ask, "remembers", False):
+        return
+
+    def path_stats(self: SourceFileLoader, path: str) -> Mapping[str, Any]:
+        found = ask(self, path)
+        _loaded[os.path.abspath(path)] = found["mtime"], found["size"]
+        return found
+
+    path_stats.remembers = True  # type: ignore[attr-defined]
+    SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign]
+
+
+def changed_since_import(path: str) -> bool:
+    """True when a module's file is not the one that was imported: it was saved while the program started.
+
+    What was imported before `remember_loaded` is compared with its compiled file, which holds the time and size of its
+    source (PEP 3147, PEP 552); without one: False.
+    """
+    loaded = _loaded.get(path)
+    if loaded is None:
+        return _differs_from_compiled(path)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return loaded != (found.st_mtime, found.st_size)
+
+
+def _differs_from_compiled(path: str) -> bool:
     if sys.dont_write_bytecode:
         # A compiled file that is there may be older than what was imported.
         return False

@@ -7,6 +7,7 @@ import math
 import os
 import py_compile
 import queue
+import subprocess
 import sys
 import threading
 import time
@@ -73,6 +74,38 @@ def test_changed_since_import_compares_with_the_compiled_file(tmp_path: Path, mo
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     Path(importlib.util.cache_from_source(path)).write_bytes(b"short")
     assert not reloader.changed_since_import(path)
+
+
+IMPORT_AND_SAVE = """
+import os, pathlib, sys
+from appsrv import reloader
+reloader.remember_loaded()
+reloader.remember_loaded()
+import mine, other
+path = pathlib.Path("mine.py").resolve()
+os.utime("other.py", ns=(os.stat("other.py").st_atime_ns, os.stat("other.py").st_mtime_ns))
+before = reloader.changed_since_import(str(path))
+# As long as before, and of the same second.
+moment = os.stat(path).st_mtime_ns + 1_000_000
+path.write_text("x = 2")
+os.utime(path, ns=(moment, moment))
+other = str(pathlib.Path("other.py").resolve())
+print(before, reloader.changed_since_import(str(path)), reloader.changed_since_import(other))
+"""
+
+
+@pytest.mark.parametrize("bytecode", ["", "1"])
+def test_what_was_imported_is_remembered(tmp_path: Path, bytecode: str) -> None:
+    """With and without compiled files, and however soon after the import it was saved."""
+    moment = int(time.time()) - 10
+    for name in ("mine.py", "other.py"):
+        save(tmp_path / name, "x = 1")
+        os.utime(tmp_path / name, (moment, moment))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_AND_SAVE], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": bytecode},
+    )
+    assert done.stdout.split() == ["False", "True", "False"], done.stderr
 
 
 # -- what counts as a change
