@@ -148,7 +148,7 @@ def events():
 @app.get("/live")
 def live():
     return '''<body><p></p><script>
-        new EventSource("/events").onmessage = event => document.querySelector("p").innerText += event.data + " ";
+        new EventSource("/events").onmessage = event => document.querySelector("p").innerText += event.data + ";";
     </script>'''
 """
 
@@ -158,10 +158,10 @@ def test_an_event_source_goes_on_with_the_new_code(browser: webdriver.Chrome, gu
     app.write_text(app.read_text() + EVENTS)
     wait_for(lambda: guestbook.get("/live").status == 200, "the page", SECONDS)
     browser.get(url(guestbook, "/live"))
-    wait_text(browser, "old")
+    wait_text(browser, "old;")
     app.write_text(app.read_text().replace("data: old", "data: new"))
     # The page was not loaded again: what it has heard before still stands there.
-    wait_text(browser, "old new")
+    wait_text(browser, "old;new;")
 
 
 def test_the_debuggers_console(browser: webdriver.Chrome, guestbook: Server) -> None:
