@@ -82,7 +82,7 @@ def developed_with(server: dev_servers.DevServer, workload: Workload, options: O
             project = dev_servers.copy_project(workload.app, scratch)
             port = free_port()
             command = dev_servers.command(workload.kind, port, project)
-            with running(command, project, port, scratch, server.environment) as started:
+            with running(command, project, port, scratch, server.environment(project)) as started:
                 return workload.measure(started, options)
 
     return Contender(server.name, None, measure)

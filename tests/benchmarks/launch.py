@@ -40,6 +40,10 @@ class Running:
         """Proportional set size of the whole tree, in MiB: shared pages are counted once."""
         return sum(_pss(process) for process in _tree(self.session, self.scratch)) / 2**20
 
+    def cpu_seconds(self) -> float:
+        """Processor time that the processes which live now have taken so far, in user and kernel mode."""
+        return sum(_cpu(process) for process in _tree(self.session, self.scratch))
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -140,6 +144,14 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+def _cpu(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _pss(process: psutil.Process) -> int:

@@ -5,6 +5,7 @@ A measure is given a running server and returns figures by the name of their met
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from benchmarks.launch import Running
 
 MIB = 2**20
 FILE_BYTES = 20 * MIB
+IDLE_SECONDS = 20.0
 SETTLED = 3.0  # seconds until a reloader that polls has surely looked once: it misses what changes before
 
 
@@ -26,6 +28,7 @@ class Metric:
     more_is_better: bool = True
 
 
+IDLE = (Metric("cpu", "% of a processor", more_is_better=False),)
 RATE = Metric("rate", "requests/s")
 P50 = Metric("p50", "ms", more_is_better=False)
 P99 = Metric("p99", "ms", more_is_better=False)
@@ -136,13 +139,22 @@ def reload_time(server: Running, options: Options) -> Figures:
     return {"reload": (time.monotonic() - started) * 1000}
 
 
+def idle(server: Running, options: Options) -> Figures:
+    """What watching the files costs while nobody saves or asks anything."""
+    time.sleep(SETTLED)
+    before, began = server.cpu_seconds(), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return {"cpu": 100 * (server.cpu_seconds() - before) / (time.monotonic() - began)}
+
+
 def _until(port: int, text: bytes, seconds: float = 30.0) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         try:
             if text in load.get(port, "/version"):
                 return
-        except (OSError, load.LoadFailed):
+        except (OSError, load.LoadFailed, http.client.HTTPException):
+            # A reloader that ends the process refuses connections, and cuts answers.
             pass
         time.sleep(0.002)
     raise load.LoadFailed(f"never answered {text!r}")
@@ -258,4 +270,21 @@ WORKLOADS: tuple[Workload, ...] = (
         (Metric("reload", "ms", more_is_better=False),),
         kind="flask-run",
     ),
+    Workload(
+        "idle-runserver",
+        "runserver, nothing to do: the example project",
+        "example",
+        idle,
+        IDLE,
+        kind="runserver",
+    ),
+    Workload(
+        "idle-startproject",
+        "runserver, nothing to do: a new project",
+        "startproject",
+        idle,
+        IDLE,
+        kind="runserver",
+    ),
+    Workload("idle-flask", "flask run --debug, nothing to do", "flask", idle, IDLE, kind="flask-run"),
 )
