@@ -127,6 +127,7 @@ class Worker:
         self._first = first
         self._check = check
         self._changes = changes
+        self._finishing = threading.Lock()
         self._retiring = False
         self._calls = self._slot.calls
 
@@ -152,9 +153,14 @@ class Worker:
                 self._leadership.run(self._duty.settings.threads)
             else:
                 self._run_alone()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Say what has not been said yet, and run the application's exit functions, once."""
+        if self._finishing.acquire(blocking=False):
             with contextlib.suppress(Orphaned):
                 self._queue.flush()
-        hooks.run_worker_exit()
+            hooks.run_worker_exit()
 
     def _is_healthy(self) -> bool:
         """Ask the application for `health_path`, and tell the server when the answer is no good."""
@@ -266,9 +272,7 @@ class Worker:
 
     def _leave(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
-        with contextlib.suppress(Orphaned):
-            self._queue.flush()
-        hooks.run_worker_exit()
+        self._finish()
         # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
         atexit._run_exitfuncs()
         finish_output()

@@ -83,8 +83,8 @@ class Project:
         self._site, self._module, self._text = site, module, EVENTS + framework
         self.save("old")
 
-    def save(self, word: str) -> None:
-        self._site.write(self._module, self._text.replace('"old"', f'"{word}"'))
+    def save(self, word: str, more: str = "") -> None:
+        self._site.write(self._module, self._text.replace('"old"', f'"{word}"') + more)
 
 
 @pytest.fixture(params=["runserver", "flask run"])
@@ -100,12 +100,12 @@ def project(request: pytest.FixtureRequest, site: Site) -> Project:
     return made
 
 
-@pytest.fixture
-def served(project: Project, site: Site, launch: Launch) -> Server:
+@pytest.fixture(params=["8"])
+def served(project: Project, site: Site, launch: Launch, request: pytest.FixtureRequest) -> Server:
     port = free_port()
     django = (site.directory / "manage.py").exists()
     command = [sys.executable, "manage.py", "runserver"] if django else [str(BIN / "flask"), "--debug", "run", "--port"]
-    return launch([*command, str(port)], ("127.0.0.1", port)).wait_ready()
+    return launch([*command, str(port)], ("127.0.0.1", port), {"APPSRV_THREADS": request.param}).wait_ready()
 
 
 @pytest.fixture
@@ -174,6 +174,40 @@ def test_the_end_does_not_wait_for_streams(
     assert served.stop(signum, seconds=10) == 0
     assert "waiting for requests" not in served.terminal
     assert "killing worker" not in served.log()
+
+
+@pytest.mark.parametrize("served", ["1"], indirect=True)
+def test_the_only_thread_streams(project: Project, served: Server, listen: Listen) -> None:
+    source = listen("waiting")
+    wait_for(lambda: source.events, "the first event")
+    (old,) = served.worker_pids()
+    project.save("new")
+    wait_for(lambda: source.events[-1] == "new", "an event of the new code", 10)
+    wait_for(lambda: old not in served.titles(), "the end of the old worker", 5)
+    assert served.stop(signal.SIGINT, seconds=10) == 0
+    assert "killing worker" not in served.log()
+
+
+EXIT = """
+import atexit, sys, appsrv.hooks
+
+@appsrv.hooks.worker_exit
+def leaving():
+    sys.stdout.write("the hook has run, ")
+
+atexit.register(print, "the exit function too")
+"""
+
+
+def test_what_is_to_run_at_the_end_runs(project: Project, served: Server, listen: Listen, site: Site) -> None:
+    """Also where a thread that does not notice that its client has gone is left behind."""
+    project.save("new", EXIT)
+    wait_for(lambda: len(served.worker_pids()) == 1 and served.group()["generation"] == 2, "the new code", 20)
+    served.get("/pid")
+    source = listen("waiting")
+    wait_for(lambda: source.events, "the first event")
+    project.save("newer")
+    served.wait_log("the hook has run, the exit function too$")
 
 
 def test_threads_that_are_all_streaming(project: Project, served: Server, listen: Listen) -> None:
