@@ -113,16 +113,17 @@ def build() -> click.Command:
     )
 
 
-def remember_loaded() -> None:
+def prepare_loading() -> None:
     """In a preloader: before Flask loads the application, which it does once it has found its commands."""
     if PRELOADER in os.environ:
-        from appsrv import reloader
+        from appsrv import loading, reloader
 
         reloader.remember_loaded()
+        loading.collect_seldom()
 
 
 try:
-    remember_loaded()
+    prepare_loading()
     run: click.Command = build()
 except Exception:
     # A Flask or click this was not written for.
