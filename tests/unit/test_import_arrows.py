@@ -129,6 +129,7 @@ def test_integrations_know_only_the_public_face(package: str) -> None:
         "appsrv.errors",
         "appsrv.handover",
         "appsrv.healing",
+        "appsrv.loading",
         "appsrv.project",
         "appsrv.reloader",
     }
