@@ -390,7 +390,7 @@ class CodeChanged(Message, tag=27):
 
 
 @dataclass(eq=False, repr=False)
-class FilesChanged(Message, tag=28):
+class FilesChanged(Message, tag=29):
     """Files have changed that need no new code (development): from the worker that watches, then to all others."""
 
     paths: list[str]
