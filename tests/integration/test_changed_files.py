@@ -75,7 +75,7 @@ def all_words(server: Server) -> dict[str, set[str]]:
 
 
 def times_heard(server: Server, template: Path) -> int:
-    """How often a process has heard of the template, which is saved again: a watcher has to have seen it once before."""
+    """How often a process has heard of the template. It is saved again: a watcher has to have seen it before."""
     template.touch()
     return server.log().count("seen page.html")
 
