@@ -85,11 +85,10 @@ def wrap(module: Any) -> None:
     """Make django.core.management ask appsrv about the commands concerned."""
     _wrap_loading(module)
     if PRELOADER in os.environ:
-        from appsrv import loading, reloader
+        from appsrv import reloader
 
         # Before Django loads the settings, and all that they name.
         reloader.remember_loaded()
-        loading.collect_seldom()
     if sys.argv[1:2] == [OWN_COMMAND]:
         _wrap_listing(module)
     elif sys.argv[1:2] == ["check"]:

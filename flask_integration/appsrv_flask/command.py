@@ -113,17 +113,16 @@ def build() -> click.Command:
     )
 
 
-def prepare_loading() -> None:
+def remember_loaded() -> None:
     """In a preloader: before Flask loads the application, which it does once it has found its commands."""
     if PRELOADER in os.environ:
-        from appsrv import loading, reloader
+        from appsrv import reloader
 
         reloader.remember_loaded()
-        loading.collect_seldom()
 
 
 try:
-    prepare_loading()
+    remember_loaded()
     run: click.Command = build()
 except Exception:
     # A Flask or click this was not written for.

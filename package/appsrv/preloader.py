@@ -23,7 +23,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, loading, message, production, trace, unpatched
+from appsrv import config, hooks, message, production, trace, unpatched
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
@@ -79,7 +79,6 @@ class Preloader:
         try:
             self._duty = replace(self._duty, application=self._with_files(load()))
         except AppLoadError as error:
-            loading.collect_as_usual()
             self._report_failure(error)
             return
         worker = self._fork_workers()
@@ -135,10 +134,7 @@ class Preloader:
             status = ask(self._duty.application, path, environs(self._duty)[0], agent="appsrv-warm-up")
             if status >= 400:
                 _warn(f"the warm-up request GET {path} was answered with {status}")
-        loading.collect_as_usual()
         if self._duty.settings.spawn_method == "direct":
-            # Nothing is shared, but what was loaded stays: the first requests need not wait for a look at all of it.
-            gc.freeze()
             return
         hooks.run_before_fork()
         if threading.active_count() > 1:
@@ -337,7 +333,6 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     """A preloader started by the watchdog for an application it can import by name."""
     from appsrv import loader
 
-    loading.collect_seldom()
     prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)

@@ -18,7 +18,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ access_format beneath conditional cpus death errors family file_wrapper fleet handover hooks "
-        "http_syntax idle_watch line_label loading menu monitoring out_of_memory pace production project reloader "
+        "http_syntax idle_watch line_label menu monitoring out_of_memory pace production project reloader "
         "request_id restart_file routes signals slumber tally tcp_reset terminal text tracebacks trusted_proxies "
         "unpatched values"),
         ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps "
