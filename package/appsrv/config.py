@@ -171,6 +171,11 @@ class Settings:
         "combined", access_format.check_format, metavar="FORMAT", group=_PROCESS,
         help="How these lines look: `combined`, `json`, or a text with fields, see docs/operations.md.",
     )
+    stop_delay: float = setting(
+        0.0, values.seconds(), metavar="SECONDS", group=_PROCESS,
+        help="After a stop was asked for (TERM, `appsrv stop`) requests are taken for this long as before, while "
+        "`probe_path` answers 503, so that a load balancer can send them elsewhere. Then stop_timeout begins.",
+    )
     max_pool_size: int = setting(
         6, values.automatic(values.integer(1, 1024)), metavar="NUMBER", group=_POOL,
         shown_default="6, or $WEB_CONCURRENCY",
@@ -241,7 +246,8 @@ class Settings:
     health_path: str | None = setting(
         None, values.url_path, metavar="PATH", group=_POOL,
         help="In a restart, the first workers of the new generation answer a request for this path before they serve "
-        "anybody; unless the answer is 2xx or 3xx the restart fails and the previous code goes on.",
+        "anybody; unless the answer is 2xx or 3xx the restart fails and the previous code goes on. A path of the "
+        "application's: what a load balancer may ask is `probe_path`.",
     )
     health_host: str | None = setting(
         None, values.host_header, metavar="HOST", group=_POOL, shown_default="the address that is listened on",
@@ -364,6 +370,12 @@ class Settings:
         True, values.boolean, group=_HTTP,
         help="Give each request an id, in the environ as `HTTP_X_REQUEST_ID`: that of a "
         "trusted proxy, else one of our own.",
+    )
+    probe_path: str | None = setting(
+        None, values.probe_path, metavar="PATH", group=_HTTP,
+        help="For load balancers: requests for this path, such as `/-/healthy`, are answered by appsrv, not by the "
+        "application: 200 while it serves, 503 while it cannot or is about to stop (`stop_delay`). Not to be confused "
+        "with `health_path`, which appsrv asks and the application answers.",
     )
     static: tuple[str, ...] | None = setting(
         None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
@@ -663,6 +675,11 @@ def _consistent(settings: Settings) -> Settings:
         raise SettingsError(
             f"concurrency_model {settings.concurrency_model} and threads {settings.threads} contradict each other: "
             "only the model thread has more than one, and it needs --threads to say how many"
+        )
+    if settings.probe_path is not None and settings.probe_path == (settings.health_path or "").partition("?")[0]:
+        raise SettingsError(
+            f"probe_path and health_path are both {settings.probe_path}: appsrv itself answers the first, "
+            "the second has to be a path of the application"
         )
     if 0 < settings.hard_memory_limit <= settings.memory_limit:
         raise SettingsError(

@@ -30,7 +30,7 @@ USER app
 
 ENV XDG_RUNTIME_DIR=/tmp
 EXPOSE {{port}}
-# `docker stop --time {{stop_seconds}}` sends it: requests in progress end first, within stop_timeout.
+# `docker stop --time {{stop_seconds}}` sends it: requests in progress end first, within stop_delay and stop_timeout.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period={{start_seconds}}s \\
     CMD ["sh", "-c", "appsrv status -p {{port}} >/dev/null || exit 1"]
@@ -58,7 +58,7 @@ def render(deployment: Deployment) -> str:
         "home": HOME,
         "requirements": _requirements(deployment.requirements, extras),
         "collect": "RUN python manage.py collectstatic --no-input" if deployment.is_django else "",
-        "stop_seconds": f"{settings.stop_timeout + 10:g}",
+        "stop_seconds": f"{settings.stop_delay + settings.stop_timeout + 10:g}",
         "start_seconds": f"{settings.start_timeout:g}",
         "workers": "# `--max-pool-size auto`: by the processors, or the part of them, that it may use." if pool else "",
         "command": json.dumps(["appsrv", "start", *options, *listen, *pool]),

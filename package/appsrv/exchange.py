@@ -21,6 +21,7 @@ from appsrv.http1 import parse_head
 from appsrv.http1_body import body_reader
 from appsrv.http_response import Response, error_response, http_date, serialize
 from appsrv.http_syntax import Limits, RequestHead
+from appsrv.probe import PROBED
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell, CellReading
 from appsrv.sink import ResponseBuffer, Sink
@@ -224,6 +225,8 @@ class Exchange:
         started = time.time() if self._access_log is not None else 0.0
         began = time.monotonic()
         outcome = respond(self._application, environ, head, self._sink, self._date, self._serving.development)
+        if PROBED in environ:
+            return outcome
         if self._tally is not None:
             self._tally.count(outcome.status or CLIENT_LEFT, time.monotonic() - began)
         if self._access_log is not None:

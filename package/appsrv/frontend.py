@@ -49,9 +49,10 @@ class FrontEnd:
     """All connections of an instance.
 
     `backends` are those that requests may be for, `only` the one where no request can be for another; without it
-    `route` is asked with each head that is read here. `arrivals` are called, by number of listener, with what is new
-    there, and read what comes before the first request. Of more than ARRIVING such at a time, the oldest ones are
-    closed: nobody keeps others out by keeping silent. `answered` counts by status what is answered here.
+    `route` is asked with each head that is read here, and `unserved` answers what is for nobody. `arrivals` are called,
+    by number of listener, with what is new there, and read what comes before the first request. Of more than ARRIVING
+    such at a time, the oldest ones are closed: nobody keeps others out by keeping silent. `answered` counts by status
+    what is answered here.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FrontEnd:
         self.backends: list[BackEnd] = []
         self.only: BackEnd | None = None
         self.route: Route = lambda _: None
+        self.unserved: Callable[[RequestHead], Response] = nobody_here
         self.accepted = 0
         self.answered: Counter[int] = Counter()
         self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
@@ -115,7 +117,7 @@ class FrontEnd:
             return
         backend = self.route(found[0])
         if backend is None:
-            self.refuse(connection, nobody_here(found[0]), seen)
+            self.refuse(connection, self.unserved(found[0]), seen)
         else:
             backend.push_new(connection)
 
@@ -187,7 +189,7 @@ class FrontEnd:
         backend = self.only or self.route(request.head)
         if backend is None:
             request.body.close()
-            self.refuse(connection, nobody_here(request.head), request.raw_head)
+            self.refuse(connection, self.unserved(request.head), request.raw_head)
         else:
             backend.push_request(connection, request)
 
@@ -236,6 +238,8 @@ class FrontEnd:
         self.linger(connection)
 
     def _note(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        if response.unlogged:
+            return
         self.answered[response.status] += 1
         if self.log_refused is not None:
             self.log_refused(connection.address, seen or _unread(connection.sock), response)

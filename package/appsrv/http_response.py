@@ -20,13 +20,17 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete answer; `headers` without Content-Length, Date and Connection, which `serialize` adds."""
+    """A complete answer; `headers` without Content-Length, Date and Connection, which `serialize` adds.
+
+    `unlogged`: it is neither counted nor in the access log.
+    """
 
     status: int
     reason: str
     headers: list[tuple[str, str]]
     body: bytes
     error_id: str | None = None
+    unlogged: bool = False
 
 
 def http_date(now: float) -> bytes:

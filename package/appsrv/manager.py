@@ -89,7 +89,8 @@ class Manager:
         self.failure: Failure | None = None
         self.multiproc = ""
         """The directory of the application's own metrics, if there is one."""
-        self._outage = Outage(name, backend, development=development)
+        probe_path = settings.probe_path and settings.base_uri + settings.probe_path
+        self._outage = Outage(name, backend, development=development, probe_path=probe_path)
         self._development = development
         self._direct = settings.spawn_method == "direct"
         self._tell_watchdog = tell_watchdog
@@ -266,6 +267,10 @@ class Manager:
         self._booted = True
         if self.failure is not None:
             self._outage.begin(self.failure)
+
+    def announce_stop(self) -> None:
+        """Probes are answered 503 from now on; everything else goes on."""
+        self.backend.parking.board.announce_stop()
 
     def close(self, reason: str = "the server stops") -> None:
         """Spawn nothing more and let every worker finish."""

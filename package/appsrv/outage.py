@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from functools import partial
 
-from appsrv import healing
+from appsrv import healing, probe
 from appsrv.backend import BackEnd
 from appsrv.handles import Failure
 from appsrv.http_response import Response
@@ -20,10 +20,14 @@ log = logging.getLogger("appsrv.outage")
 
 
 class Outage:
-    """Of one application group. In development the page shows the reason, else an error id that the log has too."""
+    """Of one application group. In development the page shows the reason, else an error id that the log has too.
 
-    def __init__(self, group: str, backend: BackEnd, *, development: bool) -> None:
+    `probe_path`: what a load balancer asks for, which gets a line of plain text.
+    """
+
+    def __init__(self, group: str, backend: BackEnd, *, development: bool, probe_path: str | None) -> None:
         self._group = group
+        self._probe_path = probe_path
         self._backend = backend
         self._development = development
         self._message = ""
@@ -39,6 +43,9 @@ class Outage:
         self._backend.fall_back(partial(self._answer, failure, error_id))
 
     def _answer(self, failure: Failure, error_id: str, variables: Mapping[str, str]) -> Response | None:
+        if probe.is_probe(variables, self._probe_path):
+            reason = f"the application cannot be started, the server log says why (error id {error_id})"
+            return probe.answer(variables["REQUEST_METHOD"], reason)
         if self._development and healing.asks_about(variables, failure.name):
             return None
         return failure_page(failure, error_id, variables, development=self._development)

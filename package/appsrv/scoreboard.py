@@ -3,7 +3,8 @@
 One slot per worker, one cell per thread of it, and a table of the times since when connections are parked. A slot or
 cell has one writer, its worker, but for the `retire` and `attention` bytes and the clearing of a slot, which are the
 server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. After the table
-comes a `tally` for each cell, written where requests are counted. Knows no worker, no connection: numbers only.
+comes a `tally` for each cell, written where requests are counted, and at the end one byte of the server's: whether the
+instance is about to stop. Knows no worker, no connection: numbers only.
 
     slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · (pad) · hand-offs taken u64
     cell   connection id u64 (0: idle) · started f64 · response begun u64 · processed u64 · busy seconds f64 ·
@@ -57,14 +58,15 @@ class Scoreboard:
         self._slot_size = _SLOT_BYTES + cells * _CELL_BYTES
         self._parked_at = slots * self._slot_size
         self._tallies_at = self._parked_at + PARKED_ENTRIES * _TIME.size
-        self._memory = mmap.mmap(fd, self._tallies_at + slots * cells * TALLY_BYTES)
+        self._stopping_at = self._tallies_at + slots * cells * TALLY_BYTES
+        self._memory = mmap.mmap(fd, self._stopping_at + 1)
 
     @classmethod
     def create(cls, slots: int, cells: int) -> Scoreboard:
         """A new board, all zero, in memory that has no name."""
         fd = anonymous_memory()
         size = slots * (_SLOT_BYTES + cells * (_CELL_BYTES + TALLY_BYTES)) + PARKED_ENTRIES * _TIME.size
-        os.ftruncate(fd, size)
+        os.ftruncate(fd, size + 1)
         return cls(fd, slots, cells)
 
     def close(self) -> None:
@@ -89,6 +91,15 @@ class Scoreboard:
         """Since when the connection is parked; not above 0.0 when it is handed over or being served."""
         since: float = _TIME.unpack_from(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8)[0]
         return since
+
+    def announce_stop(self) -> None:
+        """Let whoever asks a worker know that requests had better go elsewhere."""
+        self._memory[self._stopping_at] = 1
+
+    @property
+    def stopping(self) -> memoryview:
+        """One byte, not zero when the instance is about to stop."""
+        return memoryview(self._memory)[self._stopping_at : self._stopping_at + 1]
 
 
 class Slot:

@@ -24,7 +24,7 @@ import gevent.event
 import setproctitle
 from gevent import get_hub
 
-from appsrv import lanes, listener, message, text, trace
+from appsrv import lanes, listener, message, probe, text, trace
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, destination
 from appsrv.app_group import AppGroup
@@ -33,9 +33,11 @@ from appsrv.arrivals import ProxyHeaders, in_order
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import Settings, environment
 from appsrv.connection_limits import ConnectionLimits, most_connections
-from appsrv.frontend import SWEEP, FrontEnd
+from appsrv.frontend import SWEEP, FrontEnd, nobody_here
 from appsrv.groups import Groups
 from appsrv.handles import Outcome, let_send_signals, send_signal
+from appsrv.http_response import Response
+from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import stamp_connections_of
 from appsrv.limits import limits_of, request_spool_of
 from appsrv.log import AccessLines, to_watchdog
@@ -98,7 +100,15 @@ class Server:
             _connection_limits(settings),
         )
         self._prepare_arrivals(frontend, timeouts)
+        if settings.probe_path is not None:
+            frontend.unserved = self._unserved
         return frontend
+
+    def _unserved(self, head: RequestHead) -> Response:
+        """Where no application is, a probe asks for the instance."""
+        if probe.is_probe(head.variables, self._settings.probe_path):
+            return probe.answer(head.method, probe.STOPPING if self._stopping is not None else "")
+        return nobody_here(head)
 
     def _prepare_arrivals(self, frontend: FrontEnd, timeouts: lanes.Timeouts) -> None:
         """What comes before the first request of a connection, on each listener: PROXY protocol, then TLS."""
@@ -252,9 +262,20 @@ class Server:
             log.error("the watchdog sent what a server cannot do: %s", order)
 
     def _stop(self, *, graceful: bool) -> None:
-        seconds = self._settings.stop_timeout if graceful else QUICK
         if self._stopping is not None:
             self._stopping.kill(block=False)
+        for group in self.groups.values():
+            group.announce_stop()
+        settings = self._settings
+        if not graceful:
+            self._take_no_more(QUICK)
+        elif not settings.stop_delay:
+            self._take_no_more(settings.stop_timeout)
+        else:
+            log.info("stopping in %g s (stop_delay): until then requests are taken", settings.stop_delay)
+            self._stopping = gevent.spawn_later(settings.stop_delay, self._take_no_more, settings.stop_timeout)
+
+    def _take_no_more(self, seconds: float) -> None:
         self.frontend.acceptor.stop()
         self._stopping = gevent.spawn(self._wind_down, time.monotonic() + seconds)
 

@@ -40,7 +40,7 @@ ExecReload={{reload}}
 Restart=on-failure
 # 2 and 4: a wrong setting, or an application that cannot be imported. Starting again does not mend that.
 RestartPreventExitStatus=2 4
-# TERM goes to the watchdog alone, which lets requests end; above stop_timeout ({{stop_timeout}} s).
+# TERM goes to the watchdog alone, which lets requests end; above stop_delay and stop_timeout ({{stop_timeout}} s).
 KillMode=mixed
 TimeoutStopSec={{stop_seconds}}
 # Above start_timeout ({{start_timeout}} s); a reload has as long.
@@ -61,6 +61,7 @@ WantedBy=multi-user.target
 def render(deployment: Deployment) -> str:
     """The unit. Raises SettingsError for what systemd could not be told."""
     settings = deployment.settings
+    stop = settings.stop_delay + settings.stop_timeout
     is_root = settings.user is None and deployment.owner == "root"
     user = settings.user or ("www-data" if is_root else deployment.owner)
     low = (settings.port < 1024 and not settings.socket) or 0 < (settings.ssl_port or 0) < 1024
@@ -79,8 +80,8 @@ def render(deployment: Deployment) -> str:
         "socket_hint": _socket_hint(deployment),
         "start": " ".join(_word(word, "start") for word in deployment.command),
         "reload": " ".join(_word(word, "start") for word in _reload(deployment)),
-        "stop_timeout": f"{settings.stop_timeout:g}",
-        "stop_seconds": str(math.ceil(settings.stop_timeout) + 10),
+        "stop_timeout": f"{stop:g}",
+        "stop_seconds": str(math.ceil(stop) + 10),
         "start_timeout": f"{settings.start_timeout:g}",
         "start_seconds": str(math.ceil(settings.start_timeout + settings.stop_timeout) + 10),
         "low_port": "# For a port below 1024.\nAmbientCapabilities=CAP_NET_BIND_SERVICE" if low else "",

@@ -232,3 +232,11 @@ def url_path(value: object) -> str:
     if not re.fullmatch(r"/[!-~]*", plain):
         raise ValueError("expected the path of a request, starting with /")
     return plain
+
+
+def probe_path(value: object) -> str:
+    """A path that is taken away from the application, as it stands in the environ: `/-/healthy`."""
+    plain = text(value)
+    if not re.fullmatch(r"/(?!/)[!-~]+", plain) or set(plain) & set("?#%"):
+        raise ValueError("expected a path below /, without a query and percent signs, such as /-/healthy")
+    return plain

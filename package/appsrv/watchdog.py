@@ -192,7 +192,8 @@ class Watchdog:
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True
         self._service.stopping()
-        self._stop_due = time.monotonic() + (self._settings.stop_timeout if graceful else 0.0) + STOP_MARGIN
+        allowed = self._settings.stop_delay + self._settings.stop_timeout if graceful else 0.0
+        self._stop_due = time.monotonic() + allowed + STOP_MARGIN
         self._tell_server(message.StopRequested(graceful))
 
     def _logs(self) -> list[ServerLog]:
@@ -376,7 +377,9 @@ class Watchdog:
             if msg.pid in descendants(os.getpid()):
                 send_signal(msg.pid, msg.number)
         elif isinstance(msg, message.StopInstance):
-            self._stop(graceful=True)
+            # As with TERM: asking again does not begin the time anew.
+            if not self._stopping:
+                self._stop(graceful=True)
         elif isinstance(msg, message.ReopenLogs):
             self._reopen_log()
         elif isinstance(msg, message.Booted):

@@ -38,6 +38,7 @@ from appsrv.labelled_output import finish_output, label_output
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_requests import ask, ill
+from appsrv.probe import with_probe
 from appsrv.ready_queue import (
     Connection,
     EpollQueue,
@@ -239,6 +240,7 @@ class Worker:
         duty = self._duty
         keep_alive = duty.settings.keepalive_timeout > 0
         application = with_request_id(duty.application) if duty.settings.request_id else duty.application
+        application = with_probe(application, duty.settings.probe_path, self._board.stopping)
         serving = Serving(
             application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, self._access_log(),
             TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),

@@ -1,4 +1,4 @@
-"""The real nginx and Apache httpd in a directory of their own, with one printed configuration included."""
+"""The real nginx, Apache httpd and HAProxy in a directory of their own, with one configuration included."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ TypesConfig /dev/null
 {user}
 {modules}
 Include {site}
+"""
+HAPROXY = """
+global
+    maxconn 200
+
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+
+{site}
 """
 PLACES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/libexec/apache2")
 
@@ -93,6 +105,10 @@ def apache() -> str | None:
     return shutil.which("apache2", path=_path()) or shutil.which("httpd", path=_path())
 
 
+def haproxy() -> str | None:
+    return shutil.which("haproxy", path=_path())
+
+
 def _path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 
@@ -129,3 +145,12 @@ def start_apache(directory: Path, site: Path, port: int) -> WebServer:
     assert program is not None
     argv = [program, "-DFOREGROUND", "-f", str(directory / "apache.conf")]
     return WebServer(directory, argv, port, {"APACHE_LOG_DIR": str(directory)}).wait_listening()
+
+
+def start_haproxy(directory: Path, site: str, port: int) -> WebServer:
+    """HAProxy as the current user; `site` are the sections of its configuration."""
+    (directory / "haproxy.conf").write_text(HAPROXY.format(site=site), encoding="utf-8")
+    program = haproxy()
+    assert program is not None
+    argv = [program, "-db", "-f", str(directory / "haproxy.conf")]
+    return WebServer(directory, argv, port).wait_listening()

@@ -137,6 +137,13 @@ def test_memory_limits_that_contradict_each_other(tmp_path: Path) -> None:
     assert "hard_memory_limit" in error(tmp_path, {"memory_limit": "2M", "hard_memory_limit": "1M"})
 
 
+def test_a_probe_path_that_the_application_has_to_answer(tmp_path: Path) -> None:
+    for health in ("/-/healthy", "/-/healthy?full=1"):
+        said = error(tmp_path, {"probe_path": "/-/healthy", "health_path": health})
+        assert "probe_path and health_path are both /-/healthy: appsrv itself answers the first" in said
+    assert load(tmp_path, {"probe_path": "/-/healthy", "health_path": "/health"}).probe_path == "/-/healthy"
+
+
 def test_a_later_way_to_listen_replaces_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "appsrv.toml").write_text("port = 7000\n")
     assert load(tmp_path, {"socket": "s"}).socket == str(tmp_path / "s")

@@ -25,7 +25,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "leadership listener loader log_reader message metrics output pid_file pool privileges proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
         ("access_file app_group channel deployment finder first_steps forwarded healing instance log pool_settings "
-        "route_table sink static_server wsgi"),
+        "probe route_table sink static_server wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
         "logrotate_config nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
         "acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen",

@@ -82,6 +82,13 @@ def test_paths_of_requests() -> None:
             values.url_path(bad)
 
 
+def test_paths_taken_from_the_application() -> None:
+    assert values.probe_path(" /-/healthy ") == "/-/healthy"
+    for bad in ("healthy", "/", "//a", "/a b", "/a?b", "/a%20b", "/a#b", "/ä"):
+        with pytest.raises(ValueError, match="path below /"):
+            values.probe_path(bad)
+
+
 def test_host_headers() -> None:
     for good in ("shop.example", "shop.example:8000", "[::1]:80", "127.0.0.1"):
         assert values.host_header(good) == good
