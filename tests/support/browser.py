@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import urllib.parse
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from support.http import Address, Reply, send
 
@@ -24,6 +24,10 @@ class Visitor:
 
     def post(self, target: str, fields: Mapping[str, str]) -> Reply:
         """A plain form."""
+        return self.post_all(target, list(fields.items()))
+
+    def post_all(self, target: str, fields: Sequence[tuple[str, str]]) -> Reply:
+        """A plain form in which a field may stand more than once."""
         body = urllib.parse.urlencode(fields).encode()
         return self._send("POST", target, body, {"Content-Type": "application/x-www-form-urlencoded"})
 
