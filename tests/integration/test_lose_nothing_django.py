@@ -6,13 +6,15 @@ import contextlib
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import django
 import pytest
 
 from support.side_by_side import PORT, Situation, compare
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "django-4.2"
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 MANAGE = [sys.executable, "manage.py", "runserver"]
 SERVES = r"^Quit the server with CONTROL-C\."
@@ -65,6 +67,17 @@ from django.core.checks import Error, Warning, register
 def complain(app_configs, **kwargs):
     return [KIND("something is wrong", hint="mend it", id="shop.X001")]
 '''
+WHITENOISE = '''
+from shop.settings import *
+INSTALLED_APPS = ["whitenoise.runserver_nostatic", *INSTALLED_APPS]
+MIDDLEWARE = [MIDDLEWARE[0], "whitenoise.middleware.WhiteNoiseMiddleware", *MIDDLEWARE[1:]]
+'''
+DAPHNE = '''
+from shop.settings import *
+INSTALLED_APPS = ["daphne", *INSTALLED_APPS]
+ASGI_APPLICATION = "shop.asgi.application"
+'''
+TRACED = "import sys\nsys.settrace(lambda *_: None)\n"
 PRODUCTION = "from shop.settings import *\nDEBUG = False\n"
 
 
@@ -101,6 +114,8 @@ SITUATIONS = [
     serving("a warning of the checks", "--settings", "checks", files={"checks.py": CHECKS.replace("KIND", "Warning")}),
     serving("warnings hidden", environment={"DJANGO_RUNSERVER_HIDE_WARNING": "true"}, requests=()),
     serving("an address of the environment", requests=(), environment={"DJANGO_SETTINGS_MODULE": "shop.settings"}),
+    serving("whitenoise", "--settings", "white", files={"white.py": WHITENOISE}),
+    serving("whitenoise without reload", "--settings", "white", "--noreload", files={"white.py": WHITENOISE}),
     ending("an error of the checks", "--settings", "checks", "--noreload", PORT,
            files={"checks.py": CHECKS.replace("KIND", "Error")}),
     ending("a bad port", "abc"),
@@ -146,31 +161,60 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_django(project: Path, situation: Situation) -> None:
     original, ours = compare(project, situation)
     assert ours == original
+    assert bool(original.servers) == bool(situation.requests)
+    assert not ours.servers or situation.name in ("nothreading", "testserver")
 
 
-# Not the mistake in the URLs: Django 4.2 keeps its checks in a set, so that any of two meets it first.
-OLDER = ("plain", "noreload", "force color", "an error of the checks", "settings that fail, with reload",
-         "an address of somebody else", "no ALLOWED_HOSTS")
+# Somebody else has good reasons to serve: what is seen is the original. Daphne's line for a request is its own.
+DEBUGPY = [sys.executable, "-Xfrozen_modules=off", "-m", "debugpy", "--listen", "127.0.0.1:0", *MANAGE[1:]]
+ASIDE = [
+    Situation("daphne", [*MANAGE, "--settings", "daphnes", "--noreload", PORT], SERVES, REQUESTS,
+              files={"daphnes.py": DAPHNE}, logged="HTTP {method} {target} "),
+    Situation("daphne with reload", [*MANAGE, "--settings", "daphnes", PORT], SERVES, REQUESTS,
+              files={"daphnes.py": DAPHNE}, logged="HTTP {method} {target} "),
+    Situation("debugpy", [*DEBUGPY, "--noreload", PORT], SERVES, REQUESTS),
+    Situation("debugpy with reload", [*DEBUGPY, PORT], SERVES, REQUESTS),
+    Situation("a trace function", [*MANAGE, "--noreload", PORT], SERVES, REQUESTS, files={"shop/__init__.py": TRACED}),
+]
+SAYS_SO = "appsrv steps aside: runserver is provided by daphne."
+
+
+@pytest.mark.parametrize("situation", ASIDE, ids=str)
+def test_others_serve(project: Path, situation: Situation) -> None:
+    original, ours = compare(project, situation)
+    assert ours.servers == original.servers != set()
+    said = [line for line in ours.err if line == SAYS_SO]
+    assert said == ([SAYS_SO] if situation.name.startswith("daphne") else [])
+    assert replace(ours, err=[line for line in ours.err if line != SAYS_SO]) == original
+
+
+# Django 4.2 keeps its checks in a set: which of two mistakes it meets first is left to chance.
+CHANCE = ("a mistake in the URLs", "a mistake in the URLs, with reload", "an import that fails")
+# Supported versions besides the one that is installed, which is the newest that this Python runs.
+OLDER = [version for version in ((4, 2), (5, 2)) if version < django.VERSION[:2]]
 
 
 @pytest.fixture(scope="module")
-def older_django(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Django 4.2, which is fetched once."""
-    if not (CACHE / "django").exists():
-        fetched = tmp_path_factory.mktemp("django-4.2")
-        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(fetched), "django~=4.2.0"]
+def older_django(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """(version, directory) of an older Django, which is fetched once."""
+    version = "{}.{}".format(*request.param)
+    kept = CACHE / f"django-{version}"
+    if not (kept / "django").exists():
+        fetched = tmp_path_factory.mktemp(f"django-{version}")
+        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(fetched), f"django~={version}.0"]
         if subprocess.run(pip, capture_output=True, check=False).returncode:
-            pytest.skip("Django 4.2 cannot be fetched from the package index")
-        CACHE.parent.mkdir(exist_ok=True)
+            pytest.skip(f"Django {version} cannot be fetched from the package index")
+        CACHE.mkdir(exist_ok=True)
         with contextlib.suppress(OSError):
             # Another process of this test run may have been quicker.
-            shutil.move(fetched, CACHE)
-    return CACHE
+            shutil.move(fetched, kept)
+    return version, kept
 
 
-@pytest.mark.parametrize("name", OLDER)
-def test_django_4_2(project: Path, older_django: Path, name: str) -> None:
-    situation = next(situation for situation in SITUATIONS if situation.name == name)
-    original, ours = compare(project, situation, {"PYTHONPATH": str(older_django)})
+@pytest.mark.parametrize("older_django", OLDER, indirect=True, ids=str)
+@pytest.mark.parametrize("situation", [one for one in SITUATIONS if one.name not in CHANCE], ids=str)
+def test_older_django(project: Path, older_django: tuple[str, Path], situation: Situation) -> None:
+    version, directory = older_django
+    original, ours = compare(project, situation, {"PYTHONPATH": str(directory)})
     assert ours == original
-    assert name != "plain" or any(line.startswith("Django version 4.2") for line in ours.out)
+    assert situation.name != "plain" or any(line.startswith(f"Django version {version}") for line in ours.out)

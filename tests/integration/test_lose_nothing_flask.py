@@ -140,3 +140,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_flask(project: Path, situation: Situation) -> None:
     original, ours = compare(project, situation)
     assert ours == original
+    assert bool(original.servers) == bool(situation.requests)
+    assert not ours.servers or situation.name == "no threads"
+
+
+DEBUGPY = [str(BIN / "python"), "-Xfrozen_modules=off", "-m", "debugpy", "--listen", "127.0.0.1:0", "-m", "flask"]
+ASIDE = [
+    Situation("debugpy", [*DEBUGPY, "run", "-p", PORT], SERVES, REQUESTS),
+    Situation("debugpy with reload", [*DEBUGPY, "--debug", "run", "-p", PORT], RELOADS, REQUESTS),
+    Situation("a trace function", [str(BIN / "python"), "traced.py", "run", "-p", PORT], SERVES, REQUESTS,
+              files={"traced.py": "import sys, flask.cli\nsys.settrace(lambda *_: None)\nflask.cli.main()\n"}),
+]
+
+
+@pytest.mark.parametrize("situation", ASIDE, ids=str)
+def test_a_debugger_wants_the_original(project: Path, situation: Situation) -> None:
+    original, ours = compare(project, situation)
+    assert ours == original
+    assert ours.servers == original.servers != set()

@@ -33,6 +33,8 @@ MASKS = (
     (r"Restarting with (?:stat|watchfiles|watchdog)", "Restarting with RELOADER"),
     (r"\b\d{3}-\d{3}-\d{3}\b", "PIN"),
     (r"0x[0-9a-f]{6,}", "0xADDRESS"),
+    # Daphne's line for a request ends with how long it took and the client's address.
+    (r"\[\d+\.\d\d, 127\.0\.0\.1:\d+\]", "[TAKEN, CLIENT]"),
     # The page about an error in a view shows the environment.
     (r'HTTP/1.1" 500 \d+', 'HTTP/1.1" 500 SIZE'),
     # Who has called the framework: threads of its reloader there, appsrv here.
@@ -48,7 +50,7 @@ class Situation:
     """What is typed and what is done then.
 
     `files` are written over the project's. `until`: what both print when they serve (then `requests`, each (method,
-    target), are sent, and Ctrl-C is typed); None when the command ends by itself.
+    target), are sent, and Ctrl-C is typed); None when the command ends by itself. `logged`: what is written for each.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Situation:
     files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
+    logged: str = "{method} {target} HTTP/1.1"
 
     def __str__(self) -> str:
         return self.name
@@ -65,13 +68,17 @@ class Situation:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run has shown, masked. `answers`: status of each request; `logged`: the lines of `*.log` files."""
+    """What a run has shown, masked. `answers`: status of each request; `logged`: the lines of `*.log` files.
+
+    `servers`: what called itself a server in the answers, which the original does and appsrv does not.
+    """
 
     code: int
     out: list[str]
     err: list[str]
     answers: list[int]
     logged: list[str]
+    servers: set[str] = field(compare=False)
 
 
 class Run:
@@ -79,6 +86,7 @@ class Run:
 
     def __init__(self, project: Path, situation: Situation, environment: Mapping[str, str]) -> None:
         self._situation = situation
+        self._servers: set[str] = set()
         # Short, for unix sockets; the same length for both, since argparse wraps lines.
         self._top = Path(tempfile.mkdtemp(prefix="side-"))
         self._directory = self._top / "project"
@@ -109,7 +117,8 @@ class Run:
             left = processes.kill_session(self._child.pid)
             assert left == [], f"processes left behind: {left}"
             return Seen(
-                code, self._lines("out"), self._lines("err"), answers, self._masked(self._logged()).splitlines()
+                code, self._lines("out"), self._lines("err"), answers, self._masked(self._logged()).splitlines(),
+                self._servers,
             )
         finally:
             processes.kill_session(self._child.pid)
@@ -125,12 +134,15 @@ class Run:
 
     def _ask(self, method: str, target: str) -> int:
         connection = http.client.HTTPConnection(self._situation.host, self._port, timeout=SECONDS)
+        # Daphne says that it serves before it listens.
+        wait_for(lambda: _reached(connection), f"a listener at {self._situation.host}:{self._port}")
         connection.request(method, target)
         response = connection.getresponse()
         response.read()
         connection.close()
+        self._servers |= set(response.headers.get_all("Server", []))
         # It is written after the answer: before the next request, so that lines have an order.
-        line = f"{method} {target} HTTP/1.1"
+        line = self._situation.logged.format(method=method, target=target)
         wait_for(lambda: line in self._printed(), f"{line} in {self._printed()}")
         return response.status
 
@@ -157,6 +169,14 @@ class Run:
         for pattern, word in MASKS:
             text = re.sub(pattern, word, text)
         return text
+
+
+def _reached(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.connect()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def compare(project: Path, situation: Situation, environment: Mapping[str, str] | None = None) -> tuple[Seen, Seen]:
