@@ -48,7 +48,7 @@ def callback(
         call_original(ctx, params)
         return
     from appsrv import development
-    from appsrv_flask import run_on_appsrv
+    from appsrv_flask import certificate, run_on_appsrv
 
     options = run_on_appsrv.Options.of(params)
     if development.inside_preloader():
@@ -56,7 +56,7 @@ def callback(
     elif reason_to_step_aside(params, os.environ, sys.modules):
         call_original(ctx, params)
     else:
-        flags = {"max_pool_size": max_pool_size, "threads": threads}
+        flags = {"max_pool_size": max_pool_size, "threads": threads, **certificate.settings_for(params["cert"])}
         run_on_appsrv.start(options, {name: value for name, value in flags.items() if value is not None})
 
 
@@ -77,15 +77,15 @@ def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], 
         return "appsrv needs fork(), which Windows does not have"
     if not params["with_threads"]:
         return "--without-threads was given"
-    if params["cert"]:
-        return "--cert was given; for appsrv's own HTTPS set APPSRV_SSL_CERTIFICATE and APPSRV_SSL_CERTIFICATE_KEY"
     if params["host"].startswith("unix://"):
         return "it listens on a unix socket"
     if sys.gettrace() is not None or not set(DEBUGGERS).isdisjoint(modules):
         return "a debugger is attached"
     if environ.get(RELOADER_VARIABLE) == "true":
         return "it runs inside Werkzeug's own reloader"
-    return None
+    from appsrv_flask import certificate
+
+    return certificate.reason_to_step_aside(params["cert"])
 
 
 def project_names_appsrv(app: str | None) -> bool:

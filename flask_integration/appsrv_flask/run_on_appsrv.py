@@ -68,7 +68,7 @@ class Options:
         return cls(**{name: unset[name] if value is None else value for name, value in chosen.items()})
 
 
-def start(options: Options, flags: Mapping[str, int]) -> NoReturn:
+def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
     """Become the watchdog of this command."""
     if not 0 <= options.port <= MAX_PORT:
         raise click.BadParameter(f"{options.port} is not a port: 0 to {MAX_PORT}.", param_hint="--port")
@@ -157,15 +157,18 @@ class Banner:
     def __call__(self, urls: list[str]) -> None:
         """Print them; `urls` are where the watchdog really listens."""
         if self._first:
-            self._print_addresses(urlsplit(urls[0]).port or self._options.port)
+            url = urlsplit(urls[0])
+            self._print_addresses(url.port or self._options.port, tls=url.scheme == "https")
         if self._options.reload and self._first:
             _log("info", f" * Restarting with {autoreload.name()}")
         if self._options.reload and isinstance(self._application, DebuggedApplication):
             self._print_pin(self._application)
 
-    def _print_addresses(self, port: int) -> None:
+    def _print_addresses(self, port: int, *, tls: bool) -> None:
         family = socket.AF_INET6 if ":" in self._options.host else socket.AF_INET
-        server = SimpleNamespace(host=self._options.host, port=port, address_family=family, ssl_context=None)
+        # It is only looked at whether there is a context.
+        context = tls or None
+        server = SimpleNamespace(host=self._options.host, port=port, address_family=family, ssl_context=context)
         BaseWSGIServer.log_startup(cast(Any, server))
         _log("info", _ansi_style("Press CTRL+C to quit", "yellow"))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, preloader
+from appsrv import config, instance, preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel
@@ -29,6 +29,11 @@ VARIABLE = "APPSRV_PRELOADER"
 def inside_preloader() -> bool:
     """Whether this process is the preloader that a watchdog made of the same command."""
     return VARIABLE in config.environment()
+
+
+def state_directory() -> Path:
+    """Where something may be kept for this user from one start to the next; it need not be there yet."""
+    return instance.state_directory(config.environment())
 
 
 def start(
@@ -138,4 +143,4 @@ def _url(made: Mapping[str, object]) -> str:
     return Listener(**made).url  # type: ignore[arg-type]
 
 
-__all__ = ["AppLoadError", "inside_preloader", "serve", "start"]
+__all__ = ["AppLoadError", "inside_preloader", "serve", "start", "state_directory"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support import certificates
 from support.server import BIN
 from support.side_by_side import PORT, Situation, compare
 
@@ -119,7 +120,9 @@ SITUATIONS = [
     ending("an unknown option", "--nonsense"),
     ending("a certificate that is not there", "--cert", "nothing.pem"),
     ending("a key without a certificate", "--key", "app.py"),
-    serving("a certificate made up", "--cert", "adhoc", requests=()),
+    serving("a certificate made up", "--cert", "adhoc", tls=True),
+    serving("a certificate made up, with debug", "--cert", "adhoc", "--debug", until=RELOADS, tls=True),
+    serving("a certificate", "--cert", "cert.pem", "--key", "key.pem", tls=True),
 ]
 
 
@@ -127,6 +130,7 @@ def make_project(top: Path) -> None:
     """An application in a project that names appsrv."""
     (top / "requirements.txt").write_text("appsrv[flask]\n")
     (top / "app.py").write_text(APP)
+    certificates.make(top)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Situation:
 
     `files` are written over the project's. `until`: what both print when they serve (then `requests`, each (method,
     target), are sent, and Ctrl-C is typed); None when the command ends by itself. `logged`: what is written for each.
+    `tls`: they are sent by HTTPS, whatever the certificate.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Situation:
     environment: Mapping[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
     logged: str = "{method} {target} HTTP/1.1"
+    tls: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -133,7 +136,7 @@ class Run:
         return answers
 
     def _ask(self, method: str, target: str) -> int:
-        connection = http.client.HTTPConnection(self._situation.host, self._port, timeout=SECONDS)
+        connection = self._connection()
         # Daphne says that it serves before it listens.
         wait_for(lambda: _reached(connection), f"a listener at {self._situation.host}:{self._port}")
         connection.request(method, target)
@@ -145,6 +148,13 @@ class Run:
         line = self._situation.logged.format(method=method, target=target)
         wait_for(lambda: line in self._printed(), f"{line} in {self._printed()}")
         return response.status
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host = self._situation.host
+        if self._situation.tls:
+            trusting = ssl._create_unverified_context()
+            return http.client.HTTPSConnection(host, self._port, timeout=SECONDS, context=trusting)
+        return http.client.HTTPConnection(host, self._port, timeout=SECONDS)
 
     def _printed(self) -> str:
         return self._text("out") + self._text("err") + self._logged()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -24,8 +26,9 @@ from werkzeug.test import create_environ
 
 from appsrv import development, reloader
 from appsrv.errors import ListenError
-from appsrv_flask import autoreload, command, run_on_appsrv
+from appsrv_flask import autoreload, certificate, command, run_on_appsrv
 from appsrv_flask.access_log import log_request
+from support import certificates
 
 
 class Stopped(SystemExit):
@@ -120,16 +123,49 @@ def test_an_impossible_port_is_a_usage_error(started: list[dict[str, Any]]) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--without-threads"], ["--cert", "adhoc"], ["--host", "unix:///tmp/x"]], ids=lambda a: a[0]
+    "arguments", [["--without-threads"], ["--host", "unix:///tmp/x"]], ids=lambda a: a[0]
 )
 def test_original_serves_what_appsrv_cannot(
     started: list[dict[str, Any]], original: list[dict[str, Any]], arguments: list[str]
 ) -> None:
-    if "--cert" in arguments:
-        pytest.importorskip("cryptography")
     flask_run(*arguments)
     assert not started
     assert len(original) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--cert", "cert.pem", "--key", "key.pem"], ["--cert", "own.context"]])
+def test_original_serves_with_what_only_it_can_read(
+    started: list[dict[str, Any]], original: list[dict[str, Any]], project: Path, arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    certificates.make(project, passphrase=b"secret")
+    monkeypatch.setitem(sys.modules, "own", SimpleNamespace(context=ssl.create_default_context()))
+    flask_run(*arguments)
+    assert (started, len(original)) == ([], 1)
+
+
+def test_a_certificate_of_files(started: list[dict[str, Any]], project: Path) -> None:
+    pair = certificates.make(project)
+    flask_run("--cert", "cert.pem", "--key", "key.pem")
+    assert started[0]["flags"] == dict(zip(("ssl_certificate", "ssl_certificate_key"), pair, strict=True))
+
+
+def test_a_certificate_made_up_is_kept(started: list[dict[str, Any]], tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    flask_run("--cert", "adhoc", XDG_STATE_HOME=str(state))
+    path = state / "appsrv" / "adhoc-certificate.pem"
+    assert started[0]["flags"] == {"ssl_certificate": str(path)}
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    first = path.read_bytes()
+    flask_run("--cert", "adhoc", XDG_STATE_HOME=str(state))
+    assert path.read_bytes() == first
+    # Before it expires there is another one.
+    old = path.stat().st_mtime - certificate.KEPT - 1
+    os.utime(path, (old, old))
+    flask_run("--cert", "adhoc", XDG_STATE_HOME=str(state))
+    assert path.read_bytes() != first
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_original_serves_a_project_that_does_not_name_appsrv(
