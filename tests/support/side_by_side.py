@@ -41,7 +41,7 @@ MASKS = (
     # Who has called the framework: threads of its reloader there, appsrv here.
     (r'  File "[^"]*/(?:appsrv_django|appsrv_flask|threading|autoreload|click)[^"]*", line .*\n(?:    .*\n)*', ""),
     (r"Exception in thread django-main-thread:\n", ""),
-    (r'  File "[^"]*/runserver.py", line \d+, in (?:run|handle)\n.*\n', ""),
+    (r'  File "[^"]*/runserver.py", line \d+, in (?:run|handle)\n(?:    .*\n)*', ""),
     (r'  File "[^"]*/flask/cli.py", line \d+, in run_command\n(?:    .*\n)*', ""),
 )
 
