@@ -147,8 +147,10 @@ SITUATIONS = [
     ending("settings that fail", "--noreload", PORT, files={"shop/settings.py": "1 / 0\n"}),
     ending("an application that is not there", "--noreload", "--settings", "apps", PORT,
            files={"apps.py": "from shop.settings import *\nINSTALLED_APPS += ['nothing']\n"}),
-    Situation("a mistake in the URLs, with reload", [*MANAGE, PORT], r"^SyntaxError",
-              files=mistaken("this is no Python\n")),
+    # Not in the URLs: newer reloaders look at those too, beside the checks, and who is first is in the traceback.
+    Situation("a mistake in the models, with reload", [*MANAGE, "--settings", "books", PORT], r"^SyntaxError",
+              files={"books.py": "from shop.settings import *\nINSTALLED_APPS += ['library']\n",
+                     "library/__init__.py": "", "library/models.py": "this is no Python\n"}),
     Situation("settings that fail, with reload", [*MANAGE, PORT], r"^ZeroDivisionError",
               files={"shop/settings.py": "1 / 0\n"}),
     Situation("a view that fails", [*MANAGE, PORT], SERVES, requests=(("GET", "/broken"),)),
