@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, config, instance, text
+from appsrv import cli, cli_common, config, instance, text
 from appsrv.app_group import AppGroup
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError
@@ -143,9 +143,9 @@ def test_the_working_directory_is_the_logical_one(tmp_path: Path, monkeypatch: p
     (tmp_path / "release").mkdir()
     (tmp_path / "current").symlink_to("release")
     monkeypatch.chdir(tmp_path / "current")
-    assert cli.working_directory({"PWD": str(tmp_path / "current")}) == tmp_path / "current"
-    assert cli.working_directory({"PWD": str(tmp_path)}) == tmp_path / "release"
-    assert cli.working_directory({}) == tmp_path / "release"
+    assert cli_common.working_directory({"PWD": str(tmp_path / "current")}) == tmp_path / "current"
+    assert cli_common.working_directory({"PWD": str(tmp_path)}) == tmp_path / "release"
+    assert cli_common.working_directory({}) == tmp_path / "release"
 
 
 def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:

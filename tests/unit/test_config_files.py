@@ -272,6 +272,6 @@ def test_what_the_image_installs(shop: Path) -> None:
 
 
 def test_each_program_has_its_name_on_the_command_line() -> None:
-    from appsrv import cli
+    from appsrv import cli_project
 
-    assert tuple(config_files.PROGRAMS) == cli._PROGRAMS
+    assert tuple(config_files.PROGRAMS) == cli_project._PROGRAMS

@@ -1,0 +1,113 @@
+"""What all commands share: how an instance is named, what settings look like as flags, how errors are said.
+
+Knows click and the terminal; no command stands here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from appsrv import config, instance
+from appsrv.errors import AdminError, NotRunning, OperatorError
+from appsrv.instance import Instance
+from appsrv.loader import is_below
+
+if TYPE_CHECKING:
+    from appsrv.client import AdminClient
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def say_error(message: str, exit_code: int) -> int:
+    click.echo(f"appsrv: error: {message}", err=True)
+    return exit_code
+
+
+def _no_colour(_: click.Context, __: click.Parameter, chosen: bool) -> None:
+    """As the variable: then everything that colours something, now or in a process started later, knows."""
+    if chosen:
+        os.environ["NO_COLOR"] = "1"
+
+
+NO_COLOUR = click.Option(
+    ["--no-color"], is_flag=True, expose_value=False, callback=_no_colour, help="No colours; like NO_COLOR=1."
+)
+
+
+def setting_options() -> Iterable[click.Option]:
+    for row in config.ROWS:
+        names = [name for name in (row.flag, row.long_flag) if name]
+        described = f"{row.help.replace('`', '')} [{row.default_text.replace('`', '')}]"
+        if row.key_only:
+            continue
+        if row.is_boolean:
+            names[-1] += f"/--no-{row.long_flag[2:]}"
+            yield click.Option(names, default=None, help=described)
+        else:
+            yield click.Option(names, metavar=row.metavar, default=None, multiple=row.several, help=described)
+
+
+def working_directory(environ: Mapping[str, str]) -> Path:
+    """As the shell shows it: `/srv/shop/current` stays a link, which the next deployment will turn."""
+    logical = environ.get("PWD", "")
+    try:
+        if os.path.isabs(logical) and os.path.samefile(logical, os.getcwd()):
+            return Path(os.path.normpath(logical))
+        return Path.cwd()
+    except FileNotFoundError:
+        raise OperatorError("the current directory has been removed: change to another one") from None
+
+
+# -- which instance ----------------------------------------------------------------------------------------
+
+
+def instance_options(command: Command) -> Command:
+    """NAME, --port and --pid-file: how every command says which instance it means."""
+    for add in (
+        click.option("--pid-file", type=click.Path(path_type=Path), metavar="PATH", help="By its pid file."),
+        click.option("-p", "--port", type=int, metavar="NUMBER", help="The instance on that port."),
+    ):
+        command = add(command)
+    return command
+
+
+def find(name: str | None, port: int | None, pid_file: Path | None) -> tuple[Instance, AdminClient]:
+    """The instance that is meant, and the way to talk to it. Raises NotRunning and SeveralInstances."""
+    living, here = running()
+    one = instance.select(living, here, name=name, port=port, pid_file=pid_file)
+    return one, client_of(one)
+
+
+def running() -> tuple[list[Instance], Path]:
+    environ = config.environment()
+    return instance.list_instances(instance.bases(environ)), working_directory(environ)
+
+
+def client_of(one: Instance) -> AdminClient:
+    from appsrv.client import AdminClient
+
+    return AdminClient(one.admin_socket, one.is_alive)
+
+
+def failed(error: NotRunning) -> OperatorError:
+    """3 is what `status` says; a command that could not do its work has failed like any other."""
+    return AdminError(str(error))
+
+
+def is_group_below(group: Mapping[str, Any], prefix: str) -> bool:
+    return any(is_below(group.get(place) or "", prefix) for place in ("name", "root"))
+
+
+def instance_of(pid: int) -> Instance:
+    """The instance whose process it is."""
+    from appsrv import family
+
+    for one in running()[0]:
+        if family.is_below(pid, one.info.pid):
+            return one
+    raise AdminError(f"process {pid} belongs to no running appsrv of yours: appsrv status shows the PIDs")

@@ -1,0 +1,213 @@
+"""The commands that change what a running instance does: `stop`, `restart-app`, `reopen-logs`, `detach-process`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appsrv import config, instance, text
+from appsrv.cli_common import (
+    client_of,
+    failed,
+    find,
+    instance_of,
+    instance_options,
+    is_group_below,
+    running,
+    say_error,
+    working_directory,
+)
+from appsrv.errors import AdminError, NotRunning
+from appsrv.instance import Instance
+from appsrv.text import wants_colour
+
+if TYPE_CHECKING:
+    from appsrv.client import AdminClient
+
+# -- stop --------------------------------------------------------------------------------------------------
+
+
+@click.command(short_help="Stop a running appsrv gracefully.")
+@click.argument("name", required=False)
+@instance_options
+@click.option("-i", "--ignore-pid-not-found", is_flag=True, help="Nothing to stop is no error.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS", help="How long to wait [60]."
+)
+def stop(
+    name: str | None, port: int | None, pid_file: Path | None, ignore_pid_not_found: bool, timeout: float
+) -> int:
+    """Stop a running appsrv: requests that are being served are finished first.
+
+    NAME is the (beginning of the) name of an instance; without it, the one of the current directory.
+    """
+    try:
+        one, client = find(name, port, pid_file)
+    except NotRunning as error:
+        if ignore_pid_not_found:
+            return 0
+        raise failed(error) from None
+    click.echo("Stopping web server...", nl=False)
+    _ask_to_stop(one, client)
+    _wait_until_gone(one, timeout)
+    click.echo(" done")
+    return 0
+
+
+def _ask_to_stop(one: Instance, client: AdminClient) -> None:
+    """A server that does not listen must not keep anyone from stopping it: the watchdog takes a signal, too."""
+    try:
+        client.stop()
+    except (AdminError, NotRunning):
+        if one.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one.info.pid, signal.SIGTERM)
+
+
+def _wait_until_gone(one: Instance, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while one.is_alive():
+        if time.monotonic() > deadline:
+            click.echo()
+            raise AdminError(f"{one.info.root} has not stopped within {timeout:g} s; it runs on PID {one.info.pid}")
+        time.sleep(0.02)
+
+
+# -- restart-app -------------------------------------------------------------------------------------------
+
+
+@click.command("restart-app")
+@click.argument("path_prefix", required=False, metavar="[PATH_PREFIX]")
+@click.option("--instance", "name", metavar="NAME", help="In the instance of that name only.")
+@instance_options
+@click.option("--ignore-app-not-running", is_flag=True, help="No such application is no error.")
+@click.option(
+    "--parallel", type=click.IntRange(min=1), metavar="NUMBER",
+    help="Workers to replace at a time [the setting restart_parallel].",
+)
+def restart_app(
+    path_prefix: str | None,
+    name: str | None,
+    port: int | None,
+    pid_file: Path | None,
+    ignore_app_not_running: bool,
+    parallel: int | None,
+) -> int:
+    """Restart applications without losing a request.
+
+    Those at or below PATH_PREFIX: a path, . for the current directory, / for all. Without it, a menu is shown.
+    Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1.
+    """
+    clients = [client_of(one) for one in _candidates(name, port, pid_file)]
+    groups = [(client, group) for client in clients for group in _groups(client)]
+    if path_prefix is None:
+        chosen = _ask_which(groups)
+    else:
+        prefix = os.path.normpath(working_directory(config.environment()) / path_prefix)
+        chosen = [(client, group) for client, group in groups if is_group_below(group, prefix)]
+    if not chosen and path_prefix is not None and not ignore_app_not_running:
+        raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
+    return max([_restart(client, group, parallel) for client, group in chosen], default=0)
+
+
+def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:
+    """All instances, since a path says enough, unless one of them is named."""
+    living, here = running()
+    if name is None and port is None and pid_file is None:
+        return living
+    try:
+        return [instance.select(living, here, name=name, port=port, pid_file=pid_file)]
+    except NotRunning as error:
+        raise failed(error) from None
+
+
+def _groups(client: AdminClient) -> list[dict[str, Any]]:
+    try:
+        groups: list[dict[str, Any]] = client.status().get("app_groups", [])
+    except NotRunning:  # has ended since it was listed
+        return []
+    return groups
+
+
+_Choice = tuple["AdminClient", dict[str, Any]]
+
+
+def _ask_which(groups: Sequence[_Choice]) -> list[_Choice]:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("name the path of an application, or / for all: there is no terminal to ask on")
+    if not groups:
+        raise AdminError("There are no applications running.")
+    from appsrv import menu
+
+    colour = wants_colour(config.environment(), True)
+    click.echo("Please select the application to restart.")
+    click.echo(_grey("Tip: re-run this command with --help to learn how to automate it.", colour))
+    click.echo(_grey("If the menu doesn't display correctly, press '!'", colour) + "\n")
+    sys.stdout.flush()
+    titles = [text.group_title(group) for _, group in groups]
+    chosen = menu.choose(titles, sys.stdin.fileno(), sys.stdout.fileno())
+    click.echo()
+    return [] if chosen is None else [groups[chosen]]
+
+
+def _grey(line: str, colour: bool) -> str:
+    return click.style(line, fg="bright_black") if colour else line
+
+
+def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None) -> int:
+    title = text.group_title(group)
+    click.echo(f"Restarting {title}")
+    sys.stdout.flush()
+    outcomes = [one for one in client.restart(group["name"], parallel) if one.get("name") == group["name"]]
+    if not outcomes:
+        return say_error(f"{title} has gone before it was restarted", 1)
+    return 0 if outcomes[0].get("ok") else _restart_failed(title, outcomes[0])
+
+
+def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
+    if outcome.get("traceback"):
+        click.echo(text.printable(outcome["traceback"]).rstrip("\n"), err=True)
+    reason = text.printable(outcome.get("message") or "no reason is known")
+    return say_error(f"{title} was not restarted, its previous code keeps serving: {reason}", 1)
+
+
+# -- reopen-logs -------------------------------------------------------------------------------------------
+
+
+@click.command("reopen-logs", short_help="Open the log anew after rotation.")
+@click.argument("name", required=False)
+@instance_options
+def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> int:
+    """Open the server log anew, after it was renamed by log rotation."""
+    try:
+        find(name, port, pid_file)[1].reopen_logs()
+    except NotRunning as error:
+        raise failed(error) from None
+    click.echo("All done")
+    return 0
+
+
+# -- detach-process ----------------------------------------------------------------------------------------
+
+
+@click.command("detach-process")
+@click.argument("pid", type=click.IntRange(min=1))
+def detach_process(pid: int) -> int:
+    """Let a worker finish what it is doing and leave.
+
+    PID is that of the worker (see `appsrv status`). Where a successor is needed, it is ready first. Waits until the
+    worker has left.
+    """
+    outcome = client_of(instance_of(pid)).detach(pid)
+    if not outcome.get("detached"):
+        raise AdminError(outcome.get("message") or f"worker {pid} has not left")
+    click.echo(f"Process {pid} detached.")
+    return 0
