@@ -30,7 +30,7 @@ class AppGroup:
     @property
     def app(self) -> str:
         """What is served, in the words of the command line."""
-        return self.spec.target or " ".join(self.spec.argv)
+        return self.spec.shown
 
     def to_json(self) -> str:
         """For another process of this instance: `from_json` gives an equal object."""

@@ -78,7 +78,8 @@ class BackEnd:
     """One application group's. `connections`: those whose last request was for it, each in `frontend` as well.
 
     Set by the manager: `admit` is asked before a request is handed over, and what it returns, if anything, is answered
-    instead; `busy` tells the connections that workers are serving.
+    instead; `busy` tells the connections that workers are serving. Without `whole_bodies` the slow lane
+    reads heads only.
     """
 
     def __init__(self, frontend: Clients, parking: Parking, limits: Limits) -> None:
@@ -88,6 +89,7 @@ class BackEnd:
         self.fallback = Fallback()
         self.admit: Callable[[], Response | None] = lambda: None
         self.busy: Callable[[], set[int]] = set
+        self.whole_bodies = True
         self._limits = limits
         self._posts: set[Post] = set()
         self._handlers = self._message_handlers()

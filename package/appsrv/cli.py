@@ -90,7 +90,7 @@ def start(app: str | None, **flags: object) -> int:
     settings = config.load(flags, environ, directory, cwd=here)
     if hosting.is_hosting(settings, directory):
         return _start_several(app, settings, directory, environ)
-    spec = finder.find(app, here, environ, settings.app)
+    spec = finder.find(app, here, environ, settings.app, settings.start_command)
     groups = [AppGroup.alone(spec, settings)]
     return run(settings, spec.root, groups, announce=announce, environ=environ)
 

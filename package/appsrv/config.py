@@ -77,6 +77,12 @@ class Settings:
         help="The application: `module:callable`, `module:factory()`, a file or a directory. "
         "On the command line it is the argument of `appsrv start`.",
     )
+    start_command: str | None = setting(
+        None, values.text, metavar="COMMAND", group=_PROCESS,
+        help="The command of an application that is not WSGI: Node.js, Ruby, ASGI or whatever speaks HTTP. A shell "
+        "runs it in the application's directory, once for each worker; it listens on the port `$PORT` of "
+        "127.0.0.1, or on the unix socket `$SOCKET` if the command mentions that. See docs/generic.md.",
+    )
     address: str = setting(
         "127.0.0.1", values.host, flag="-a", metavar="HOST", group=_LISTEN,
         shown_default="127.0.0.1, or 0.0.0.0 when $PORT is set", help="Address to listen on.",
@@ -200,7 +206,8 @@ class Settings:
     )
     max_greenlets: int = setting(
         100, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
-        help="Requests a worker of the concurrency model gevent serves at a time.",
+        help="Requests a worker of the concurrency model gevent serves at a time, and connections that a process of "
+        "`start_command` has, WebSockets among them.",
     )
     pool_idle_time: float = setting(
         300.0, values.seconds(), metavar="SECONDS", group=_POOL,
@@ -333,6 +340,11 @@ class Settings:
         1 << 30, values.size, metavar="BYTES", group=_HTTP, shown_default="1G",
         help="Largest body of a request (413 otherwise): bytes, or 512K, 64M, 1G.",
     )
+    request_buffering: bool = setting(
+        True, values.boolean, group=_HTTP,
+        help="Bodies are complete before a worker has them. Off, the process of `start_command` gets them as they "
+        "come, and a slow client keeps its place in a worker; other applications always get whole bodies.",
+    )
     request_buffer_memory: int = setting(
         128 << 10, values.size, metavar="BYTES", group=_HTTP, shown_default="128K",
         help="How much of a body that arrives slowly is kept in memory; a larger one waits in a file.",
@@ -414,13 +426,20 @@ class Settings:
         return self.max_greenlets if self.model == "gevent" else self.threads
 
     @property
+    def buffers_bodies(self) -> bool:
+        """Whether a worker has a request only when its body is complete."""
+        return self.request_buffering or self.start_command is None
+
+    @property
     def counts_requests(self) -> bool:
         """Whether workers count requests one by one."""
         return self.request_metrics or self.metrics_port is not None
 
     @property
     def model(self) -> str:
-        """The concurrency model: what was asked for, or what `threads` says."""
+        """The concurrency model: what was asked for, or what `threads` says. A proxy waits a lot."""
+        if self.start_command:
+            return "gevent"
         return self.concurrency_model or ("thread" if self.threads > 1 else "process")
 
     def to_json(self) -> str:
@@ -499,17 +518,21 @@ def load(
     *,
     defaults: Mapping[str, object] | None = None,
     cwd: Path | None = None,
+    without: Iterable[str] = (),
 ) -> Settings:
     """The settings of an instance for the project in `directory`; the later source wins:
 
     the table's defaults, what `_adopt_conventions` knows, `defaults` (parsed; of a command that has its own),
     `[tool.appsrv]` of pyproject.toml, appsrv.toml, `APPSRV_*`, `flags` (by field name; None: not given).
-    Relative paths: of `cwd` (None: the current directory) or of the file. Raises SettingsError.
+    Those named in `without` keep their defaults. Relative paths: of `cwd` (None: the current directory) or of the file.
+    Raises SettingsError.
     """
     here = cwd or Path.cwd()
     chosen = dict(defaults or {})
     for layer in (*_file_layers(directory), _variable_layer(environ, here), _flag_layer(flags, here)):
         _overlay(chosen, layer)
+    for name in without:
+        chosen.pop(name, None)
     _adopt_conventions(chosen, environ)
     return _consistent(_complete(Settings(**chosen)))  # type: ignore[arg-type]
 
@@ -666,6 +689,7 @@ def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, objec
 
 def _consistent(settings: Settings) -> Settings:
     _check_tls(settings)
+    _check_generic(settings)
     if settings.min_instances > settings.max_pool_size:
         raise SettingsError(
             f"min_instances ({settings.min_instances}) is above max_pool_size ({settings.max_pool_size}): "
@@ -692,6 +716,23 @@ def _consistent(settings: Settings) -> Settings:
     if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
         raise SettingsError(f"data_buffer_dir: {directory} is no directory that can be written to")
     return settings
+
+
+def _check_generic(settings: Settings) -> None:
+    """What has no meaning for a process that is not Python's, or another one."""
+    if settings.start_command is None:
+        return
+    wrong = {
+        f"threads {settings.threads}": settings.threads > 1,
+        f"concurrency_model {settings.concurrency_model}": settings.concurrency_model in ("process", "thread"),
+        f"spawn_method {settings.spawn_method}": settings.spawn_method != "smart",
+        f"warm_up_path {settings.warm_up_path}": settings.warm_up_path is not None,
+    }
+    for what in (what for what, given in wrong.items() if given):
+        raise SettingsError(
+            f"{what} is of no use with a start_command: a worker passes up to max_greenlets requests at a time to the "
+            "process that it has started"
+        )
 
 
 def _check_tls(settings: Settings) -> None:

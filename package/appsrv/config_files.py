@@ -70,7 +70,10 @@ def survey(
     directory = finder.project_directory(app, here)
     settings = replace(config.load(flags, environ, directory, cwd=here), daemonize=False)
     several = hosting.hosted(settings, directory, environ) if hosting.is_hosting(settings, directory) else None
-    spec = AppSpec(str(directory)) if several is not None else finder.find(app, here, environ, settings.app)
+    if several is not None:
+        spec = AppSpec(str(directory))
+    else:
+        spec = finder.find(app, here, environ, settings.app, settings.start_command)
     executable = _executable()
     is_named = app is not None and directory == here
     given = _given(flags, environ, settings)

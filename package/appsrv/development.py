@@ -24,6 +24,8 @@ from appsrv.loader import AppSpec
 from appsrv.worker import Watch
 
 VARIABLE = "APPSRV_PRELOADER"
+# The application is what the framework's command serves, whatever `appsrv start` would.
+_NOT_OURS = ("start_command",)
 
 
 def inside_preloader() -> bool:
@@ -50,7 +52,7 @@ def start(
     variables = config.environment()
     below = {"environment": "development", **(defaults or {})}
     try:
-        settings = config.load(given, variables, Path(root), defaults=below)
+        settings = config.load(given, variables, Path(root), defaults=below, without=_NOT_OURS)
         if settings.model == "gevent":
             raise SettingsError(
                 "concurrency_model gevent is not for development servers: the application's modules are loaded before "
@@ -58,7 +60,8 @@ def start(
             )
         if settings.max_pool_size == 1:
             # The process that loads the application is its worker: threads it starts while loading live on.
-            settings = config.load(given, variables, Path(root), defaults={**below, "spawn_method": "direct"})
+            below["spawn_method"] = "direct"
+            settings = config.load(given, variables, Path(root), defaults=below, without=_NOT_OURS)
     except AppsrvError as error:
         sys.exit(_complain(error))
     spec = AppSpec(root=str(root), kind="command", argv=tuple(argv))

@@ -124,8 +124,31 @@ class BootError(AppsrvError):
     status = 503
 
 
+class NotStarted(AppsrvError):
+    """The process of a generic application does not take connections. `ended`: it has ended instead."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, ended: bool) -> None:
+        super().__init__(message)
+        self.ended = ended
+
+
 class ApplicationError(AppsrvError):
     """The application broke PEP 3333 (headers, status, framing): answered with 500 and logged."""
+
+
+class BackendError(AppsrvError):
+    """The process behind the proxy gave no answer that could be passed on: answered with 502 (or 504) and logged.
+
+    `page` is what the client is told, without what only the log should say.
+    """
+
+    status = 502
+
+    def __init__(self, message: str, page: str) -> None:
+        super().__init__(message)
+        self.page = page
 
 
 def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:

@@ -128,11 +128,10 @@ class Exchange:
                 self._queue.give_back(connection, data)
                 return done
             if head.body_expected:
-                found = self._read_body(connection, head, data, offset)
-                if found is None:
+                served = self._serve_body(connection, head, data, offset)
+                if served is None:
                     return done
-                body, data = found
-                more = self._answer(connection, head, BytesIO(body), len(body), bool(data))
+                more, data = served
             else:
                 data = data[offset:]
                 more = self._answer(connection, head, BytesIO(), None, bool(data))
@@ -142,6 +141,19 @@ class Exchange:
         # The client has closed the connection.
         self._queue.close(connection)
         return done
+
+    def _serve_body(
+        self, connection: Connection, head: RequestHead, data: bytes, offset: int
+    ) -> tuple[bool, bytes] | None:
+        """Answer a request that has a body.
+
+        (whether to go on, what follows the body); None when somebody else has the connection and nothing was answered.
+        """
+        found = self._read_body(connection, head, data, offset)
+        if found is None:
+            return None
+        body, rest = found
+        return self._answer(connection, head, BytesIO(body), len(body), bool(rest)), rest
 
     def _read_body(
         self, connection: Connection, head: RequestHead, data: bytes, offset: int

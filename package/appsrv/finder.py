@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from appsrv.errors import AppNotFound
+from appsrv.errors import AppNotFound, SettingsError
 from appsrv.loader import FACTORIES, OBJECTS, AppSpec, read_dotenv
 
 STARTUP_FILES = ("wsgi.py", "app.py", "passenger_wsgi.py")
@@ -27,14 +27,18 @@ def project_directory(app: str | None, directory: Path) -> Path:
 
 
 def find(
-    app: str | None, directory: Path, environ: Mapping[str, str], configured: str | None = None
+    app: str | None, directory: Path, environ: Mapping[str, str], configured: str | None = None,
+    start_command: str | None = None,
 ) -> AppSpec:
     """The application that `app` (the argument) names, else `configured` (`[tool.appsrv] app`), else the one
-    found in `directory`: manage.py, FLASK_APP, wsgi.py, app.py, passenger_wsgi.py. Raises AppNotFound.
+    found in `directory`: manage.py, FLASK_APP, wsgi.py, app.py, passenger_wsgi.py. Where there is a `start_command`,
+    that is the application, and nothing is looked for. Raises AppNotFound, or SettingsError for both at once.
     """
     place = project_directory(app, directory)
     if place != directory:
-        return find(None, place, environ, configured)
+        return find(None, place, environ, configured, start_command)
+    if start_command:
+        return _of_command(app or configured, start_command, directory)
     if app:
         return _named(app, directory, environ)
     if not directory.is_dir():
@@ -42,6 +46,17 @@ def find(
     if configured:
         return _named(configured, directory, environ)
     return _found(directory, environ)
+
+
+def _of_command(app: str | None, start_command: str, directory: Path) -> AppSpec:
+    if app and app != ".":
+        raise SettingsError(
+            f"app ({app}) and start_command ({start_command}) are two applications: give one of them, or a directory "
+            "as APP"
+        )
+    if not directory.is_dir():
+        raise AppNotFound(f"{directory}: no such directory")
+    return AppSpec(root=_absolute(directory), kind="generic", start_command=start_command)
 
 
 # -- an application that is named --------------------------------------------------------------------------

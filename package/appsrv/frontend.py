@@ -170,12 +170,19 @@ class FrontEnd:
     def read_on(self, connection: ClientConnection, data: bytes) -> None:
         """In a lane: read the request, of which `data` is the beginning, and have it served."""
         try:
-            request = lanes.read_request(connection.sock, data, self._limits, self._timeouts, self._new_spool)
+            request = lanes.read_request(
+                connection.sock, data, self._limits, self._timeouts, self._new_spool,
+                self._wants_whole_bodies,
+            )
         except RequestError as error:
             self._answer_error(connection, error, data)
             return
         connection.lane = False
         self._push_request(connection, request)
+
+    def _wants_whole_bodies(self, head: RequestHead) -> bool:
+        backend = self.only or self.route(head)
+        return backend is None or backend.whole_bodies
 
     def _answer_error(self, connection: ClientConnection, error: RequestError, data: bytes) -> None:
         if error.status == 408 and not data.strip(b"\r\n"):

@@ -2,7 +2,8 @@
 
 The only module of a worker that knows gevent, and imported only where that model is asked for. `patch` makes the
 standard library cooperative, before the application is imported; `serve` is the worker's loop. The ready queue's
-descriptor is watched by the application's own event loop, and whichever worker is quickest has the connection.
+descriptor is watched by the application's own event loop: all idle workers wake for a connection, and of those that
+have the fewest requests in progress the quickest has it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from appsrv import trace, unpatched
 from appsrv.errors import AppLoadError
 from appsrv.exchange import Exchange
 from appsrv.ready_queue import Connection, Orphaned, ReadyQueue
+from appsrv.scoreboard import Scoreboard, Slot
 
 LOOK_UP = 1.0
+# Seconds that a worker leaves a connection to one with less to do, and for which it does not after that was in vain.
+DEFER, FORBEAR = 0.002, 0.05
 _READABLE = 1
 
 Attend = Callable[[Connection | None], Connection | None]
@@ -36,20 +40,31 @@ def patch() -> None:
     monkey.patch_all()
 
 
+def renew() -> None:
+    """Make the event loop this process's own, after a fork that gevent has not seen."""
+    import gevent
+
+    gevent.reinit()
+    loop: Any = gevent.get_hub().loop
+    # The loop of the preloader may have heard of its children; this one is to hear of its own.
+    loop.reset_sigchld()
+    loop.install_sigchld()
+
+
 class Greenlets:
     """The loop of one worker. `orders` is the channel from the server, `calls` not zero when it wants to be heard.
 
-    `attend` looks at what it wants and gives back the connection, unless this worker is not to serve it.
+    `attend` looks at what it wants and gives back the connection, unless this worker is not to serve it. `leave` is
+    called once this worker takes nothing more.
     """
 
     def __init__(
         self, queue: ReadyQueue, exchanges: list[Exchange], orders: int, calls: memoryview, attend: Attend,
-        retiring: Callable[[], bool],
+        retiring: Callable[[], bool], slot: Slot, board: Scoreboard, leave: Callable[[], None] | None = None,
     ) -> None:
         import gevent
         import gevent.event
 
-        gevent.reinit()
         self._gevent = gevent
         self._queue = queue
         self._free = list(exchanges)
@@ -57,12 +72,15 @@ class Greenlets:
         self._calls = calls
         self._attend = attend
         self._retiring = retiring
+        self._slot = slot
+        self._rivals = board.in_progress_beside(slot)
+        self._leave = leave
+        self._left = False
+        self._defer_from = 0.0
         self._failure: BaseException | None = None
         self._wake = gevent.event.Event()
         loop: Any = gevent.get_hub().loop
-        # The loop of the preloader may have heard of its children; this one is to hear of its own.
-        loop.reset_sigchld()
-        loop.install_sigchld()
+        self.wake: Callable[[], object] = self._wake.set
         self._ready: Any = loop.io(queue.fileno(), _READABLE)
         self._ordered: Any = loop.io(orders, _READABLE)
         if trace.GREENLETS_SIGNAL:
@@ -71,19 +89,41 @@ class Greenlets:
     def run(self) -> None:
         """Serve until this worker is to retire, then finish what has been taken."""
         try:
+            self._slot.say_in_progress(0)
             while not self._retiring() and self._failure is None:
-                connection = self._take() if self._free else None
+                connection = self._take_in_turn() if self._free else None
                 if connection is not None:
                     self._start(connection)
                 else:
                     self._wait()
         except Orphaned:
             pass
+        self._left = True
+        self._slot.take_no_more()
+        if self._leave is not None:
+            self._leave()
         while len(self._free) < self._most and self._failure is None:
             self._wake.wait()
             self._wake.clear()
         if self._failure is not None and not isinstance(self._failure, Orphaned):
             raise self._failure
+
+    def _take_in_turn(self) -> Connection | None:
+        """As `_take`; but a worker that has less to do may be quicker."""
+        now = time.monotonic()
+        if now < self._defer_from or not self._is_busier():
+            return self._take()
+        self._gevent.sleep(DEFER)
+        connection = self._take()
+        if connection is not None:
+            # The other does not take it: who knows what keeps it.
+            self._defer_from = now + FORBEAR
+        return connection
+
+    def _is_busier(self) -> bool:
+        """Whether another worker that takes connections has fewer requests in progress."""
+        mine = self._most - len(self._free)
+        return mine > 0 and any(theirs < mine for theirs in self._rivals())
 
     def _take(self) -> Connection | None:
         connection = self._queue.take()
@@ -93,6 +133,7 @@ class Greenlets:
 
     def _start(self, connection: Connection) -> None:
         self._gevent.spawn(self._serve, self._free.pop(), connection)
+        self._slot.say_in_progress(self._most - len(self._free))
         # It begins at once: this worker takes another one when the first has to wait, and not to hoard them.
         self._gevent.sleep(0)
 
@@ -102,6 +143,8 @@ class Greenlets:
         except BaseException as error:
             self._failure = error
         self._free.append(exchange)
+        if not self._left:
+            self._slot.say_in_progress(self._most - len(self._free))
         self._wake.set()
 
     def _wait(self) -> None:

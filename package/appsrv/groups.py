@@ -146,6 +146,7 @@ class Groups(Mapping[str, Manager]):
         settings = group.settings
         board = Scoreboard.create(slots_for(settings), settings.concurrency)
         backend = BackEnd(self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings))
+        backend.whole_bodies = group.settings.buffers_bodies
         manager = self._managers[group.name] = Manager(
             group, self, development=self._development, board=board, backend=backend,
             tell_watchdog=self._tell_watchdog, trace=partial(self._stacks, settings.model),

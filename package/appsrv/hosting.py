@@ -23,8 +23,8 @@ from appsrv.routes import Route, Routes
 # Settings of the other groups that may differ from application to application; all of the pool's and the files' may.
 _OWN = frozenset({
     "access_log", "access_log_format", "app", "base_uri", "environment", "group", "hosts", "label_output", "log_file",
-    "max_request_queue_size", "max_request_queue_time", "max_request_time", "request_id", "response_buffer_memory",
-    "response_buffer_size", "slow_request_time", "start_command", "user",
+    "max_request_queue_size", "max_request_queue_time", "max_request_time", "request_buffering", "request_id",
+    "response_buffer_memory", "response_buffer_size", "slow_request_time", "start_command", "user",
 })  # fmt: skip
 _OWN_GROUPS = ("The pool of workers", "Files")
 # Where an application is found is said for each; and whose it is, by the operator alone.
@@ -243,7 +243,7 @@ def _of_project(root: Path) -> Iterator[dict[str, object]]:
 def _group(
     root: Path, settings: Settings, name: str, environ: Mapping[str, str], variables: Mapping[str, str]
 ) -> AppGroup:
-    spec = finder.find(None, root, environ, settings.app)
+    spec = finder.find(None, root, environ, settings.app, settings.start_command)
     if settings.log_file is None:
         # No port in its name: that is the instance's.
         settings = replace(settings, log_file=str(default_log_file(Path(spec.root), None)))

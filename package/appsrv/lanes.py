@@ -63,15 +63,17 @@ def default_spool() -> Spool:
 
 def read_request(
     sock: socket.socket, already: bytes, limits: Limits, timeouts: Timeouts,
-    new_spool: Callable[[], Spool] = default_spool,
+    new_spool: Callable[[], Spool] = default_spool, whole: Callable[[RequestHead], bool] = lambda _: True,
 ) -> CompleteRequest:
-    """Read on until the request is whole.
+    """Read on until the request is whole; if it need not be, until its head is, and what came of the body is `rest`.
+
+    `whole`: whether the application wants the whole body of the request with this head.
 
     Raises RequestError (408 after a timeout, 413, 507, ...) or ClientDisconnected.
     """
     head, raw_head, rest = _read_head(sock, already, limits, timeouts)
     body = new_spool()
-    if head.body_expected:
+    if head.body_expected and whole(head):
         try:
             rest = _read_body(sock, head, rest, body, limits, timeouts)
         except BaseException:

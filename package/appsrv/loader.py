@@ -43,15 +43,22 @@ class AppSpec:
     `target` is `module`, `module:object` or `module:factory(...)` with literal arguments; a bare `module`
     means the first of OBJECTS and FACTORIES it has. `startup_file` is the file to run as that module (None:
     import it by name). `django_settings` is the DJANGO_SETTINGS_MODULE to set when nothing else does. Of kind
-    `command`, the application is what the command `argv` loads when it is run again.
+    `command`, the application is what the command `argv` loads when it is run again; of kind `generic`, whatever speaks
+    HTTP once a shell has run `start_command`.
     """
 
     root: str
     target: str = ""
     startup_file: str | None = None
-    kind: Literal["wsgi", "command"] = "wsgi"
+    kind: Literal["wsgi", "command", "generic"] = "wsgi"
     argv: tuple[str, ...] = ()
     django_settings: str | None = None
+    start_command: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What is served from there, as status shows it."""
+        return self.start_command or self.target or " ".join(self.argv)
 
     @property
     def name(self) -> str:
@@ -115,14 +122,19 @@ def load(spec: AppSpec) -> WSGIApplication:
     Raises AppLoadError: with the application's own traceback when it raised (or exited) while being imported.
     """
     module, expression = _split(spec.target)
-    try:
-        os.chdir(spec.root)
-    except OSError as error:
-        raise AppLoadError(f"{spec.root}: no such directory to serve from ({error.strerror})") from None
+    change_directory(spec.root)
     if spec.root not in sys.path[:1]:
         sys.path.insert(0, spec.root)
     loaded: ModuleType = guarded(lambda: _import(module, spec), f"{spec.target} cannot be imported")
     return _checked(_resolve(loaded, expression, spec), spec)
+
+
+def change_directory(root: str) -> None:
+    """Make the application's directory the current one; AppLoadError when it is none."""
+    try:
+        os.chdir(root)
+    except OSError as error:
+        raise AppLoadError(f"{root}: no such directory to serve from ({error.strerror})") from None
 
 
 def guarded(action: Callable[[], Any], failure: str) -> Any:

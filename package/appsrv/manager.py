@@ -20,11 +20,11 @@ from appsrv.app_group import AppGroup
 from appsrv.backend import BackEnd
 from appsrv.death import UNSEEN
 from appsrv.deaths import Deaths
-from appsrv.errors import BootError
+from appsrv.errors import BootError, NotStarted
 from appsrv.fleet import GroupLoad
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
 from appsrv.lookout import Lookout, View
-from appsrv.memory import MemoryLimits
+from appsrv.memory import MemoryLimits, family_share_above, share_above
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.outage import Outage
 from appsrv.pool import (
@@ -107,7 +107,8 @@ class Manager:
             self._condemn, trace,
         )
         self._memory_limits = MemoryLimits(
-            settings.memory_limit, settings.hard_memory_limit, self.workers, self._ready_serials, self._condemn
+            settings.memory_limit, settings.hard_memory_limit, self.workers, self._ready_serials, self._condemn,
+            share_above if settings.start_command is None else family_share_above,
         )
         self.queue = RequestQueue(
             Admission(settings.max_request_queue_size), settings.max_request_queue_time, self._lookout, backend,
@@ -464,6 +465,15 @@ class Manager:
         """The worker has not passed the health check, and ends."""
         handle.reason = reason
         self.failure = Failure(time.time(), reason)
+
+    def worker_not_started(self, handle: WorkerHandle, reason: str, *, ended: bool) -> None:
+        """The process behind the worker does not take connections, and the worker ends; `ended`: as it has."""
+        if not ended:
+            handle.reason = reason
+        self.failure = Failure(time.time(), reason, exit_code=NotStarted.exit_code)
+        if not (self._booted or self._development):
+            # As with an application that cannot be imported: another try would change nothing.
+            self._tell_watchdog(message.BootFailed(reason, "", NotStarted.exit_code, handle.pid))
 
     def worker_forked(self, serial: int, pid: int, error: str) -> None:
         """A worker has its process; `pid` is -1 when fork(2) failed."""

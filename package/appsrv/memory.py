@@ -6,6 +6,7 @@ sum of their resident sizes would count it once for each. Where the kernel does 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,6 +33,29 @@ def share_above(pid: int, limit: int) -> int:
     try:
         process = psutil.Process(pid)
         used = share(process) if process.memory_info().rss > limit else 0
+    except psutil.Error:
+        return 0
+    return used if used > limit else 0
+
+
+def family_share(process: psutil.Process) -> int:
+    """Bytes of a process and of all that it has started: of a generic application's worker it is the least part."""
+    with contextlib.suppress(psutil.Error):
+        return share(process) + sum(map(_share_or_none, process.children(recursive=True)))
+    return 0
+
+
+def _share_or_none(process: psutil.Process) -> int:
+    try:
+        return share(process)
+    except psutil.Error:
+        return 0  # It has ended meanwhile.
+
+
+def family_share_above(pid: int, limit: int) -> int:
+    """As `share_above`, of a process and of all that it has started."""
+    try:
+        used = family_share(psutil.Process(pid))
     except psutil.Error:
         return 0
     return used if used > limit else 0

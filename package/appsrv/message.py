@@ -136,7 +136,7 @@ class Configure(Message, tag=1):
     `problems` says of others, by name, why they are not served.
     `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
     that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
-    port. `pulse` is how often, in
+    port; `backends` is the directory of a generic application's unix sockets, if there is one. `pulse` is how often, in
     seconds, a server says how it is; 0: never.
     """
 
@@ -151,6 +151,7 @@ class Configure(Message, tag=1):
     restarts: int = 0
     bind_errno: int | None = None
     bind_reason: str = ""
+    backends: str = ""
     pulse: float = 0.0
     metrics_sockets: int = 0
 
@@ -248,11 +249,15 @@ class Booted(Message, tag=9):
 
 @dataclass(eq=False, repr=False)
 class BootFailed(Message, tag=10):
-    """The first generation cannot boot, and nothing is left to serve with."""
+    """The first generation cannot boot, and nothing is left to serve with.
+
+    `pid`: the worker whose last lines say why, where no traceback does; 0: none.
+    """
 
     message: str
     traceback: str
     exit_code: int
+    pid: int = 0
 
 
 @dataclass(eq=False, repr=False)
@@ -449,6 +454,14 @@ class Unhealthy(Message, tag=51):
     """The worker has not passed the health check, and ends."""
 
     reason: str
+
+
+@dataclass(eq=False, repr=False)
+class StartFailed(Message, tag=52):
+    """The worker's application does not take connections, and the worker ends. `ended`: its process has ended first."""
+
+    reason: str
+    ended: bool
 
 
 @dataclass(eq=False, repr=False)

@@ -15,6 +15,7 @@ from appsrv.environ import build_environ
 from appsrv.http1 import parse_head
 from appsrv.http_response import http_date
 from appsrv.http_syntax import Limits
+from appsrv.proxied import KEY, Proxied
 
 
 class _Nowhere:
@@ -42,6 +43,7 @@ def ask(application: Any, path: str, environ: dict[str, Any], *, agent: str, hos
     assert parsed is not None
     head, _ = parsed
     full = build_environ(environ, head, io.BytesIO(), None, "127.0.0.1", "0")
+    full[KEY] = Proxied(head)
     return wsgi.respond(application, full, head, _Nowhere(), date=http_date(0.0)).status
 
 

@@ -29,6 +29,10 @@ class Pace:
             longest = now + self._pause
             self._due = min(longest, self._due + count / self._rate) if self._rate else longest
 
+    def excuse(self, seconds: float) -> None:
+        """So long nobody has waited for the client."""
+        self._due += seconds
+
     def left(self, now: float) -> float:
         """Seconds until the client is too slow, if nothing moves; 0.0 when it is."""
         return max(0.0, self._due - now)

@@ -23,14 +23,14 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, message, production, trace, unpatched
+from appsrv import config, hooks, loader, message, process_group, production, trace, unpatched
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import WSGIApplication
-from appsrv.loader import guarded
+from appsrv.loader import AppSpec, guarded
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up
 from appsrv.route_table import RouteTable
@@ -239,6 +239,8 @@ class Preloader:
                 done, status = pid, 0
             if done:
                 child = self._children.pop(pid)
+                if self._duty.backend is not None:
+                    process_group.kill_rest(pid)
                 self._server.send(message.WorkerExited(child.server, child.serial, pid, status))
 
 
@@ -331,8 +333,6 @@ def _not_loaded(environ: object, start_response: object) -> list[bytes]:
 
 def main(server_fd: int, watchdog_fd: int) -> None:
     """A preloader started by the watchdog for an application it can import by name."""
-    from appsrv import loader
-
     prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)
@@ -340,6 +340,9 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     spec = group.spec
     config.extend_environment(loader.application_environment(spec, config.environment()))
     duty = duty_of(configure)
+    if spec.start_command is not None:
+        _run_generic(duty, spec, configure, Channel.from_fd(server_fd), watchdog)
+        return
 
     def load() -> WSGIApplication:
         if duty.settings.model == "gevent":
@@ -349,3 +352,28 @@ def main(server_fd: int, watchdog_fd: int) -> None:
         return loader.load(spec)
 
     Preloader(duty, Channel.from_fd(server_fd), watchdog).run(load)
+
+
+def _run_generic(
+    duty: Duty, spec: AppSpec, configure: message.Configure, server: Channel, watchdog: Channel
+) -> None:
+    """A preloader of a generic application: nothing of it is loaded but the proxy in front of its processes."""
+    from appsrv import greenlets
+
+    assert spec.start_command is not None
+    greenlets.patch()
+    from appsrv.backend_process import Backend
+    from appsrv.generic_app import GenericApplication
+
+    settings = duty.settings
+    kind = dict.fromkeys(("NODE_ENV", "RACK_ENV", "RAILS_ENV"), settings.environment)
+    backend = Backend(
+        spec.start_command, root=spec.root, directory=configure.backends, environ={**kind, **config.environment()},
+        start_timeout=settings.start_timeout, stop_timeout=settings.stop_timeout,
+    )
+
+    def load() -> WSGIApplication:
+        loader.change_directory(spec.root)
+        return GenericApplication(backend)
+
+    Preloader(replace(duty, backend=backend), server, watchdog).run(load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -13,6 +14,7 @@ import psutil
 from appsrv import __version__
 from appsrv.config import Settings
 from appsrv.deaths import Death
+from appsrv.family import descendants
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure, WorkerHandle
 from appsrv.manager import Manager
@@ -35,9 +37,12 @@ class Report:
         self._restarts = restarts
         self._started = time.time()
         self._processes: dict[int, psutil.Process] = {}
+        self._before: dict[int, psutil.Process] = {}
 
     def build(self, managers: list[Manager], problems: Mapping[str, str]) -> dict[str, Any]:
         """The whole report; `problems`: of applications that are not served, by name, the reason."""
+        # Those that are not asked for any more are forgotten.
+        self._before, self._processes = self._processes, {}
         groups = [self._group(manager) for manager in managers]
         return {
             "version": __version__,
@@ -117,18 +122,29 @@ class Report:
             "processed": load.processed,
             "uptime": time.time() - handle.started,
             "last_used": last_used,
-            **self._usage(handle.pid),
+            **self._usage(handle.pid, family=manager.settings.start_command is not None),
         }
 
-    def _usage(self, pid: int) -> dict[str, Any]:
-        """CPU in percent of one core since the last report and in seconds of its life, memory in bytes (PSS)."""
+    def _usage(self, pid: int, *, family: bool = False) -> dict[str, Any]:
+        """CPU in percent of one core since the last report and in seconds of its life, memory in bytes (PSS).
+
+        `family`: with the processes that it has started.
+        """
+        used = {"cpu": 0.0, "cpu_seconds": 0.0, "memory": 0}
+        for one in (pid, *(descendants(pid) if family else ())):
+            with contextlib.suppress(psutil.Error):
+                for name, value in self._usage_of_one(one).items():
+                    used[name] += value
+        return used
+
+    def _usage_of_one(self, pid: int) -> dict[str, Any]:
         try:
-            process = self._processes.setdefault(pid, psutil.Process(pid))
+            process = self._processes[pid] = self._before.get(pid) or psutil.Process(pid)
             times = process.cpu_times()
             return {"cpu": process.cpu_percent(), "cpu_seconds": times.user + times.system, "memory": share(process)}
         except psutil.Error:
             self._processes.pop(pid, None)
-            return {"cpu": 0.0, "cpu_seconds": 0.0, "memory": 0}
+            raise
 
 
 def _oldest(manager: Manager) -> float:

@@ -75,6 +75,7 @@ class Resources:
         self.metrics_sockets: list[socket.socket] = []
         self.multiproc: dict[str, str] = {}
         """The directory of each group's own metrics, by its name, where there are such."""
+        self._backends: dict[str, str] = {}
         self.group_logs: dict[str, ServerLog] = {}
         """The server log of each group, by its name."""
         self._terminal: TextIO | None = None
@@ -188,6 +189,8 @@ class Resources:
                 pid_file.remove(self._pid_path, os.getpid())
         for name in list(self.multiproc):
             self.remove_multiproc(name)
+        for made in self._backends.values():
+            shutil.rmtree(made, ignore_errors=True)
         if self._taken:
             self.directory.remove()
 
@@ -265,12 +268,24 @@ class Resources:
         """An empty directory that the application's user can reach, and nobody else; "" where none is wanted."""
         if not self._settings.prometheus_multiproc or group.name in self.multiproc:
             return self.multiproc.get(group.name, "")
-        # The run directory is closed to that user; a name that is new each time cannot be waited for by anybody.
+        made = self.multiproc[group.name] = self._private_directory("prometheus-", identity)
+        return made
+
+    def backends_of(self, group: AppGroup, identity: Identity | None) -> str:
+        """The directory for the unix sockets of a generic application's processes; empty for any other."""
+        if group.spec.start_command is None:
+            return ""
+        if group.name not in self._backends:
+            self._backends[group.name] = self._private_directory("backends-", identity)
+        return self._backends[group.name]
+
+    def _private_directory(self, prefix: str, identity: Identity | None) -> str:
+        """An empty directory that this user can reach, and nobody else."""
+        # The run directory is closed to other users; a name that is new each time cannot be waited for by anybody.
         where = None if identity is not None else str(self.directory.path)
-        made = tempfile.mkdtemp(prefix="appsrv-prometheus-" if where is None else "prometheus-", dir=where)
+        made = tempfile.mkdtemp(prefix=f"appsrv-{prefix}" if where is None else prefix, dir=where)
         if identity is not None:
             os.chown(made, identity.uid, identity.gid)
-        self.multiproc[group.name] = made
         return made
 
     def remove_multiproc(self, name: str) -> None:

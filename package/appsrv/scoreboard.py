@@ -6,9 +6,10 @@ server's; both write the table. Times are `time.monotonic()`, which all processe
 comes a `tally` for each cell, written where requests are counted, and at the end one byte of the server's: whether the
 instance is about to stop. Knows no worker, no connection: numbers only.
 
-    slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · (pad) · hand-offs taken u64
-    cell   connection id u64 (0: idle) · started f64 · response begun u64 · processed u64 · busy seconds f64 ·
-           first bytes of the request
+    slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · (pad) · hand-offs taken u64 ·
+           requests in progress and one more u32 (greenlets only; 0: takes no connections)
+    cell   connection id u64 (0: idle) · started f64 · response begun u8 · switched u8 · (pad) · processed u64 ·
+           busy seconds f64 · first bytes of the request
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from appsrv.tally import TALLY_BYTES, Counts, Tally, total
@@ -24,9 +26,10 @@ HEAD_BYTES = 216
 PARKED_ENTRIES = 1 << 16
 
 _COUNT = struct.Struct("<Q")
-_CELL = struct.Struct("<QdQQd")
+_CELL = struct.Struct("<QdQQd")  # Of the third, the low bytes: response begun, switched.
 _TAKEN = struct.Struct("<QdQ")
 _TIME = struct.Struct("<d")
+_NUMBER = struct.Struct("<I")
 # Of the same cell, what those want who read many often.
 _BRIEF = struct.Struct("<Qd8xQ224x")
 _SLOT_BYTES = 64
@@ -34,11 +37,15 @@ _CELL_BYTES = 256
 _BEGUN_AT = 16
 _HEAD_AT = 40
 _TAKEN_AT = 8
+_IN_PROGRESS_AT = 16
 
 
 @dataclass(frozen=True)
 class CellReading:
-    """What one thread of a worker is doing: `cid` is the connection served, 0 when idle."""
+    """What one thread of a worker is doing: `cid` is the connection served, 0 when idle.
+
+    `switched`: what is spoken on it is no longer HTTP.
+    """
 
     cid: int
     started: float
@@ -46,6 +53,7 @@ class CellReading:
     busy: float
     response_begun: bool
     request_line: str
+    switched: bool = False
 
 
 class Scoreboard:
@@ -80,6 +88,18 @@ class Scoreboard:
         tallies = self._tallies_at + index * self.cells * TALLY_BYTES
         return Slot(self._memory, index * self._slot_size, self.cells, tallies)
 
+    def in_progress_beside(self, own: Slot) -> Callable[[], list[int]]:
+        """Asks how many requests each of the other workers has in progress that would take one more now."""
+        places = [index * self._slot_size + _IN_PROGRESS_AT for index in range(self.slots)]
+        places.remove(own.offset + _IN_PROGRESS_AT)
+        memory, unpack = self._memory, _NUMBER.unpack_from
+
+        def ask() -> list[int]:
+            counts = [unpack(memory, place)[0] for place in places]
+            return [count - 1 for count in counts if count]
+
+        return ask
+
     def park(self, cid: int, now: float) -> None:
         """Say since when a connection is parked; when it is not, 0.0 or less.
 
@@ -107,7 +127,7 @@ class Slot:
 
     def __init__(self, memory: mmap.mmap, offset: int, cells: int, tallies: int) -> None:
         self._memory = memory
-        self._offset = offset
+        self._offset = self.offset = offset
         self._cells = cells
         self._tallies = tallies
         self._taken = 0
@@ -179,6 +199,14 @@ class Slot:
         self._taken += 1
         _COUNT.pack_into(self._memory, self._offset + _TAKEN_AT, self._taken)
 
+    def say_in_progress(self, requests: int) -> None:
+        """This worker has so many requests in progress, and would take another one."""
+        _NUMBER.pack_into(self._memory, self._offset + _IN_PROGRESS_AT, requests + 1)
+
+    def take_no_more(self) -> None:
+        """This worker takes no connection any more, or has ended."""
+        _NUMBER.pack_into(self._memory, self._offset + _IN_PROGRESS_AT, 0)
+
     @property
     def taken(self) -> int:
         """Messages this worker has taken from the hand-off socket."""
@@ -235,6 +263,10 @@ class Cell:
         """The first byte of a response is about to leave: from now on a crash cannot be answered with a 502."""
         self._memory[self._begun_at] = 1
 
+    def switched(self) -> None:
+        """The connection has switched protocols: no limit of a request's time holds for it."""
+        self._memory[self._begun_at + 1] = 1
+
     def end(self, now: float, requests: int) -> None:
         """The connection has been let go of after so many requests."""
         self._processed += requests
@@ -250,7 +282,7 @@ class Cell:
         """The cell as another process sees it: each field true, though maybe not of one moment."""
         cid, started, begun, processed, busy = _CELL.unpack_from(self._memory, self._offset)
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
-        return CellReading(cid, started, processed, busy, bool(begun), first_line(head))
+        return CellReading(cid, started, processed, busy, bool(begun), first_line(head), bool(begun >> 8))
 
 
 def first_line(head: bytes) -> str:

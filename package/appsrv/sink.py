@@ -61,6 +61,10 @@ class Sink:
         ClientDisconnected when it has gone, NoRoomForResponse when there is no room to keep it.
         """
         self._begun()
+        self.inform(data)
+
+    def inform(self, data: bytes) -> None:
+        """The same for an interim response (RFC 9110 section 15.2): after it, a crash may still be answered."""
         if self._backlog is not None:
             self._append(data)
             return

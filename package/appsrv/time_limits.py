@@ -55,13 +55,14 @@ class TimeLimits:
         self._group = group
         self._slow = slow
         self._most = most
+        self._least = min(filter(None, (slow, most)), default=0.0)
         self._concurrency = concurrency
         self._workers = workers
         self._backend = backend
         self._condemn = condemn
         self._trace = trace
         self._said: set[Request] = set()
-        # Those in whose time somebody sat at the terminal with their worker.
+        # Those in whose time somebody sat at the terminal with their worker, and those that are no requests any more.
         self._excused: set[Request] = set()
         self._taken_up: set[Request] = set()
         self._answered: set[Request] = set()
@@ -78,7 +79,9 @@ class TimeLimits:
             if request in self._excused:
                 continue
             age = now - request.started
-            if self._most and age > self._most and request not in self._taken_up:
+            if age > self._least and self._has_switched(request):
+                self._excused.add(request)
+            elif self._most and age > self._most and request not in self._taken_up:
                 self._taken_up.add(request)
                 gevent.spawn(self._end, request)
             elif self._slow and age > self._slow and request not in self._said:
@@ -90,6 +93,10 @@ class TimeLimits:
         for serial, handle in self._workers.items():
             for cell, (cid, started) in handle.in_progress.items():
                 yield Request(serial, cell, cid, started)
+
+    def _has_switched(self, request: Request) -> bool:
+        """Whether what is spoken there is no longer HTTP (WebSocket)."""
+        return request not in self._taken_up and self._workers[request.serial].slot.cell(request.cell).read().switched
 
     def _kill_hopeless(self) -> None:
         """End the workers in which nothing is left but requests that were answered in their place."""

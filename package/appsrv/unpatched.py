@@ -15,4 +15,5 @@ Socket = _socket.socket
 fork = os.fork
 waitpid = os.waitpid
 select = _select.select
+poll = _select.poll
 on_signal = _signal.signal

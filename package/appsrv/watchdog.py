@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import message, trace
+from appsrv import message, process_group, trace
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
@@ -233,7 +233,9 @@ class Watchdog:
         for preloader in filter(None, alive.values()):
             self._introduce(preloader)
 
-    def _configure(self, settings: Settings, group: AppGroup | None = None, groups: int = 0) -> message.Configure:
+    def _configure(
+        self, settings: Settings, group: AppGroup | None = None, groups: int = 0, backends: str = ""
+    ) -> message.Configure:
         resources = self.resources
         return message.Configure(
             settings=settings.to_json(),
@@ -247,6 +249,7 @@ class Watchdog:
             restarts=self._restarts,
             bind_errno=resources.bind_errno,
             metrics_sockets=len(resources.metrics_sockets),
+            backends=backends,
             bind_reason=resources.bind_reason,
             pulse=min(PULSE, self._sign_of_life or PULSE) if self._service.wanted else 0.0,
         )
@@ -306,7 +309,8 @@ class Watchdog:
         child = Child(pid, Channel(ours), time.monotonic(), book, order.generation, order.serial, server_end)
         self._preloaders[pid] = book.preloaders[pid] = child
         book.last_generation = max(book.last_generation, order.generation)
-        child.channel.send(self._configure(book.group.settings, book.group))
+        backends = self.resources.backends_of(book.group, book.identity)
+        child.channel.send(self._configure(book.group.settings, book.group, backends=backends))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
         return child
 
@@ -421,7 +425,8 @@ class Watchdog:
             book.log.close()
 
     def _boot_failed(self, msg: message.BootFailed) -> None:
-        self._failure = failure_of(msg.exit_code, msg.message, msg.traceback)
+        said = msg.traceback or "\n".join(self._output.last_lines(msg.pid))
+        self._failure = failure_of(msg.exit_code, msg.message, said)
         self._stop(graceful=False)
 
     def _tell_last_words(self, pid: int) -> None:
@@ -497,6 +502,9 @@ class Watchdog:
             return
         if child is not None:
             self._forget_preloader(child, status)
+        elif self._output.knows(pid):
+            # A worker without a preloader: nobody else ends what its application has started.
+            process_group.kill_rest(pid)
         self._tell_server(message.ProcessExited(pid, status))
 
     def _forget_preloader(self, child: Child, status: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -30,6 +31,7 @@ from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.config import Settings
 from appsrv.environ import environ_base
+from appsrv.errors import NotStarted
 from appsrv.exchange import Exchange, Serving, WSGIApplication
 from appsrv.farewell import Farewell
 from appsrv.http_syntax import RequestHead
@@ -94,9 +96,30 @@ class Station:
     routes: RouteTable | None = None
 
 
+class Companion(Protocol):
+    """The process of a generic application, of which each worker has one (module `backend_process`)."""
+
+    relays: Any
+
+    def start(self) -> None:
+        """Run it and wait until it takes connections; NotStarted when it does not."""
+
+    def retire(self) -> None:
+        """The worker takes nothing more."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    def end_like_it(self) -> None:
+        """End the worker in the way in which it has ended."""
+
+
 @dataclass(frozen=True)
 class Duty:
-    """What all workers of one preloader do: the application and how to serve it."""
+    """What all workers of one preloader do: the application and how to serve it.
+
+    `backend`: the process that is the application, where it is a generic one.
+    """
 
     name: str
     application: WSGIApplication
@@ -106,6 +129,7 @@ class Duty:
     log_request: LogRequest | None = None
     watch: Watch | None = None
     terminal: str = ""
+    backend: Companion | None = None
 
 
 class Worker:
@@ -131,6 +155,7 @@ class Worker:
         self._finishing = threading.Lock()
         self._retiring = False
         self._calls = self._slot.calls
+        self._wake: Callable[[], object] = lambda: None
 
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
@@ -140,12 +165,18 @@ class Worker:
             label_output()
         self._terminal.install()
         gc.enable()
+        if self._duty.settings.model == "gevent":
+            from appsrv import greenlets
+
+            greenlets.renew()
         hooks.run_after_fork()
         if self._duty.watch is not None:
             knows_of_files = self._watch_files if self._first else self._hear_of_files
             threading.Thread(target=knows_of_files, args=(self._duty.watch,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
+            self._start_backend()
             if self._check and not self._is_healthy():
+                self._stop_backend()
                 return
             self._channel.send(message.Ready(os.getpid()))
             if self._duty.settings.model == "gevent":
@@ -155,6 +186,7 @@ class Worker:
             else:
                 self._run_alone()
         self._finish()
+        self._stop_backend()
 
     def _finish(self) -> None:
         """Say what has not been said yet, and run the application's exit functions, once."""
@@ -162,6 +194,23 @@ class Worker:
             with contextlib.suppress(Orphaned):
                 self._queue.flush()
             hooks.run_worker_exit()
+
+    def _start_backend(self) -> None:
+        """Have the process of a generic application listen, or end as it has."""
+        if self._duty.backend is None:
+            return
+        try:
+            self._duty.backend.start()
+        except NotStarted as error:
+            _complain(str(error))
+            self._channel.send(message.StartFailed(str(error), error.ended))
+            if error.ended:
+                self._duty.backend.end_like_it()
+            sys.exit(error.exit_code)
+
+    def _stop_backend(self) -> None:
+        if self._duty.backend is not None:
+            self._duty.backend.stop()
 
     def _is_healthy(self) -> bool:
         """Ask the application for `health_path`, and tell the server when the answer is no good."""
@@ -189,10 +238,13 @@ class Worker:
     def _run_greenlets(self) -> None:
         from appsrv.greenlets import Greenlets
 
-        orders = self._channel.fileno()
-        Greenlets(
-            self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring
-        ).run()
+        orders, backend = self._channel.fileno(), self._duty.backend
+        greenlets = Greenlets(
+            self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
+            self._board, backend.retire if backend is not None else None,
+        )
+        self._wake = greenlets.wake
+        greenlets.run()
 
     def _turn(self, me: int) -> bool:
         """Take one connection and serve it; False when this worker takes nothing more."""
@@ -247,15 +299,25 @@ class Worker:
             response_buffer_of(duty.settings), None if routes is None else _only_for(duty.name, routes),
         )
         slot, counted = self._slot, duty.settings.counts_requests
-        kind = AttendedExchange if self._terminal.exists else Exchange
+        make = self._maker_of_exchanges()
         exchanges = [
-            kind(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
+            make(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
             for n in range(duty.settings.concurrency)
         ]
         for exchange in exchanges:
             if isinstance(exchange, AttendedExchange):
                 exchange.terminal = self._terminal
         return exchanges
+
+    def _maker_of_exchanges(self) -> Callable[..., Exchange]:
+        backend, settings = self._duty.backend, self._duty.settings
+        if backend is None:
+            return AttendedExchange if self._terminal.exists else Exchange
+        from appsrv.proxied_exchange import ProxiedExchange
+        from appsrv.streamed_input import Patience
+
+        patience = None if settings.buffers_bodies else Patience(settings.body_timeout, settings.min_data_rate)
+        return functools.partial(ProxiedExchange, relays=backend.relays, patience=patience)
 
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_term)
@@ -266,6 +328,7 @@ class Worker:
         self._retiring = True
         if self._farewell is not None:
             self._farewell.begin()
+        self._wake()
 
     def _cut(self, connection: Connection) -> None:
         """End a connection in the middle of its response; the thread that sends it finds its client gone."""

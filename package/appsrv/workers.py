@@ -42,6 +42,9 @@ class Owner(Protocol):
     def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
         """The worker has not passed the health check, and ends."""
 
+    def worker_not_started(self, handle: WorkerHandle, reason: str, *, ended: bool) -> None:
+        """The process behind the worker does not take connections, and the worker ends; `ended`: as it has."""
+
     def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
 
@@ -158,6 +161,7 @@ class Workers(Mapping[int, WorkerHandle]):
         self.given(handle)
         # The next worker in this slot begins at zero.
         self._of_ended.add(handle.slot.counts())
+        handle.slot.take_no_more()
         self.process_ended(handle.pid)
         self._free_slots.append(handle.index)
 
@@ -191,6 +195,8 @@ class Workers(Mapping[int, WorkerHandle]):
                     self._owner.worker_ready(handle)
                 elif isinstance(msg, message.Unhealthy):
                     self._owner.worker_unhealthy(handle, msg.reason)
+                elif isinstance(msg, message.StartFailed):
+                    self._owner.worker_not_started(handle, msg.reason, ended=msg.ended)
                 elif isinstance(msg, message.CodeChanged):
                     self._owner.worker_saw_change(handle, msg.paths)
                 elif isinstance(msg, message.FilesChanged):

@@ -14,10 +14,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from appsrv.environ import Environ, build_environ, environ_base
-from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse
+from appsrv.errors import ApplicationError, BackendError, ClientDisconnected, NoRoomForResponse, RequestError
 from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
+from appsrv.proxied import StreamedBody, SwitchedProtocols
 from appsrv.request_id import error_id_of
 from appsrv.response_head import encode_head, known_heads
 
@@ -123,6 +124,8 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
             answer.send_file(body)
         elif type(body) is list or type(body) is tuple:
             answer.send_whole(b"".join(body))
+        elif type(body) is StreamedBody:
+            answer.send_stream(body)
         else:
             answer.send_all(body)
     finally:
@@ -250,6 +253,14 @@ class _Answer(Outcome):
                 break
         self._finish()
 
+    def send_stream(self, body: StreamedBody) -> None:
+        """Send the head at once, then each piece as it comes."""
+        self.sink.send(self._start_stream() + (self._framed(body.first) if body.first else b""))
+        if not self.bodiless:
+            self.send_all(body.rest)
+        else:
+            self._finish()
+
     def send_file(self, wrapper: FileWrapper) -> None:
         """Send a file from its position on: up to Content-Length, else up to its end."""
         file = plain_file(wrapper.filelike)
@@ -357,29 +368,41 @@ STREAMS = _Answer.send_all.__code__
 
 def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> None:
     """Answer 500 while that is possible, else cut the connection; log what happened."""
+    if isinstance(error, SwitchedProtocols):
+        answer.status, answer.started, answer.finished, answer.keep_alive = 101, True, True, False
+        return
     answer.error = error
     whole, answer.finished = answer.finished, True
     if isinstance(error, ClientDisconnected):
         answer.cut, answer.keep_alive = True, False
         return
-    answer.error_id = error_id_of(environ)
-    text = f"{error}\n" if isinstance(error, NoRoomForResponse) else _application_traceback(error)
-    _log(log, environ, text, answer.error_id)
+    text = ""
+    if not isinstance(error, RequestError):
+        answer.error_id = error_id_of(environ)
+        plain = isinstance(error, NoRoomForResponse | BackendError)
+        text = f"{error}\n" if plain else _application_traceback(error)
+        _log(log, environ, text, answer.error_id)
     if whole:
         return
     if answer.started:
         answer.cut, answer.keep_alive = True, False
         answer.sink.cut()
     else:
-        _send_error_page(answer, text if development else None)
+        _send_error_page(answer, error, text if development else None)
 
 
-def _send_error_page(answer: _Answer, text: str | None) -> None:
+def _send_error_page(answer: _Answer, error: BaseException, text: str | None) -> None:
+    status, detail, keep_alive = 500, None, answer.head.keep_alive
+    if isinstance(error, BackendError):
+        status, detail = error.status, error.page
+    elif isinstance(error, RequestError):
+        # Of a body that was passed on while it came: what follows it cannot be told.
+        status, detail, keep_alive = error.status, error.reason, False
     head = answer.head
-    page = error_response(500, error_id=answer.error_id, traceback=text)
-    answer.status, answer.started, answer.keep_alive = 500, True, head.keep_alive
+    page = error_response(status, error_id=answer.error_id, detail=detail, traceback=text or None)
+    answer.status, answer.started, answer.keep_alive = status, True, keep_alive
     try:
-        answer.sink.send(serialize(page, keep_alive=head.keep_alive, head=head, date=answer.date))
+        answer.sink.send(serialize(page, keep_alive=keep_alive, head=head, date=answer.date))
     except ClientDisconnected:
         answer.cut, answer.keep_alive = True, False
         return

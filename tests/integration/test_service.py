@@ -21,6 +21,7 @@ from support.server import COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
 PATIENCE = 20.0
+HOSTILE = Path(__file__).resolve().parents[1] / "generic" / "hostile.py"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 ORPHANS = '''

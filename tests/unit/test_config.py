@@ -264,3 +264,21 @@ def test_the_variable_that_gunicorn_and_uvicorn_read(tmp_path: Path) -> None:
     assert load(tmp_path, {"forwarded_allow_ips": ("off",)}, ours).forwarded_allow_ips == ()
     with pytest.raises(SettingsError, match=r"\$FORWARDED_ALLOW_IPS: expected addresses, networks"):
         load(tmp_path, environ={"FORWARDED_ALLOW_IPS": "proxy.example"})
+
+
+def test_a_command_has_the_concurrency_model_gevent(tmp_path: Path) -> None:
+    settings = config.load({"start_command": "node server.js"}, {}, tmp_path)
+    assert (settings.model, settings.concurrency, settings.buffers_bodies) == ("gevent", 100, True)
+    unbuffered = config.load({"start_command": "node server.js", "request_buffering": False}, {}, tmp_path)
+    assert not unbuffered.buffers_bodies
+    assert config.load({"request_buffering": False}, {}, tmp_path).buffers_bodies, "WSGI applications get whole bodies"
+    assert config.load({}, {"APPSRV_START_COMMAND": "a"}, tmp_path, without=("start_command",)).start_command is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("threads", 4), ("concurrency_model", "process"), ("spawn_method", "direct"), ("warm_up_path", "/")],
+)
+def test_what_is_of_no_use_with_a_command(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"{name} .* is of no use with a start_command"):
+        config.load({"start_command": "node server.js", name: value}, {}, tmp_path)

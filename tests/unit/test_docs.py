@@ -40,7 +40,7 @@ def test_settings_page_is_generated() -> None:
 
 
 # What the settings of requests are about, but no limit of anything.
-NO_LIMITS = {"min_data_rate", "request_id"}
+NO_LIMITS = {"min_data_rate", "request_buffering", "request_id"}
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 

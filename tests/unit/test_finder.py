@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appsrv import finder
-from appsrv.errors import AppNotFound
+from appsrv.errors import AppNotFound, SettingsError
 from appsrv.loader import AppSpec
 
 MANAGE = """\
@@ -204,3 +204,21 @@ def test_nothing_found_says_what_was_looked_for_and_what_to_type(tmp_path: Path)
         "appsrv start",
     ):
         assert part in message
+
+
+# -- an application that is a command ------------------------------------------------------------------------
+
+
+def test_a_command_is_the_application_whatever_else_there_is(tmp_path: Path) -> None:
+    write(tmp_path, {"manage.py": MANAGE, "sub/app.py": "app = 1\n"})
+    for app, root in ((None, tmp_path), (".", tmp_path), ("sub", tmp_path / "sub")):
+        spec = finder.find(app, tmp_path, {}, None, "node server.js")
+        assert (spec.kind, spec.start_command, spec.root) == ("generic", "node server.js", str(root))
+        assert spec.shown == "node server.js"
+        assert AppSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(("app", "configured"), [("wsgi:app", None), (None, "wsgi:app"), ("a.py", None)])
+def test_two_applications_are_one_too_many(tmp_path: Path, app: str | None, configured: str | None) -> None:
+    with pytest.raises(SettingsError, match=r"app \(.*\) and start_command \(node server.js\) are two applications"):
+        finder.find(app, tmp_path, {}, configured, "node server.js")

@@ -18,18 +18,21 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ access_format beneath conditional cpus death errors family file_wrapper fleet handover hooks "
-        "http_syntax idle_watch line_label menu monitoring out_of_memory pace production project reloader "
-        "request_id restart_file routes signals slumber tally tcp_reset terminal text tracebacks trusted_proxies "
-        "unpatched values"),
-        ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps "
-        "leadership listener loader log_reader message metrics output pid_file pool privileges proxy_protocol "
+        "http_syntax idle_watch line_label menu monitoring out_of_memory pace process_group production project "
+        "reloader request_id restart_file routes signals slumber tally tcp_reset terminal text tracebacks "
+        "trusted_proxies unpatched values"),
+        ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps leadership "
+        "listener loader log_reader message metrics output pid_file pool privileges proxied proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
-        ("access_file app_group channel deployment finder first_steps forwarded healing instance log pool_settings "
-        "probe route_table sink static_server wsgi"),
-        ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
-        "logrotate_config nginx_config old_logs own_requests ready_queue static_files systemd_unit x_sendfile"),
-        "acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen",
-        "apps_directory arrivals backend borrowed_terminal config_files farewell greenlets handles relay",
+        ("access_file app_group backend_request channel deployment finder first_steps forwarded healing instance "
+        "log pool_settings probe route_table sink static_server wsgi"),
+        ("apache_config backend_connection client collector django_static dockerfile group_books hosting "
+        "labelled_output limits logrotate_config nginx_config old_logs own_requests ready_queue static_files "
+        "streamed_input systemd_unit upgraded x_sendfile"),
+        ("acceptor access_log admin backend_connections exchange fallback lanes parking resources settings_page "
+        "top_screen"),
+        ("apps_directory arrivals backend backend_process borrowed_terminal config_files farewell generic_app "
+        "greenlets handles proxied_exchange relay"),
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
         "request_queue",
@@ -51,13 +54,15 @@ CLI = ("cli", "cli_common", "cli_look", "cli_project", "cli_steer")
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "fallback", "frontend",
-            "greenlets", "groups", "lanes", "lookout", "manager",
+            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "backend_connection",
+            "backend_connections", "backend_process", "fallback", "frontend", "greenlets", "groups", "lanes", "lookout",
+            "manager",
             "memory", "monitoring", "parking", "preloaders", "relay", "restart_file", "restarts", "server",
-            "time_limits", "tls", "workers",
+            "streamed_input", "time_limits", "tls", "upgraded", "workers",
         }
     ),
     "click": frozenset(CLI),
+    "h11": frozenset({"backend_connection", "generic_app"}),
     "httptools": frozenset({"http1"}),
     "prometheus_client": frozenset({"metrics"}),
     "whitenoise": frozenset({"static_files", "static_server"}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 import psutil
@@ -80,3 +82,11 @@ def test_sizes_of_real_processes() -> None:
     assert memory.share_above(os.getpid(), 1) > 1
     assert memory.share_above(os.getpid(), 1 << 50) == 0
     assert memory.share_above(2**30, 1) == 0
+
+
+def test_a_family_counts_as_one() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE):
+        one, family = (measure(psutil.Process()) for measure in (memory.share, memory.family_share))
+        assert family > one
+        assert memory.family_share_above(os.getpid(), one) > one
+    assert memory.family_share_above(os.getpid(), 1 << 50) == 0

@@ -155,3 +155,28 @@ def test_the_brief_reading_is_that_of_the_cells() -> None:
 )
 def test_a_line_without_its_query(line: str, shown: str) -> None:
     assert without_query(line) == shown
+
+
+def test_how_busy_the_others_are() -> None:
+    board = Scoreboard.create(4, 2)
+    mine, other, idle = (board.slot(n) for n in range(3))
+    beside = board.in_progress_beside(mine)
+    assert beside() == [], "nobody has said anything: these are no workers with greenlets"
+    for slot, count in ((mine, 9), (other, 3), (idle, 0)):
+        slot.say_in_progress(count)
+    assert beside() == [3, 0]
+    other.take_no_more()
+    idle.clear()
+    assert beside() == []
+
+
+def test_a_connection_that_has_switched_protocols(boards: tuple[Scoreboard, Scoreboard]) -> None:
+    cell, seen = (board.slot(1).cell(0) for board in boards)
+    cell.begin(7, 1.0)
+    assert (seen.read().switched, seen.read().response_begun) == (False, False)
+    cell.switched()
+    assert seen.read().switched
+    cell.begun()
+    assert (seen.read().switched, seen.read().response_begun) == (True, True)
+    cell.end(2.0, 1)
+    assert not seen.read().switched

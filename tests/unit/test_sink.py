@@ -239,3 +239,11 @@ def test_a_full_disk_ends_the_response_and_says_where_there_is_no_room(tmp_path:
     with pytest.raises(NoRoomForResponse):
         pair.sink.send(b"x")
     pair.close()
+
+
+def test_after_an_interim_response_a_crash_may_still_be_answered(pair: Pair) -> None:
+    pair.sink.inform(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert pair.received() == b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert not pair.cell.read().response_begun
+    pair.sink.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert pair.cell.read().response_begun

@@ -1,0 +1,221 @@
+"""The WSGI application in the place of one in another language: passes requests on to its process, and answers back.
+
+Framing towards the client, keep-alive, slow clients and error pages are the worker's as with any application. Knows
+PEP 3333 and a backend's connections, neither the client's socket nor processes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import h11
+
+from appsrv.backend_connection import BackendConnection, BrokenResponse, ConnectionLost
+from appsrv.backend_connections import BackendConnections
+from appsrv.backend_request import BackendRequest, request_of
+from appsrv.environ import Environ
+from appsrv.errors import BackendError, ClientDisconnected
+from appsrv.http_response import reason_of
+from appsrv.http_syntax import split_list
+from appsrv.proxied import KEY, Proxied, StreamedBody, SwitchedProtocols
+
+__all__ = ["GenericApplication"]
+
+log = logging.getLogger("appsrv.generic")
+
+PIECE = 64 * 1024
+_HOP_BY_HOP = frozenset(
+    {
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        *(b"proxy-authenticate", b"proxy-authorization"),
+    }
+)
+_UNREADABLE = "The application gave an answer that is not HTTP. The reason is in the server log."
+_NO_ANSWER = "The application ended the connection without an answer. The reason is in the server log."
+_NOT_THERE = "The application does not take connections. The reason is in the server log."
+
+StartResponse = Callable[..., Any]
+
+
+class Backend(Protocol):
+    """The process that is asked."""
+
+    command: str
+
+    @property
+    def connections(self) -> BackendConnections:
+        """To that process."""
+
+    def wait_for_end(self) -> None:
+        """Returns soon, unless the process is about to end, or has: then never, for this one ends with it."""
+
+
+class GenericApplication:
+    """The callable of PEP 3333."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        proxied: Proxied = environ[KEY]
+        turn = _Turn(self._backend, request_of(environ), proxied, environ["wsgi.input"])
+        response = turn.ask()
+        if isinstance(response, h11.InformationalResponse):
+            turn.switch(response)
+            raise SwitchedProtocols
+        return turn.answer(response, start_response)
+
+
+class _Turn:
+    """One request and its answer."""
+
+    def __init__(self, backend: Backend, request: BackendRequest, proxied: Proxied, body: Any) -> None:
+        self._backend = backend
+        self._connections = backend.connections
+        self._request = request
+        self._proxied = proxied
+        self._body = body
+        self._connection: BackendConnection | None = None
+        self._begun = False
+        self._read = 0
+
+    def ask(self) -> h11.Response | h11.InformationalResponse:
+        """The head of the answer; BackendError when there is none."""
+        response = self._try(self._open(self._connections.take))
+        if response is None:
+            # The process has closed a connection that was idle, just as it was used again.
+            response = self._try(self._open(self._connections.new))
+        assert response is not None, "a new connection is not tried again"
+        return response
+
+    def _open(self, make: Callable[[], BackendConnection]) -> BackendConnection:
+        try:
+            return make()
+        except OSError as error:
+            self._backend.wait_for_end()
+            raise self._failed(f"cannot be connected to: {error}", _NOT_THERE) from error
+
+    def _try(self, connection: BackendConnection) -> h11.Response | h11.InformationalResponse | None:
+        """None when it may be tried again on another connection."""
+        self._connection = connection
+        try:
+            return connection.ask(self._request, self._pieces(), self._inform, self._look)
+        except ConnectionLost as error:
+            self.close()
+            if connection.used and self._may_repeat(error):
+                self._rewind()
+                return None
+            self._backend.wait_for_end()
+            raise self._failed(f"gave no answer: {error}", _NO_ANSWER) from error
+        except BrokenResponse as error:
+            self.close()
+            raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _may_repeat(self, error: ConnectionLost) -> bool:
+        """RFC 9110 section 9.2.2: what nobody has seen, or what changes nothing when it comes twice."""
+        if self._proxied.streamed and self._read:
+            return False
+        return error.silent and (error.untouched or self._request.idempotent)
+
+    def _rewind(self) -> None:
+        if self._read:
+            self._body.seek(0)
+            self._read = 0
+
+    def _pieces(self) -> Iterator[bytes]:
+        while piece := self._body.read(PIECE):
+            self._read += len(piece)
+            yield piece
+
+    # -- the answer ---------------------------------------------------------------------------------------------------
+
+    def answer(self, response: h11.Response, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass it on: whole where it has come whole, else as it comes."""
+        assert self._connection is not None
+        try:
+            first, whole = self._connection.available()
+        except BrokenResponse as error:
+            self.close()
+            raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
+        start_response(_status(response), _fields(response))
+        if whole:
+            self._release()
+            return [first]
+        self._begun = True
+        return StreamedBody(first, self._rest(), self.close)
+
+    def _rest(self) -> Iterator[bytes]:
+        assert self._connection is not None
+        try:
+            yield from self._connection.pieces(self._look)
+        except ConnectionLost as error:
+            self._backend.wait_for_end()
+            raise self._failed(f"left its answer unfinished: {error}", _NO_ANSWER) from error
+        except BrokenResponse as error:
+            raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
+        self._release()
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        self._connections.give_back(connection)
+
+    def close(self) -> None:
+        """Whatever has not been released is not whole: the process is to see that nobody reads on."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def switch(self, response: h11.InformationalResponse) -> None:
+        """The process speaks another protocol from now on; the connection is the client's alone."""
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        if not self._request.upgrade:
+            connection.close()
+            raise self._failed("switched protocols without having been asked to", _UNREADABLE)
+        self._proxied.switch(connection.sock, _interim(response, keep=True) + connection.left_over())
+
+    def _inform(self, response: h11.InformationalResponse) -> None:
+        # HTTP/1.0 does not know them (RFC 9110 section 15.2).
+        if self._proxied.head.version == "1.1":
+            self._proxied.inform(_interim(response))
+
+    def _look(self) -> None:
+        """Nothing has come for a while."""
+        if self._begun and self._proxied.gone():
+            raise ClientDisconnected("the client has gone")
+
+    def _failed(self, what: str, page: str) -> BackendError:
+        return BackendError(f"the application ({self._backend.command}) {what}", page)
+
+
+def _status(response: h11.Response) -> str:
+    reason = response.reason.decode("latin-1") or reason_of(response.status_code)
+    return f"{response.status_code} {reason}"
+
+
+def _fields(response: h11.Response) -> list[tuple[str, str]]:
+    """The fields that go through, as they came."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in _kept(response)]
+
+
+def _kept(response: h11.Response | h11.InformationalResponse) -> Iterator[tuple[bytes, bytes]]:
+    lines = list(response.headers.raw_items())
+    dropped = set(_HOP_BY_HOP)
+    for name, value in lines:
+        if name.lower() == b"connection":
+            dropped.update(option.encode("latin-1") for option in split_list(value.decode("latin-1")))
+    return ((name, value) for name, value in lines if name.lower() not in dropped)
+
+
+def _interim(response: h11.InformationalResponse, *, keep: bool = False) -> bytes:
+    """The bytes of a 1xx; `keep`: with the fields of the connection, which is handed over."""
+    lines = [b"HTTP/1.1 %d %b" % (response.status_code, response.reason)]
+    fields = response.headers.raw_items() if keep else _kept(response)
+    lines += [b"%b: %b" % (name, value) for name, value in fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,126 @@
+"""One connection's turn in a worker whose application is a process behind it: what its exchange does beside the rest.
+
+Lends the client's side of a request to the proxy, takes a connection over that has switched protocols, and, where
+bodies are not buffered, has them read while they are passed on.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import IO, Any, cast
+
+from appsrv.environ import Environ
+from appsrv.exchange import Exchange, Serving
+from appsrv.http_syntax import RequestHead
+from appsrv.proxied import KEY, Proxied
+from appsrv.ready_queue import Connection, ReadyQueue, Spooled
+from appsrv.scoreboard import Cell
+from appsrv.sink import Sink
+from appsrv.streamed_input import Patience, StreamedInput
+from appsrv.tally import Tally
+from appsrv.upgraded import Relays
+from appsrv.wsgi import Outcome
+
+
+class ProxiedExchange(Exchange):
+    """`relays` has the connections that are no longer HTTP; `patience` is for bodies, None: they are buffered."""
+
+    def __init__(
+        self, serving: Serving, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *, relays: Relays,
+        patience: Patience | None,
+    ) -> None:
+        super().__init__(serving, queue, cell, tally)
+        self._relays = relays
+        self._patience = patience
+        self._observed = True
+        self._input: StreamedInput | None = None
+        self._followed = False
+
+    def _answer(
+        self, connection: Connection, head: RequestHead, body: IO[bytes], length: int | None, more: bool
+    ) -> bool:
+        self._followed = more
+        return super()._answer(connection, head, body, length, more)
+
+    def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+        client = _Client(head, connection.sock, self._sink)
+        client.streamed = self._input is not None
+        # What has been read behind the request cannot go along.
+        client.may_switch = not self._followed
+        environ[KEY] = client
+        outcome = super()._respond_and_tell(connection, environ, head)
+        if client.backend is not None:
+            self._cell.begun()
+            self._cell.switched()
+            outcome.cut = not self._relays.run(connection.sock, client.backend, client.first)
+        return outcome
+
+    # -- bodies that are passed on as they come -----------------------------------------------------------------------
+
+    def _serve_body(
+        self, connection: Connection, head: RequestHead, data: bytes, offset: int
+    ) -> tuple[bool, bytes] | None:
+        if self._patience is None or _is_whole(head, data, offset):
+            return super()._serve_body(connection, head, data, offset)
+        limits, self._sink.sock = self._serving.limits, connection.sock
+        body = StreamedInput(connection.sock, head, data[offset:], limits, self._patience)
+        self._input = body
+        try:
+            # Whether more has come is known only when the body has ended.
+            on = self._answer(connection, head, cast("IO[bytes]", body), head.content_length, True)
+        finally:
+            self._input = None
+        if not on:
+            return False, b""
+        if not body.complete:
+            self._queue.close(connection, linger=True)
+            return False, b""
+        if not body.rest:
+            self._queue.park(connection, time.monotonic())
+        return bool(body.rest), body.rest
+
+    def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
+        if spooled.body or spooled.file is not None or self._patience is None:
+            return super()._serve_spooled(connection, spooled)
+        # The slow lane has read no further than the head.
+        connection.spooled = None
+        return self._serve_data(connection, spooled.data)
+
+    def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
+        unread = self._input is not None and not self._input.complete
+        if unread and not outcome.cut and not self._sink.pending:
+            # The client still sends: it is to see the answer, and not the reset that unread data brings.
+            self._queue.close(connection, linger=True)
+            self._sink.forget()
+        else:
+            super()._let_go(connection, outcome, more)
+
+
+class _Client(Proxied):
+    """The client's side of one request."""
+
+    def __init__(self, head: RequestHead, sock: socket.socket, sink: Sink) -> None:
+        super().__init__(head)
+        self._sock = sock
+        self._sink = sink
+        self.backend: Any = None
+        self.first = b""
+
+    def inform(self, data: bytes) -> None:
+        self._sink.inform(data)
+
+    def gone(self) -> bool:
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def switch(self, backend: object, first: bytes) -> None:
+        self.backend, self.first = backend, first
+
+
+def _is_whole(head: RequestHead, data: bytes, offset: int) -> bool:
+    return head.content_length is not None and len(data) - offset >= head.content_length

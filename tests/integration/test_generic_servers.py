@@ -1,0 +1,194 @@
+"""Generic applications of the kinds people have: the same shapes of requests through each of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from integration.conftest import Launch
+from support.http import exchange_bytes
+from support.load import Load
+from support.server import COMMAND, EXAMPLES, Server, Site, free_port
+from support.waiting import wait_for
+
+APPS = Path(__file__).resolve().parents[1] / "generic"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One server program. `sees_client`: it believes the forwarded fields without being told more."""
+
+    name: str
+    command: str
+    needs: str
+    sees_client: bool = True
+    streams: bool = True
+
+    @property
+    def missing(self) -> bool:
+        program = shutil.which(self.needs, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        return program is None and importlib.util.find_spec(self.needs) is None
+
+
+KINDS = (
+    Kind("node", f"node {APPS}/shapes.js", "node"),
+    Kind("node-socket", f'test -n "$SOCKET" && node {APPS}/shapes.js', "node"),
+    Kind("puma", f"puma --bind unix://$SOCKET --threads 5 {APPS}/shapes.ru", "puma"),
+    Kind("webrick", f"rackup --server webrick --host 127.0.0.1 --port $PORT {APPS}/shapes.ru", "rackup", streams=False),
+    Kind(
+        "uvicorn",
+        f"uvicorn --app-dir {APPS} --uds $SOCKET --forwarded-allow-ips '*' --log-level warning shapes_asgi:application",
+        "uvicorn",
+    ),
+    Kind("uvicorn-port", f"uvicorn --app-dir {APPS} --port $PORT shapes_asgi:application", "uvicorn"),
+    Kind("daphne", f"PYTHONPATH={APPS} daphne --proxy-headers -u $SOCKET shapes_asgi:application", "daphne"),
+)
+WEBSOCKETS = tuple(kind for kind in KINDS if kind.name in ("uvicorn", "uvicorn-port", "daphne"))
+
+
+def of(kinds: tuple[Kind, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "kind",
+        [
+            pytest.param(kind, id=kind.name, marks=pytest.mark.skipif(kind.missing, reason=f"{kind.needs} is not here"))
+            for kind in kinds
+        ],
+    )
+
+
+@pytest.fixture
+def serve_kind(launch: Launch) -> Callable[..., Server]:
+    def start(kind: Kind, *options: str) -> Server:
+        address = ("127.0.0.1", free_port())
+        argv = [COMMAND, "start", "--start-command", kind.command, "--port", str(address[1]), *options]
+        return launch(argv, address).wait_ready(60)
+
+    return start
+
+
+@of(KINDS)
+def test_the_shapes_of_requests(kind: Kind, serve_kind: Callable[..., Server]) -> None:
+    server = serve_kind(kind)
+    process = server.get("/").text
+    worker = psutil.Process(next(iter(server.worker_pids())))
+    assert int(process) in [child.pid for child in worker.children(recursive=True)]
+    connection = server.keep_alive()
+    head = connection.exchange("HEAD", "/")
+    assert (head.status, head.body) == (200, b"")
+    for size in (5, 300_000):
+        body = os.urandom(size)
+        assert connection.exchange("POST", "/echo", body).body == body
+        assert connection.exchange("PUT", "/echo", iter([body[:3], body[3:]])).body == body, "in chunks"
+    about = connection.exchange("GET", "/about", None, {"X-Forwarded-Proto": "https", "X-Forwarded-For": "9.9.9.9"})
+    said = about.json
+    assert said["host"].startswith("localhost")
+    assert (said["ip"], said["scheme"]) == ("9.9.9.9", "https") or kind.name == "daphne"
+    connection.close()
+
+
+@of(KINDS)
+def test_a_body_that_is_announced(kind: Kind, serve_kind: Callable[..., Server]) -> None:
+    server = serve_kind(kind)
+    with server.raw() as client:
+        client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"hello")
+        answer = b""
+        while not answer.endswith(b"hello") and b"hello\r\n0\r\n\r\n" not in answer:
+            answer += client.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 200 "), "100 is said once"
+
+
+@of(KINDS)
+def test_streams(kind: Kind, serve_kind: Callable[..., Server]) -> None:
+    server = serve_kind(kind)
+    with server.raw() as reader:
+        reader.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        pieces = list(iter(lambda: reader.recv(65536), b""))
+    assert b"".join(pieces).count(b"data: ") == 3
+    assert len(pieces) > 2 or not kind.streams, "they come one by one"
+    with server.raw() as slow:
+        slow.sendall(b"GET /big?20000000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert server.get("/").status == 200
+        whole = b"".join(iter(lambda: slow.recv(1 << 20), b""))
+    top, _, body = whole.partition(b"\r\n\r\n")
+    assert b"content-length: 20000000" in top.lower()
+    assert len(body) == 20_000_000
+
+
+@of(KINDS)
+def test_restarts_and_deaths(kind: Kind, serve_kind: Callable[..., Server], site: Site) -> None:
+    server = serve_kind(kind, "--max-pool-size", "1")
+    first = int(server.get("/").text)
+    with Load(server.address, 2) as load:
+        done = site.command("restart-app", ".", seconds=60)
+        assert done.returncode == 0, done.stderr
+    assert load.failures == []
+    second = int(server.get("/").text)
+    assert second != first
+    os.kill(next(iter(server.worker_pids())), signal.SIGKILL)
+    wait_for(lambda: not psutil.pid_exists(second), "the end of the process behind it")
+    server.wait_workers(1, 60)
+    assert server.get("/").text != str(second)
+
+
+@of(WEBSOCKETS)
+def test_a_websocket(kind: Kind, serve_kind: Callable[..., Server]) -> None:
+    from websockets.sync.client import connect
+
+    server = serve_kind(kind)
+    assert isinstance(server.address, tuple)
+    with connect(f"ws://{server.address[0]}:{server.address[1]}/ws", open_timeout=20) as client:
+        for message in ("hello", "é" * 1000, b"\0" * 70_000):
+            client.send(message)
+            assert client.recv(20) == message
+    wait_for(lambda: server.workers()[0]["sessions"] == 0, "the end of the conversation")
+
+
+# -- the example projects ---------------------------------------------------------------------------------------------
+
+EXAMPLE_NEEDS = {"node": "node", "ruby": "puma", "asgi": "uvicorn"}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.skipif(Kind(name, "", needs).missing, reason=f"{needs} is not here"))
+        for name, needs in EXAMPLE_NEEDS.items()
+    ]
+)
+def example(request: pytest.FixtureRequest, site: Site, launch: Launch) -> tuple[str, Server]:
+    assert (EXAMPLES / request.param).is_dir()
+    site.add_project(request.param)
+    address = ("127.0.0.1", free_port())
+    return request.param, launch([COMMAND, "start", "--port", str(address[1])], address).wait_ready(60)
+
+
+def test_the_example_projects(example: tuple[str, Server]) -> None:
+    name, server = example
+    assert server.get("/").text.startswith("Hello from process ")
+    assert server.get("/nothing").status == 404
+    assert server.request("HEAD", "/").body == b""
+    if name != "ruby":
+        from websockets.sync.client import connect
+
+        assert isinstance(server.address, tuple)
+        with server.raw() as reader:
+            reader.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+            events = b""
+            while b"data: 2\n" not in events:
+                events += reader.recv(1000)
+        with connect(f"ws://{server.address[0]}:{server.address[1]}/", open_timeout=20) as client:
+            client.send("hello")
+            assert client.recv(20) == "hello"
+    else:
+        assert server.request("POST", "/echo", b"said").body == b"said"
+        assert exchange_bytes(server.address, b"GET / HTTP/1.0\r\n\r\n").data.startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,210 @@
+"""A connection to the process behind the proxy, with a socket pair in the place of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import h11
+import pytest
+from gevent import socket
+
+from appsrv.backend_connection import BackendConnection, BrokenResponse, ConnectionLost
+from appsrv.backend_connections import IDLE, BackendConnections, Place
+from appsrv.backend_request import BackendRequest
+
+GET = BackendRequest("GET", b"/", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0, b"", True, False)
+POST = BackendRequest("POST", b"/", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", 5, b"", False, False)
+CHUNKED = POST._replace(head=b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", length=None)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[BackendConnection, Any]]:
+    ours, theirs = socket.socketpair()
+    yield BackendConnection(ours), theirs
+    ours.close()
+    theirs.close()
+
+
+def ask(connection: BackendConnection, request: BackendRequest = GET, body: Any = (), informed: Any = None) -> Any:
+    return connection.ask(request, body, (informed if informed is not None else []).append, lambda: None)
+
+
+def test_one_request_after_the_other(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    for request, body in ((GET, ()), (POST, [b"he", b"llo"])):
+        theirs.sendall(OK)
+        assert ask(connection, request, body).status_code == 200
+        assert connection.available() == (b"ok", True)
+        assert theirs.recv(1000) == request.head + b"".join(body)
+        assert connection.done()
+    assert connection.used
+
+
+def test_a_body_as_it_comes(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+    ask(connection)
+    assert connection.available() == (b"ab", False)
+    pieces = connection.pieces(lambda: None)
+    theirs.sendall(b"1\r\nc\r\n")
+    assert next(pieces) == b"c"
+    assert not connection.done(), "the response is not over"
+    theirs.sendall(b"0\r\n\r\n")
+    assert list(pieces) == []
+    assert connection.done()
+
+
+def test_a_request_in_chunks(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.sendall(OK)
+    ask(connection, CHUNKED, [b"abc", b"d"])
+    gevent.sleep(0)
+    assert theirs.recv(1000) == CHUNKED.head + b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
+    assert connection.available() == (b"ok", True)
+    assert connection.done()
+
+
+def test_a_response_before_the_request_is_whole_ends_the_connection(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(100_000)
+
+    theirs.sendall(OK)
+    assert ask(connection, CHUNKED, endless()).status_code == 200
+    assert connection.available() == (b"ok", True)
+    assert not connection.done()
+    connection.close()
+
+
+def test_what_the_body_raises_is_raised(pair: tuple[BackendConnection, Any]) -> None:
+    connection, _ = pair
+
+    def broken() -> Iterator[bytes]:
+        yield b"a"
+        raise KeyError("the client")
+
+    with pytest.raises(KeyError):
+        ask(connection, CHUNKED, broken())
+
+
+def test_interim_responses_are_told_and_100_is_not(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK)
+    informed: list[h11.InformationalResponse] = []
+    assert ask(connection, informed=informed).status_code == 200
+    assert [response.status_code for response in informed] == [103]
+
+
+def test_100_is_waited_for(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    expecting = CHUNKED._replace(expects=True)
+    informed: list[h11.InformationalResponse] = []
+    asked = gevent.spawn(ask, connection, expecting, [b"abc"], informed)
+    assert theirs.recv(1000) == CHUNKED.head
+    gevent.sleep(0)
+    theirs.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert theirs.recv(1000).startswith(b"3\r\nabc")
+    assert [response.status_code for response in informed] == [100]
+    theirs.sendall(OK)
+    assert asked.get().status_code == 200
+
+
+def test_a_refusal_in_place_of_100_leaves_the_body_alone(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+
+    read: list[bytes] = []
+
+    def body() -> Iterator[bytes]:
+        read.append(b"abc")
+        yield b"abc"
+
+    theirs.sendall(OK)
+    informed: list[h11.InformationalResponse] = []
+    assert ask(connection, CHUNKED._replace(expects=True), body(), informed).status_code == 200
+    gevent.sleep(0)
+    assert connection.available() == (b"ok", True)
+    assert not connection.done()
+    assert not informed
+    assert not read
+
+
+def test_a_switch_of_protocols(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello")
+    response = ask(connection, GET._replace(upgrade=b"echo"))
+    assert response.status_code == 101
+    assert connection.left_over() == b"hello"
+
+
+def test_the_end_before_an_answer(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.close()
+    with pytest.raises(ConnectionLost) as lost:
+        ask(connection)
+    assert lost.value.silent
+
+
+def test_the_end_in_the_middle(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")
+    ask(connection)
+    assert connection.available() == (b"ab", False)
+    assert theirs.recv(1000) == GET.head
+    theirs.close()
+    with pytest.raises(BrokenResponse, match="without sending complete message body"):
+        list(connection.pieces(lambda: None))
+
+
+def test_what_nobody_has_asked_for_ends_the_connection(pair: tuple[BackendConnection, Any]) -> None:
+    connection, theirs = pair
+    theirs.sendall(OK + b"HTTP/1.1 200 OK\r\n")
+    ask(connection)
+    assert connection.available() == (b"ok", True)
+    assert not connection.done()
+
+
+# -- those that are kept ----------------------------------------------------------------------------------------------
+
+
+class PairedPlace(Place):
+    """Connects to itself."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/nowhere")
+        self.theirs: list[Any] = []
+
+    def connect(self, timeout: float = 0.0) -> Any:
+        ours, theirs = socket.socketpair()
+        self.theirs.append(theirs)
+        return ours
+
+
+def test_the_last_one_used_is_used_again_unless_it_has_ended_or_is_old() -> None:
+    place, now = PairedPlace(), [100.0]
+    connections = BackendConnections(place, lambda: now[0])
+
+    def turn() -> BackendConnection:
+        connection = connections.take()
+        place.theirs[-1].sendall(OK)
+        ask(connection)
+        assert connection.available()[1]
+        connections.give_back(connection)
+        return connection
+
+    first = turn()
+    assert turn() is first
+    now[0] += IDLE + 0.1
+    second = turn()
+    assert second is not first
+    place.theirs[-1].close()
+    third = connections.take()
+    assert third not in (first, second)
+    third.close()
+    connections.close()
+    for sock in place.theirs:
+        sock.close()

@@ -1,0 +1,52 @@
+"""What can be told of a command without running it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from appsrv import backend_process as backend
+
+
+@pytest.mark.parametrize(
+    ("command", "yes"),
+    [
+        ("puma -b unix://$SOCKET", True),
+        ("uvicorn a:b --uds ${SOCKET}", True),
+        ('daphne -u "$SOCKET" a:b', True),
+        ("node server.js", False),
+        ("node server.js $SOCKETS", False),
+        ("node server.js $PORT", False),
+    ],
+)
+def test_which_commands_listen_on_a_socket(command: str, yes: bool) -> None:
+    assert backend.wants_socket(command) is yes
+
+
+@pytest.mark.parametrize("command", ["node server.js", "puma -b unix://$SOCKET", "/opt/app --a='b c' >out.log 2>out"])
+def test_a_single_command_takes_the_place_of_its_shell(command: str) -> None:
+    assert backend.shell_line(f" {command} ") == f"exec {command}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("cd app && node a.js", "a; b", "A=1 node a.js", "exec node a.js", "if true; then a; fi", "{ a; }", "(a)"),
+        *("a | b", "! a", ""),
+    ],
+)
+def test_anything_else_is_the_shells(command: str) -> None:
+    assert backend.shell_line(command) == command
+
+
+def test_long_commands_are_shown_in_one_short_line() -> None:
+    assert backend.shown("node\n  server.js") == "node server.js"
+    assert len(backend.shown("x" * 200)) == 80
+
+
+def test_a_free_port_is_free_and_of_no_outgoing_connection() -> None:
+    port = backend.free_port()
+    assert port in backend.PORTS
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
