@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -498,3 +499,46 @@ def test_an_app_argument_contradicts_a_file_with_several(site: Site) -> None:
     assert "leave APP out" in done.stderr
 
 
+
+
+# -- in other languages ----------------------------------------------------------------------------------------------
+
+HOSTILE = f"{sys.executable} {APPS.parent}/generic/hostile.py"
+IN_ANOTHER_LANGUAGE = f"""
+[[apps]]
+root = "shop"
+hosts = ["shop.example"]
+[[apps]]
+root = "api"
+hosts = ["api.example"]
+start_command = "{HOSTILE} $SOCKET"
+request_buffering = false
+[[apps]]
+root = "feed"
+base_uri = "/feed"
+start_command = "{HOSTILE}"
+"""
+
+
+@pytest.mark.both_queues
+def test_one_application_is_a_command(host: Host, site: Site) -> None:
+    for name in ("api", "feed"):
+        (site.directory / name).mkdir(parents=True)
+    server = host(IN_ANOTHER_LANGUAGE, "shop", options=("--min-instances", "1"))
+    api = {"Host": "api.example"}
+    connection = server.keep_alive()
+    assert said(connection.exchange("GET", "/a", None, SHOP)).path == "/a"
+    assert connection.exchange("GET", "/environment", None, api).text.count(f"PWD={site.directory}/api") == 1
+    head = connection.exchange("GET", "/feed/head", None, {"Host": "any.example"})
+    assert head.status == 200
+    assert connection.exchange("POST", "/body", bytes(500_000), api).body == bytes(500_000)
+    connection.close()
+    with server.raw() as client:
+        client.sendall(b"POST /duplex HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"3\r\none\r\n")
+        heard = b""
+        while b"one" not in heard:
+            heard += client.recv(1000)
+        client.sendall(b"0\r\n\r\n")
+    assert send(server.address, "GET", "/broken/garbage", None, api).status == 502
+    assert said(send(server.address, "GET", "/a", None, SHOP)).path == "/a"

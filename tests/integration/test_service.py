@@ -170,3 +170,25 @@ def test_another_user_serves(open_site: Site) -> None:
 def test_root_is_told_once(serve: Serve) -> None:
     server = serve("hello")
     assert server.log().count("name another user with --user") == 1
+
+
+@needs_root
+def test_the_process_of_a_generic_application_is_the_users(open_site: Site) -> None:
+    user = pwd.getpwnam("nobody")
+    os.chown(open_site.directory, user.pw_uid, user.pw_gid)
+    python = python_of_everybody(user)
+    port = free_port()
+    command = f"{python[0]} {HOSTILE} $SOCKET"
+    server = Server(open_site, [*python, "start", "--start-command", command, "--port", str(port), "--user", "nobody"],
+                    ("127.0.0.1", port), {"PYTHONPATH": LIBRARY})  # fmt: skip
+    try:
+        server.wait_ready()
+        assert psutil.Process(int(server.get("/").text)).uids().real == user.pw_uid
+        found = dict(line.split("=", 1) for line in server.get("/environment").text.splitlines())
+        directory = Path(found["SOCKET"]).parent
+        assert (directory.stat().st_uid, directory.stat().st_mode & 0o777) == (user.pw_uid, 0o700)
+        assert found["HOME"] == user.pw_dir
+    finally:
+        left = server.reap()
+    assert left == []
+    assert not directory.exists()
