@@ -496,6 +496,10 @@ _BY_NAME = {row.name: row for row in ROWS}
 _BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}
 
 
+# Of no use to a process that is not Python's.
+OF_PYTHON = ("threads", "concurrency_model", "spawn_method", "warm_up_path")
+
+
 def environment() -> dict[str, str]:
     """A copy of this process's environment, for those who are handed one."""
     return dict(os.environ)

@@ -227,8 +227,11 @@ def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Set
 
     It may have fewer workers than there may be altogether, not more.
     """
-    defaults = {row.name: row.default for row in ROWS if row.name in _NOT_INHERITED}
-    settings = config.overlaid(instance, defaults, *layers)
+    said = list(layers)
+    # What other applications of the instance are to have means nothing to one in another language.
+    left_out = config.OF_PYTHON if any(layer.get("start_command") for layer in said) else ()
+    defaults = {row.name: row.default for row in ROWS if row.name in (*_NOT_INHERITED, *left_out)}
+    settings = config.overlaid(instance, defaults, *said)
     most = min(settings.max_pool_size, instance.max_pool_size)
     return config.overlaid(settings, {"max_pool_size": most})
 

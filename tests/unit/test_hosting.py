@@ -173,3 +173,14 @@ def test_needs_routes(tmp_path: Path) -> None:
     assert hosting.needs_routes([placed], Settings())
     assert hosting.needs_routes([alone, placed], Settings())
     assert hosting.needs_routes([alone], Settings(apps_directory="/srv"))
+
+
+def test_what_is_said_to_all_harms_no_application_in_another_language(tmp_path: Path) -> None:
+    project(tmp_path / "shop")
+    project(tmp_path / "api", appsrv_toml="start_command = 'node server.js'\n")
+    entries = "[[apps]]\nroot = 'shop'\n[[apps]]\nroot = 'api'\nbase_uri = '/api'\n"
+    found = served(tmp_path, "threads = 4\nwarm_up_path = '/'\nmax_requests = 5\n" + entries)
+    shop, api = found.groups
+    assert (found.problems, shop.settings.threads, shop.settings.model) == ({}, 4, "thread")
+    assert (api.spec.start_command, api.app) == ("node server.js", "node server.js")
+    assert (api.settings.threads, api.settings.model, api.settings.max_requests) == (1, "gevent", 5)
