@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import gevent
 from gevent import subprocess
@@ -94,8 +94,11 @@ class Backend:
 
     # -- the beginning ------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Run the command and wait until it takes connections. Raises NotStarted; ends with it when it ends."""
+    def start(self, unwanted: Callable[[], bool]) -> bool:
+        """Run the command and wait until it takes connections; False when it became `unwanted` before, and has ended.
+
+        Raises NotStarted. From then on this process ends when the other one does.
+        """
         process_group.lead()
         self._place = self._new_place()
         self.connections = BackendConnections(self._place)
@@ -106,14 +109,19 @@ class Backend:
             stdin=subprocess.DEVNULL, close_fds=True, preexec_fn=_default_signals,
         )
         gevent.spawn(self._watch)
-        self._wait_until_it_listens(deadline)
+        if not self._wait_until_it_listens(deadline, unwanted):
+            self.stop()
+            return False
         gevent.spawn(self._end_with_it)
+        return True
 
-    def _wait_until_it_listens(self, deadline: float) -> None:
+    def _wait_until_it_listens(self, deadline: float, unwanted: Callable[[], bool]) -> bool:
         pause = POLL
         while not self._takes_connections():
             if self._ended.wait(pause):
                 raise NotStarted(f"{self._who} ended before it took connections: {self._how}", ended=True)
+            if unwanted():
+                return False
             if time.monotonic() > deadline:
                 self.stop()
                 raise NotStarted(
@@ -121,6 +129,7 @@ class Backend:
                     ended=False,
                 )
             pause = min(pause * 1.2, SLOWEST_POLL)
+        return True
 
     def _new_place(self) -> Place:
         if wants_socket(self._line):

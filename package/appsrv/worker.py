@@ -101,8 +101,8 @@ class Companion(Protocol):
 
     relays: Any
 
-    def start(self) -> None:
-        """Run it and wait until it takes connections; NotStarted when it does not."""
+    def start(self, unwanted: Callable[[], bool]) -> bool:
+        """Run it and wait until it takes connections; NotStarted when it does not, False when it became unwanted."""
 
     def retire(self) -> None:
         """The worker takes nothing more."""
@@ -174,7 +174,8 @@ class Worker:
             knows_of_files = self._watch_files if self._first else self._hear_of_files
             threading.Thread(target=knows_of_files, args=(self._duty.watch,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
-            self._start_backend()
+            if not self._start_backend():
+                return
             if self._check and not self._is_healthy():
                 self._stop_backend()
                 return
@@ -195,12 +196,12 @@ class Worker:
                 self._queue.flush()
             hooks.run_worker_exit()
 
-    def _start_backend(self) -> None:
-        """Have the process of a generic application listen, or end as it has."""
+    def _start_backend(self) -> bool:
+        """Have the process of a generic application listen, or end as it has; False: the worker is to retire already."""
         if self._duty.backend is None:
-            return
+            return True
         try:
-            self._duty.backend.start()
+            return self._duty.backend.start(lambda: self._retiring or self._slot.retiring)
         except NotStarted as error:
             _complain(str(error))
             self._channel.send(message.StartFailed(str(error), error.ended))

@@ -492,6 +492,15 @@ def test_a_command_that_never_listens(serve_command: ServeCommand) -> None:
     assert "within start_timeout (2 s)" in said
 
 
+def test_the_order_to_stop_while_it_starts(serve_command: ServeCommand) -> None:
+    server = serve_command(environment={"HOSTILE": "never"}, wait=False)
+    wait_for(lambda: [title for title in server.titles().values() if title == PYTHON], "the process")
+    begun = time.monotonic()
+    server.stop()
+    assert time.monotonic() - begun < 10
+    assert "within start_timeout" not in server.terminal
+
+
 def test_a_command_that_ends_at_once(serve_command: ServeCommand) -> None:
     server = serve_command(environment={"HOSTILE": "broken"}, wait=False)
     assert server.wait_exit() == 4
