@@ -197,7 +197,7 @@ class Worker:
             hooks.run_worker_exit()
 
     def _start_backend(self) -> bool:
-        """Have the process of a generic application listen, or end as it has; False: the worker is to retire already."""
+        """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
         if self._duty.backend is None:
             return True
         try:
