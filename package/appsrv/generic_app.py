@@ -16,7 +16,7 @@ from appsrv.backend_connection import BackendConnection, BrokenResponse, Connect
 from appsrv.backend_connections import BackendConnections
 from appsrv.backend_request import BackendRequest, request_of
 from appsrv.environ import Environ
-from appsrv.errors import BackendError, ClientDisconnected
+from appsrv.errors import ApplicationError, BackendError, ClientDisconnected
 from appsrv.http_response import reason_of
 from appsrv.http_syntax import split_list
 from appsrv.proxied import KEY, Proxied, StreamedBody, SwitchedProtocols
@@ -139,10 +139,10 @@ class _Turn:
         assert self._connection is not None
         try:
             first, whole = self._connection.available()
-        except BrokenResponse as error:
+            start_response(_status(response), _fields(response))
+        except (BrokenResponse, ApplicationError) as error:
             self.close()
             raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
-        start_response(_status(response), _fields(response))
         if whole:
             self._release()
             return [first]

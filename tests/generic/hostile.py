@@ -77,6 +77,7 @@ RAW = {
     "/broken/line": b"HTTP/1.1 200 OK\r\nthis is no field\r\n\r\n",
     "/broken/garbage": b"I am not a web server\r\n\r\n",
     "/broken/version": b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "/broken/huge": b"HTTP/1.1 200 OK\r\nContent-Length: 1234567890123456789\r\n\r\n",
     "/broken/silent": b"",
     "/broken/half-head": b"HTTP/1.1 200 OK\r\nContent-Le",
     "/broken/status": b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",

@@ -395,6 +395,7 @@ def test_large_bodies_pass_through(serve_command: ServeCommand) -> None:
         ("/broken/garbage", "breaks HTTP/1.1: illegal status line"),
         ("/broken/status", "breaks HTTP/1.1: illegal status line"),
         ("/broken/version", "breaks HTTP/1.1: it is of HTTP/2.0"),
+        ("/broken/huge", "breaks HTTP/1.1: malformed Content-Length in a response"),
         ("/broken/half-head", "breaks HTTP/1.1: "),
         ("/broken/silent", "gave no answer: the connection was closed before a response"),
     ],
