@@ -138,7 +138,7 @@ class ApplicationError(AppsrvError):
     """The application broke PEP 3333 (headers, status, framing): answered with 500 and logged."""
 
 
-class BackendError(AppsrvError):
+class UpstreamError(AppsrvError):
     """The process behind the proxy gave no answer that could be passed on: answered with 502 (or 504) and logged.
 
     `page` is what the client is told, without what only the log should say.

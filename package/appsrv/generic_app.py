@@ -1,7 +1,7 @@
 """The WSGI application in the place of one in another language: passes requests on to its process, and answers back.
 
 Framing towards the client, keep-alive, slow clients and error pages are the worker's as with any application. Knows
-PEP 3333 and a backend's connections, neither the client's socket nor processes.
+PEP 3333 and a upstream's connections, neither the client's socket nor processes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import h11
 
-from appsrv.backend_connection import BackendConnection, BrokenResponse, ConnectionLost
-from appsrv.backend_connections import BackendConnections
-from appsrv.backend_request import BackendRequest, request_of
 from appsrv.environ import Environ
-from appsrv.errors import ApplicationError, BackendError, ClientDisconnected
+from appsrv.errors import ApplicationError, ClientDisconnected, UpstreamError
 from appsrv.http_response import reason_of
 from appsrv.http_syntax import split_list
 from appsrv.proxied import KEY, Proxied, StreamedBody, SwitchedProtocols
+from appsrv.upstream_connection import BrokenResponse, ConnectionLost, UpstreamConnection
+from appsrv.upstream_connections import UpstreamConnections
+from appsrv.upstream_request import UpstreamRequest, request_of
 
 __all__ = ["GenericApplication"]
 
@@ -39,13 +39,13 @@ _NOT_THERE = "The application does not take connections. The reason is in the se
 StartResponse = Callable[..., Any]
 
 
-class Backend(Protocol):
+class Upstream(Protocol):
     """The process that is asked."""
 
     command: str
 
     @property
-    def connections(self) -> BackendConnections:
+    def connections(self) -> UpstreamConnections:
         """To that process."""
 
     def wait_for_end(self) -> None:
@@ -55,12 +55,12 @@ class Backend(Protocol):
 class GenericApplication:
     """The callable of PEP 3333."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         proxied: Proxied = environ[KEY]
-        turn = _Turn(self._backend, request_of(environ), proxied, environ["wsgi.input"])
+        turn = _Turn(self._upstream, request_of(environ), proxied, environ["wsgi.input"])
         response = turn.ask()
         if isinstance(response, h11.InformationalResponse):
             turn.switch(response)
@@ -71,18 +71,18 @@ class GenericApplication:
 class _Turn:
     """One request and its answer."""
 
-    def __init__(self, backend: Backend, request: BackendRequest, proxied: Proxied, body: Any) -> None:
-        self._backend = backend
-        self._connections = backend.connections
+    def __init__(self, upstream: Upstream, request: UpstreamRequest, proxied: Proxied, body: Any) -> None:
+        self._upstream = upstream
+        self._connections = upstream.connections
         self._request = request
         self._proxied = proxied
         self._body = body
-        self._connection: BackendConnection | None = None
+        self._connection: UpstreamConnection | None = None
         self._begun = False
         self._read = 0
 
     def ask(self) -> h11.Response | h11.InformationalResponse:
-        """The head of the answer; BackendError when there is none."""
+        """The head of the answer; UpstreamError when there is none."""
         response = self._try(self._open(self._connections.take))
         if response is None:
             # The process has closed a connection that was idle, just as it was used again.
@@ -90,14 +90,14 @@ class _Turn:
         assert response is not None, "a new connection is not tried again"
         return response
 
-    def _open(self, make: Callable[[], BackendConnection]) -> BackendConnection:
+    def _open(self, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         try:
             return make()
         except OSError as error:
-            self._backend.wait_for_end()
+            self._upstream.wait_for_end()
             raise self._failed(f"cannot be connected to: {error}", _NOT_THERE) from error
 
-    def _try(self, connection: BackendConnection) -> h11.Response | h11.InformationalResponse | None:
+    def _try(self, connection: UpstreamConnection) -> h11.Response | h11.InformationalResponse | None:
         """None when it may be tried again on another connection."""
         self._connection = connection
         try:
@@ -107,7 +107,7 @@ class _Turn:
             if connection.used and self._may_repeat(error):
                 self._rewind()
                 return None
-            self._backend.wait_for_end()
+            self._upstream.wait_for_end()
             raise self._failed(f"gave no answer: {error}", _NO_ANSWER) from error
         except BrokenResponse as error:
             self.close()
@@ -154,7 +154,7 @@ class _Turn:
         try:
             yield from self._connection.pieces(self._look)
         except ConnectionLost as error:
-            self._backend.wait_for_end()
+            self._upstream.wait_for_end()
             raise self._failed(f"left its answer unfinished: {error}", _NO_ANSWER) from error
         except BrokenResponse as error:
             raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
@@ -190,8 +190,8 @@ class _Turn:
         if self._begun and self._proxied.gone():
             raise ClientDisconnected("the client has gone")
 
-    def _failed(self, what: str, page: str) -> BackendError:
-        return BackendError(f"the application ({self._backend.command}) {what}", page)
+    def _failed(self, what: str, page: str) -> UpstreamError:
+        return UpstreamError(f"the application ({self._upstream.command}) {what}", page)
 
 
 def _status(response: h11.Response) -> str:

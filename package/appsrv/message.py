@@ -136,8 +136,8 @@ class Configure(Message, tag=1):
     `problems` says of others, by name, why they are not served.
     `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
     that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
-    port; `backends` is the directory of a generic application's unix sockets, if there is one. `pulse` is how often, in
-    seconds, a server says how it is; 0: never.
+    port; `upstreams` is the directory of a generic application's unix sockets, if there is one. `pulse` is how often,
+    in seconds, a server says how it is; 0: never.
     """
 
     settings: str
@@ -151,7 +151,7 @@ class Configure(Message, tag=1):
     restarts: int = 0
     bind_errno: int | None = None
     bind_reason: str = ""
-    backends: str = ""
+    upstreams: str = ""
     pulse: float = 0.0
     metrics_sockets: int = 0
 

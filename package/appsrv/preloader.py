@@ -239,7 +239,7 @@ class Preloader:
                 done, status = pid, 0
             if done:
                 child = self._children.pop(pid)
-                if self._duty.backend is not None:
+                if self._duty.upstream is not None:
                     process_group.kill_rest(pid)
                 self._server.send(message.WorkerExited(child.server, child.serial, pid, status))
 
@@ -362,18 +362,18 @@ def _run_generic(
 
     assert spec.start_command is not None
     greenlets.patch()
-    from appsrv.backend_process import Backend
     from appsrv.generic_app import GenericApplication
+    from appsrv.upstream_process import Upstream
 
     settings = duty.settings
     kind = dict.fromkeys(("NODE_ENV", "RACK_ENV", "RAILS_ENV"), settings.environment)
-    backend = Backend(
-        spec.start_command, root=spec.root, directory=configure.backends, environ={**kind, **config.environment()},
+    upstream = Upstream(
+        spec.start_command, root=spec.root, directory=configure.upstreams, environ={**kind, **config.environment()},
         start_timeout=settings.start_timeout, stop_timeout=settings.stop_timeout,
     )
 
     def load() -> WSGIApplication:
         loader.change_directory(spec.root)
-        return GenericApplication(backend)
+        return GenericApplication(upstream)
 
-    Preloader(replace(duty, backend=backend), server, watchdog).run(load)
+    Preloader(replace(duty, upstream=upstream), server, watchdog).run(load)

@@ -35,8 +35,8 @@ class Proxied:
         """Whether the client has ended its side of the connection."""
         return False
 
-    def switch(self, backend: object, first: bytes) -> None:
-        """Have the connection relayed to `backend` once this request is answered, beginning with `first`."""
+    def switch(self, upstream: object, first: bytes) -> None:
+        """Have the connection relayed to `upstream` once this request is answered, beginning with `first`."""
         raise NotImplementedError
 
 

@@ -50,10 +50,10 @@ class ProxiedExchange(Exchange):
         client.may_switch = not self._followed
         environ[KEY] = client
         outcome = super()._respond_and_tell(connection, environ, head)
-        if client.backend is not None:
+        if client.upstream is not None:
             self._cell.begun()
             self._cell.switched()
-            outcome.cut = not self._relays.run(connection.sock, client.backend, client.first)
+            outcome.cut = not self._relays.run(connection.sock, client.upstream, client.first)
         return outcome
 
     # -- bodies that are passed on as they come -----------------------------------------------------------------------
@@ -104,7 +104,7 @@ class _Client(Proxied):
         super().__init__(head)
         self._sock = sock
         self._sink = sink
-        self.backend: Any = None
+        self.upstream: Any = None
         self.first = b""
 
     def inform(self, data: bytes) -> None:
@@ -118,8 +118,8 @@ class _Client(Proxied):
         except OSError:
             return True
 
-    def switch(self, backend: object, first: bytes) -> None:
-        self.backend, self.first = backend, first
+    def switch(self, upstream: object, first: bytes) -> None:
+        self.upstream, self.first = upstream, first
 
 
 def _is_whole(head: RequestHead, data: bytes, offset: int) -> bool:

@@ -75,7 +75,7 @@ class Resources:
         self.metrics_sockets: list[socket.socket] = []
         self.multiproc: dict[str, str] = {}
         """The directory of each group's own metrics, by its name, where there are such."""
-        self._backends: dict[str, str] = {}
+        self._upstreams: dict[str, str] = {}
         self.group_logs: dict[str, ServerLog] = {}
         """The server log of each group, by its name."""
         self._terminal: TextIO | None = None
@@ -189,7 +189,7 @@ class Resources:
                 pid_file.remove(self._pid_path, os.getpid())
         for name in list(self.multiproc):
             self.remove_multiproc(name)
-        for made in self._backends.values():
+        for made in self._upstreams.values():
             shutil.rmtree(made, ignore_errors=True)
         if self._taken:
             self.directory.remove()
@@ -271,13 +271,13 @@ class Resources:
         made = self.multiproc[group.name] = self._private_directory("prometheus-", identity)
         return made
 
-    def backends_of(self, group: AppGroup, identity: Identity | None) -> str:
+    def upstreams_of(self, group: AppGroup, identity: Identity | None) -> str:
         """The directory for the unix sockets of a generic application's processes; empty for any other."""
         if group.spec.start_command is None:
             return ""
-        if group.name not in self._backends:
-            self._backends[group.name] = self._private_directory("backends-", identity)
-        return self._backends[group.name]
+        if group.name not in self._upstreams:
+            self._upstreams[group.name] = self._private_directory("upstreams-", identity)
+        return self._upstreams[group.name]
 
     def _private_directory(self, prefix: str, identity: Identity | None) -> str:
         """An empty directory that this user can reach, and nobody else."""

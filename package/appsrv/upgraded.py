@@ -27,9 +27,9 @@ class Relays:
         self._running: set[Relay] = set()
         self._ended = False
 
-    def run(self, client: socket.socket, backend: Any, first: bytes) -> bool:
+    def run(self, client: socket.socket, upstream: Any, first: bytes) -> bool:
         """Relay until it is over, `first` going to the client before anything else; False when it was cut short."""
-        relay = Relay(client, backend)
+        relay = Relay(client, upstream)
         self._running.add(relay)
         try:
             return relay.run(first, at_once=self._ended)
@@ -44,17 +44,17 @@ class Relays:
 
 
 class Relay:
-    """One connection; `backend` is closed when it is over, the client's is its owner's to close."""
+    """One connection; `upstream` is closed when it is over, the client's is its owner's to close."""
 
-    def __init__(self, client: socket.socket, backend: Any) -> None:
+    def __init__(self, client: socket.socket, upstream: Any) -> None:
         self._client = client
-        self._backend = backend
+        self._upstream = upstream
         self._whole = True
         self._inward: Any = None
         self._outward: Any = None
 
     def run(self, first: bytes, *, at_once: bool) -> bool:
-        self._backend.settimeout(None)
+        self._upstream.settimeout(None)
         self._outward = gevent.spawn(self._carry_out, first)
         self._inward = gevent.spawn(self._carry_in)
         try:
@@ -66,8 +66,8 @@ class Relay:
             for greenlet in (self._inward, self._outward):
                 greenlet.kill()
             if not self._whole:
-                reset_when_closed(self._backend)
-            self._backend.close()
+                reset_when_closed(self._upstream)
+            self._upstream.close()
         return self._whole
 
     def end(self) -> None:
@@ -77,19 +77,19 @@ class Relay:
     def _carry_in(self) -> None:
         try:
             while data := _receive(self._client):
-                self._backend.sendall(data)
+                self._upstream.sendall(data)
         except OSError:
             # One that has ended its side in order need not hear what is still said.
             if not self._outward.dead:
                 self._fail()
             return
         with contextlib.suppress(OSError):
-            self._backend.shutdown(socket.SHUT_WR)
+            self._upstream.shutdown(socket.SHUT_WR)
 
     def _carry_out(self, first: bytes) -> None:
         try:
             _send(self._client, first)
-            while data := self._backend.recv(READ):
+            while data := self._upstream.recv(READ):
                 _send(self._client, data)
         except OSError:
             self._fail()

@@ -234,7 +234,7 @@ class Watchdog:
             self._introduce(preloader)
 
     def _configure(
-        self, settings: Settings, group: AppGroup | None = None, groups: int = 0, backends: str = ""
+        self, settings: Settings, group: AppGroup | None = None, groups: int = 0, upstreams: str = ""
     ) -> message.Configure:
         resources = self.resources
         return message.Configure(
@@ -249,7 +249,7 @@ class Watchdog:
             restarts=self._restarts,
             bind_errno=resources.bind_errno,
             metrics_sockets=len(resources.metrics_sockets),
-            backends=backends,
+            upstreams=upstreams,
             bind_reason=resources.bind_reason,
             pulse=min(PULSE, self._sign_of_life or PULSE) if self._service.wanted else 0.0,
         )
@@ -309,8 +309,8 @@ class Watchdog:
         child = Child(pid, Channel(ours), time.monotonic(), book, order.generation, order.serial, server_end)
         self._preloaders[pid] = book.preloaders[pid] = child
         book.last_generation = max(book.last_generation, order.generation)
-        backends = self.resources.backends_of(book.group, book.identity)
-        child.channel.send(self._configure(book.group.settings, book.group, backends=backends))
+        upstreams = self.resources.upstreams_of(book.group, book.identity)
+        child.channel.send(self._configure(book.group.settings, book.group, upstreams=upstreams))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
         return child
 

@@ -97,7 +97,7 @@ class Station:
 
 
 class Companion(Protocol):
-    """The process of a generic application, of which each worker has one (module `backend_process`)."""
+    """The process of a generic application, of which each worker has one (module `upstream_process`)."""
 
     relays: Any
 
@@ -118,7 +118,7 @@ class Companion(Protocol):
 class Duty:
     """What all workers of one preloader do: the application and how to serve it.
 
-    `backend`: the process that is the application, where it is a generic one.
+    `upstream`: the process that is the application, where it is a generic one.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Duty:
     log_request: LogRequest | None = None
     watch: Watch | None = None
     terminal: str = ""
-    backend: Companion | None = None
+    upstream: Companion | None = None
 
 
 class Worker:
@@ -174,10 +174,10 @@ class Worker:
             knows_of_files = self._watch_files if self._first else self._hear_of_files
             threading.Thread(target=knows_of_files, args=(self._duty.watch,), daemon=True).start()
         with contextlib.suppress(ChannelClosed):
-            if not self._start_backend():
+            if not self._start_upstream():
                 return
             if self._check and not self._is_healthy():
-                self._stop_backend()
+                self._stop_upstream()
                 return
             self._channel.send(message.Ready(os.getpid()))
             if self._duty.settings.model == "gevent":
@@ -187,7 +187,7 @@ class Worker:
             else:
                 self._run_alone()
         self._finish()
-        self._stop_backend()
+        self._stop_upstream()
 
     def _finish(self) -> None:
         """Say what has not been said yet, and run the application's exit functions, once."""
@@ -196,22 +196,22 @@ class Worker:
                 self._queue.flush()
             hooks.run_worker_exit()
 
-    def _start_backend(self) -> bool:
+    def _start_upstream(self) -> bool:
         """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
-        if self._duty.backend is None:
+        if self._duty.upstream is None:
             return True
         try:
-            return self._duty.backend.start(lambda: self._retiring or self._slot.retiring)
+            return self._duty.upstream.start(lambda: self._retiring or self._slot.retiring)
         except NotStarted as error:
             _complain(str(error))
             self._channel.send(message.StartFailed(str(error), error.ended))
             if error.ended:
-                self._duty.backend.end_like_it()
+                self._duty.upstream.end_like_it()
             sys.exit(error.exit_code)
 
-    def _stop_backend(self) -> None:
-        if self._duty.backend is not None:
-            self._duty.backend.stop()
+    def _stop_upstream(self) -> None:
+        if self._duty.upstream is not None:
+            self._duty.upstream.stop()
 
     def _is_healthy(self) -> bool:
         """Ask the application for `health_path`, and tell the server when the answer is no good."""
@@ -239,10 +239,10 @@ class Worker:
     def _run_greenlets(self) -> None:
         from appsrv.greenlets import Greenlets
 
-        orders, backend = self._channel.fileno(), self._duty.backend
+        orders, upstream = self._channel.fileno(), self._duty.upstream
         greenlets = Greenlets(
             self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
-            self._board, backend.retire if backend is not None else None,
+            self._board, upstream.retire if upstream is not None else None,
         )
         self._wake = greenlets.wake
         greenlets.run()
@@ -311,14 +311,14 @@ class Worker:
         return exchanges
 
     def _maker_of_exchanges(self) -> Callable[..., Exchange]:
-        backend, settings = self._duty.backend, self._duty.settings
-        if backend is None:
+        upstream, settings = self._duty.upstream, self._duty.settings
+        if upstream is None:
             return AttendedExchange if self._terminal.exists else Exchange
         from appsrv.proxied_exchange import ProxiedExchange
         from appsrv.streamed_input import Patience
 
         patience = None if settings.buffers_bodies else Patience(settings.body_timeout, settings.min_data_rate)
-        return functools.partial(ProxiedExchange, relays=backend.relays, patience=patience)
+        return functools.partial(ProxiedExchange, relays=upstream.relays, patience=patience)
 
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_term)

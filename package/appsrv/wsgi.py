@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from appsrv.environ import Environ, build_environ, environ_base
-from appsrv.errors import ApplicationError, BackendError, ClientDisconnected, NoRoomForResponse, RequestError
+from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse, RequestError, UpstreamError
 from appsrv.file_wrapper import FileWrapper, plain_file
 from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
@@ -379,7 +379,7 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
     text = ""
     if not isinstance(error, RequestError):
         answer.error_id = error_id_of(environ)
-        plain = isinstance(error, NoRoomForResponse | BackendError)
+        plain = isinstance(error, NoRoomForResponse | UpstreamError)
         text = f"{error}\n" if plain else _application_traceback(error)
         _log(log, environ, text, answer.error_id)
     if whole:
@@ -393,7 +393,7 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
 
 def _send_error_page(answer: _Answer, error: BaseException, text: str | None) -> None:
     status, detail, keep_alive = 500, None, answer.head.keep_alive
-    if isinstance(error, BackendError):
+    if isinstance(error, UpstreamError):
         status, detail = error.status, error.page
     elif isinstance(error, RequestError):
         # Of a body that was passed on while it came: what follows it cannot be told.

@@ -10,12 +10,12 @@ import gevent
 import pytest
 from gevent import socket
 
-from appsrv.backend_connection import BackendConnection
-from appsrv.backend_connections import BackendConnections, Place
 from appsrv.environ import build_environ, environ_base
-from appsrv.errors import BackendError
+from appsrv.errors import UpstreamError
 from appsrv.generic_app import GenericApplication
 from appsrv.proxied import KEY, Proxied
+from appsrv.upstream_connection import UpstreamConnection
+from appsrv.upstream_connections import Place, UpstreamConnections
 from support.served import head_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-oDD: 1\r\nConnection: mine\r\nMine: 2\r\n\r\nok"
@@ -30,7 +30,7 @@ class Process:
         self.scripts = list(scripts)
         self.heard: list[bytes] = []
         self.sockets: list[Any] = []
-        self.connections = BackendConnections(self.place())
+        self.connections = UpstreamConnections(self.place())
 
     def place(self) -> Place:
         process = self
@@ -62,7 +62,7 @@ class Process:
     def used_connection(self) -> None:
         """Keep one that was used before, at whose other end somebody closes as soon as the next request comes."""
         ours, theirs = socket.socketpair()
-        connection = BackendConnection(ours)
+        connection = UpstreamConnection(ours)
         connection.used = True
         self.connections._idle.append((self.connections._clock(), connection))
         gevent.spawn(self.play, theirs, b"", True)
@@ -115,19 +115,19 @@ def test_what_may_come_twice_is_asked_again_when_a_kept_connection_has_ended(mak
 def test_what_must_not_come_twice_is_not(make: Make) -> None:
     process = make((OK, False))
     process.used_connection()
-    with pytest.raises(BackendError, match=r"the application \(node server.js\) gave no answer"):
+    with pytest.raises(UpstreamError, match=r"the application \(node server.js\) gave no answer"):
         ask(process, "POST", b"body")
     assert len(process.heard) == 1
 
 
 def test_a_new_connection_that_ends_is_no_reason_to_ask_again(make: Make) -> None:
     process = make((b"", True), (OK, False))
-    with pytest.raises(BackendError, match="gave no answer"):
+    with pytest.raises(UpstreamError, match="gave no answer"):
         ask(process)
 
 
 def test_nor_is_one_on_which_something_has_come(make: Make) -> None:
     process = make((OK, False))
     process.scripts.insert(0, (b"HTTP/1.1 2", True))
-    with pytest.raises(BackendError, match=r"breaks HTTP/1\.1"):
+    with pytest.raises(UpstreamError, match=r"breaks HTTP/1\.1"):
         ask(process)

@@ -24,14 +24,14 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps leadership "
         "listener loader log_reader message metrics output pid_file pool privileges proxied proxy_protocol "
         "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
-        ("access_file app_group backend_request channel deployment finder first_steps forwarded healing instance "
+        ("access_file app_group upstream_request channel deployment finder first_steps forwarded healing instance "
         "log pool_settings probe route_table sink static_server wsgi"),
-        ("apache_config backend_connection client collector django_static dockerfile group_books hosting "
+        ("apache_config upstream_connection client collector django_static dockerfile group_books hosting "
         "labelled_output limits logrotate_config nginx_config old_logs own_requests ready_queue static_files "
         "streamed_input systemd_unit upgraded x_sendfile"),
-        ("acceptor access_log admin backend_connections exchange fallback lanes parking resources settings_page "
+        ("acceptor access_log admin upstream_connections exchange fallback lanes parking resources settings_page "
         "top_screen"),
-        ("apps_directory arrivals backend backend_process borrowed_terminal config_files farewell generic_app "
+        ("apps_directory arrivals backend upstream_process borrowed_terminal config_files farewell generic_app "
         "greenlets handles proxied_exchange relay"),
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
@@ -54,15 +54,14 @@ CLI = ("cli", "cli_common", "cli_look", "cli_project", "cli_steer")
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "backend_connection",
-            "backend_connections", "backend_process", "fallback", "frontend", "greenlets", "groups", "lanes", "lookout",
-            "manager",
-            "memory", "monitoring", "parking", "preloaders", "relay", "restart_file", "restarts", "server",
+            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "fallback", "frontend",
+            "greenlets", "groups", "lanes", "lookout", "manager", "upstream_connection", "upstream_connections",
+            "upstream_process", "memory", "monitoring", "parking", "preloaders", "relay", "restart_file", "restarts", "server",
             "streamed_input", "time_limits", "tls", "upgraded", "workers",
         }
     ),
     "click": frozenset(CLI),
-    "h11": frozenset({"backend_connection", "generic_app"}),
+    "h11": frozenset({"upstream_connection", "generic_app"}),
     "httptools": frozenset({"http1"}),
     "prometheus_client": frozenset({"metrics"}),
     "whitenoise": frozenset({"static_files", "static_server"}),

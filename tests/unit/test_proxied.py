@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from appsrv.errors import BackendError, RequestError
+from appsrv.errors import RequestError, UpstreamError
 from appsrv.proxied import StreamedBody, SwitchedProtocols
 from support.served import TEXT, App, RecordingSink, Served
 
@@ -53,7 +53,7 @@ def test_a_stream_without_a_body(method: str) -> None:
 
 
 def test_an_answer_that_cannot_be_passed_on() -> None:
-    served = Served(raising(BackendError("node server.js said nonsense", "The application said nonsense.")))
+    served = Served(raising(UpstreamError("node server.js said nonsense", "The application said nonsense.")))
     assert (served.status, served.complete, served.outcome.keep_alive) == (502, True, True)
     assert b"The application said nonsense." in served.body
     assert b"node server.js" not in served.body, "that is for the log"
@@ -65,7 +65,7 @@ def test_an_answer_that_cannot_be_passed_on() -> None:
 
 def test_one_that_breaks_off_is_cut() -> None:
     sink = RecordingSink()
-    served = Served(streamed(b"x", error=BackendError("it broke off", "")), sink=sink)
+    served = Served(streamed(b"x", error=UpstreamError("it broke off", "")), sink=sink)
     assert (served.outcome.cut, sink.was_cut, served.complete) == (True, 1, False)
 
 

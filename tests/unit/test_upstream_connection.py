@@ -10,29 +10,29 @@ import h11
 import pytest
 from gevent import socket
 
-from appsrv.backend_connection import BackendConnection, BrokenResponse, ConnectionLost
-from appsrv.backend_connections import IDLE, BackendConnections, Place
-from appsrv.backend_request import BackendRequest
+from appsrv.upstream_connection import BrokenResponse, ConnectionLost, UpstreamConnection
+from appsrv.upstream_connections import IDLE, Place, UpstreamConnections
+from appsrv.upstream_request import UpstreamRequest
 
-GET = BackendRequest("GET", b"/", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0, b"", True, False)
-POST = BackendRequest("POST", b"/", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", 5, b"", False, False)
+GET = UpstreamRequest("GET", b"/", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0, b"", True, False)
+POST = UpstreamRequest("POST", b"/", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", 5, b"", False, False)
 CHUNKED = POST._replace(head=b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", length=None)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[BackendConnection, Any]]:
+def pair() -> Iterator[tuple[UpstreamConnection, Any]]:
     ours, theirs = socket.socketpair()
-    yield BackendConnection(ours), theirs
+    yield UpstreamConnection(ours), theirs
     ours.close()
     theirs.close()
 
 
-def ask(connection: BackendConnection, request: BackendRequest = GET, body: Any = (), informed: Any = None) -> Any:
+def ask(connection: UpstreamConnection, request: UpstreamRequest = GET, body: Any = (), informed: Any = None) -> Any:
     return connection.ask(request, body, (informed if informed is not None else []).append, lambda: None)
 
 
-def test_one_request_after_the_other(pair: tuple[BackendConnection, Any]) -> None:
+def test_one_request_after_the_other(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     for request, body in ((GET, ()), (POST, [b"he", b"llo"])):
         theirs.sendall(OK)
@@ -43,7 +43,7 @@ def test_one_request_after_the_other(pair: tuple[BackendConnection, Any]) -> Non
     assert connection.used
 
 
-def test_a_body_as_it_comes(pair: tuple[BackendConnection, Any]) -> None:
+def test_a_body_as_it_comes(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
     ask(connection)
@@ -57,7 +57,7 @@ def test_a_body_as_it_comes(pair: tuple[BackendConnection, Any]) -> None:
     assert connection.done()
 
 
-def test_a_request_in_chunks(pair: tuple[BackendConnection, Any]) -> None:
+def test_a_request_in_chunks(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(OK)
     ask(connection, CHUNKED, [b"abc", b"d"])
@@ -67,7 +67,7 @@ def test_a_request_in_chunks(pair: tuple[BackendConnection, Any]) -> None:
     assert connection.done()
 
 
-def test_a_response_before_the_request_is_whole_ends_the_connection(pair: tuple[BackendConnection, Any]) -> None:
+def test_a_response_before_the_request_is_whole_ends_the_connection(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
 
     def endless() -> Iterator[bytes]:
@@ -81,7 +81,7 @@ def test_a_response_before_the_request_is_whole_ends_the_connection(pair: tuple[
     connection.close()
 
 
-def test_what_the_body_raises_is_raised(pair: tuple[BackendConnection, Any]) -> None:
+def test_what_the_body_raises_is_raised(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, _ = pair
 
     def broken() -> Iterator[bytes]:
@@ -92,7 +92,7 @@ def test_what_the_body_raises_is_raised(pair: tuple[BackendConnection, Any]) -> 
         ask(connection, CHUNKED, broken())
 
 
-def test_interim_responses_are_told_and_100_is_not(pair: tuple[BackendConnection, Any]) -> None:
+def test_interim_responses_are_told_and_100_is_not(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + OK)
     informed: list[h11.InformationalResponse] = []
@@ -100,7 +100,7 @@ def test_interim_responses_are_told_and_100_is_not(pair: tuple[BackendConnection
     assert [response.status_code for response in informed] == [103]
 
 
-def test_100_is_waited_for(pair: tuple[BackendConnection, Any]) -> None:
+def test_100_is_waited_for(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     expecting = CHUNKED._replace(expects=True)
     informed: list[h11.InformationalResponse] = []
@@ -114,7 +114,7 @@ def test_100_is_waited_for(pair: tuple[BackendConnection, Any]) -> None:
     assert asked.get().status_code == 200
 
 
-def test_a_refusal_in_place_of_100_leaves_the_body_alone(pair: tuple[BackendConnection, Any]) -> None:
+def test_a_refusal_in_place_of_100_leaves_the_body_alone(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
 
     read: list[bytes] = []
@@ -133,7 +133,7 @@ def test_a_refusal_in_place_of_100_leaves_the_body_alone(pair: tuple[BackendConn
     assert not read
 
 
-def test_a_switch_of_protocols(pair: tuple[BackendConnection, Any]) -> None:
+def test_a_switch_of_protocols(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello")
     response = ask(connection, GET._replace(upgrade=b"echo"))
@@ -141,7 +141,7 @@ def test_a_switch_of_protocols(pair: tuple[BackendConnection, Any]) -> None:
     assert connection.left_over() == b"hello"
 
 
-def test_the_end_before_an_answer(pair: tuple[BackendConnection, Any]) -> None:
+def test_the_end_before_an_answer(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.close()
     with pytest.raises(ConnectionLost) as lost:
@@ -149,7 +149,7 @@ def test_the_end_before_an_answer(pair: tuple[BackendConnection, Any]) -> None:
     assert lost.value.silent
 
 
-def test_the_end_in_the_middle(pair: tuple[BackendConnection, Any]) -> None:
+def test_the_end_in_the_middle(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")
     ask(connection)
@@ -160,7 +160,7 @@ def test_the_end_in_the_middle(pair: tuple[BackendConnection, Any]) -> None:
         list(connection.pieces(lambda: None))
 
 
-def test_what_nobody_has_asked_for_ends_the_connection(pair: tuple[BackendConnection, Any]) -> None:
+def test_what_nobody_has_asked_for_ends_the_connection(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(OK + b"HTTP/1.1 200 OK\r\n")
     ask(connection)
@@ -186,9 +186,9 @@ class PairedPlace(Place):
 
 def test_the_last_one_used_is_used_again_unless_it_has_ended_or_is_old() -> None:
     place, now = PairedPlace(), [100.0]
-    connections = BackendConnections(place, lambda: now[0])
+    connections = UpstreamConnections(place, lambda: now[0])
 
-    def turn() -> BackendConnection:
+    def turn() -> UpstreamConnection:
         connection = connections.take()
         place.theirs[-1].sendall(OK)
         ask(connection)

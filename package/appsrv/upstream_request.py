@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from appsrv.http_syntax import FORWARDING, RequestHead, split_list
 from appsrv.proxied import KEY, Proxied
 
-__all__ = ["BackendRequest", "request_of"]
+__all__ = ["UpstreamRequest", "request_of"]
 
 # Methods that may be sent a second time without having been asked (RFC 9110 section 9.2.2).
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -30,7 +30,7 @@ _REPLACED = frozenset(
 )
 
 
-class BackendRequest(NamedTuple):
+class UpstreamRequest(NamedTuple):
     """`head` are its bytes. `length` is that of the body, None: in chunks; `upgrade` the protocol asked for, or empty.
 
     `idempotent`: it may be sent again when the first attempt ended without an answer. `expects`: the body is to be sent
@@ -46,7 +46,7 @@ class BackendRequest(NamedTuple):
     expects: bool
 
 
-def request_of(environ: dict[str, Any]) -> BackendRequest:
+def request_of(environ: dict[str, Any]) -> UpstreamRequest:
     """The request that `environ` and the `Proxied` in it describe."""
     proxied: Proxied = environ[KEY]
     head = proxied.head
@@ -65,7 +65,7 @@ def request_of(environ: dict[str, Any]) -> BackendRequest:
     if upgrade:
         lines += [b"Connection: Upgrade", b"Upgrade: " + upgrade]
     lines += [b"%b: %b" % (name, value.encode("latin-1")) for name, value in _said_anew(environ) if value]
-    return BackendRequest(
+    return UpstreamRequest(
         head.method, target, b"\r\n".join(lines) + b"\r\n\r\n", None if chunked else length, upgrade,
         head.method in _IDEMPOTENT, expects,
     )

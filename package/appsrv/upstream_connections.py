@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from gevent import socket
 
-from appsrv.backend_connection import BackendConnection
+from appsrv.upstream_connection import UpstreamConnection
 
 # Node.js and uvicorn close what has been idle for 5 s: a request must not meet the end on its way.
 IDLE = 4.0
@@ -98,15 +98,15 @@ def _connected(sock: Any, address: Any, timeout: float) -> Any:
     return sock
 
 
-class BackendConnections:
+class UpstreamConnections:
     """Those that are open and idle; the one that was used last is the first to be used again."""
 
     def __init__(self, place: Place, clock: Clock = time.monotonic) -> None:
         self._place = place
         self._clock = clock
-        self._idle: list[tuple[float, BackendConnection]] = []
+        self._idle: list[tuple[float, UpstreamConnection]] = []
 
-    def take(self) -> BackendConnection:
+    def take(self) -> UpstreamConnection:
         """One that is idle, or else a new one. Raises OSError."""
         while self._idle:
             since, connection = self._idle.pop()
@@ -115,11 +115,11 @@ class BackendConnections:
             connection.close()
         return self.new()
 
-    def new(self) -> BackendConnection:
+    def new(self) -> UpstreamConnection:
         """One that nobody has used. Raises OSError."""
-        return BackendConnection(self._place.connect())
+        return UpstreamConnection(self._place.connect())
 
-    def give_back(self, connection: BackendConnection) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         """The response is over: keep the connection if it can be used again."""
         if not connection.done():
             connection.close()

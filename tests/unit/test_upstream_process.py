@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from appsrv import backend_process as backend
+from appsrv import upstream_process as upstream
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ from appsrv import backend_process as backend
     ],
 )
 def test_which_commands_listen_on_a_socket(command: str, yes: bool) -> None:
-    assert backend.wants_socket(command) is yes
+    assert upstream.wants_socket(command) is yes
 
 
 @pytest.mark.parametrize("command", ["node server.js", "puma -b unix://$SOCKET", "/opt/app --a='b c' >out.log 2>out"])
 def test_a_single_command_takes_the_place_of_its_shell(command: str) -> None:
-    assert backend.shell_line(f" {command} ") == f"exec {command}"
+    assert upstream.shell_line(f" {command} ") == f"exec {command}"
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_a_single_command_takes_the_place_of_its_shell(command: str) -> None:
     ],
 )
 def test_anything_else_is_the_shells(command: str) -> None:
-    assert backend.shell_line(command) == command
+    assert upstream.shell_line(command) == command
 
 
 def test_long_commands_are_shown_in_one_short_line() -> None:
-    assert backend.shown("node\n  server.js") == "node server.js"
-    assert len(backend.shown("x" * 200)) == 80
+    assert upstream.shown("node\n  server.js") == "node server.js"
+    assert len(upstream.shown("x" * 200)) == 80
 
 
 def test_a_free_port_is_free_and_of_no_outgoing_connection() -> None:
-    port = backend.free_port()
-    assert port in backend.PORTS
+    port = upstream.free_port()
+    assert port in upstream.PORTS
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))

@@ -22,10 +22,10 @@ from gevent import subprocess
 from gevent.event import Event
 
 from appsrv import process_group
-from appsrv.backend_connections import BackendConnections, Place
 from appsrv.death import cause_of_death
 from appsrv.errors import NotStarted
 from appsrv.upgraded import Relays
+from appsrv.upstream_connections import Place, UpstreamConnections
 
 SHELL = "/bin/sh"
 POLL = 0.01
@@ -66,7 +66,7 @@ def shown(command: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
-class Backend:
+class Upstream:
     """One command; `start` runs it, in the worker.
 
     `directory` is where unix sockets go. `start_timeout` and `stop_timeout` in seconds: until it listens, and from the
@@ -79,7 +79,7 @@ class Backend:
     ) -> None:
         self.command = shown(command)
         self.relays = Relays()
-        self.connections: BackendConnections
+        self.connections: UpstreamConnections
         self._line = command
         self._root = root
         self._directory = directory
@@ -101,7 +101,7 @@ class Backend:
         """
         process_group.lead()
         self._place = self._new_place()
-        self.connections = BackendConnections(self._place)
+        self.connections = UpstreamConnections(self._place)
         # A little less than the server would wait: who ends it should say what for.
         deadline = time.monotonic() + self._start_timeout - min(1.0, self._start_timeout / 10)
         self._process = subprocess.Popen(

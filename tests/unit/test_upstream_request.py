@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from appsrv.backend_request import BackendRequest, request_of
 from appsrv.environ import build_environ, environ_base
 from appsrv.proxied import KEY, Proxied
+from appsrv.upstream_request import UpstreamRequest, request_of
 from support.served import head_of
 
 
 def made(
     text: str, *, length: int | None = None, streamed: bool = False, switch: bool = True,
     more: dict[str, Any] | None = None,
-) -> BackendRequest:
+) -> UpstreamRequest:
     head = head_of(text.replace("\n", "\r\n"))
     base = environ_base(
         server_name="127.0.0.1", server_port=8000, multithread=True, multiprocess=True, errors=io.StringIO()
@@ -28,12 +28,12 @@ def made(
     return request_of(environ | (more or {}))
 
 
-def lines(request: BackendRequest) -> list[str]:
+def lines(request: UpstreamRequest) -> list[str]:
     assert request.head.endswith(b"\r\n\r\n")
     return request.head.decode("latin-1").split("\r\n")[:-2]
 
 
-def fields(request: BackendRequest, *names: str) -> list[str]:
+def fields(request: UpstreamRequest, *names: str) -> list[str]:
     return [line for line in lines(request) if line.partition(":")[0].lower() in names]
 
 

@@ -1,6 +1,6 @@
 """A connection to the process behind the proxy, for one request after the other.
 
-h11 reads what comes and refuses what breaks HTTP/1.1; the head that is sent is `backend_request`'s, byte for byte.
+h11 reads what comes and refuses what breaks HTTP/1.1; the head that is sent is `upstream_request`'s, byte for byte.
 Knows no client and no process. Waits in greenlets: its socket is gevent's.
 """
 
@@ -17,8 +17,8 @@ import h11
 from gevent.event import Event
 
 from appsrv import unpatched
-from appsrv.backend_request import BackendRequest
 from appsrv.tcp_reset import reset_when_closed
+from appsrv.upstream_request import UpstreamRequest
 
 READ = 64 * 1024
 # A response head may be as large as a request's.
@@ -27,7 +27,7 @@ LARGEST_HEAD = 64 * 1024
 AT_ONCE = 16 * 1024
 # How long 100 (Continue) is waited for; an old server does not know it (RFC 9110 section 10.1.1).
 EXPECT_WAIT = 1.0
-# Seconds without a byte from the backend after which it is looked whether the client is still there.
+# Seconds without a byte from the upstream after which it is looked whether the client is still there.
 LOOK = 2.0
 
 Look = Callable[[], None]
@@ -50,7 +50,7 @@ class BrokenResponse(Exception):
     """What has come is no HTTP/1.1; says what is wrong with it."""
 
 
-class BackendConnection:
+class UpstreamConnection:
     """One connection. `ask`, then `available` and `pieces`; again once `done` has said so.
 
     `sock` is a gevent socket, whose timeout is how often `look` is called while nothing comes.
@@ -69,7 +69,7 @@ class BackendConnection:
     # -- the request --------------------------------------------------------------------------------------------------
 
     def ask(
-        self, request: BackendRequest, body: Iterable[bytes], inform: Inform, look: Look
+        self, request: UpstreamRequest, body: Iterable[bytes], inform: Inform, look: Look
     ) -> h11.Response | h11.InformationalResponse:
         """Send the request; returns the head of the response, or of a 101. Raises ConnectionLost, BrokenResponse.
 
