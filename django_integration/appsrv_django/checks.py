@@ -22,8 +22,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 from appsrv import config, project
-from appsrv.config import Settings
 from appsrv.errors import SettingsError
+from appsrv.settings import Settings
 
 OURS = "appsrv_django"
 HOW_MANY = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connections"}

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from appsrv.config import Settings
 from appsrv.errors import RunDirectoryError
+from appsrv.settings import Settings
 
 # How often a process looks whether the file is still the one of that name, when it writes.
 LOOK = 1.0

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from appsrv.access_file import AppendFile
 from appsrv.access_format import Entry, formatter
-from appsrv.config import Settings
 from appsrv.http_response import Response
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.ready_queue import Connection
 from appsrv.request_id import KEY
 from appsrv.scoreboard import Scoreboard
+from appsrv.settings import Settings
 from appsrv.wsgi import CLIENT_LEFT, Outcome
 
 # What a framework logs a request with: environ, status, length of the body in bytes, when it began (epoch).

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from appsrv.config import Settings
 from appsrv.loader import AppSpec
+from appsrv.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from gevent import get_hub
 
 from appsrv import hosting
 from appsrv.app_group import AppGroup
-from appsrv.config import Settings
 from appsrv.errors import SettingsError
+from appsrv.settings import Settings
 
 log = logging.getLogger("appsrv.apps")
 

@@ -22,6 +22,7 @@ from appsrv.cli_project import config_command, init
 from appsrv.cli_steer import detach_process, reopen_logs, restart_app, stop
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.instance import InstanceInfo
+from appsrv.settings import ROWS, Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +96,7 @@ def start(app: str | None, **flags: object) -> int:
     return run(settings, spec.root, groups, announce=announce, environ=environ)
 
 
-def _start_several(app: str | None, settings: config.Settings, directory: Path, environ: Mapping[str, str]) -> int:
+def _start_several(app: str | None, settings: Settings, directory: Path, environ: Mapping[str, str]) -> int:
     from appsrv import hosting
     from appsrv.launch import run
 
@@ -122,7 +123,7 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One section for each group, and one for what is no setting."""
-        groups = {row.name: row.group for row in config.ROWS}
+        groups = {row.name: row.group for row in ROWS}
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)

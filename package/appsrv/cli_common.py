@@ -16,6 +16,7 @@ from appsrv import config, instance
 from appsrv.errors import AdminError, NotRunning, OperatorError
 from appsrv.instance import Instance
 from appsrv.loader import is_below
+from appsrv.settings import ROWS
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
@@ -40,7 +41,7 @@ NO_COLOUR = click.Option(
 
 
 def setting_options() -> Iterable[click.Option]:
-    for row in config.ROWS:
+    for row in ROWS:
         names = [name for name in (row.flag, row.long_flag) if name]
         described = f"{row.help.replace('`', '')} [{row.default_text.replace('`', '')}]"
         if row.key_only:

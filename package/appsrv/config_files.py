@@ -28,10 +28,10 @@ from appsrv import (
     systemd_unit,
     values,
 )
-from appsrv.config import Settings
 from appsrv.deployment import Deployment, FrontServer, Mount
 from appsrv.errors import SettingsError
 from appsrv.loader import AppSpec
+from appsrv.settings import ROWS, Row, Settings
 
 PROGRAMS: dict[str, Callable[[Deployment], str]] = {
     "nginx": nginx_config.render,
@@ -183,14 +183,14 @@ def _given(flags: Mapping[str, object], environ: Mapping[str, str], settings: Se
     for variable, names in _CONVENTIONS.items():
         if environ.get(variable, "").strip() and not (variable == "PORT" and settings.socket):
             raw |= dict.fromkeys(names)
-    raw |= {row.name: environ[row.variable] for row in config.ROWS if environ.get(row.variable, "").strip()}
+    raw |= {row.name: environ[row.variable] for row in ROWS if environ.get(row.variable, "").strip()}
     raw |= {name: value for name, value in flags.items() if value is not None and value != ()}
     # The service's own, and the service manager's: it becomes the user itself.
-    wanted = [row for row in config.ROWS if row.name in raw and row.name not in ("daemonize", "user", "group")]
+    wanted = [row for row in ROWS if row.name in raw and row.name not in ("daemonize", "user", "group")]
     return [word for row in wanted if not row.key_only for word in _flag(row, raw[row.name], settings)]
 
 
-def _flag(row: config.Row, raw: object, settings: Settings) -> list[str]:
+def _flag(row: Row, raw: object, settings: Settings) -> list[str]:
     value = getattr(settings, row.name)
     if isinstance(raw, str) and raw.strip().lower() == "auto":
         return [f"{row.long_flag}=auto"]

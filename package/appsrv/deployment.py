@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from appsrv.config import Settings
 from appsrv.errors import SettingsError
 from appsrv.http_syntax import FORWARDING
+from appsrv.settings import Settings
 from appsrv.trusted_proxies import TrustedProxies
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")

@@ -21,6 +21,7 @@ from appsrv.channel import Channel
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec
+from appsrv.settings import Settings
 from appsrv.worker import Watch
 
 VARIABLE = "APPSRV_PRELOADER"
@@ -92,7 +93,7 @@ def main() -> None:
 
     with open(int(sys.argv[1]), "rb") as pipe:
         order = json.loads(pipe.read())
-    settings = config.Settings.from_json(order["settings"])
+    settings = Settings.from_json(order["settings"])
     spec = AppSpec.from_json(order["spec"])
     try:
         development = Development(spec.argv, order["environ"])

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appsrv import config, project
-from appsrv.config import Row
+from appsrv import project
 from appsrv.errors import OperatorError
+from appsrv.settings import ROWS, Row
 
 NAME = "appsrv"
 APP = "appsrv_django"
@@ -172,12 +172,12 @@ def _add_settings(directory: Path, texts: dict[Path, str]) -> None:
 
 def settings_text() -> str:
     """All settings with their defaults, commented out: what a person may want to change."""
-    return "\n".join(_group(name, rows) for name, rows in _groups(config.ROWS))
+    return "\n".join(_group(name, rows) for name, rows in _groups(ROWS))
 
 
 def _groups(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     names = list(dict.fromkeys(row.group for row in rows))
-    return [(name, [row for row in config.ROWS if row.group == name]) for name in names]
+    return [(name, [row for row in ROWS if row.group == name]) for name in names]
 
 
 def _group(name: str, rows: Sequence[Row]) -> str:

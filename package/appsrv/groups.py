@@ -18,7 +18,6 @@ import gevent
 from appsrv import message
 from appsrv.app_group import AppGroup
 from appsrv.backend import BackEnd
-from appsrv.config import Settings
 from appsrv.fleet import Fleet
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure
@@ -31,6 +30,7 @@ from appsrv.parking import parking
 from appsrv.route_table import RouteTable
 from appsrv.routes import Routes
 from appsrv.scoreboard import Scoreboard
+from appsrv.settings import Settings
 
 log = logging.getLogger("appsrv.groups")
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from appsrv import config, finder
 from appsrv.app_group import AppGroup
-from appsrv.config import ROWS, Settings
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance import default_log_file
 from appsrv.privileges import user_of_owner
 from appsrv.routes import Route, Routes
+from appsrv.settings import HOSTS, OF_PYTHON, ROWS, Row, Settings, base_uri
 
 # Settings of the other groups that may differ from application to application; all of the pool's and the files' may.
 _OWN = frozenset({
@@ -34,7 +34,7 @@ _FINDING = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
 _ROW_KEYS = ("root", "name", "variables")
 
 
-def is_own(row: config.Row) -> bool:
+def is_own(row: Row) -> bool:
     """Whether the setting may differ from application to application of one instance."""
     return row.group in _OWN_GROUPS or row.name in _OWN
 
@@ -211,7 +211,7 @@ class _Found:
             return name, str(error)
 
     def _by_name(self) -> dict[str, object]:
-        setting, parse = ("hosts", config.HOSTS) if "." in self._place.name else ("base_uri", config.base_uri)
+        setting, parse = ("hosts", HOSTS) if "." in self._place.name else ("base_uri", base_uri)
         said = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
         try:
             return {setting: parse(said)}
@@ -229,7 +229,7 @@ def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Set
     """
     said = list(layers)
     # What other applications of the instance are to have means nothing to one in another language.
-    left_out = config.OF_PYTHON if any(layer.get("start_command") for layer in said) else ()
+    left_out = OF_PYTHON if any(layer.get("start_command") for layer in said) else ()
     defaults = {row.name: row.default for row in ROWS if row.name in (*_NOT_INHERITED, *left_out)}
     settings = config.overlaid(instance, defaults, *said)
     most = min(settings.max_pool_size, instance.max_pool_size)

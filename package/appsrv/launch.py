@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from appsrv.app_group import AppGroup
-from appsrv.config import Settings
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
+from appsrv.settings import Settings
 from appsrv.terminal import never_waiting, occupy_standard_descriptors
 from appsrv.watchdog import Development, Watchdog
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from appsrv.config import Settings
 from appsrv.http_syntax import Limits
+from appsrv.settings import Settings
 from appsrv.sink import ResponseBuffer
 from appsrv.spool import Spool
 

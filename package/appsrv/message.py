@@ -130,7 +130,7 @@ def unpack(datagram: bytes) -> Message:
 class Configure(Message, tag=1):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
-    `settings` and `listeners` are what `config.Settings` and `listener.Listener` write of themselves, `instance` what
+    `settings` and `listeners` are what `Settings` and `listener.Listener` write of themselves, `instance` what
     `instance.InstanceInfo` writes. To a preloader, `settings` are its application's, and `group` is what
     `app_group.AppGroup` writes; to a server, `groups` is how many ServeGroup follow, and
     `problems` says of others, by name, why they are not served.

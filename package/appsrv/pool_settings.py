@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from appsrv.config import Settings
 from appsrv.pool import PoolLimits
+from appsrv.settings import Settings
 
 # How many workers boot at a time where they are forked, and where each of them imports the application.
 FORKS_AT_ONCE, IMPORTS_AT_ONCE = 8, 2

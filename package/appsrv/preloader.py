@@ -27,7 +27,6 @@ from appsrv import config, hooks, loader, message, process_group, production, tr
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
-from appsrv.config import Settings
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec, guarded
@@ -35,6 +34,7 @@ from appsrv.own_requests import ask
 from appsrv.privileges import give_up
 from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard
+from appsrv.settings import Settings
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
 from appsrv.terminal import SOCKET as TERMINAL

@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 
 from appsrv import __version__
-from appsrv.config import Settings
 from appsrv.deaths import Death
 from appsrv.family import descendants
 from appsrv.frontend import FrontEnd
@@ -21,6 +20,7 @@ from appsrv.manager import Manager
 from appsrv.memory import share
 from appsrv.parking import ClientConnection
 from appsrv.scoreboard import first_line, without_query
+from appsrv.settings import Settings
 from appsrv.tally import BOUNDS
 
 MOST_WAITING = 1000

@@ -21,7 +21,6 @@ from typing import TextIO
 from appsrv import __version__, listener, metrics, pid_file
 from appsrv.access_file import check_writable, place
 from appsrv.app_group import AppGroup
-from appsrv.config import Settings
 from appsrv.errors import ListenError, RunDirectoryError
 from appsrv.hosting import needs_routes
 from appsrv.instance import (
@@ -38,6 +37,7 @@ from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
 from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
+from appsrv.settings import Settings
 from appsrv.text import wants_colour
 
 # They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.

@@ -31,7 +31,7 @@ from appsrv.app_group import AppGroup
 from appsrv.apps_directory import AppsDirectory, changes
 from appsrv.arrivals import ProxyHeaders, in_order
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
-from appsrv.config import Settings, environment
+from appsrv.config import environment
 from appsrv.connection_limits import ConnectionLimits, most_connections
 from appsrv.frontend import SWEEP, FrontEnd, nobody_here
 from appsrv.groups import Groups
@@ -45,6 +45,7 @@ from appsrv.manager import Manager
 from appsrv.parking import READABLE
 from appsrv.privileges import give_up
 from appsrv.restart_file import NAME, RestartFile
+from appsrv.settings import Settings
 from appsrv.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 
 from appsrv import hosting
-from appsrv.config import ROWS, Row
+from appsrv.settings import ROWS, Row
 
 _HEAD = """\
 # Settings
 
-<!-- Made from the table in package/appsrv/config.py: python -m appsrv.settings_page > docs/settings.md -->
+<!-- Made from the table in package/appsrv/settings.py: python -m appsrv.settings_page > docs/settings.md -->
 
 Each setting can be given in four places. The later one in this list wins:
 

@@ -26,7 +26,6 @@ from appsrv import message, process_group, trace
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
-from appsrv.config import Settings
 from appsrv.death import who_killed
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
@@ -37,6 +36,7 @@ from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
+from appsrv.settings import Settings
 from appsrv.signals import Signals
 from appsrv.terminal import Terminal
 from appsrv.terminal_lender import TerminalLender, can_lend

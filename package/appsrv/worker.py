@@ -29,7 +29,6 @@ from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
 from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
 from appsrv.channel import Channel, ChannelClosed
-from appsrv.config import Settings
 from appsrv.environ import environ_base
 from appsrv.errors import NotStarted
 from appsrv.exchange import Exchange, Serving, WSGIApplication
@@ -53,6 +52,7 @@ from appsrv.ready_queue import (
 from appsrv.request_id import with_request_id
 from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard, Slot
+from appsrv.settings import Settings
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.trusted_proxies import TrustedProxies
 

@@ -12,8 +12,8 @@ import pytest
 
 from appsrv import access_file
 from appsrv.access_file import AppendFile, check_writable, place
-from appsrv.config import Settings
 from appsrv.errors import RunDirectoryError
+from appsrv.settings import Settings
 
 
 class Writer(AppendFile):

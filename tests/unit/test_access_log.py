@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from appsrv.access_log import AccessLog, WorkerAccessLog
-from appsrv.config import Settings
 from appsrv.http_response import error_response
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.ready_queue import Connection
 from appsrv.scoreboard import Scoreboard
+from appsrv.settings import Settings
 from appsrv.wsgi import Outcome
 
 ENVIRON: dict[str, Any] = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "SERVER_PROTOCOL": "HTTP/1.1"}

@@ -10,8 +10,8 @@ import pytest
 
 from appsrv.app_group import AppGroup
 from appsrv.apps_directory import AppsDirectory, Changes, changes
-from appsrv.config import Settings
 from appsrv.loader import AppSpec
+from appsrv.settings import Settings
 
 
 def group(name: str, base_uri: str) -> AppGroup:

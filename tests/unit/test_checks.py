@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("django")
 
-from appsrv.config import Settings
+from appsrv.settings import Settings
 from appsrv_django import checks
 
 PLAIN = Settings()

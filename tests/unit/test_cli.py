@@ -21,12 +21,12 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, cli_common, config, instance, text
+from appsrv import cli, cli_common, instance, text
 from appsrv.app_group import AppGroup
-from appsrv.config import Settings
 from appsrv.errors import AppLoadError
 from appsrv.instance import InstanceDirectory, InstanceInfo
 from appsrv.loader import AppSpec
+from appsrv.settings import ROWS, Settings
 from support.admin import STATUS, FakeAdmin
 
 INFO = InstanceInfo(
@@ -492,5 +492,5 @@ def test_the_help_of_start_has_the_groups_of_the_settings(capsys: pytest.Capture
     shown = capsys.readouterr().out
     headings = [line.rstrip(":") for line in shown.splitlines() if line[:1].isupper() and line.endswith(":")]
     assert headings[-1] == "Other options"
-    assert set(headings[:-1]) == {row.group for row in config.ROWS if not row.key_only}
+    assert set(headings[:-1]) == {row.group for row in ROWS if not row.key_only}
     assert shown.index("--max-pool-size") > shown.index("The pool of workers:")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from appsrv import config, cpus, settings_page
-from appsrv.config import Settings
 from appsrv.errors import SettingsError
+from appsrv.settings import ROWS, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -228,14 +228,14 @@ def test_settings_travel_as_json(tmp_path: Path) -> None:
 
 
 def test_flags_and_variables_are_unique_and_follow_the_names() -> None:
-    short = [row.flag for row in config.ROWS if row.flag]
+    short = [row.flag for row in ROWS if row.flag]
     assert len(short) == len(set(short))
-    row = next(row for row in config.ROWS if row.name == "max_pool_size")
+    row = next(row for row in ROWS if row.name == "max_pool_size")
     assert (row.long_flag, row.variable) == ("--max-pool-size", "APPSRV_MAX_POOL_SIZE")
 
 
 def test_every_default_is_a_value_its_own_parser_takes() -> None:
-    for row in config.ROWS:
+    for row in ROWS:
         if row.default is not None:
             assert row.parse(row.default) == row.default, row.name
 
@@ -250,7 +250,7 @@ def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_settings_page_is_the_table() -> None:
     stored = (ROOT / "docs" / "settings.md").read_text()
     assert stored == settings_page.page(), "run: python -m appsrv.settings_page > docs/settings.md"
-    for row in config.ROWS:
+    for row in ROWS:
         assert f"### {row.name}\n" in stored
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appsrv.config import ROWS
 from appsrv.http_syntax import Limits
+from appsrv.settings import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from appsrv import config, project
+from appsrv import project
 from appsrv.errors import OperatorError
 from appsrv.first_steps import changes, settings_text
+from appsrv.settings import ROWS, Row
 
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
@@ -95,15 +96,15 @@ def test_dependencies_that_are_kept_elsewhere(tmp_path: Path) -> None:
 def test_what_stands_in_comments_is_true() -> None:
     """Every setting with its default: uncommented, the file means what it meant before."""
     lines = re.findall(r"^#(\w+) = (.*)$", settings_text(), re.MULTILINE)
-    assert [name for name, _ in lines] == [row.name for row in sorted(config.ROWS, key=group_number)]
+    assert [name for name, _ in lines] == [row.name for row in sorted(ROWS, key=group_number)]
     values = {name: tomllib.loads(f"x = {value}")["x"] for name, value in lines}
-    for row in config.ROWS:
+    for row in ROWS:
         if row.default not in (None, (), ""):
             assert row.parse(values[row.name]) == row.parse(row.default), row.name
 
 
-def group_number(row: config.Row) -> int:
-    return list(dict.fromkeys(other.group for other in config.ROWS)).index(row.group)
+def group_number(row: Row) -> int:
+    return list(dict.fromkeys(other.group for other in ROWS)).index(row.group)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from appsrv import config, hosting
-from appsrv.config import Settings
 from appsrv.errors import SettingsError
+from appsrv.settings import ROWS, Settings
 
 APP = "application = print\n"
 
@@ -160,7 +160,7 @@ def test_a_found_application_is_its_owner_s(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_the_application_s_or_the_instance_s() -> None:
-    own = {row.name for row in config.ROWS if hosting.is_own(row)}
+    own = {row.name for row in ROWS if hosting.is_own(row)}
     assert {"threads", "max_request_time", "static", "hosts", "environment", "log_file", "user"} <= own
     assert not {"port", "socket", "max_connections", "keepalive_timeout", "daemonize", "apps_directory"} & own
 

@@ -21,18 +21,18 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "http_syntax idle_watch line_label menu monitoring out_of_memory pace process_group production project "
         "reloader request_id restart_file routes signals slumber tally tcp_reset terminal text tracebacks "
         "trusted_proxies unpatched values"),
-        ("certificates config connection_limits environ http1 http1_body http_response kernel_stamps leadership "
+        ("certificates connection_limits environ http1 http1_body http_response kernel_stamps leadership "
         "listener loader log_reader message metrics output pid_file pool privileges proxied proxy_protocol "
-        "response_head scoreboard service shared_epoll spool terminal_lender top trace"),
-        ("access_file app_group upstream_request channel deployment finder first_steps forwarded healing instance "
-        "log pool_settings probe route_table sink static_server wsgi"),
-        ("apache_config upstream_connection client collector django_static dockerfile group_books hosting "
+        "response_head scoreboard service settings shared_epoll spool terminal_lender top trace"),
+        ("access_file app_group channel config deployment finder first_steps forwarded healing instance "
+        "log pool_settings probe route_table sink static_server upstream_request wsgi"),
+        ("apache_config client collector django_static dockerfile group_books hosting "
         "labelled_output limits logrotate_config nginx_config old_logs own_requests ready_queue static_files "
-        "streamed_input systemd_unit upgraded x_sendfile"),
-        ("acceptor access_log admin upstream_connections exchange fallback lanes parking resources settings_page "
-        "top_screen"),
-        ("apps_directory arrivals backend upstream_process borrowed_terminal config_files farewell generic_app "
-        "greenlets handles proxied_exchange relay"),
+        "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
+        ("acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen "
+        "upstream_connections"),
+        ("apps_directory arrivals backend borrowed_terminal config_files farewell generic_app "
+        "greenlets handles proxied_exchange relay upstream_process"),
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
         "admission memory outage preloader time_limits",
         "request_queue",
@@ -55,9 +55,9 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
             "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "fallback", "frontend",
-            "greenlets", "groups", "lanes", "lookout", "manager", "upstream_connection", "upstream_connections",
-            "upstream_process", "memory", "monitoring", "parking", "preloaders", "relay", "restart_file", "restarts", "server",
-            "streamed_input", "time_limits", "tls", "upgraded", "workers",
+            "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring", "parking", "preloaders",
+            "relay", "restart_file", "restarts", "server", "streamed_input", "time_limits", "tls", "upgraded",
+            "upstream_connection", "upstream_connections", "upstream_process", "workers",
         }
     ),
     "click": frozenset(CLI),
@@ -139,6 +139,7 @@ def test_integrations_know_only_the_public_face(package: str) -> None:
         "appsrv.loading",
         "appsrv.project",
         "appsrv.reloader",
+        "appsrv.settings",
     }
     used = {
         name

@@ -13,10 +13,10 @@ from appsrv import channel as channels
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel
 from appsrv.collector import Collector
-from appsrv.config import Settings
 from appsrv.group_books import Child
 from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
+from appsrv.settings import Settings
 from appsrv.watchdog import Watchdog
 
 
