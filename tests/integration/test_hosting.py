@@ -20,7 +20,7 @@ import pytest
 
 from support.http import Connection, Reply, exchange_bytes, send
 from support.other_users import LIBRARY, python_of_everybody
-from support.server import APPS, COMMAND, Server, Site, free_port
+from support.server import APPS, COMMAND, EXAMPLES, Server, Site, free_port
 from support.waiting import wait_for
 
 PLACES = """
@@ -475,6 +475,19 @@ def test_found_applications_are_their_owners(open_site: Site) -> None:
     finally:
         left = server.reap()
     assert left == [], server.evidence()
+
+
+def test_the_example_project(site: Site, launch: Any) -> None:
+    site.add_project("several")
+    for name in ("wsgi", "flask", "asgi"):
+        shutil.copytree(EXAMPLES / name, site.directory.parent / name, ignore=shutil.ignore_patterns("*.log", "instance"))
+    port = free_port()
+    server: Server = launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port))
+    wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
+    assert "<title>WSGI on appsrv</title>" in server.get("/").text
+    assert server.get("/", {"Host": f"flask.localhost:{port}"}).status == 200
+    assert "asgi" not in "".join(server.titles().values())
+    assert "Hello from process" in server.get("/", {"Host": "asgi.localhost"}).text
 
 
 def test_the_banner_says_what_is_served(host: Host) -> None:
