@@ -480,7 +480,8 @@ def test_found_applications_are_their_owners(open_site: Site) -> None:
 def test_the_example_project(site: Site, launch: Any) -> None:
     site.add_project("several")
     for name in ("wsgi", "flask", "asgi"):
-        shutil.copytree(EXAMPLES / name, site.directory.parent / name, ignore=shutil.ignore_patterns("*.log", "instance"))
+        made = shutil.ignore_patterns("*.log", "instance")
+        shutil.copytree(EXAMPLES / name, site.directory.parent / name, ignore=made)
     port = free_port()
     server: Server = launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port))
     wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
