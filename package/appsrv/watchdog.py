@@ -13,8 +13,6 @@ import os
 import select
 import selectors
 import signal
-import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +36,7 @@ from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.settings import Settings
 from appsrv.signals import Signals
+from appsrv.spawning import Spawner
 from appsrv.terminal import Terminal
 from appsrv.terminal_lender import TerminalLender, can_lend
 
@@ -48,8 +47,7 @@ YOUNG = 1.0
 PULSE = 1.0
 # How often, in seconds, it is tried to send what a server had no room for.
 FLUSH = 0.25
-# The application's directory must not be able to shadow a module of ours or of the library.
-_BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.{0} import main; main(*map(int, sys.argv[1:]))"
+
 
 
 @dataclass(frozen=True)
@@ -105,6 +103,7 @@ class Watchdog:
         setproctitle.setproctitle("appsrv watchdog")
         self._log = self.resources.log
         self._output = Collector(self._selector, self._log)
+        self._spawner = Spawner(self._environ, self._output)
         for group in self._groups:
             log = self.resources.group_logs[group.name]
             multiproc = self.resources.multiproc.get(group.name, "")
@@ -216,7 +215,7 @@ class Watchdog:
     def _start_server(self) -> None:
         ours, theirs = channels.pair()
         with contextlib.closing(theirs):
-            pid = self._spawn("server", [theirs], {})
+            pid = self._spawner.module("server", [theirs], {})
         # A server that hangs must not make the watchdog wait, which has to end it.
         ours.setblocking(False)
         self._server = Child(pid, Channel(ours), time.monotonic())
@@ -301,9 +300,9 @@ class Watchdog:
             self._boots += 1
             environ["APPSRV_BOOT"] = str(self._boots)
             environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
-            pid = self._spawn_command(self._development.argv, fds, environ, log=book.log)
+            pid = self._spawner.command(self._development.argv, fds, environ, log=book.log)
         else:
-            pid = self._spawn("preloader", fds, environ, log=book.log)
+            pid = self._spawner.module("preloader", fds, environ, log=book.log)
         preloader_end.close()
         theirs.close()
         child = Child(pid, Channel(ours), time.monotonic(), book, order.generation, order.serial, server_end)
@@ -320,39 +319,6 @@ class Watchdog:
         book = child.book
         started = message.PreloaderStarted(book.group.name, child.generation, child.serial, child.pid, book.multiproc)
         self._tell_server(started, [child.spare.fileno()])
-
-    def _spawn(
-        self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str], *, log: ServerLog | None = None
-    ) -> int:
-        argv = [sys.executable, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
-        return self._spawn_command(argv, fds, environ, log=log)
-
-    def _spawn_command(
-        self, argv: Sequence[str], fds: Sequence[socket.socket], environ: Mapping[str, str], *,
-        log: ServerLog | None = None,
-    ) -> int:
-        """Start a process in a process group of its own, with these descriptors, its output on pipes to here.
-
-        `log` is where an application's output goes; None for the server process.
-        """
-        out, err = _two_pipes()
-        for sock in fds:
-            os.set_inheritable(sock.fileno(), True)
-        actions = [(os.POSIX_SPAWN_DUP2, out[1], 1), (os.POSIX_SPAWN_DUP2, err[1], 2)]
-        try:
-            pid = os.posix_spawn(
-                argv[0], list(argv), {**self._environ, **environ}, file_actions=actions, setpgroup=0,
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], setsigmask=[],
-            )
-        except OSError:
-            channels.close_all((out[0], err[0]))
-            raise
-        finally:
-            for sock in fds:
-                os.set_inheritable(sock.fileno(), False)
-            channels.close_all((out[1], err[1]))
-        self._output.collect(pid, (out[0], err[0]), log)
-        return pid
 
     # -- what they say ------------------------------------------------------------------------------------------------
 
@@ -567,12 +533,3 @@ def _serve_group(book: GroupBook, preloader: Child | None) -> message.ServeGroup
 
 def _readable(channel: Channel) -> bool:
     return channel.fileno() >= 0 and bool(select.select([channel], [], [], 0)[0])
-
-
-def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
-    out = os.pipe()
-    try:
-        return out, os.pipe()
-    except OSError:
-        channels.close_all(out)
-        raise

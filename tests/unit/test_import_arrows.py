@@ -30,7 +30,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "labelled_output limits logrotate_config nginx_config old_logs own_requests ready_queue static_files "
         "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
         ("acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen "
-        "upstream_connections"),
+        "spawning upstream_connections"),
         ("apps_directory arrivals backend borrowed_terminal config_files farewell generic_app "
         "greenlets handles proxied_exchange relay upstream_process"),
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
