@@ -14,7 +14,9 @@ from appsrv.text import duration, memory, printable
 
 Json = Mapping[str, Any]
 BOLD, REVERSE, DIM, RESET = "\x1b[1m", "\x1b[7m", "\x1b[2m", "\x1b[0m"
-HEADINGS = "     PID STATE     GEN   CPU%     MEM  REQUESTS       UPTIME     AGE  REQUEST"
+HEADINGS = "     PID STATE     GEN   CPU%     MEM  REQUESTS       UPTIME     AGE  "
+# Of the names of several applications.
+WIDEST_NAME = 24
 HELP = """\
 Keys of appsrv top
 
@@ -55,13 +57,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """All workers together; `rate`: requests a second since the last look."""
+    """All workers together; `rate`: requests a second since the last look; `groups`: the names of all applications."""
 
     time: float
     rate: float
     queue: int
     busy: int
     workers: list[Row]
+    groups: Sequence[str] = ()
 
 
 SORTS: Mapping[str, tuple[str, Callable[[Row], float]]] = {
@@ -76,7 +79,8 @@ def summary(now: Reading, before: Reading | None, sort: str) -> Summary:
     """What is to be shown, in the order of `sort` (a key of SORTS), highest first."""
     rows = sorted(_rows(now, before), key=lambda row: (-SORTS[sort][1](row), row.pid))
     return Summary(
-        now.status["time"], _rate(now, before), now.status["queue"], sum(row.state == "busy" for row in rows), rows
+        now.status["time"], _rate(now, before), now.status["queue"], sum(row.state == "busy" for row in rows), rows,
+        [group["name"] for group in now.status["app_groups"]],
     )
 
 
@@ -99,16 +103,19 @@ def render(
     many = "" if len(shown.workers) == 1 else "s"
     rate = f"{shown.rate:.1f} requests/s"
     counts = f"{len(shown.workers)} worker{many}, {shown.busy} busy · {shown.queue} waiting · {rate}"
+    names = _names(shown.groups)
+    column = max(map(len, ("APPLICATION", *names.values()))) + 2 if names else 0
     lines = [
         _styled(cut(f"{counts} · by {SORTS[sort][0]}", width), BOLD, colour),
         cut(printable(notice) or "? help  q quit", width),
-        _styled(cut(HEADINGS, width), DIM, colour),
+        _styled(cut(f"{HEADINGS}{'APPLICATION' if names else '':<{column}}REQUEST", width), DIM, colour),
     ]
     chosen = next((n for n, row in enumerate(shown.workers) if row.pid == selected), 0)
     start = max(0, min(chosen - room // 2, len(shown.workers) - room))
     for number, row in enumerate(shown.workers[start : start + room], start):
         marked = selected > 0 and number == chosen
-        line = cut((">" if marked else " ") + _line(row)[1:], width)
+        name = f"{names.get(row.group, ''):<{column}}"
+        line = cut((">" if marked else " ") + _line(row, name)[1:], width)
         lines.append(_styled(line, REVERSE, colour and marked))
     return lines[: size.lines]
 
@@ -134,11 +141,20 @@ def moved(shown: Summary, selected: int, step: int) -> int:
     return pids[max(0, min(len(pids) - 1, place))]
 
 
-def _line(row: Row) -> str:
+def _names(groups: Sequence[str]) -> dict[str, str]:
+    """How applications are called where there are several: by the end of their paths, if that tells them apart."""
+    if len(groups) < 2:
+        return {}
+    last = [os.path.basename(group) for group in groups]
+    names = {group: end if last.count(end) == 1 else group for group, end in zip(groups, last, strict=True)}
+    return {group: f"…{name[1 - WIDEST_NAME :]}" if len(name) > WIDEST_NAME else name for group, name in names.items()}
+
+
+def _line(row: Row, name: str = "") -> str:
     age = "" if row.age is None else f"{row.age:.1f}s"
     return (
         f"{row.pid:>8} {row.state:<8} {row.generation:>4} {row.cpu:>6.1f} {memory(row.memory):>7} {row.processed:>9} "
-        f"{duration(row.uptime):>12} {age:>7}  {printable(row.request)}"
+        f"{duration(row.uptime):>12} {age:>7}  {printable(name)}{printable(row.request)}"
     )
 
 

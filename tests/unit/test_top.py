@@ -67,6 +67,20 @@ def test_the_table() -> None:
     assert lines[4].startswith("      11 idle        1   25.0")
 
 
+def test_of_several_applications_each_worker_says_whose_it_is() -> None:
+    one = NOW.status["app_groups"][0]
+    names = ("/srv/blog", "/srv/old/blog", "/srv/" + "x" * 40)
+    others = [{**one, "name": name, "workers": [worker(pid)]} for pid, name in enumerate(names, 20)]
+    several = top.Reading({**NOW.status, "app_groups": [one, *others]}, NOW.requests)
+    lines = top.render(top.summary(several, None, "m"), size(140, 24), "m")
+    assert lines[2].endswith("AGE  APPLICATION               REQUEST")
+    ends = {line.split()[0]: line[70:].rstrip() for line in lines[3:]}
+    assert ends == {
+        "20": "/srv/blog", "21": "/srv/old/blog", "22": f"…{'x' * 23}", "11": "shop", "13": "shop",
+        "12": "shop                      GET /a[2J",
+    }
+
+
 @pytest.mark.parametrize("columns", [1, 5, 40, 80, 200])
 @pytest.mark.parametrize("lines", [1, 3, 4, 24])
 @pytest.mark.parametrize("colour", [True, False])
