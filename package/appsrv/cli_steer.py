@@ -169,14 +169,17 @@ def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None
     outcomes = [one for one in client.restart(group["name"], parallel) if one.get("name") == group["name"]]
     if not outcomes:
         return say_error(f"{title} has gone before it was restarted", 1)
-    return 0 if outcomes[0].get("ok") else _restart_failed(title, outcomes[0])
+    if outcomes[0].get("ok"):
+        return 0
+    return _restart_failed(title, outcomes[0], serves=bool(group.get("workers")))
 
 
-def _restart_failed(title: str, outcome: Mapping[str, Any]) -> int:
+def _restart_failed(title: str, outcome: Mapping[str, Any], *, serves: bool) -> int:
     if outcome.get("traceback"):
         click.echo(text.printable(outcome["traceback"]).rstrip("\n"), err=True)
     reason = text.printable(outcome.get("message") or "no reason is known")
-    return say_error(f"{title} was not restarted, its previous code keeps serving: {reason}", 1)
+    meanwhile = "its previous code keeps serving" if serves else "its requests are answered 503"
+    return say_error(f"{title} was not restarted, {meanwhile}: {reason}", 1)
 
 
 # -- reopen-logs -------------------------------------------------------------------------------------------

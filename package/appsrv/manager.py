@@ -99,6 +99,7 @@ class Manager:
         self._next_generation = 1
         self._booted = False
         self._hosted = bool(routes)
+        self._restarted_asleep = False
         keeps_none = not settings.min_instances and not self._direct and not development
         self._slumber = Slumber(settings.max_preloader_idle_time if keeps_none else 0.0)
         self._lookout = Lookout(self.workers, backend.parking, self._observe)
@@ -229,6 +230,7 @@ class Manager:
 
     def _start_generation(self) -> None:
         self.failure = None
+        self._restarted_asleep = self._slumber.asleep
         generation, self._next_generation = self._next_generation, self._next_generation + 1
         log.info("restarting %s: generation %d boots", self.name, generation)
         self._start_preloader(generation)
@@ -313,7 +315,7 @@ class Manager:
             self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
         elif msg.generation != self._pool.generation:
-            self.restarts.over(Outcome(False, self._pool.generation, reason))
+            self._restart_over(Outcome(False, self._pool.generation, reason))
         elif self._booted or self._development:
             self._replace_preloader(msg.generation)
         else:
@@ -349,7 +351,7 @@ class Manager:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
             self.workers.forget(self.workers.get(handle.serial))
         if handle.generation != self._pool.generation:
-            self.restarts.over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+            self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
         elif not self._booted and not self._development:
             self._boot_failed(failure)
         else:
@@ -430,7 +432,12 @@ class Manager:
         failure = self.failure or Failure(time.time(), action.reason)
         self.failure = failure
         self.preloaders.dismiss(p for p in self.preloaders if p.generation == action.generation)
-        self.restarts.over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+        self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+
+    def _restart_over(self, failed: Outcome) -> None:
+        """What was asleep when the restart began sleeps again: its previous code is loaded when somebody asks for it."""
+        self._slumber.asleep = self._restarted_asleep
+        self.restarts.over(failed)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 

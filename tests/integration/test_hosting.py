@@ -390,6 +390,18 @@ def test_an_application_that_nobody_asks_for_has_no_process(host: Host) -> None:
     assert said(server.get("/blog/")).name == "blog"
 
 
+def test_a_restart_that_fails_leaves_a_sleeping_application_asleep(host: Host, site: Site) -> None:
+    sleepy = "min_instances = 0\n"
+    server = host(sleepy + PLACES, "shop", "blog")
+    working = (site.directory / "shop" / "app.py").read_text()
+    site.write("shop/app.py", "import no_such_module\napplication = print\n")
+    done = site.command("restart-app", "shop", "--port", str(server.address[1]))
+    assert done.returncode == 1
+    assert "no_such_module" in done.stderr
+    site.write("shop/app.py", working)
+    assert said(server.get("/", SHOP)).name == "shop"
+
+
 def site_restarts(server: Server) -> int:
     return server.site.command("restart-app", "/", "--port", str(server.address[1])).returncode
 
