@@ -435,7 +435,7 @@ class Manager:
         self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
 
     def _restart_over(self, failed: Outcome) -> None:
-        """What was asleep when the restart began sleeps again: its previous code is loaded when somebody asks for it."""
+        """What was asleep when the restart began sleeps again: the code before is loaded when somebody asks for it."""
         self._slumber.asleep = self._restarted_asleep
         self.restarts.over(failed)
 
