@@ -106,8 +106,8 @@ def restart_app(
     Those at or below PATH_PREFIX: a path, . for the current directory, / for all. Without it, a menu is shown.
     Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1.
     """
-    clients = [client_of(one) for one in _candidates(name, port, pid_file)]
-    groups = [(client, group) for client in clients for group in _groups(client)]
+    clients = [(one, client_of(one)) for one in _candidates(name, port, pid_file)]
+    groups = [(client, group) for one, client in clients for group in _groups(one, client)]
     if path_prefix is None:
         chosen = _ask_which(groups)
     else:
@@ -129,10 +129,14 @@ def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> li
         raise failed(error) from None
 
 
-def _groups(client: AdminClient) -> list[dict[str, Any]]:
+def _groups(one: Instance, client: AdminClient) -> list[dict[str, Any]]:
     try:
         groups: list[dict[str, Any]] = client.status().get("app_groups", [])
     except NotRunning:  # has ended since it was listed
+        return []
+    except AdminError as error:
+        # Of all that run, one that ends or hangs must not keep another from being restarted.
+        say_error(f"{one.info.name} is passed over: {error}", error.exit_code)
         return []
     return groups
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -84,11 +84,12 @@ def test_status_is_quick(serve: Serve, site: Site) -> None:
     serve("hello")
     times = []
     for _ in range(5):
-        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert site.command("status").returncode == 0
-        times.append(time.monotonic() - started)
-    # 150 ms on a quiet machine is the promise of tests/benchmarks; here the machine is busy with tests.
-    assert statistics.median(times) < 1.0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # Of processor time, whatever else the machine does; how long it takes is the promise of tests/benchmarks.
+    assert statistics.median(times) < 0.6
 
 
 # -- stop --------------------------------------------------------------------------------------------------
@@ -154,13 +155,13 @@ def test_broken_code_leaves_the_old_serving(serve: Serve, site: Site) -> None:
     write_version(site, 1)
     server = serve("app:application")
     site.write("app.py", "import module_that_is_not_there\n")
-    done = site.command("restart-app", "/")
+    done = site.command("restart-app", str(site.directory))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "No module named 'module_that_is_not_there'" in done.stdout + done.stderr
     assert server.get("/").text == "version 1"
     assert server.group()["last_error"]["traceback"]
     write_version(site, 2)
-    assert site.command("restart-app", "/").returncode == 0
+    assert site.command("restart-app", str(site.directory)).returncode == 0
     assert server.get("/").text == "version 2"
 
 
@@ -170,7 +171,7 @@ def test_restart_waits_for_requests_in_flight(serve: Serve, site: Site) -> None:
     connection = server.keep_alive()
     connection.request("GET", "/hold?name=long")
     wait_for((site.directory / "long.begun").exists, "the request in the application")
-    assert site.command("restart-app", "/").returncode == 0
+    assert site.command("restart-app", str(site.directory)).returncode == 0
     assert int(server.get("/").text) != old
     site.write("long.release", "")
     response = connection.getresponse()

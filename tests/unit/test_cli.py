@@ -425,6 +425,17 @@ def test_restart_app_that_does_not_run(running: Running, capfd: Capture) -> None
     assert run(capfd, "restart-app", "/", "--port", "1")[0] == 1
 
 
+def test_another_instance_that_does_not_answer_is_passed_over(
+    start_one: Callable[..., Running], place: Path, capfd: Capture
+) -> None:
+    ours, other = start_one(), start_one(place.parent, 8001)
+    ours.restart_answers(ok=True)
+    other.admin.answers["GET /status"] = (500, {"error": "it is ending"})
+    code, out, err = run(capfd, "restart-app", "/")
+    assert (code, out) == (0, f"Restarting {ours.title}\n")
+    assert f"{other.info.name} is passed over: the server refused: it is ending" in err
+
+
 def test_restart_app_that_goes_meanwhile(running: Running, capfd: Capture) -> None:
     code, _, err = run(capfd, "restart-app", "/")
     assert code == 1
