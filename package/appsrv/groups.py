@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -61,7 +62,8 @@ class Groups(Mapping[str, Manager]):
         """By name, why applications are not served."""
         self._managers: dict[str, Manager] = {}
         self._leaving: list[Manager] = []
-        self._to_boot: list[tuple[Manager, message.ServeGroup]] = []
+        self._to_boot: deque[tuple[Manager, message.ServeGroup]] = deque()
+        self._loading: set[Manager] = set()
         self._cannot_boot: dict[str, Failure] = {}
         self._has_booted = False
 
@@ -117,11 +119,14 @@ class Groups(Mapping[str, Manager]):
         leaving = self._managers.pop(name)
         self._fleet.fed(name)
         self._cannot_boot.pop(name, None)
+        self._to_boot = deque(waiting for waiting in self._to_boot if waiting[0] is not leaving)
         self._leaving.append(leaving)
         self._write_routes()
         log.info("%s is not served any more", name)
         leaving.close("its application is not served any more")
         gevent.spawn(self._see_off, leaving)
+        self.load_ended(leaving)
+        self._check_booted()
 
     def say_problems(self, problems: Mapping[str, str]) -> None:
         """Why what was found is not served; said once, and again when it is another reason."""
@@ -164,17 +169,17 @@ class Groups(Mapping[str, Manager]):
         # Not the first server of this instance: it has been said that it serves.
         self._has_booted = any(order.generation for order in orders)
         self._to_boot.extend(zip(list(self._managers.values()), orders, strict=True))
-        for _ in range(BOOT_AT_ONCE):
-            self._boot_next()
+        self._boot_next()
         self._check_booted()
 
     def _boot_next(self) -> None:
         """Loading applications is all that the processors can do for a while."""
-        while self._to_boot:
-            manager, order = self._to_boot.pop(0)
+        while self._to_boot and len(self._loading) < BOOT_AT_ONCE:
+            manager, order = self._to_boot.popleft()
+            self._loading.add(manager)
             manager.boot(order.generation, order.last_generation, have_preloader=order.have_preloader)
-            if not order.have_preloader:
-                return
+            if not manager.loading:
+                self._loading.discard(manager)
 
     @property
     def routed(self) -> bool:
@@ -193,7 +198,6 @@ class Groups(Mapping[str, Manager]):
     def booted(self, group: Manager) -> None:
         """The group serves."""
         self._cannot_boot.pop(group.name, None)
-        self._boot_next()
         self._check_booted()
 
     def boot_failed(self, group: Manager, failure: Failure) -> None:
@@ -205,8 +209,13 @@ class Groups(Mapping[str, Manager]):
             return
         log.error("%s is not served until its code is mended; all other applications are", group.name)
         group.go_on_broken()
-        self._boot_next()
         self._check_booted()
+
+    def load_ended(self, group: Manager) -> None:
+        """The group's application is loaded, or cannot be: it is another one's turn."""
+        self._loading.discard(group)
+        # Not from in here: each of many could be the next one's caller.
+        gevent.spawn(self._boot_next)
 
     def _check_booted(self) -> None:
         if not self._has_booted and all(manager.booted for manager in self._managers.values()):

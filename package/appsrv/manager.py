@@ -62,6 +62,9 @@ class Owner(Protocol):
     def boot_failed(self, group: Manager, failure: Failure) -> None:
         """The first generation cannot boot."""
 
+    def load_ended(self, group: Manager) -> None:
+        """What `boot` has begun to load is loaded, or cannot be."""
+
     def looked_at(self, group: Manager, *, hungry: bool) -> None:
         """The group has been looked at; `hungry`: requests wait in it for a worker for which there is no room."""
 
@@ -98,6 +101,8 @@ class Manager:
         self.restarts = Restarts(self._start_generation)
         self._next_generation = 1
         self._booted = False
+        self.loading = False
+        """Whether the application is being loaded by a process that `boot` has asked for."""
         self._hosted = bool(routes)
         self._restarted_asleep = False
         keeps_none = not settings.min_instances and not self._direct and not development
@@ -226,7 +231,13 @@ class Manager:
             self._slumber.asleep = True
             self._has_booted()
         elif not have_preloader:
+            self.loading = True
             self._start_preloader(self._pool.generation)
+
+    def _load_ended(self) -> None:
+        if self.loading:
+            self.loading = False
+            self._owner.load_ended(self)
 
     def _start_generation(self) -> None:
         self.failure = None
@@ -311,6 +322,7 @@ class Manager:
         """The watchdog could not start the process it was asked for."""
         reason = f"no process can be started: {msg.reason}"
         log.error("%s (generation %d): %s", self.name, msg.generation, reason)
+        self._load_ended()
         if msg.serial:
             self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
@@ -323,6 +335,8 @@ class Manager:
 
     def generation_loaded(self, generation: int) -> None:
         """The preloader of this generation can fork workers."""
+        if not self._direct:
+            self._load_ended()
         if generation > self._pool.generation:
             self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
         else:
@@ -347,6 +361,7 @@ class Manager:
         for line in () if known else failure.traceback.splitlines():
             log.log(level, "  %s", line)
         self.failure = failure
+        self._load_ended()
         if handle.serial:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
             self.workers.forget(self.workers.get(handle.serial))
@@ -460,6 +475,7 @@ class Manager:
         if handle.generation == self._pool.generation:
             self.failure = None
         self._outage.end()
+        self._load_ended()
         self._act(self._pool.ready(handle.serial, time.monotonic()))
         self._has_booted()
 
@@ -506,6 +522,7 @@ class Manager:
         if handle is None:
             return
         self.workers.hear(handle)
+        self._load_ended()
         book = self._pool.workers.get(serial)
         state = book.state if book is not None else WorkerState.GONE
         retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)

@@ -62,21 +62,23 @@ def pids(server: Server, name: str) -> set[int]:
 
 
 class Host(Protocol):
-    def __call__(self, toml: str, *names: str, options: tuple[str, ...] = ()) -> Server: ...
+    def __call__(
+        self, toml: str, *names: str, options: tuple[str, ...] = (), until: str = "web server started"
+    ) -> Server: ...
 
 
 @pytest.fixture
 def host(site: Site, launch: Any, ready_queue: str) -> Host:
     """Start an instance with this appsrv.toml and tests/apps/hosted.py in directories of these names."""
 
-    def start(toml: str, *names: str, options: tuple[str, ...] = ()) -> Server:
+    def start(toml: str, *names: str, options: tuple[str, ...] = (), until: str = "web server started") -> Server:
         for name in names:
             add(site.directory / name)
         site.write("appsrv.toml", toml)
         address = ("127.0.0.1", free_port())
         argv = [COMMAND, "start", "--port", str(address[1]), "--ready-queue", ready_queue, *options]
         server: Server = launch(argv, address)
-        wait_for(lambda: "web server started" in server.terminal or server.child.poll() is not None, "the banner", 30)
+        wait_for(lambda: until in server.terminal or server.child.poll() is not None, "the banner", 30)
         return server
 
     return start
@@ -568,3 +570,57 @@ def test_one_application_is_a_command(host: Host, site: Site) -> None:
         client.sendall(b"0\r\n\r\n")
     assert send(server.address, "GET", "/broken/garbage", None, api).status == 502
     assert said(send(server.address, "GET", "/a", None, SHOP)).path == "/a"
+
+
+# -- in the middle of something ----------------------------------------------------------------------------------------
+
+FOUR = ("a", "b", "c", "d")
+
+
+def places(*names: str) -> str:
+    return "".join(f'[[apps]]\nroot = "{name}"\nbase_uri = "/{name}"\n' for name in names)
+
+
+def loads_slowly(place: Path) -> None:
+    """From now on importing it takes longer than any test."""
+    source = (APPS / "hosted.py").read_text()
+    (place / "app.py").write_text(f"{source}\nif not os.path.exists('go'):\n    time.sleep(1000)\n")
+
+
+def test_after_the_death_of_the_server_all_that_sleep_can_be_woken(host: Host) -> None:
+    sleepy = "min_instances = 0\npool_idle_time = 0.5\nmax_preloader_idle_time = 0.5\n"
+    server = host(sleepy + places(*FOUR), *FOUR)
+    for name in FOUR:
+        assert said(server.get(f"/{name}/")).name == name
+    wait_for(lambda: not any("preloader" in title for title in server.titles().values()), "the end of all")
+    os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
+    for name in FOUR:
+        assert said(server.get(f"/{name}/")).name == name
+
+
+def test_after_the_death_of_the_server_and_all_preloaders_all_are_loaded(host: Host) -> None:
+    server = host(places(*FOUR), *FOUR)
+    for pid, title in server.titles().items():
+        if title.startswith(("appsrv server", "appsrv preloader")):
+            os.kill(pid, signal.SIGKILL)
+    for name in FOUR:
+        assert said(server.get(f"/{name}/")).name == name
+
+
+def test_applications_that_go_while_they_are_loaded_hold_up_no_others(host: Host, site: Site) -> None:
+    for name in FOUR:
+        add(site.directory / "apps" / name)
+    for name in ("a", "b"):
+        loads_slowly(site.directory / "apps" / name)
+    server = host('apps_directory = "apps"\n', until="")
+    wait_for(lambda: sum("preloader" in title for title in server.titles().values()) == 2, "the first two")
+    for name in ("a", "b"):
+        shutil.rmtree(site.directory / "apps" / name)
+    wait_for(lambda: server.get("/d/").status == 200, "the last one")
+    wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
+
+
+def test_hundreds_of_applications_that_sleep(host: Host) -> None:
+    names = [f"app-{number}" for number in range(400)]
+    server = host("min_instances = 0\n" + places(*names), *names)
+    assert said(server.get("/app-399/")).name == "app-399"
