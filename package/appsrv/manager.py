@@ -290,6 +290,7 @@ class Manager:
         """Spawn nothing more and let every worker finish."""
         self._act(self._pool.close(time.monotonic(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
+        self.restarts.end(Outcome(False, self._pool.generation, reason))
 
     @property
     def has_ended(self) -> bool:

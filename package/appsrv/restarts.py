@@ -24,6 +24,7 @@ class Restarts:
         self._begin = begin
         self._running: AsyncResult[Outcome] | None = None
         self._next: tuple[AsyncResult[Outcome], int] | None = None
+        self._last: Outcome | None = None
 
     @property
     def running(self) -> bool:
@@ -33,6 +34,8 @@ class Restarts:
     def ask(self, parallel: int) -> Outcome:
         """Restart, `parallel` workers at a time; returns when the new generation serves alone or has failed."""
         ours: AsyncResult[Outcome] = AsyncResult()
+        if self._last is not None:
+            return self._last
         if self._running is None and self._next is None:
             self._start(ours, parallel)
         else:
@@ -55,6 +58,14 @@ class Restarts:
         if self._next is not None:
             # Not from in here: whoever tells of the end is in the middle of it.
             gevent.spawn(self._start_next)
+
+    def end(self, outcome: Outcome) -> None:
+        """There are no more: this is what all hear who wait, or ask later."""
+        self._last = outcome
+        running, waiting = self._running, self._next
+        self._running = self._next = None
+        for asked in filter(None, (running, waiting and waiting[0])):
+            asked.set(outcome)
 
     def _start_next(self) -> None:
         if self._next is not None and self._running is None:

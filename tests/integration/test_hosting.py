@@ -624,3 +624,16 @@ def test_hundreds_of_applications_that_sleep(host: Host) -> None:
     names = [f"app-{number}" for number in range(400)]
     server = host("min_instances = 0\n" + places(*names), *names)
     assert said(server.get("/app-399/")).name == "app-399"
+
+
+@pytest.mark.both_queues
+def test_a_restart_of_an_application_that_goes_is_over(host: Host, site: Site) -> None:
+    for name in ("one", "two"):
+        add(site.directory / "apps" / name)
+    server = host('apps_directory = "apps"\n')
+    two = said(server.get("/two/")).pid
+    loads_slowly(site.directory / "apps" / "one")
+    server.child.send_signal(signal.SIGHUP)
+    wait_for(lambda: group(server, "one")["state"] == "restarting", "the restart")
+    shutil.rmtree(site.directory / "apps" / "one")
+    wait_for(lambda: said(server.get("/two/")).pid != two, "the restart of the other one", 20)

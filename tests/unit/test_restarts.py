@@ -41,3 +41,15 @@ def test_one_that_asks_just_after_the_end_gets_one_of_its_own() -> None:
         gevent.sleep(0)
     gevent.joinall([first, waiting, late], timeout=5, raise_error=True)
     assert [greenlet.value.generation for greenlet in (first, waiting, late) if greenlet.value] == [2, 3, 4]
+
+
+def test_when_there_are_no_more_all_are_told() -> None:
+    restarts = Restarts(lambda: None)
+    asked = [gevent.spawn(restarts.ask, 1) for _ in range(2)]
+    gevent.sleep(0)
+    gone = Outcome(False, 1, "its application is not served any more")
+    restarts.end(gone)
+    asked.append(gevent.spawn(restarts.ask, 1))
+    gevent.joinall(asked, timeout=5, raise_error=True)
+    assert [greenlet.value for greenlet in asked] == [gone, gone, gone]
+    assert not restarts.running
