@@ -187,7 +187,10 @@ class BackEnd:
     def close(self) -> None:
         """The application is not served any more, and its workers have gone."""
         for connection in list(self.connections.values()):
-            if not connection.lane:
+            if connection.lane:
+                # What is being read may be another application's, what is being sent is sent to its end.
+                self.let_go(connection)
+            else:
                 self.frontend.close(connection)
         self.parking.close()
         self.parking.board.close()

@@ -1,4 +1,7 @@
-"""Tells who serves: one of several applications of an instance. `/sleep?S` takes so long, `/die` ends the worker."""
+"""Tells who serves: one of several applications of an instance.
+
+`/sleep?S` takes so long, `/die` ends the worker, `/large?N` has N bytes more.
+"""
 
 import os
 import signal
@@ -19,5 +22,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
     length = len(environ["wsgi.input"].read())
     words = [NAME, environ["SCRIPT_NAME"], path, length, os.getpid(), os.getuid(), os.environ.get("KEY", "")]
     body = "|".join(map(str, words)).encode()
+    if path == "/large":
+        body += bytes(int(environ["QUERY_STRING"]))
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]

@@ -637,3 +637,34 @@ def test_a_restart_of_an_application_that_goes_is_over(host: Host, site: Site) -
     wait_for(lambda: group(server, "one")["state"] == "restarting", "the restart")
     shutil.rmtree(site.directory / "apps" / "one")
     wait_for(lambda: said(server.get("/two/")).pid != two, "the restart of the other one", 20)
+
+
+@pytest.mark.both_queues
+def test_a_response_that_is_still_sent_when_its_application_goes_ends_well(host: Host, site: Site) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\n')
+    size = 30_000_000
+    with server.raw() as client:
+        client.sendall(b"GET /one/large?%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+        assert client.recv(10)
+        wait_for(lambda: not any(w["sessions"] for w in group(server, "one")["workers"]), "the end of the worker's part")
+        shutil.rmtree(site.directory / "apps" / "one")
+        wait_for(lambda: not any("apps/one" in title for title in server.titles().values()), "the end of its processes")
+        wait_for(lambda: server.get("/one/").status == 404, "its end")
+        assert len(_all(client)) > size
+    assert "given up" not in server.log() and "failed" not in server.log()
+
+
+@pytest.mark.both_queues
+def test_a_request_that_still_comes_when_its_application_goes_is_answered(host: Host, site: Site) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\n')
+    connection = server.keep_alive()
+    assert said(connection.exchange("GET", "/one/")).name == "one"
+    connection.sock.sendall(b"POST /one/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+    shutil.rmtree(site.directory / "apps" / "one")
+    wait_for(lambda: not any("apps/one" in title for title in server.titles().values()), "the end of its processes")
+    connection.sock.sendall(b"world")
+    assert connection.sock.recv(1000).startswith(b"HTTP/1.1 404 ")
+    connection.close()
+    assert "given up" not in server.log() and "failed" not in server.log()
