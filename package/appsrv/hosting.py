@@ -16,6 +16,7 @@ from appsrv import config, finder
 from appsrv.app_group import AppGroup
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance import default_log_file
+from appsrv.loader import is_below
 from appsrv.privileges import user_of_owner
 from appsrv.routes import Route, Routes
 from appsrv.settings import HOSTS, OF_PYTHON, ROWS, Row, Settings, base_uri
@@ -92,6 +93,13 @@ def found_in(directory: str | None) -> list[Path]:
             return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "_")))
     except OSError as error:
         raise SettingsError(f"apps_directory {directory} cannot be read: {error.strerror}") from None
+
+
+def lies_in(group: AppGroup, directory: str | None) -> bool:
+    """Whether it is the application of a directory of the directory of applications, and has its code in there."""
+    spec = group.spec
+    # The root of a package is the directory above it.
+    return os.path.dirname(group.name) == directory and is_below(spec.startup_file or spec.root, group.name)
 
 
 def found(place: Path, settings: Settings, environ: Mapping[str, str]) -> AppGroup | str:
@@ -206,7 +214,10 @@ class _Found:
                 layers.append(self._by_name())
             settings = _settings(self._settings, layers)
             settings = replace(settings, user=user_of_owner(settings.user, name))
-            return name, _group(self._place, settings, name, self._environ, {})
+            group = _group(self._place, settings, name, self._environ, {})
+            if not lies_in(group, self._settings.apps_directory):
+                raise SettingsError(f"{group.app} is not in {name}: let it be an entry of [[apps]]")
+            return name, group
         except (AppsrvError, OSError) as error:
             return name, str(error)
 

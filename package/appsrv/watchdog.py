@@ -28,7 +28,7 @@ from appsrv.death import who_killed
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
 from appsrv.group_books import Child, GroupBook
-from appsrv.loader import is_below
+from appsrv.hosting import lies_in
 from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
@@ -368,15 +368,14 @@ class Watchdog:
 
     def _host(self, group: AppGroup) -> None:
         """The server has found an application in the directory of applications. Whose it is, is not for it to say."""
-        directory = self._settings.apps_directory
-        if os.path.dirname(group.name) != directory or not is_below(group.spec.root, group.name):
+        if not lies_in(group, self._settings.apps_directory):
             self._log.event(logging.ERROR, f"{group.name} is not in apps_directory and not served")
             return
-        user = user_of_owner(self._settings.user, group.name)
-        group = replace(group, settings=replace(group.settings, user=user, group=self._settings.group))
         try:
+            user = user_of_owner(self._settings.user, group.name)
+            group = replace(group, settings=replace(group.settings, user=user, group=self._settings.group))
             identity = _identity_of(group)
-        except AppsrvError as error:
+        except (AppsrvError, OSError) as error:
             self._log.event(logging.ERROR, f"{group.name} is not served: {error}")
             return
         log = self.resources.log_of(group, identity)
@@ -384,7 +383,10 @@ class Watchdog:
         self._books[group.name] = GroupBook(group, identity, log, self.resources.make_multiproc(group, identity))
 
     def _drop(self, name: str) -> None:
-        book = self._books.pop(name)
+        book = self._books.pop(name, None)
+        if book is None:
+            # It was not to be served, as the log says.
+            return
         self.resources.group_logs.pop(name, None)
         self.resources.remove_multiproc(name)
         if not any(log is book.log for log in self._logs()):

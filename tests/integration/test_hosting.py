@@ -668,3 +668,16 @@ def test_a_request_that_still_comes_when_its_application_goes_is_answered(host: 
     assert connection.sock.recv(1000).startswith(b"HTTP/1.1 404 ")
     connection.close()
     assert "given up" not in server.log() and "failed" not in server.log()
+
+
+def test_an_application_outside_of_its_directory_is_not_served_and_harms_nobody(host: Host, site: Site) -> None:
+    add(site.directory / "apps" / "one")
+    add(site.directory / "elsewhere")
+    server = host('apps_directory = "apps"\n')
+    site.write("apps/two/appsrv.toml", 'app = "../../elsewhere/app.py"\n')
+    wait_for(lambda: server.get("/two/").status != 404 or server.status()["not_served"], "the look")
+    shutil.rmtree(site.directory / "apps" / "two")
+    wait_for(lambda: server.get("/two/").status == 404 and not server.status()["not_served"], "its end")
+    add(site.directory / "apps" / "three")
+    wait_for(lambda: server.get("/three/").status == 200, "the next application")
+    assert said(server.get("/one/")).name == "one"

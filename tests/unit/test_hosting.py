@@ -184,3 +184,13 @@ def test_what_is_said_to_all_harms_no_application_in_another_language(tmp_path: 
     assert (found.problems, shop.settings.threads, shop.settings.model) == ({}, 4, "thread")
     assert (api.spec.start_command, api.app) == ("node server.js", "node server.js")
     assert (api.settings.threads, api.settings.model, api.settings.max_requests) == (1, "gevent", 5)
+
+
+def test_a_found_application_has_its_code_in_its_directory(tmp_path: Path) -> None:
+    """But it may be a package, whose root is the directory above."""
+    project(tmp_path / "elsewhere")
+    project(tmp_path / "apps" / "outside", appsrv_toml="app = '../../elsewhere/app.py'\n")
+    project(tmp_path / "apps" / "package", **{"__init__.py": ""})
+    found = served(tmp_path, "apps_directory = 'apps'\n")
+    assert [group.name for group in found.groups] == [str(tmp_path / "apps" / "package")]
+    assert "is not in" in found.problems[str(tmp_path / "apps" / "outside")]
