@@ -124,6 +124,9 @@ def tables(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
 def read_toml(file: Path) -> dict[str, Any]:
     """What a TOML file says; nothing where there is none. Raises SettingsError."""
     try:
+        if file.exists() and not file.is_file():
+            # A named pipe would be waited for.
+            raise SettingsError(f"{file} cannot be read: it is no file")
         content = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -133,7 +136,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         parsed: dict[str, Any] = tomllib.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{file} is not valid TOML: {error}") from None
     return parsed
 
