@@ -41,15 +41,16 @@ class ServerLog:
     """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is, with
     its label where there are colours (`colour`).
 
-    The file is opened within `owner()`, again after each rotation.
+    The file is opened within `owner()`, again after each rotation. `waits`: whether a pipe or device in its place is
+    waited for, as only the operator's may be; else it loses lines.
     """
 
     def __init__(
         self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False, colour: bool = False,
-        owner: Callable[[], AbstractContextManager[None]] = nullcontext,
+        owner: Callable[[], AbstractContextManager[None]] = nullcontext, waits: bool = True,
     ) -> None:
         self.path = path
-        self._file = _FileHandler(path, owner)
+        self._file = _FileHandler(path, owner, 0 if waits else os.O_NONBLOCK)
         self._plain = plain
         self._colour = colour
         self._terminal = _TerminalHandler(terminal) if terminal is not None else None
@@ -91,8 +92,9 @@ class ServerLog:
 class _FileHandler(logging.handlers.WatchedFileHandler):
     """Opens its file again when that was moved; a disk that is full costs lines, never the watchdog."""
 
-    def __init__(self, path: str, owner: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, path: str, owner: Callable[[], AbstractContextManager[None]], flags: int) -> None:
         self._owner = owner
+        self._flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags
         try:
             super().__init__(path, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
@@ -105,7 +107,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
 
     def _open(self) -> TextIOWrapper:
         with self._owner():
-            fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            fd = os.open(self.baseFilename, self._flags, 0o640)
         return open(fd, "a", encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -59,7 +59,7 @@ class Resources:
         self._root = root
         self._groups = groups
         self._environ = environ
-        self._identities = identities
+        self._identities = dict(identities)
         self._identity = identity_of(settings.user, settings.group)
         self._development = development
         self._pid_path: Path | None = None
@@ -117,23 +117,29 @@ class Resources:
             self.log.event(logging.INFO, f"listening on {what}, not on the address, port or socket of the settings")
         return self.info
 
-    def _open_log(self, path: str, identity: Identity | None) -> ServerLog:
+    def _open_log(self, path: str, identity: Identity | None, *, waits: bool = True) -> ServerLog:
         terminal = self._terminal
         return ServerLog(
             path, self._settings.log_level, terminal, plain=self._development,
             colour=terminal is not None and wants_colour(self._environ, terminal.isatty()),
-            owner=lambda: acting_as(identity),
+            owner=lambda: acting_as(identity), waits=waits,
         )
 
     def log_of(self, group: AppGroup, identity: Identity | None) -> ServerLog:
         """Where the application's output goes: one of several has a log of its own.
 
-        One that cannot be written harms no other application: its lines are in the server log then.
+        One that cannot be written harms no other application: its lines are in the server log then. Nobody writes into
+        another user's.
         """
-        path = group.settings.log_file or self.log.path
-        known = {log.path: log for log in (self.log, *self.group_logs.values())}
+        self._identities[group.name] = identity
+        if group.settings.log_file is None:
+            return self.log
+        path = group.settings.log_file
+        known = {log.path: log for name, log in self.group_logs.items() if self._identities[name] == identity}
+        if identity == self._identity:
+            known[self.log.path] = self.log
         try:
-            return known.get(path) or self._open_log(path, identity)
+            return known.get(path) or self._open_log(path, identity, waits=False)
         except RunDirectoryError as error:
             self.log.event(logging.WARNING, f"{group.name}: {error}; until then its lines are here")
             return self.log

@@ -681,3 +681,25 @@ def test_an_application_outside_of_its_directory_is_not_served_and_harms_nobody(
     add(site.directory / "apps" / "three")
     wait_for(lambda: server.get("/three/").status == 200, "the next application")
     assert said(server.get("/one/")).name == "one"
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"a = " + b"[" * 20_000], ids=["bytes", "nested"])
+def test_a_file_that_cannot_be_read_is_its_application_s_own_trouble(host: Host, site: Site, content: bytes) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\n')
+    (site.directory / "apps" / "one" / "appsrv.toml").write_bytes(content)
+    add(site.directory / "apps" / "two")
+    wait_for(lambda: server.get("/two/").status == 200, "the second application")
+    assert server.get("/one/").status == 404
+
+
+@pytest.mark.parametrize("name", ["appsrv.toml", "appsrv.log"])
+def test_a_pipe_where_a_file_belongs_is_its_application_s_own_trouble(host: Host, site: Site, name: str) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\n')
+    place = site.directory / "apps" / "pipe"
+    place.mkdir()
+    os.mkfifo(place / name)
+    shutil.copy(APPS / "hosted.py", place / "app.py")
+    add(site.directory / "apps" / "two")
+    wait_for(lambda: server.get("/two/").status == 200, "the application after it")

@@ -198,3 +198,16 @@ except ZeroDivisionError: logging.exception("failed")
     assert {level for level, _ in read[3:]} == {logging.ERROR}
     assert read[-1] == (logging.ERROR, "ZeroDivisionError: division by zero")
     assert log.LEVELS
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    with pytest.raises(RunDirectoryError):
+        ServerLog(str(tmp_path / "log"), "info", None, waits=False)
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    log = ServerLog(str(tmp_path / "log"), "info", None, waits=False)
+    for number in range(2000):
+        log.output("App 1 stdout", f"{number:0100}", error=False)
+    assert b"App 1 stdout: 000" in os.read(reader, 65536)
+    log.close()
+    os.close(reader)
