@@ -3,7 +3,8 @@
 A group may grow as long as all groups together have fewer workers than that. When they do not, a group in which
 requests wait takes the place of another's worker: of the one that has been idle longest, first of those that groups
 keep beyond their `min_instances`; or, where none is idle, a busy one of a group that has at least two more, which
-finishes its request first. So whoever is asked gets at least one worker, and nobody gets all.
+finishes its request first. Where more groups are busy than there are places, they take turns. So whoever is asked gets
+at least one worker, and nobody gets all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 # A group that has workers takes no place of one that was busy a moment ago: it might be needed again in the next.
 SETTLED = 1.0
+# How long a group keeps its only place when one that has none waits for it, and how long that one waits.
+TURN = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Fleet:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._hungry: dict[str, float] = {}
+        self._placed: dict[str, float] = {}
 
     def room(self, alive: Mapping[str, int], name: str) -> int:
         """How many workers this group may have beyond those there are; `alive` is how many each group has."""
@@ -56,13 +60,23 @@ class Fleet:
     def hungry(self, name: str, loads: Mapping[str, GroupLoad], now: float) -> Eviction | None:
         """Requests wait in this group, which may grow, but there is no room; who makes some, if anybody has to."""
         self._hungry.setdefault(name, now)
+        self._placed = {group: self._placed.get(group, now) for group, load in loads.items() if load.alive}
         if self.room({group: load.alive for group, load in loads.items()}, name):
             return None
         settled = now - SETTLED if loads[name].alive else now
         others = {group: load for group, load in loads.items() if group != name}
         quiet = {group: load for group, load in others.items() if not load.waiting}
         spare = {group: load for group, load in quiet.items() if load.alive > load.min_instances}
-        return _idlest(spare, settled) or _idlest(quiet, settled) or _of_the_largest(others, loads[name].alive)
+        found = _idlest(spare, settled) or _idlest(quiet, settled) or _of_the_largest(others, loads[name].alive)
+        return found if found is not None or loads[name].alive else self._whose_turn_is_over(name, others, now)
+
+    def _whose_turn_is_over(self, name: str, others: Mapping[str, GroupLoad], now: float) -> Eviction | None:
+        """The worker of the group that has had a place for longest, when both have had their time."""
+        placed = [(self._placed[group], group) for group, load in others.items() if load.busy]
+        since, group = min(placed, default=(now, ""))
+        if now - max(since, self._hungry[name]) < TURN:
+            return None
+        return Eviction(group, others[group].busy[0])
 
 
 def _idlest(loads: Mapping[str, GroupLoad], before: float) -> Eviction | None:

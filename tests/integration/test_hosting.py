@@ -703,3 +703,25 @@ def test_a_pipe_where_a_file_belongs_is_its_application_s_own_trouble(host: Host
     shutil.copy(APPS / "hosted.py", place / "app.py")
     add(site.directory / "apps" / "two")
     wait_for(lambda: server.get("/two/").status == 200, "the application after it")
+
+
+@pytest.mark.both_queues
+def test_who_asks_without_a_pause_keeps_nobody_from_a_place(host: Host) -> None:
+    server = host("max_pool_size = 1\n" + PLACES, "shop", "blog")
+    stop = threading.Event()
+
+    def keep_asking() -> None:
+        connection = Connection(server.address)
+        while not stop.is_set():
+            assert connection.exchange("GET", "/sleep?0.1", headers=SHOP).status == 200
+        connection.close()
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert said(server.get("/blog/")).name == "blog"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

@@ -68,3 +68,20 @@ def test_a_place_that_comes_free_is_of_who_has_waited_longest() -> None:
     fleet.fed("a")
     assert fleet.room(alive, "b") == 1
     assert fleet.room(alive, "c") == 0
+
+
+def test_where_more_are_busy_than_there_are_places_they_take_turns() -> None:
+    """Each with one worker that is never idle: who has none must not wait for ever."""
+    fleet = Fleet(2)
+    loads = {"a": load(1, busy=(1,), waiting=3), "b": load(1, busy=(2,), waiting=3), "c": load(0, waiting=1)}
+    assert fleet.hungry("c", loads, 100.0) is None
+    assert fleet.hungry("c", loads, 104.9) is None
+    assert fleet.hungry("c", loads, 105.0) == Eviction("a", 1)
+    fleet.fed("c")
+    loads = {"a": load(0, waiting=3), "b": load(1, busy=(2,), waiting=3), "c": load(1, busy=(3,), waiting=1)}
+    assert fleet.hungry("a", loads, 105.1) is None
+    assert fleet.hungry("a", loads, 110.1) == Eviction("b", 2)
+    fleet.fed("a")
+    loads = {"a": load(1, busy=(4,), waiting=3), "b": load(0, waiting=3), "c": load(1, busy=(3,), waiting=1)}
+    assert fleet.hungry("b", loads, 110.2) is None
+    assert fleet.hungry("b", loads, 115.2) == Eviction("c", 3)
