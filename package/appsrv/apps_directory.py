@@ -23,7 +23,7 @@ log = logging.getLogger("appsrv.apps")
 
 SECONDS = 1.0
 
-Signature = tuple[tuple[int, int] | None, ...]
+Signature = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,15 @@ class AppsDirectory:
 
 
 def _signature(place: Path) -> Signature:
-    """Changes when what is read of an application that is served may have changed."""
-    return tuple(_state(place / name) for name in ("appsrv.toml", "pyproject.toml"))
+    """Changes when what is read of an application that is served may have changed, or whose it is."""
+    directory = _stat(place)
+    which = (directory.st_dev, directory.st_ino, directory.st_uid) if directory is not None else None
+    files = (_stat(place / name) for name in ("appsrv.toml", "pyproject.toml"))
+    return which, *((found.st_mtime_ns, found.st_ino) if found is not None else None for found in files)
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        found = os.stat(path)
+        return os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino

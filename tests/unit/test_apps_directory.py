@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -80,3 +81,30 @@ def test_a_directory_that_cannot_be_read_drops_nobody(apps: Path, caplog: pytest
     assert directory.look() is None
     assert directory.look() is None
     assert caplog.text.count("what is served goes on") == 1
+
+
+def test_another_directory_in_its_place_is_looked_at(apps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that is turned to a new release, in which the application is another file; or a new owner."""
+    (apps / ".releases").mkdir()
+    for name in ("app", "wsgi"):
+        (apps / ".releases" / name).mkdir()
+        (apps / ".releases" / name / f"{name}.py").write_text("application = print\n")
+    current = apps / "current"
+    current.symlink_to(apps / ".releases" / "app")
+    directory = AppsDirectory(Settings(apps_directory=str(apps)), {})
+    assert _target(directory, current) == "app"
+    current.unlink()
+    current.symlink_to(apps / ".releases" / "wsgi")
+    assert _target(directory, current) == "wsgi"
+    monkeypatch.setattr("appsrv.hosting.user_of_owner", lambda user, place: str(Path(place).stat().st_uid))
+    if os.geteuid() == 0:
+        os.chown(apps / ".releases" / "wsgi", 65534, 65534)
+        looked = (directory.look() or {})[str(current)]
+        assert isinstance(looked, AppGroup)
+        assert looked.settings.user == "65534"
+
+
+def _target(directory: AppsDirectory, place: Path) -> str:
+    looked = (directory.look() or {})[str(place)]
+    assert isinstance(looked, AppGroup)
+    return looked.spec.target
