@@ -193,10 +193,8 @@ class Resources:
         if self._pid_path is not None:
             with acting_as(self._identity):
                 pid_file.remove(self._pid_path, os.getpid())
-        for name in list(self.multiproc):
-            self.remove_multiproc(name)
-        for made in self._upstreams.values():
-            shutil.rmtree(made, ignore_errors=True)
+        for name in {*self.multiproc, *self._upstreams}:
+            self.remove_directories(name)
         if self._taken:
             self.directory.remove()
 
@@ -294,12 +292,12 @@ class Resources:
             os.chown(made, identity.uid, identity.gid)
         return made
 
-    def remove_multiproc(self, name: str) -> None:
+    def remove_directories(self, name: str) -> None:
         """The application of this name has ended."""
-        made = self.multiproc.pop(name, None)
-        if made is not None:
-            with acting_as(self._identities.get(name)):
-                shutil.rmtree(made, ignore_errors=True)
+        for made in (self.multiproc.pop(name, None), self._upstreams.pop(name, None)):
+            if made is not None:
+                with acting_as(self._identities.get(name)):
+                    shutil.rmtree(made, ignore_errors=True)
 
     def _listen_unix(self, path: str) -> tuple[Listener, list[socket.socket]]:
         try:

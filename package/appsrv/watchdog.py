@@ -388,7 +388,7 @@ class Watchdog:
             # It was not to be served, as the log says.
             return
         self.resources.group_logs.pop(name, None)
-        self.resources.remove_multiproc(name)
+        self.resources.remove_directories(name)
         if not any(log is book.log for log in self._logs()):
             book.log.close()
 

@@ -725,3 +725,14 @@ def test_who_asks_without_a_pause_keeps_nobody_from_a_place(host: Host) -> None:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_the_sockets_of_a_command_go_with_it(host: Host, site: Site) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\n')
+    site.write("apps/api/appsrv.toml", f'base_uri = "/api"\nstart_command = "{HOSTILE} $SOCKET"\n')
+    wait_for(lambda: server.get("/api/head").status == 200, "the command")
+    run = Path(server.admin_socket()).parent
+    assert list(run.glob("upstreams-*"))
+    shutil.rmtree(site.directory / "apps" / "api")
+    wait_for(lambda: not list(run.glob("upstreams-*")), "the end of their directory")
