@@ -205,7 +205,8 @@ class Groups(Mapping[str, Manager]):
         self._cannot_boot[group.name] = failure
         nothing_else = len(self._cannot_boot) == len(self._managers) and self._settings.apps_directory is None
         if nothing_else and not self._has_booted:
-            self._tell_watchdog(message.BootFailed(failure.message, failure.traceback, failure.exit_code))
+            said = message.BootFailed(failure.message, failure.traceback, failure.exit_code, failure.pid)
+            self._tell_watchdog(said)
             return
         log.error("%s is not served until its code is mended; all other applications are", group.name)
         group.go_on_broken()

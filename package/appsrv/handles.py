@@ -89,12 +89,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a generation could not be loaded."""
+    """Why a generation could not be loaded. `pid`: the worker whose last lines say why, where no traceback does."""
 
     when: float
     message: str
     traceback: str = ""
     exit_code: int = 4
+    pid: int = 0
 
     @property
     def name(self) -> str:

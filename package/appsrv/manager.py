@@ -494,10 +494,10 @@ class Manager:
         """The process behind the worker does not take connections, and the worker ends; `ended`: as it has."""
         if not ended:
             handle.reason = reason
-        self.failure = Failure(time.time(), reason, exit_code=NotStarted.exit_code)
+        self.failure = Failure(time.time(), reason, exit_code=NotStarted.exit_code, pid=handle.pid)
         if not (self._booted or self._development):
             # As with an application that cannot be imported: another try would change nothing.
-            self._tell_watchdog(message.BootFailed(reason, "", NotStarted.exit_code, handle.pid))
+            self._boot_failed(self.failure)
 
     def worker_forked(self, serial: int, pid: int, error: str) -> None:
         """A worker has its process; `pid` is -1 when fork(2) failed."""

@@ -647,12 +647,13 @@ def test_a_response_that_is_still_sent_when_its_application_goes_ends_well(host:
     with server.raw() as client:
         client.sendall(b"GET /one/large?%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
         assert client.recv(10)
-        wait_for(lambda: not any(w["sessions"] for w in group(server, "one")["workers"]), "the end of the worker's part")
+        wait_for(lambda: not any(w["sessions"] for w in group(server, "one")["workers"]), "the worker's part of it")
         shutil.rmtree(site.directory / "apps" / "one")
         wait_for(lambda: not any("apps/one" in title for title in server.titles().values()), "the end of its processes")
         wait_for(lambda: server.get("/one/").status == 404, "its end")
         assert len(_all(client)) > size
-    assert "given up" not in server.log() and "failed" not in server.log()
+    assert "given up" not in server.log()
+    assert "failed" not in server.log()
 
 
 @pytest.mark.both_queues
@@ -667,7 +668,8 @@ def test_a_request_that_still_comes_when_its_application_goes_is_answered(host: 
     connection.sock.sendall(b"world")
     assert connection.sock.recv(1000).startswith(b"HTTP/1.1 404 ")
     connection.close()
-    assert "given up" not in server.log() and "failed" not in server.log()
+    assert "given up" not in server.log()
+    assert "failed" not in server.log()
 
 
 def test_an_application_outside_of_its_directory_is_not_served_and_harms_nobody(host: Host, site: Site) -> None:
@@ -736,3 +738,13 @@ def test_the_sockets_of_a_command_go_with_it(host: Host, site: Site) -> None:
     assert list(run.glob("upstreams-*"))
     shutil.rmtree(site.directory / "apps" / "api")
     wait_for(lambda: not list(run.glob("upstreams-*")), "the end of their directory")
+
+
+@pytest.mark.parametrize("command", ["false", "sleep 1000"], ids=["ends", "does not listen"])
+def test_a_command_that_does_not_start_harms_no_other(host: Host, site: Site, command: str) -> None:
+    add(site.directory / "apps" / "one")
+    server = host('apps_directory = "apps"\nstart_timeout = 3\n')
+    site.write("apps/api/appsrv.toml", f'base_uri = "/api"\nstart_command = "{command}"\n')
+    wait_for(lambda: server.get("/api/").status == 503, "the page that says so", 30)
+    assert group(server, "api")["state"] == "broken"
+    assert said(server.get("/one/")).name == "one"
