@@ -74,7 +74,14 @@ class AppsDirectory:
             # In a thread: many files, perhaps on a file system that hangs, must not hold up the server.
             looked = get_hub().threadpool.apply(self.look)
             if looked is not None:
-                tell(looked)
+                self._tell(tell, looked)
+
+    def _tell(self, tell: Callable[[Mapping[str, AppGroup | str]], None], looked: Mapping[str, AppGroup | str]) -> None:
+        try:
+            tell(looked)
+        except OSError as error:
+            # Out of descriptors, say: what could not be served is there at the next look, too.
+            log.error("the applications of %s cannot all be served: %s", self._settings.apps_directory, error)
 
     def look(self) -> dict[str, AppGroup | str] | None:
         """What is there now; None when the directory itself cannot be read, which is no reason to drop all."""

@@ -108,10 +108,13 @@ class Groups(Mapping[str, Manager]):
 
     def add(self, group: AppGroup) -> Manager:
         """Serve one more, from now on."""
-        self._tell_watchdog(message.ServeGroup(group.to_json()))
+        order = message.ServeGroup(group.to_json())
+        self._tell_watchdog(order)
         manager = self._make(group)
         self._write_routes()
-        manager.boot(0, 0, have_preloader=False)
+        # Not at once: many may come at the same time.
+        self._to_boot.append((manager, order))
+        self._boot_next()
         return manager
 
     def drop(self, name: str) -> None:

@@ -233,7 +233,8 @@ class Server:
         send_signal(order.pid, signal.SIGTERM)
         reason = "the server is out of descriptors"
         refused = message.PreloaderNotStarted(order.group, order.generation, order.serial, reason)
-        self.groups[order.group].preloader_not_started(refused)
+        if order.group in self.groups:
+            self.groups[order.group].preloader_not_started(refused)
 
     def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.PreloaderStarted):
