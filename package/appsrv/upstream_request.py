@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from appsrv.http_syntax import FORWARDING, RequestHead, split_list
 from appsrv.proxied import KEY, Proxied
@@ -28,6 +29,8 @@ _REPLACED = frozenset(
     {b"host", b"content-length", b"expect"}
     | {name.removeprefix("HTTP_").replace("_", "-").lower().encode() for name in FORWARDING}
 )
+# What a path has besides letters, digits and what is encoded (RFC 3986 section 3.3).
+_IN_PATHS = "/:@!$&'()*+,;=~"
 
 
 class UpstreamRequest(NamedTuple):
@@ -124,5 +127,6 @@ def _said_anew(environ: dict[str, Any]) -> Iterator[tuple[bytes, str]]:
     yield b"X-Forwarded-Proto", environ["wsgi.url_scheme"]
     yield b"X-Forwarded-Host", environ.get("HTTP_HOST", "")
     yield b"X-Forwarded-Port", str(environ["SERVER_PORT"])
-    yield b"X-Forwarded-Prefix", environ["SCRIPT_NAME"]
+    # As it stands in URLs, which PEP 3333 wants decoded.
+    yield b"X-Forwarded-Prefix", quote(environ["SCRIPT_NAME"], safe=_IN_PATHS, encoding="latin-1")
     yield b"X-Request-ID", environ.get("HTTP_X_REQUEST_ID", "")

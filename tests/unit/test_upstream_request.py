@@ -68,6 +68,11 @@ def test_what_is_known_of_the_client_is_said_anew() -> None:
     ]  # fmt: skip
 
 
+def test_a_prefix_is_said_as_it_stands_in_urls() -> None:
+    request = made("GET / HTTP/1.1\nHost: x\n\n", more={"SCRIPT_NAME": "/a b?/c\xc3\xb6/(d)"})
+    assert fields(request, "x-forwarded-prefix") == ["X-Forwarded-Prefix: /a%20b%3F/c%C3%B6/(d)"]
+
+
 def test_an_unknown_client_is_not_named() -> None:
     assert fields(made("GET / HTTP/1.1\nHost: x\n\n", more={"REMOTE_ADDR": ""}), "x-forwarded-for") == []
 
