@@ -78,6 +78,7 @@ class Relay:
         try:
             while data := _receive(self._client):
                 self._upstream.sendall(data)
+                gevent.sleep(0)  # Others want their turn, too, where neither side ever has to be waited for.
         except OSError:
             # One that has ended its side in order need not hear what is still said.
             if not self._outward.dead:
@@ -91,6 +92,7 @@ class Relay:
             _send(self._client, first)
             while data := self._upstream.recv(READ):
                 _send(self._client, data)
+                gevent.sleep(0)
         except OSError:
             self._fail()
             return

@@ -62,6 +62,7 @@ class UpstreamConnection:
         self.used = False
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         self._silent = self._untouched = True
+        self._reads = 0
         self._sender: Any = None
         self._may_send = Event()
         self._failure: BaseException | None = None
@@ -75,7 +76,7 @@ class UpstreamConnection:
 
         What `body` and `look` raise comes through. `inform` is told of interim responses, and of 100 if it is expected.
         """
-        self._silent = True
+        self._silent, self._reads = True, 0
         self._http.send(_announcement(request.method, request.length, bool(request.upgrade)))
         if request.length is not None and request.length <= AT_ONCE and not request.expects:
             self._http.send(h11.Data(data=bytes(request.length)))
@@ -116,6 +117,8 @@ class UpstreamConnection:
         try:
             for piece in body:
                 self._send(self._http.send(h11.Data(data=piece)) or b"")
+                # A process that reads as fast as it gets would keep all other requests waiting.
+                gevent.sleep(0)
             self._send(self._http.send(h11.EndOfMessage()) or b"")
         except OSError:
             return  # Whoever reads the response sees why.
@@ -136,6 +139,7 @@ class UpstreamConnection:
             if not isinstance(event, h11.InformationalResponse):
                 raise self._lost("the connection was closed before a response")
             if event.status_code == 101:
+                self._finish_request()
                 return event
             if event.status_code != 100:
                 inform(event)
@@ -143,6 +147,14 @@ class UpstreamConnection:
                 # At once: after a final response it would stand in the middle of that.
                 inform(event)
                 self._may_send.set()
+
+    def _finish_request(self) -> None:
+        """What another protocol says comes behind the request, however early the answer (RFC 9110 section 7.8)."""
+        if self._sender is not None:
+            self._may_send.set()
+            self._sender.join()
+            if self._failure is not None:
+                raise self._failure
 
     def available(self) -> tuple[bytes, bool]:
         """(what has come of the body already, whether that is all of it). Raises BrokenResponse."""
@@ -175,7 +187,11 @@ class UpstreamConnection:
             event = self._next()
             if event is not h11.NEED_DATA:
                 return event
+            if self._reads:
+                # The same for one that is always ready with more: recv(2) then never waits.
+                gevent.sleep(0)
             self._http.receive_data(self._receive(look))
+            self._reads += 1
 
     def _next(self) -> Any:
         try:

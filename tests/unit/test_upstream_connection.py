@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -61,7 +61,7 @@ def test_a_request_in_chunks(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     theirs.sendall(OK)
     ask(connection, CHUNKED, [b"abc", b"d"])
-    gevent.sleep(0)
+    connection._sender.join()
     assert theirs.recv(1000) == CHUNKED.head + b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
     assert connection.available() == (b"ok", True)
     assert connection.done()
@@ -139,6 +139,77 @@ def test_a_switch_of_protocols(pair: tuple[UpstreamConnection, Any]) -> None:
     response = ask(connection, GET._replace(upgrade=b"echo"))
     assert response.status_code == 101
     assert connection.left_over() == b"hello"
+
+
+def test_what_another_protocol_says_comes_behind_the_request(pair: tuple[UpstreamConnection, Any]) -> None:
+    connection, theirs = pair
+    body = [b"b" * 100_000] * 40
+    size = sum(map(len, body))
+    theirs.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n")
+    asked = gevent.spawn(ask, connection, POST._replace(upgrade=b"echo", length=size), body)
+    gevent.sleep(0.05)
+    assert not asked.ready(), "the body is still on its way"
+    received = b""
+    while len(received) < len(POST.head) + size:
+        received += theirs.recv(1 << 20)
+    assert asked.get().status_code == 101
+    connection.sock.sendall(b"echo")
+    assert theirs.recv(100) == b"echo"
+
+
+def turns_of_another(whole: Callable[[], Any]) -> int:
+    """How often another greenlet has had its turn while `whole` ran."""
+    turns = 0
+
+    def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    greenlet = gevent.spawn(other)
+    try:
+        whole()
+    finally:
+        greenlet.kill()
+    return turns
+
+
+class Torrent:
+    """A socket that never has to be waited for: it takes everything, and always has more, up to an end."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.sent = 0
+
+    def settimeout(self, _seconds: float) -> None:
+        """It never comes to that."""
+
+    def send(self, data: memoryview) -> int:
+        self.sent += len(data)
+        return len(data)
+
+    def recv(self, _size: int) -> bytes:
+        return self.pieces.pop(0)
+
+
+def test_a_torrent_of_a_response_leaves_others_their_turns() -> None:
+    connection = UpstreamConnection(Torrent(b"HTTP/1.0 200 OK\r\n\r\n", *[b"x" * 65536] * 100, b""))
+    ask(connection)
+    assert turns_of_another(lambda: list(connection.pieces(lambda: None))) >= 100
+
+
+def test_so_do_endless_interim_responses() -> None:
+    connection = UpstreamConnection(Torrent(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 100, OK))
+    assert turns_of_another(lambda: ask(connection)) >= 100
+
+
+def test_and_a_request_that_is_taken_as_fast_as_it_comes() -> None:
+    torrent = Torrent(OK)
+    connection = UpstreamConnection(torrent)
+    ask(connection, POST._replace(length=100 * 65536), [b"x" * 65536] * 100)
+    assert turns_of_another(lambda: connection._sender.join()) >= 99
+    assert torrent.sent == len(POST.head) + 100 * 65536
 
 
 def test_the_end_before_an_answer(pair: tuple[UpstreamConnection, Any]) -> None:
