@@ -1,7 +1,7 @@
 """The WSGI application in the place of one in another language: passes requests on to its process, and answers back.
 
 Framing towards the client, keep-alive, slow clients and error pages are the worker's as with any application. Knows
-PEP 3333 and a upstream's connections, neither the client's socket nor processes.
+PEP 3333 and an upstream's connections, neither the client's socket nor processes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from appsrv.proxied import KEY, Proxied, StreamedBody, SwitchedProtocols
 from appsrv.upstream_connection import BrokenResponse, ConnectionLost, UpstreamConnection
 from appsrv.upstream_connections import UpstreamConnections
 from appsrv.upstream_request import UpstreamRequest, request_of
+from appsrv.upstream_response import ResponseHead
 
 __all__ = ["GenericApplication"]
 
@@ -28,8 +29,8 @@ log = logging.getLogger("appsrv.generic")
 PIECE = 64 * 1024
 _HOP_BY_HOP = frozenset(
     {
-        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
-        *(b"proxy-authenticate", b"proxy-authorization"),
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization"),
     }
 )
 _UNREADABLE = "The application gave an answer that is not HTTP. The reason is in the server log."
@@ -81,7 +82,7 @@ class _Turn:
         self._begun = False
         self._read = 0
 
-    def ask(self) -> h11.Response | h11.InformationalResponse:
+    def ask(self) -> ResponseHead | h11.InformationalResponse:
         """The head of the answer; UpstreamError when there is none."""
         response = self._try(self._open(self._connections.take))
         if response is None:
@@ -97,7 +98,7 @@ class _Turn:
             self._upstream.wait_for_end()
             raise self._failed(f"cannot be connected to: {error}", _NOT_THERE) from error
 
-    def _try(self, connection: UpstreamConnection) -> h11.Response | h11.InformationalResponse | None:
+    def _try(self, connection: UpstreamConnection) -> ResponseHead | h11.InformationalResponse | None:
         """None when it may be tried again on another connection."""
         self._connection = connection
         try:
@@ -134,12 +135,12 @@ class _Turn:
 
     # -- the answer ---------------------------------------------------------------------------------------------------
 
-    def answer(self, response: h11.Response, start_response: StartResponse) -> Iterable[bytes]:
+    def answer(self, response: ResponseHead, start_response: StartResponse) -> Iterable[bytes]:
         """Pass it on: whole where it has come whole, else as it comes."""
         assert self._connection is not None
         try:
             first, whole = self._connection.available()
-            start_response(_status(response), _fields(response))
+            start_response(_status(response), _kept(response.fields))
         except (BrokenResponse, ApplicationError) as error:
             self.close()
             raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
@@ -194,28 +195,22 @@ class _Turn:
         return UpstreamError(f"the application ({self._upstream.command}) {what}", page)
 
 
-def _status(response: h11.Response) -> str:
-    reason = response.reason.decode("latin-1") or reason_of(response.status_code)
-    return f"{response.status_code} {reason}"
+def _status(response: ResponseHead) -> str:
+    return f"{response.status_code} {response.reason or reason_of(response.status_code)}"
 
 
-def _fields(response: h11.Response) -> list[tuple[str, str]]:
+def _kept(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The fields that go through, as they came."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in _kept(response)]
-
-
-def _kept(response: h11.Response | h11.InformationalResponse) -> Iterator[tuple[bytes, bytes]]:
-    lines = list(response.headers.raw_items())
-    dropped = set(_HOP_BY_HOP)
-    for name, value in lines:
-        if name.lower() == b"connection":
-            dropped.update(option.encode("latin-1") for option in split_list(value.decode("latin-1")))
-    return ((name, value) for name, value in lines if name.lower() not in dropped)
+    dropped = _HOP_BY_HOP
+    for name, value in fields:
+        if name.lower() == "connection":
+            dropped = dropped.union(split_list(value))
+    return [field for field in fields if field[0].lower() not in dropped]
 
 
 def _interim(response: h11.InformationalResponse, *, keep: bool = False) -> bytes:
     """The bytes of a 1xx; `keep`: with the fields of the connection, which is handed over."""
-    lines = [b"HTTP/1.1 %d %b" % (response.status_code, response.reason)]
-    fields = response.headers.raw_items() if keep else _kept(response)
-    lines += [b"%b: %b" % (name, value) for name, value in fields]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw_items()]
+    lines = [f"HTTP/1.1 {response.status_code} {response.reason.decode('latin-1')}"]
+    lines += [f"{name}: {value}" for name, value in (fields if keep else _kept(fields))]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

@@ -1,6 +1,7 @@
 """A connection to the process behind the proxy, for one request after the other.
 
-h11 reads what comes and refuses what breaks HTTP/1.1; the head that is sent is `upstream_request`'s, byte for byte.
+h11 reads what comes and refuses what breaks HTTP/1.1, but for plain answers to plain requests, of which it is not told;
+the head that is sent is `upstream_request`'s, byte for byte.
 Knows no client and no process. Waits in greenlets: its socket is gevent's.
 """
 
@@ -19,8 +20,11 @@ from gevent.event import Event
 from appsrv import unpatched
 from appsrv.tcp_reset import reset_when_closed
 from appsrv.upstream_request import UpstreamRequest
+from appsrv.upstream_response import ResponseHead, quick_head
 
 READ = 64 * 1024
+# Once it is known that there is more than one read of a body.
+READ_ON = 256 * 1024
 # A response head may be as large as a request's.
 LARGEST_HEAD = 64 * 1024
 # A body up to this size is sent with its head, before anything is read: it fits into the kernel's buffers.
@@ -63,6 +67,9 @@ class UpstreamConnection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
         self._silent = self._untouched = True
         self._reads = 0
+        # What is left of a plain answer; None while h11 is asked.
+        self._left: int | None = None
+        self._first = b""
         self._sender: Any = None
         self._may_send = Event()
         self._failure: BaseException | None = None
@@ -71,18 +78,19 @@ class UpstreamConnection:
 
     def ask(
         self, request: UpstreamRequest, body: Iterable[bytes], inform: Inform, look: Look
-    ) -> h11.Response | h11.InformationalResponse:
+    ) -> ResponseHead | h11.InformationalResponse:
         """Send the request; returns the head of the response, or of a 101. Raises ConnectionLost, BrokenResponse.
 
         What `body` and `look` raise comes through. `inform` is told of interim responses, and of 100 if it is expected.
         """
         self._silent, self._reads = True, 0
-        self._http.send(_announcement(request.method, request.length, bool(request.upgrade)))
         if request.length is not None and request.length <= AT_ONCE and not request.expects:
-            self._http.send(h11.Data(data=bytes(request.length)))
-            self._http.send(h11.EndOfMessage())
             self._begin(request.head + b"".join(body))
+            plain = self._plain_response(request, look)
+            if plain is not None:
+                return plain
         else:
+            self._announce(request)
             self._begin(request.head)
             self._may_send.clear()
             if not request.expects:
@@ -93,6 +101,9 @@ class UpstreamConnection:
             # It answers without the body, which the client has not been asked to send.
             self._sender.kill(block=False)
         return response
+
+    def _announce(self, request: UpstreamRequest) -> None:
+        self._http.send(_announcement(request.method, request.length, bool(request.upgrade)))
 
     def _begin(self, data: bytes) -> None:
         self._untouched = True
@@ -130,12 +141,28 @@ class UpstreamConnection:
 
     # -- the response -------------------------------------------------------------------------------------------------
 
-    def _head_of_response(self, inform: Inform, look: Look) -> h11.Response | h11.InformationalResponse:
+    def _plain_response(self, request: UpstreamRequest, look: Look) -> ResponseHead | None:
+        """None where h11 has been given what has come."""
+        data = self._receive(look)
+        self._reads += 1
+        quick = quick_head(data, request.method)
+        if quick is None:
+            self._announce(request)
+            self._http.send(h11.Data(data=bytes(request.length or 0)))
+            self._http.send(h11.EndOfMessage())
+            self._http.receive_data(data)
+            return None
+        head, start, length = quick
+        self._first = data[start:]
+        self._left = length - len(self._first)
+        return head
+
+    def _head_of_response(self, inform: Inform, look: Look) -> ResponseHead | h11.InformationalResponse:
         while True:
             event = self._event(look)
             if isinstance(event, h11.Response):
                 _check(event)
-                return event
+                return _head_of(event)
             if not isinstance(event, h11.InformationalResponse):
                 raise self._lost("the connection was closed before a response")
             if event.status_code == 101:
@@ -158,6 +185,8 @@ class UpstreamConnection:
 
     def available(self) -> tuple[bytes, bool]:
         """(what has come of the body already, whether that is all of it). Raises BrokenResponse."""
+        if self._left is not None:
+            return self._first, not self._left
         pieces = []
         while True:
             event = self._next()
@@ -168,6 +197,15 @@ class UpstreamConnection:
 
     def pieces(self, look: Look) -> Iterator[bytes]:
         """The rest of the body as it comes. Raises ConnectionLost, BrokenResponse."""
+        while self._left:
+            gevent.sleep(0)
+            data = self._receive(look, min(READ_ON, self._left))
+            if not data:
+                raise BrokenResponse(f"it ended {self._left} bytes before what its Content-Length says")
+            self._left -= len(data)
+            yield data
+        if self._left is not None:
+            return
         while True:
             event = self._event(look)
             if isinstance(event, h11.EndOfMessage):
@@ -190,7 +228,7 @@ class UpstreamConnection:
             if self._reads:
                 # The same for one that is always ready with more: recv(2) then never waits.
                 gevent.sleep(0)
-            self._http.receive_data(self._receive(look))
+            self._http.receive_data(self._receive(look, READ_ON if self._reads else READ))
             self._reads += 1
 
     def _next(self) -> Any:
@@ -203,10 +241,10 @@ class UpstreamConnection:
                 raise self._lost("the connection was closed before a response") from error
             raise BrokenResponse(str(error)) from error
 
-    def _receive(self, look: Look) -> bytes:
+    def _receive(self, look: Look, size: int = READ) -> bytes:
         while True:
             try:
-                data: bytes = self.sock.recv(READ)
+                data: bytes = self.sock.recv(size)
             except TimeoutError:
                 look()
                 continue
@@ -222,6 +260,9 @@ class UpstreamConnection:
 
     def done(self) -> bool:
         """The response is over: whether the connection can be used again. If not, it is to be closed."""
+        if self._left is not None:
+            left, self._left, self._first, self.used = self._left, None, b"", True
+            return not left
         sending = self._sender is not None and not self._sender.dead
         if sending or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
@@ -255,6 +296,11 @@ def _announcement(method: str, length: int | None, upgrade: bool) -> h11.Request
     if upgrade:
         headers += [(b"Connection", b"upgrade"), (b"Upgrade", b"-")]
     return h11.Request(method=method, target=b"/", headers=headers)
+
+
+def _head_of(response: h11.Response) -> ResponseHead:
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw_items()]
+    return ResponseHead(response.status_code, response.reason.decode("latin-1"), fields)
 
 
 def _check(response: h11.Response) -> None:

@@ -23,7 +23,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "trusted_proxies unpatched values"),
         ("certificates connection_limits environ http1 http1_body http_response kernel_stamps leadership "
         "listener loader log_reader message metrics output pid_file pool privileges proxied proxy_protocol "
-        "response_head scoreboard service settings shared_epoll spool terminal_lender top trace"),
+        "response_head scoreboard service settings shared_epoll spool terminal_lender top trace "
+        "upstream_response"),
         ("access_file app_group channel config deployment finder first_steps forwarded healing instance "
         "log pool_settings probe route_table sink static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting "

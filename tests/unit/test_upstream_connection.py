@@ -227,8 +227,29 @@ def test_the_end_in_the_middle(pair: tuple[UpstreamConnection, Any]) -> None:
     assert connection.available() == (b"ab", False)
     assert theirs.recv(1000) == GET.head
     theirs.close()
-    with pytest.raises(BrokenResponse, match="without sending complete message body"):
+    with pytest.raises(BrokenResponse, match="ended 8 bytes before what its Content-Length says"):
         list(connection.pieces(lambda: None))
+
+
+def test_a_body_that_comes_in_pieces(pair: tuple[UpstreamConnection, Any]) -> None:
+    connection, theirs = pair
+    for _ in range(2):
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nab")
+        ask(connection)
+        assert connection.available() == (b"ab", False)
+        pieces = connection.pieces(lambda: None)
+        theirs.sendall(b"cd")
+        assert next(pieces) == b"cd"
+        theirs.sendall(b"ef")
+        assert list(pieces) == [b"ef"]
+        assert connection.done()
+    theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+    ask(connection)
+    pieces = connection.pieces(lambda: None)
+    theirs.sendall(b"bc and more")
+    assert list(pieces) == [b"bc"]
+    assert connection.done()
+    assert connection.stale(), "what nobody has asked for is not the next answer"
 
 
 def test_what_nobody_has_asked_for_ends_the_connection(pair: tuple[UpstreamConnection, Any]) -> None:
