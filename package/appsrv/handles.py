@@ -59,6 +59,7 @@ class WorkerHandle:
     theirs: list[int] = field(default_factory=list)
     changes: Outbox | None = None
     reason: str = ""
+    upstream_ended: bool = False
     in_progress: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def call(self) -> None:

@@ -529,7 +529,8 @@ class Manager:
         retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
         cause = self.deaths.cause(status, handle.reason)
         served = [cell for cell in handle.slot.read() if cell.cid]
-        if state is WorkerState.READY and status == 0 and not served and not handle.reason:
+        asked = status == 0 and not handle.upstream_ended
+        if state is WorkerState.READY and asked and not served and not handle.reason:
             log.info("worker %d of %s was told to end by somebody else", handle.pid, self.name)
         elif not retired:
             self._report_death(handle, cause, [c for c in served if not self._time_limits.has_answered(serial, c.cid)])

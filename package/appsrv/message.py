@@ -465,6 +465,11 @@ class StartFailed(Message, tag=52):
 
 
 @dataclass(eq=False, repr=False)
+class UpstreamEnded(Message, tag=53):
+    """The process of the worker's generic application has ended by itself, and the worker ends in the same way."""
+
+
+@dataclass(eq=False, repr=False)
 class Holding(Packed, tag=44, layout="Q"):
     """The worker has parked this connection for the first time and keeps a descriptor of it."""
 

@@ -94,10 +94,10 @@ class Upstream:
 
     # -- the beginning ------------------------------------------------------------------------------------------------
 
-    def start(self, unwanted: Callable[[], bool]) -> bool:
+    def start(self, unwanted: Callable[[], bool], ended: Callable[[], None]) -> bool:
         """Run the command and wait until it takes connections; False when it became `unwanted` before, and has ended.
 
-        Raises NotStarted. From then on this process ends when the other one does.
+        Raises NotStarted. From then on this process ends when the other one does, after it has called `ended`.
         """
         process_group.lead()
         self._place = self._new_place()
@@ -112,7 +112,7 @@ class Upstream:
         if not self._wait_until_it_listens(deadline, unwanted):
             self.stop()
             return False
-        gevent.spawn(self._end_with_it)
+        gevent.spawn(self._end_with_it, ended)
         return True
 
     def _wait_until_it_listens(self, deadline: float, unwanted: Callable[[], bool]) -> bool:
@@ -166,10 +166,11 @@ class Upstream:
         self._process.wait()
         self._ended.set()
 
-    def _end_with_it(self) -> None:
+    def _end_with_it(self, ended: Callable[[], None]) -> None:
         self._ended.wait()
         if not self._leaving:
             say(f"{self._who} ended: {self._how}")
+            ended()
             self.end_like_it()
 
     def end_like_it(self) -> None:

@@ -101,8 +101,11 @@ class Companion(Protocol):
 
     relays: Any
 
-    def start(self, unwanted: Callable[[], bool]) -> bool:
-        """Run it and wait until it takes connections; NotStarted when it does not, False when it became unwanted."""
+    def start(self, unwanted: Callable[[], bool], ended: Callable[[], None]) -> bool:
+        """Run it and wait until it takes connections; NotStarted when it does not, False when it became unwanted.
+
+        `ended` is called when it ends later by itself, just before the worker does.
+        """
 
     def retire(self) -> None:
         """The worker takes nothing more."""
@@ -201,13 +204,17 @@ class Worker:
         if self._duty.upstream is None:
             return True
         try:
-            return self._duty.upstream.start(lambda: self._retiring or self._slot.retiring)
+            return self._duty.upstream.start(lambda: self._retiring or self._slot.retiring, self._upstream_ended)
         except NotStarted as error:
             _complain(str(error))
             self._channel.send(message.StartFailed(str(error), error.ended))
             if error.ended:
                 self._duty.upstream.end_like_it()
             sys.exit(error.exit_code)
+
+    def _upstream_ended(self) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(message.UpstreamEnded())
 
     def _stop_upstream(self) -> None:
         if self._duty.upstream is not None:

@@ -197,6 +197,8 @@ class Workers(Mapping[int, WorkerHandle]):
                     self._owner.worker_unhealthy(handle, msg.reason)
                 elif isinstance(msg, message.StartFailed):
                     self._owner.worker_not_started(handle, msg.reason, ended=msg.ended)
+                elif isinstance(msg, message.UpstreamEnded):
+                    handle.upstream_ended = True
                 elif isinstance(msg, message.CodeChanged):
                     self._owner.worker_saw_change(handle, msg.paths)
                 elif isinstance(msg, message.FilesChanged):

@@ -136,6 +136,14 @@ def die(client: Client, _head: bytes, path: str) -> None:
     os._exit(int(path.partition("?")[2]))
 
 
+def leave(client: Client, head: bytes, _path: str) -> None:
+    """Answers, and a moment later the whole program ends as if it had done its work."""
+    client.body(head)
+    client.answer(b"%d" % os.getpid())
+    time.sleep(0.3)
+    os._exit(0)
+
+
 def die_midway(client: Client, _head: bytes, _path: str) -> None:
     client.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 10)
     time.sleep(0.2)
@@ -227,8 +235,8 @@ Answer = Callable[[Client, bytes, str], None]
 ANSWERS: dict[str, Answer] = {
     **dict.fromkeys(RAW, raw), "/broken/short": short, "/broken/late": late_chunk, "/head": echo_head,
     "/body": echo_body, "/hints": hints, "/fickle": fickle, "/sleep": nap, "/die": die, "/die-midway": die_midway,
-    "/crash": crash, "/stream": stream, "/upgrade": upgrade, "/unasked": unasked, "/early": refuse_early,
-    "/duplex": duplex, "/old": until_close, "/big": big, "/environment": environment,
+    "/leave": leave, "/crash": crash, "/stream": stream, "/upgrade": upgrade, "/unasked": unasked,
+    "/early": refuse_early, "/duplex": duplex, "/old": until_close, "/big": big, "/environment": environment,
 }  # fmt: skip
 
 

@@ -444,6 +444,16 @@ def test_the_cause_of_its_death_is_the_workers(serve_command: ServeCommand, how:
     assert server.get("/").status == 200
 
 
+def test_a_process_that_ends_without_an_error_is_a_death_as_well(serve_command: ServeCommand, site: Site) -> None:
+    server = serve_command()
+    (worker,) = server.worker_pids()
+    assert server.get("/leave").status == 200
+    server.wait_log(rf"worker {worker} of .* ended: exit code 0")
+    wait_for(lambda: server.worker_pids() - {worker}, "another worker")
+    assert "exit code 0" in site.command("status", "--show", "deaths").stdout
+    assert "told to end" not in server.log()
+
+
 @pytest.mark.both_queues
 def test_a_killed_worker_leaves_nobody_behind(serve_command: ServeCommand) -> None:
     server = serve_command(command=f"true && {PYTHON}")
