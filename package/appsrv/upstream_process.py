@@ -87,6 +87,7 @@ class Upstream:
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._place: Place
+        self._claim: socket.socket | None = None
         self._process: subprocess.Popen[bytes]
         self._ended = Event()
         self._leaving = False
@@ -136,7 +137,8 @@ class Upstream:
             place = Place(path=os.path.join(self._directory, f"{os.getpid()}.sock"))
             place.forget()
             return place
-        return Place(port=free_port())
+        port, self._claim = free_port()
+        return Place(port=port)
 
     def _takes_connections(self) -> bool:
         try:
@@ -232,15 +234,33 @@ class Upstream:
                 gevent.sleep(POLL)
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on, and that no outgoing connection is given."""
-    for port in random.sample(PORTS, 50):
-        if _is_free(port):
-            return port
+def free_port() -> tuple[int, socket.socket | None]:
+    """A port of this machine that nobody listens on, and that no outgoing connection is given.
+
+    As long as what comes with it is open no other worker is given the port, whose process may not listen yet: one would
+    take the other's process for its own.
+    """
+    for port in random.sample(PORTS, min(50, len(PORTS))):
+        claim = _claimed(port)
+        if claim is not None:
+            if _is_free(port):
+                return port, claim
+            claim.close()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        chosen: int = probe.getsockname()[1]
-        return chosen
+        return probe.getsockname()[1], None
+
+
+def _claimed(port: int) -> socket.socket | None:
+    """None when another worker has it: as ports, abstract names are the network namespace's (unix(7), Linux)."""
+    claim = socket.socket(socket.AF_UNIX)
+    if sys.platform == "linux":
+        try:
+            claim.bind(f"\0appsrv-port-{port}")
+        except OSError:
+            claim.close()
+            return None
+    return claim
 
 
 def _is_free(port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 
@@ -46,7 +47,24 @@ def test_long_commands_are_shown_in_one_short_line() -> None:
 
 
 def test_a_free_port_is_free_and_of_no_outgoing_connection() -> None:
-    port = upstream.free_port()
+    port, claim = upstream.free_port()
     assert port in upstream.PORTS
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+    assert claim is not None
+    claim.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no abstract names elsewhere")
+def test_no_other_worker_is_given_a_port_on_which_nobody_listens_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, claim = upstream.free_port()
+    assert claim is not None
+    monkeypatch.setattr(upstream, "PORTS", range(port, port + 1))
+    other, none = upstream.free_port()
+    assert other != port
+    assert none is None
+    claim.close()
+    again, claim = upstream.free_port()
+    assert again == port
+    assert claim is not None
+    claim.close()
