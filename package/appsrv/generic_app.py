@@ -155,6 +155,7 @@ class _Turn:
         try:
             yield from self._connection.pieces(self._look)
         except ConnectionLost as error:
+            self.close()
             self._upstream.wait_for_end()
             raise self._failed(f"left its answer unfinished: {error}", _NO_ANSWER) from error
         except BrokenResponse as error:
@@ -169,13 +170,14 @@ class _Turn:
     def close(self) -> None:
         """Whatever has not been released is not whole: the process is to see that nobody reads on."""
         if self._connection is not None:
-            self._connection.close()
+            self._connections.drop(self._connection)
             self._connection = None
 
     def switch(self, response: h11.InformationalResponse) -> None:
         """The process speaks another protocol from now on; the connection is the client's alone."""
         connection, self._connection = self._connection, None
         assert connection is not None
+        self._connections.lend(connection)
         if not self._request.upgrade:
             connection.close()
             raise self._failed("switched protocols without having been asked to", _UNREADABLE)

@@ -105,22 +105,27 @@ class UpstreamConnections:
         self._place = place
         self._clock = clock
         self._idle: list[tuple[float, UpstreamConnection]] = []
+        self._asked: set[UpstreamConnection] = set()
 
     def take(self) -> UpstreamConnection:
         """One that is idle, or else a new one. Raises OSError."""
         while self._idle:
             since, connection = self._idle.pop()
             if self._clock() - since < IDLE and not connection.stale():
+                self._asked.add(connection)
                 return connection
             connection.close()
         return self.new()
 
     def new(self) -> UpstreamConnection:
         """One that nobody has used. Raises OSError."""
-        return UpstreamConnection(self._place.connect())
+        connection = UpstreamConnection(self._place.connect())
+        self._asked.add(connection)
+        return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """The response is over: keep the connection if it can be used again."""
+        self._asked.discard(connection)
         if not connection.done():
             connection.close()
             return
@@ -128,6 +133,21 @@ class UpstreamConnections:
         oldest = self._clock() - IDLE
         while self._idle and (len(self._idle) > MOST_IDLE or self._idle[0][0] < oldest):
             self._idle.pop(0)[1].close()
+
+    def drop(self, connection: UpstreamConnection) -> None:
+        """The response is not whole, and nobody reads on."""
+        self.lend(connection)
+        connection.close()
+
+    def lend(self, connection: UpstreamConnection) -> None:
+        """It is somebody else's from now on."""
+        self._asked.discard(connection)
+
+    def drain(self, seconds: float) -> None:
+        """The process has ended: wait, but no longer than that, until all that it has still sent is read."""
+        deadline = self._clock() + seconds
+        while self._asked and self._clock() < deadline:
+            gevent.sleep(AGAIN)
 
     def close(self) -> None:
         """Nothing more is asked: a server that waits for the ends of its connections need not."""

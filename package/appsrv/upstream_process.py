@@ -32,6 +32,8 @@ POLL = 0.01
 SLOWEST_POLL = 0.1
 # How long a connection may have been dead before it is believed that the process lives on.
 SETTLES = 0.25
+# How long what it has sent before its end is read and passed on: it lies in this machine's buffers.
+DRAINS = 1.0
 # Seconds after SIGTERM, once no request is left.
 GOES_WITHIN = 10.0
 # Below what systems give to outgoing connections (ip_local_port_range), which could take it in between.
@@ -172,6 +174,7 @@ class Upstream:
         self._ended.wait()
         if not self._leaving:
             say(f"{self._who} ended: {self._how}")
+            self.connections.drain(DRAINS)
             ended()
             self.end_like_it()
 

@@ -136,6 +136,13 @@ def die(client: Client, _head: bytes, path: str) -> None:
     os._exit(int(path.partition("?")[2]))
 
 
+def last_words(client: Client, head: bytes, path: str) -> None:
+    """Answers, and is gone as soon as the kernel has the last of it."""
+    client.body(head)
+    client.answer(bytes(int(path.partition("?")[2])))
+    os._exit(0)
+
+
 def leave(client: Client, head: bytes, _path: str) -> None:
     """Answers, and a moment later the whole program ends as if it had done its work."""
     client.body(head)
@@ -235,8 +242,9 @@ Answer = Callable[[Client, bytes, str], None]
 ANSWERS: dict[str, Answer] = {
     **dict.fromkeys(RAW, raw), "/broken/short": short, "/broken/late": late_chunk, "/head": echo_head,
     "/body": echo_body, "/hints": hints, "/fickle": fickle, "/sleep": nap, "/die": die, "/die-midway": die_midway,
-    "/leave": leave, "/crash": crash, "/stream": stream, "/upgrade": upgrade, "/unasked": unasked,
-    "/early": refuse_early, "/duplex": duplex, "/old": until_close, "/big": big, "/environment": environment,
+    "/leave": leave, "/last-words": last_words, "/crash": crash, "/stream": stream, "/upgrade": upgrade,
+    "/unasked": unasked, "/early": refuse_early, "/duplex": duplex, "/old": until_close, "/big": big,
+    "/environment": environment,
 }  # fmt: skip
 
 

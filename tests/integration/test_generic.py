@@ -444,6 +444,14 @@ def test_the_cause_of_its_death_is_the_workers(serve_command: ServeCommand, how:
     assert server.get("/").status == 200
 
 
+def test_what_it_has_said_before_its_end_arrives(serve_command: ServeCommand) -> None:
+    server = serve_command()
+    for size in (3_000_000, 6_000_000, 6_000_000):
+        (worker,) = server.wait_workers(1)
+        assert len(server.get(f"/last-words?{size}").body) == size
+        server.wait_log(rf"worker {worker} of .* ended: exit code 0")
+
+
 def test_a_process_that_ends_without_an_error_is_a_death_as_well(serve_command: ServeCommand, site: Site) -> None:
     server = serve_command()
     (worker,) = server.worker_pids()

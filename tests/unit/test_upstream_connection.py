@@ -276,6 +276,29 @@ class PairedPlace(Place):
         return ours
 
 
+@pytest.mark.parametrize("end", [UpstreamConnections.give_back, UpstreamConnections.drop, UpstreamConnections.lend])
+def test_what_a_process_has_said_before_its_end_is_read(end: Callable[..., None]) -> None:
+    place = PairedPlace()
+    connections = UpstreamConnections(place)
+    connection = connections.take()
+    draining = gevent.spawn(connections.drain, 10.0)
+    gevent.sleep(0.05)
+    assert not draining.ready(), "a response is being read"
+    end(connections, connection)
+    draining.get(timeout=5)
+    connection.close()
+    place.theirs[0].close()
+
+
+def test_a_response_that_never_ends_is_not_waited_for() -> None:
+    place, times = PairedPlace(), iter([0.0, 0.5, 1.0])
+    connections = UpstreamConnections(place, lambda: next(times))
+    connection = connections.take()
+    connections.drain(1.0)
+    connections.drop(connection)
+    place.theirs[0].close()
+
+
 def test_the_last_one_used_is_used_again_unless_it_has_ended_or_is_old() -> None:
     place, now = PairedPlace(), [100.0]
     connections = UpstreamConnections(place, lambda: now[0])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -68,3 +71,19 @@ def test_no_other_worker_is_given_a_port_on_which_nobody_listens_yet(monkeypatch
     assert again == port
     assert claim is not None
     claim.close()
+
+
+def test_answers_of_a_process_that_has_ended_are_read_before_its_worker_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "say", lambda _text: None)
+    happened: list[str] = []
+    process = upstream.Upstream(
+        "x", root=str(tmp_path), directory=str(tmp_path), environ={}, start_timeout=1.0, stop_timeout=1.0
+    )
+    process._process = cast("Any", SimpleNamespace(returncode=0))
+    process.connections = cast("Any", SimpleNamespace(drain=lambda _seconds: happened.append("read")))
+    monkeypatch.setattr(process, "end_like_it", lambda: happened.append("ended"))
+    process._ended.set()
+    process._end_with_it(lambda: happened.append("said"))
+    assert happened == ["read", "said", "ended"]
