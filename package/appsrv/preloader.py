@@ -27,6 +27,7 @@ from appsrv import config, hooks, loader, message, process_group, production, tr
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
+from appsrv.django_urls import import_urlconf
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec, guarded
@@ -349,7 +350,9 @@ def main(server_fd: int, watchdog_fd: int) -> None:
             from appsrv import greenlets
 
             greenlets.patch()
-        return loader.load(spec)
+        application = loader.load(spec)
+        guarded(lambda: import_urlconf(duty.settings.base_uri), "the URLconf cannot be imported")
+        return application
 
     Preloader(duty, Channel.from_fd(server_fd), watchdog).run(load)
 

@@ -128,6 +128,19 @@ def test_runserver_outlives_broken_code(project: Site, launch: Launch) -> None:
     wait_for(lambda: server.get("/pid/").status == 200, "the page, again", 30)
 
 
+def test_a_restart_with_broken_views_leaves_the_old_ones_serving(project: Site, launch: Launch) -> None:
+    """Django imports the views of a project with the first request only."""
+    port = free_port()
+    server = launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+    views = project.directory / "uploads" / "views.py"
+    views.write_text("this is no Python\n" + views.read_text())
+    done = project.command("restart-app", ".")
+    assert done.returncode == 1
+    assert "the URLconf cannot be imported: SyntaxError" in done.stderr
+    assert "this is no Python" in done.stderr
+    assert server.get("/pid/").status == 200
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_runserver_ends_with_0(project: Site, launch: Launch, signum: signal.Signals) -> None:
     assert run_server(launch).wait_ready().stop(signum) == 0
