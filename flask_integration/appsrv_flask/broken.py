@@ -23,8 +23,11 @@ MOST_KEPT = 4
 def raising(error: Exception) -> WSGIApplication:
     """An application that only raises, so that the debugger shows the error."""
 
+    raised_at = error.__traceback__
+
     def application(environ: object, start_response: object) -> Iterable[bytes]:
-        raise error from None
+        # Each raising adds its frames to those that the error has: not those of the requests before.
+        raise error.with_traceback(raised_at) from None
 
     return application
 

@@ -8,6 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from appsrv import development, reloader
 from appsrv.errors import ListenError
 from appsrv_flask import autoreload, certificate, command, run_on_appsrv
 from appsrv_flask.access_log import log_request
+from appsrv_flask.broken import raising
 from support import certificates
 
 
@@ -397,3 +399,16 @@ def test_defaults_of_debug_mode() -> None:
     }
     options = run_on_appsrv.Options.of(params)
     assert options == run_on_appsrv.Options("localhost", 1, False, False, [], ["x"])
+
+
+def test_what_could_not_be_loaded_has_the_same_traceback_in_each_request() -> None:
+    try:
+        compile("def home() oops:", "app.py", "exec")
+    except SyntaxError as error:
+        application = raising(error)
+    lengths = set()
+    for _ in range(3):
+        with pytest.raises(SyntaxError) as caught:
+            application({}, None)
+        lengths.add(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert len(lengths) == 1
