@@ -93,7 +93,8 @@ def status_report(status: Json, now: float, *, colour: bool = False, verbose: bo
     lines = [*_header(status, now), "", *_general(status, colour), ""]
     lines.append(_title("Application groups", colour))
     for group in status.get("app_groups", []):
-        lines += [*_group(group, now, colour, verbose), ""]
+        log_file = status.get("instance", {}).get("log_file")
+        lines += [*_group(group, log_file, now, colour, verbose), ""]
     problems = status.get("not_served") or []
     if problems:
         lines.append(_title("Not served", colour))
@@ -198,12 +199,14 @@ def group_title(group: Json) -> str:
     return printable(f"{group.get('name', '?')} ({group.get('environment', '?')})")
 
 
-def _group(group: Json, now: float, colour: bool, verbose: bool) -> Iterator[str]:
+def _group(group: Json, log_of_all: str | None, now: float, colour: bool, verbose: bool) -> Iterator[str]:
     yield f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:"
     yield f"  App root: {printable(group.get('root', ''))}"
     if group.get("hosts") or group.get("base_uri"):
         hosts, uri = group.get("hosts") or ["*"], group.get("base_uri") or "/"
         yield f"  Served at: {printable(', '.join(f'{host}{uri}' for host in hosts))}"
+    if (log_file := group.get("log_file") or log_of_all) != log_of_all:
+        yield f"  Log file: {printable(log_file)}"
     if verbose:
         yield f"  App: {printable(group.get('app', ''))}, generation {group.get('generation', 0)}"
     yield from _remarks(group, now, verbose)

@@ -58,6 +58,13 @@ def test_the_report_has_the_layout_of_passenger_status() -> None:
     assert text.status_report(STATUS, NOW) == REPORT
 
 
+def test_an_application_with_a_log_of_its_own_has_it_named() -> None:
+    status = changed(log_file="/srv/shop/appsrv.log")
+    assert "  Log file: /srv/shop/appsrv.log\n" in text.status_report(status, NOW)
+    status["instance"]["log_file"] = "/srv/shop/appsrv.log"
+    assert "Log file" not in text.status_report(status, NOW)
+
+
 def test_colours_are_on_the_titles_only_when_wanted() -> None:
     coloured = text.status_report(STATUS, NOW, colour=True)
     assert "\x1b[1;33;44m----------- General information -----------\x1b[0m" in coloured
