@@ -136,7 +136,7 @@ def _load(
 ) -> WSGIApplication:
     from appsrv.loader import guarded
 
-    application: WSGIApplication = guarded(load, "loading it failed")
+    application: WSGIApplication = guarded(load, "the application cannot be loaded")
     banner(urls)
     return application
 
