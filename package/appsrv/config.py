@@ -149,8 +149,12 @@ def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
     return table
 
 
-def file_layer(file: Path, table: Mapping[str, object]) -> dict[str, object]:
-    """The settings that a table of this file has; relative paths are those of its directory."""
+def file_layer(file: Path, table: Mapping[str, object], where: str | None = None) -> dict[str, object]:
+    """The settings that a table of this file has; relative paths are those of its directory.
+
+    `where`: what errors call the table, if not the file.
+    """
+    where = where or str(file)
     layer: dict[str, object] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -158,9 +162,9 @@ def file_layer(file: Path, table: Mapping[str, object]) -> dict[str, object]:
             # Not of the instance, but its applications: `hosting` reads them.
             continue
         if name not in _BY_NAME:
-            raise SettingsError(f"{file}: unknown setting {key!r}{_nearest(name, _BY_NAME)}")
-        layer[name] = _parsed(name, value, f"{file}: {key}", file.parent)
-    return _one_way_to_listen(layer, str(file))
+            raise SettingsError(f"{where}: unknown setting {key!r}{_nearest(name, _BY_NAME)}")
+        layer[name] = _parsed(name, value, f"{where}: {key}", file.parent)
+    return _one_way_to_listen(layer, where)
 
 
 def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]:
@@ -212,7 +216,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # Only for somebody who has mistyped one.
 
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ", see docs/settings.md for those there are"
+    return f" (did you mean {close[0]!r}?)" if close else ": appsrv start --help shows them all"
 
 
 def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, object]:

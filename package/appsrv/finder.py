@@ -128,7 +128,8 @@ def _nothing_found(directory: Path) -> str:
         f"no application found in {_absolute(directory)}. Looked for: {_state(directory, 'manage.py')} "
         f"(with its {SETTINGS_VARIABLE}), FLASK_APP, [tool.appsrv] app in pyproject.toml, "
         f"{', '.join(_state(directory, name) for name in STARTUP_FILES)} "
-        f"(with {', '.join(OBJECTS + FACTORIES[:1])}). Name it: appsrv start module:callable"
+        f"(with {', '.join(OBJECTS + FACTORIES)}). Name it: appsrv start module:callable, "
+        "or app in its appsrv.toml, or start_command there if it is not WSGI"
     )
 
 

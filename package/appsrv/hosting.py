@@ -165,12 +165,14 @@ class _Row:
         self._name = row.get("name")
         if self._name is not None and not (isinstance(self._name, str) and self._name.strip()):
             raise SettingsError(f"{self._where}: name has to be some text")
-        self._layer = _own(config.file_layer(file, _without(row, _ROW_KEYS)), self._where)
+        self._layer = _own(config.file_layer(file, _without(row, _ROW_KEYS), self._where), self._where)
         self._settings = settings
         self._environ = {**_without(environ, _FINDING), **self._variables}
 
     def make(self) -> tuple[str, AppGroup | str]:
         name = self._name or str(self._root)
+        if not self._root.is_dir():
+            return name, f"no such directory, though {self._where} has it as root"
         try:
             layers = [*_of_project(self._root), self._layer]
             settings = _settings(self._settings, layers)

@@ -128,7 +128,8 @@ class Upstream:
             if time.monotonic() > deadline:
                 self.stop()
                 raise NotStarted(
-                    f"{self._who} did not listen on {self._told} within start_timeout ({self._start_timeout:g} s)",
+                    f"{self._who} did not listen on {self._told} within start_timeout ({self._start_timeout:g} s): "
+                    f"the command has to take its {'socket' if self._place.path else 'port'} from there",
                     ended=False,
                 )
             pause = min(pause * 1.2, SLOWEST_POLL)

@@ -508,7 +508,7 @@ def test_a_command_that_never_listens(serve_command: ServeCommand) -> None:
     assert server.wait_exit() == 4
     said = server.terminal.splitlines()[-1]
     assert "hostile.py) did not listen on $PORT (" in said
-    assert "within start_timeout (2 s)" in said
+    assert said.endswith("within start_timeout (2 s): the command has to take its port from there")
 
 
 def test_the_order_to_stop_while_it_starts(serve_command: ServeCommand) -> None:

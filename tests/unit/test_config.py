@@ -169,7 +169,7 @@ def test_an_unknown_key_is_named_with_its_file_and_its_neighbour(tmp_path: Path)
 
 def test_an_unknown_key_of_pyproject(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.appsrv]\nxyzzy = 3\n")
-    assert "pyproject.toml: unknown setting 'xyzzy', see docs/settings.md" in error(tmp_path)
+    assert "pyproject.toml: unknown setting 'xyzzy': appsrv start --help shows them all" in error(tmp_path)
 
 
 def test_an_unknown_variable(tmp_path: Path) -> None:

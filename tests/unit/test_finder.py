@@ -201,7 +201,9 @@ def test_nothing_found_says_what_was_looked_for_and_what_to_type(tmp_path: Path)
         "FLASK_APP",
         "wsgi.py [there, but names none]",
         "app.py",
+        "make_app",
         "appsrv start",
+        "start_command",
     ):
         assert part in message
 

@@ -97,7 +97,7 @@ def test_what_cannot_be_served_is_told_and_harms_no_other(tmp_path: Path) -> Non
     said = {os.path.basename(name): problem for name, problem in found.problems.items()}
     assert "no application found" in said["empty"]
     assert "threads" in said["wrong"]
-    assert "no such directory" in said["missing"]
+    assert said["missing"] == f"no such directory, though {tmp_path / 'appsrv.toml'}: [[apps]] number 3 has it as root"
     assert said["again"].startswith(f"any host/good is {tmp_path / 'good'}'s already: give one of them other hosts")
     assert said["good"].startswith("another application has the name")
 
@@ -107,10 +107,10 @@ def test_what_cannot_be_served_is_told_and_harms_no_other(tmp_path: Path) -> Non
     [
         ("apps = 3\n", "apps has to be a list of tables"),
         ("[[apps]]\nhosts = ['a']\n", r"\[\[apps\]\] number 1: root is missing"),
-        ("[[apps]]\nroot = 'x'\nhosts = ['a:80']\n", "expected a host such as shop.example"),
+        ("[[apps]]\nroot = 'x'\nhosts = ['a:80']\n", r"\[\[apps\]\] number 1: hosts: expected a host such as"),
         ("[[apps]]\nroot = 'x'\nbase_uri = 'shop'\n", "expected a path such as /shop"),
         ("[[apps]]\nroot = 'x'\nport = 80\n", "port is a setting of the whole instance: write it above"),
-        ("[[apps]]\nroot = 'x'\nhost = 'a'\n", "unknown setting 'host'.*did you mean 'hosts'"),
+        ("[[apps]]\nroot = 'x'\nhost = 'a'\n", r"\[\[apps\]\] number 1: unknown setting 'host'.*did you mean 'hosts'"),
         ("[[apps]]\nroot = 'x'\nname = 3\n", "name has to be some text"),
         ("[[apps]]\nroot = 'x'\nvariables = {A = 1}\n", "variables has to be a table of texts"),
         ("app = 'shop:app'\n[[apps]]\nroot = 'x'\n", "app stands beside"),
