@@ -459,9 +459,8 @@ class Manager:
 
     def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
-        # One that retires speaks of what its successor has loaded already.
-        book = self._pool.workers.get(handle.serial)
-        if book is not None and book.state is WorkerState.READY:
+        # One that retires speaks of what its successor has loaded already; one that boots, before it says Ready.
+        if self._pool.stays(handle.serial):
             self.code_changed(paths)
 
     def worker_saw_files(self, handle: WorkerHandle, paths: list[str]) -> None:

@@ -305,6 +305,11 @@ class Pool:
 
     # -- the numbers --------------------------------------------------------------------------------------------------
 
+    def stays(self, serial: int) -> bool:
+        """Whether this worker boots or serves, and is not on its way out."""
+        worker = self.workers.get(serial)
+        return worker is not None and worker.state in (WorkerState.BOOTING, WorkerState.READY)
+
     @property
     def alive(self) -> int:
         """Workers that boot or serve."""

@@ -119,9 +119,12 @@ def hints(client: Client, _head: bytes, _path: str) -> None:
 
 
 def fickle(client: Client, head: bytes, _path: str) -> None:
-    """Answers, and closes a moment later what it has said to keep."""
+    """Answers, and closes a moment later what it has said to keep; then it leaves word of it in the file `closed`."""
     client.body(head)
     client.answer(b"%d" % os.getpid())
+    client.sock.close()
+    with open("closed", "a", encoding="ascii") as file:
+        file.write(".")
     raise EOFError
 
 

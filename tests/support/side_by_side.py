@@ -38,6 +38,8 @@ MASKS = (
     (r"\[\d+\.\d\d, 127\.0\.0\.1:\d+\]", "[TAKEN, CLIENT]"),
     # The page about an error in a view shows the environment.
     (r'HTTP/1.1" 500 \d+', 'HTTP/1.1" 500 SIZE'),
+    # A Ctrl-C that falls into a callback of the collector's is lost there, and the interpreter says so on stderr.
+    (r"Exception ignored in: [^\n]*\nTraceback [^\n]*\n(?:  [^\n]*\n)*\n?KeyboardInterrupt: ?\n", ""),
     # Who has called the framework: threads of its reloader there, appsrv here.
     (r'  File "[^"]*/(?:appsrv_django|appsrv_flask|threading|autoreload|click)[^"]*", line .*\n(?:    .*\n)*', ""),
     (r"Exception in thread django-main-thread:\n", ""),

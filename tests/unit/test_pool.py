@@ -176,6 +176,18 @@ def test_replacement_waits_for_the_preloader() -> None:
     assert spawned(script.loaded()) == [2]
 
 
+def test_who_boots_or_serves_stays_and_who_retires_does_not() -> None:
+    """What a worker has seen of changed code counts from its first moment on, but not when it is on its way out."""
+    script = Script(min_instances=1)
+    script.loaded()
+    assert script.pool.stays(1), "booting"
+    script.ready(1)
+    assert script.pool.stays(1), "ready"
+    script.replace(2)
+    assert not script.pool.stays(1), "retiring"
+    assert not script.pool.stays(99), "unknown"
+
+
 def test_events_of_unknown_workers_are_ignored() -> None:
     script = Script()
     script.boot(1)
