@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from collections.abc import Mapping
@@ -31,13 +30,18 @@ def watchdog_interval(environ: Mapping[str, str], pid: int) -> float:
 
 
 class Notifier:
-    """Tells the service manager. Without one, tells nobody."""
+    """Tells the service manager. Without one, tells nobody.
+
+    The state of the service is said until it is heard: what a manager that is busy has no room for (unix(7)) is said
+    again before the next word.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
         # "@" stands for the NUL of an abstract address (unix(7)).
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
         self._said = ""
+        self._unheard: list[str] = []
 
     @property
     def wanted(self) -> bool:
@@ -46,15 +50,15 @@ class Notifier:
 
     def ready(self) -> None:
         """The first worker serves, or a restart is over."""
-        self._say("READY=1")
+        self._say_state("READY=1")
 
     def reloading(self) -> None:
         """A restart has begun; `ready` tells its end."""
-        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._say_state(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """Nothing is accepted any more."""
-        self._say("STOPPING=1")
+        self._say_state("STOPPING=1")
 
     def alive(self) -> None:
         """Everything that serves answers."""
@@ -66,10 +70,31 @@ class Notifier:
             self._said = text
             self._say(f"STATUS={text}")
 
+    def _say_state(self, text: str) -> None:
+        self._unheard.append(text)
+        self._catch_up()
+
     def _say(self, text: str) -> None:
-        # A manager that has gone, or is busy, must not keep the service from serving.
+        if self._catch_up():
+            self._is_heard(text)
+
+    def _catch_up(self) -> bool:
+        """Say what was not heard, in its order; whether all of it is by now."""
+        while self._unheard and self._is_heard(self._unheard[0]):
+            del self._unheard[0]
+        return not self._unheard
+
+    def _is_heard(self, text: str) -> bool:
+        """Say it; False when there is no room for it at present. A manager that has gone hears nothing ever."""
         if not self._address:
-            return
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.sendto(text.encode("utf-8", "replace"), self._address)
+            return True
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                # A busy one must not keep the service from serving.
+                sock.setblocking(False)
+                sock.sendto(text.encode("utf-8", "replace"), self._address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True

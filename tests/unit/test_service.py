@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,21 @@ def test_words(manager: socket.socket) -> None:
     assert heard == [b"READY=1", b"STATUS=running: 2 workers", b"WATCHDOG=1", b"STOPPING=1"]
     service.reloading()
     assert manager.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+
+
+def test_a_busy_manager_hears_of_the_state_later(manager: socket.socket) -> None:
+    service = notifier(manager)
+    for _ in range(600):
+        service.alive()
+    service.reloading()
+    service.ready()
+    heard = set()
+    while select.select([manager], [], [], 0)[0]:
+        heard.add(manager.recv(200))
+    assert heard == {b"WATCHDOG=1"}
+    service.alive()
+    assert manager.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert [manager.recv(200) for _ in range(2)] == [b"READY=1", b"WATCHDOG=1"]
 
 
 def test_a_manager_that_is_gone_or_none_at_all_keeps_nobody_waiting(manager: socket.socket) -> None:
