@@ -74,7 +74,7 @@ def described(answer: Answer, expected: dict[str, Any]) -> dict[str, Any]:
 
 def check_invalid(address: Address, case: WireCase, pieces: Pieces) -> None:
     with WireClient(address) as client:
-        client.send(pieces)
+        client.send(pieces, unless_refused=True)
         answer = client.answer()
         assert (answer.status, answer.closes, client.rest()) == (case.expected, True, b"")
 

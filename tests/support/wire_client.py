@@ -7,6 +7,7 @@ that the server reads exactly these pieces. Shares no code with appsrv.
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -51,15 +52,27 @@ class WireClient:
     ) -> None:
         self._sock.close()
 
-    def send(self, pieces: Sequence[bytes]) -> None:
-        """Send the pieces one by one; a server that has ended the connection meanwhile is no error."""
+    def send(self, pieces: Sequence[bytes], *, unless_refused: bool = False) -> None:
+        """Send the pieces one by one; a server that has ended the connection meanwhile is no error.
+
+        `unless_refused`: send no more once an error has been answered (RFC 9112 section 9.5). Who goes on for longer
+        than the server reads on is reset, as one that sends byte by byte on a busy machine.
+        """
         try:
             for number, piece in enumerate(pieces):
                 if number and self._waits:
                     self._wait_until_read()
+                if number and unless_refused and self._is_refused():
+                    return
                 self._sock.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             return
+
+    def _is_refused(self) -> bool:
+        # A socket with a timeout waits for something to read, whatever the flags of the call say.
+        if not select.select([self._sock], [], [], 0)[0]:
+            return False
+        return self._sock.recv(10, socket.MSG_PEEK) in (b"HTTP/1.1 4", b"HTTP/1.1 5")
 
     def _wait_until_read(self) -> None:
         deadline = time.monotonic() + TIMEOUT
