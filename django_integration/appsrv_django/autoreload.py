@@ -19,7 +19,7 @@ from typing import Any, cast
 from django.utils import autoreload
 
 from appsrv import reloader
-from appsrv_django.hook import STARTED
+from appsrv_django import hook
 
 logger = logging.getLogger("django.utils.autoreload")
 
@@ -35,7 +35,7 @@ class _Watching(autoreload.BaseReloader):
     def run_loop(self) -> None:
         """Watch until somebody stops it; what was saved while Django was loading counts as changed."""
         stop = cast(Any, self)._stop_condition
-        reloader.watch(self._files, self._notify, stop=stop, since=STARTED, suspects=self.suspects)
+        reloader.watch(self._files, self._notify, stop=stop, since=hook.STARTED, suspects=self.suspects)
         self.stop()
 
     def _files(self) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 STARTED = time.time()
-"""When this Python started, near enough: files saved later may have been imported in their old form."""
+"""When this Python started, near enough, or was needed: files saved later may have been imported in their old form."""
 
 COMMAND = "runserver"
 OWN_COMMAND = "appsrv"
@@ -33,8 +33,14 @@ PRELOADER = "APPSRV_PRELOADER"
 """In the environment of a preloader, see appsrv.development."""
 
 
+STANDBY = "APPSRV_STANDBY"
+"""The same, whatever the framework: whether it is a standby preloader, see appsrv.standby."""
+
+
 def install() -> None:
     """Wait for Django's commands, if this could be one of those concerned at all."""
+    if STANDBY in os.environ:
+        _stand_by()
     argv = getattr(sys, "argv", ())
     if not any(name in argv for name in CONCERNED) or any(isinstance(item, Waiting) for item in sys.meta_path):
         return
@@ -44,6 +50,15 @@ def install() -> None:
         wrap(sys.modules[MODULE])
     else:
         sys.meta_path.insert(0, Waiting())
+
+
+def _stand_by() -> None:
+    """Wait here until this preloader is needed, if it was started ahead."""
+    global STARTED
+    from appsrv import standby
+
+    standby.wait()
+    STARTED = time.time()
 
 
 class Waiting:

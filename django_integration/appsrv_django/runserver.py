@@ -36,6 +36,8 @@ WSGIApplication = Callable[..., Iterable[bytes]]
 DEFAULTS = {"max_pool_size": 1, "threads": 8}
 """One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
 
+FRAMEWORK = development.Framework(packages=("django", "asgiref", "sqlparse"), variables=("DJANGO_SETTINGS_MODULE",))
+
 MAX_PORT = 65535
 
 
@@ -146,6 +148,7 @@ class Server:
                 banner=self.command.announce,
                 watch=autoreload.Watch() if self.options["use_reloader"] else None,
                 log_request=log_request,
+                framework=FRAMEWORK,
             )
         except ListenError as error:
             raise OSError(error.errno, str(error)) from error

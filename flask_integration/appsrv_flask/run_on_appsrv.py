@@ -37,6 +37,10 @@ WSGIApplication = Callable[..., Iterable[bytes]]
 DEFAULTS = {"max_pool_size": 1, "threads": 8}
 """One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
 
+FRAMEWORK = development.Framework(
+    packages=("flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "click", "blinker")
+)
+
 MAX_PORT = 65535
 
 BOOT_VARIABLE = "APPSRV_BOOT"
@@ -104,6 +108,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
             banner=Banner(options, debugged, first),
             watch=watch(options, error, broken) if options.reload else None,
             log_request=broken.logging(log_request) if broken else log_request,
+            framework=FRAMEWORK,
         )
     except (ListenError, OSError) as failure:
         exit_without_address(options, failure)

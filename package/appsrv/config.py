@@ -22,7 +22,9 @@ from appsrv.settings import MOUNTS, PATHS, PREFIX, ROWS, Settings, log_place, pa
 # The key of appsrv.toml under which several applications stand.
 APPS = "apps"
 # Variables of ours that are no settings: a switch of the integrations, and what the application is told.
-OTHER_VARIABLES = frozenset({"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER", "APPSRV_BOOT", "APPSRV_COLOUR"})
+OTHER_VARIABLES = frozenset(
+    {"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER", "APPSRV_STANDBY", "APPSRV_BOOT", "APPSRV_COLOUR"}
+)
 
 _BY_NAME = {row.name: row for row in ROWS}
 _BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}

@@ -7,17 +7,20 @@ checks and prints, and none of it happens twice in one process. Knows no framewo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, instance, preloader
+from appsrv import config, instance, preloader, standby, standby_preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
-from appsrv.channel import Channel
+from appsrv.channel import Channel, ChannelClosed
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec
@@ -25,6 +28,18 @@ from appsrv.settings import Settings
 from appsrv.worker import Watch
 
 VARIABLE = "APPSRV_PRELOADER"
+
+
+@dataclass(frozen=True)
+class Framework:
+    """What is the framework's own: its `packages`, by their names, and the `variables` of the environment that name the
+    project to it.
+    """
+
+    packages: Sequence[str]
+    variables: Sequence[str] = ()
+
+
 # The application is what the framework's command serves, whatever `appsrv start` would.
 _NOT_OURS = ("start_command",)
 
@@ -111,14 +126,16 @@ def _say_nothing(info: object) -> None:
 
 def serve(
     load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: Watch | None = None,
-    log_request: LogRequest | None = None,
+    log_request: LogRequest | None = None, framework: Framework | None = None,
 ) -> NoReturn:
     """In the preloader: load the application, say so, and be or make the workers that the server wants.
 
     `load` raises what keeps the application from being loaded. `watch`, in the worker, or here when loading
-    failed, reports files that have changed. OSError with the reason when the watchdog could not listen.
+    failed, reports files that have changed. `framework` is what the next preloader may import before it is needed.
+    OSError with the reason when the watchdog could not listen.
     """
     server_fd, watchdog_fd = map(int, (config.take_variable(VARIABLE) or "").split(","))
+    has_hook = config.take_variable(standby_preloader.VARIABLE) is None
     preloader.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = preloader.configuration(watchdog)
@@ -127,6 +144,8 @@ def serve(
     duty = preloader.duty_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
     process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
+    if framework is not None and duty.settings.standby_preloader and has_hook:
+        load = _followed_by(load, partial(_order_standby, framework, watchdog))
     process.run(lambda: _load(load, banner, urls))
     sys.exit(0 if process.loaded else 1)
 
@@ -141,10 +160,27 @@ def _load(
     return application
 
 
+def _followed_by(load: Callable[[], WSGIApplication], then: Callable[[], None]) -> Callable[[], WSGIApplication]:
+    def load_then() -> WSGIApplication:
+        application = load()
+        then()
+        return application
+
+    return load_then
+
+
+def _order_standby(framework: Framework, watchdog: Channel) -> None:
+    """Have the watchdog start the next preloader ahead, unless something is against it."""
+    if standby.reason_against(sys.modules):
+        return
+    with contextlib.suppress(ChannelClosed):
+        watchdog.send(standby.order(framework.packages, framework.variables, sys.modules))
+
+
 def _url(made: Mapping[str, object]) -> str:
     from appsrv.listener import Listener
 
     return Listener(**made).url  # type: ignore[arg-type]
 
 
-__all__ = ["AppLoadError", "inside_preloader", "serve", "start", "state_directory"]
+__all__ = ["AppLoadError", "Framework", "inside_preloader", "serve", "start", "state_directory"]

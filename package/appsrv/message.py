@@ -8,8 +8,8 @@ in the order the docstring of the message names them. Both ends are always of on
                             RestartRequested, StopRequested, ReopenLogs, LastWords, ResizePool
     server    -> watchdog   ServeGroup, DropGroup, StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed,
                             Serving, Pulse, LastWordsWanted, SendSignal
-    watchdog  -> preloader  Configure
-    preloader -> watchdog   OutputPipes
+    watchdog  -> preloader  Prepare, Configure
+    preloader -> watchdog   Prepare, OutputPipes
     server    -> preloader  Attach, Spawn, FilesChanged, Quit
     preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
     server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone; FilesChanged (over a
@@ -281,6 +281,18 @@ class OutputPipes(Message, tag=11):
     """A worker is being made. fds: the read ends of its stdout and stderr."""
 
     pid: int
+
+
+@dataclass(eq=False, repr=False)
+class Prepare(Message, tag=30):
+    """What the next preloader of a development server may import before it is needed: names of modules, in order.
+
+    A preloader that has loaded says it to the watchdog, which says it to the standby preloader. `hidden` are variables
+    of the environment that must not be seen meanwhile.
+    """
+
+    modules: list[str]
+    hidden: list[str]
 
 
 @dataclass(eq=False, repr=False)

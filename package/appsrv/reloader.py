@@ -136,11 +136,21 @@ def changed_since_import(path: str) -> bool:
     loaded = _loaded.get(path)
     if loaded is None:
         return _differs_from_compiled(path)
+    now = _time_and_size(path)
+    return now is not None and now != loaded
+
+
+def loaded_have_changed() -> bool:
+    """True when the source of a module that was loaded since `remember_loaded` is not what it was then, or has gone."""
+    return any(_time_and_size(path) != loaded for path, loaded in _loaded.items())
+
+
+def _time_and_size(path: str) -> tuple[float, int] | None:
     try:
         found = os.stat(path)
     except OSError:
-        return False
-    return loaded != (found.st_mtime, found.st_size)
+        return None
+    return found.st_mtime, found.st_size
 
 
 def _differs_from_compiled(path: str) -> bool:

@@ -159,6 +159,11 @@ class Settings:
         help="Lines that the application prints while it answers a request carry the request's id, method and path: in "
         "the server log, and on a terminal that shows colours.",
     )
+    standby_preloader: bool = setting(
+        True, values.boolean, group=_PROCESS,
+        help="In runserver and flask run, start the next preloader ahead, with the framework loaded, so that a save is "
+        "answered sooner. Costs the memory of one more process.",
+    )
     access_log: str | None = setting(
         None, log_place, metavar="PATH", group=_PROCESS,
         shown_default="off; `-` in development, where no framework prints such lines",

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import message, process_group, trace
+from appsrv import message, process_group, standby_preloader, trace
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
@@ -37,6 +37,7 @@ from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.settings import Settings
 from appsrv.signals import Signals
 from appsrv.spawning import Spawner
+from appsrv.standby_preloader import Launched, StandbyPreloader
 from appsrv.terminal import Terminal
 from appsrv.terminal_lender import TerminalLender, can_lend
 
@@ -82,6 +83,7 @@ class Watchdog:
         self._server: Child | None = None
         self._to_server: Outbox | None = None
         self._preloaders: dict[int, Child] = {}
+        self._standby = StandbyPreloader(self._launch_standby, lambda pid: send_signal(pid, signal.SIGKILL))
         self._books: dict[str, GroupBook] = {}
         self._restarts = 0
         self._stopping = False
@@ -160,6 +162,7 @@ class Watchdog:
             send_signal(self._server.pid, signal.SIGKILL)
         if self._to_server:
             self._to_server.flush()
+        self._standby.turn()
         for key, _ in self._selector.select(self._patience()):
             key.data()
         self._output.say_due()
@@ -167,7 +170,7 @@ class Watchdog:
             self._on_signal(number)
 
     def _patience(self) -> float | None:
-        due = min(self._server_due if self._server is None else self._stop_due, self._output.due)
+        due = min(self._server_due if self._server is None else self._stop_due, self._output.due, self._standby.due)
         if self._to_server:
             due = min(due, time.monotonic() + FLUSH)
         return max(0.0, due - time.monotonic()) if due < float("inf") else None
@@ -190,6 +193,7 @@ class Watchdog:
 
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True
+        self._standby.close()
         self._service.stopping()
         allowed = self._settings.stop_delay + self._settings.stop_timeout if graceful else 0.0
         self._stop_due = time.monotonic() + allowed + STOP_MARGIN
@@ -287,6 +291,21 @@ class Watchdog:
             child.spare = None
 
     def _make_preloader(self, book: GroupBook, order: message.StartPreloader) -> Child:
+        launched = self._standby.take() or self._launch(book, standby_preloader.GO)
+        self._boots += 1
+        self._standby.on_started()
+        ours = launched.channel
+        child = Child(
+            launched.pid, ours, time.monotonic(), book, order.generation, order.serial, launched.server_end
+        )
+        self._preloaders[child.pid] = book.preloaders[child.pid] = child
+        book.last_generation = max(book.last_generation, order.generation)
+        upstreams = self.resources.upstreams_of(book.group, book.identity)
+        ours.send(self._configure(book.group.settings, book.group, upstreams=upstreams))
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
+        return child
+
+    def _launch(self, book: GroupBook, kind: str) -> Launched:
         server_end, preloader_end = channels.pair()
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
@@ -297,21 +316,20 @@ class Watchdog:
             environ |= book.identity.variables
         if self._development is not None:
             environ |= self._development.environ
-            self._boots += 1
-            environ["APPSRV_BOOT"] = str(self._boots)
+            environ["APPSRV_BOOT"] = str(self._boots + 1)
             environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
+            environ[standby_preloader.VARIABLE] = kind
             pid = self._spawner.command(self._development.argv, fds, environ, log=book.log)
         else:
             pid = self._spawner.module("preloader", fds, environ, log=book.log)
         preloader_end.close()
         theirs.close()
-        child = Child(pid, Channel(ours), time.monotonic(), book, order.generation, order.serial, server_end)
-        self._preloaders[pid] = book.preloaders[pid] = child
-        book.last_generation = max(book.last_generation, order.generation)
-        upstreams = self.resources.upstreams_of(book.group, book.identity)
-        child.channel.send(self._configure(book.group.settings, book.group, upstreams=upstreams))
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
-        return child
+        return Launched(pid, Channel(ours), server_end)
+
+    def _launch_standby(self) -> Launched:
+        # A development server has one application.
+        (book,) = self._books.values()
+        return self._launch(book, standby_preloader.WAIT)
 
     def _introduce(self, child: Child) -> None:
         assert child.spare is not None
@@ -416,6 +434,8 @@ class Watchdog:
         if isinstance(msg, message.OutputPipes):
             assert child.book is not None
             self._output.collect(msg.pid, fds, child.book.log)
+        elif isinstance(msg, message.Prepare):
+            self._standby.on_loaded(msg)
 
     def _on_pulse(self, msg: message.Pulse) -> None:
         """Tell the service manager; a server that hangs says nothing, and the manager ends the instance."""
@@ -441,7 +461,7 @@ class Watchdog:
                 return
             if self._server is not None and pid == self._server.pid:
                 self._server_exited(self._server, status)
-            else:
+            elif not self._standby.exited(pid):
                 self._other_exited(pid, status)
 
     def _server_exited(self, child: Child, status: int) -> None:

@@ -30,7 +30,7 @@ def start(**asked):
     print("START", json.dumps(asked, default=str))
     sys.exit(0)
 
-def serve(load, *, banner, watch=None, log_request=None):
+def serve(load, *, banner, watch=None, log_request=None, framework=None):
     os.environ.pop("APPSRV_PRELOADER", None)
     try:
         application = load()

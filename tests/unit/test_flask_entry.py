@@ -232,7 +232,9 @@ class Served:
         self.application: Any = None
         self.watch: Any = None
 
-    def serve(self, load: Any, *, banner: Any, watch: Any = None, log_request: Any = None) -> None:
+    def serve(
+        self, load: Any, *, banner: Any, watch: Any = None, log_request: Any = None, framework: Any = None
+    ) -> None:
         if self.failure is not None:
             raise self.failure
         self.application = load()

@@ -28,10 +28,10 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("access_file app_group channel config deployment finder first_steps forwarded healing instance "
         "log pool_settings probe route_table sink static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting "
-        "labelled_output limits logrotate_config nginx_config old_logs own_requests ready_queue static_files "
-        "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
-        ("acceptor access_log admin exchange fallback lanes parking resources settings_page top_screen "
-        "spawning upstream_connections"),
+        "labelled_output limits logrotate_config nginx_config old_logs own_requests ready_queue standby_preloader "
+        "static_files streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
+        ("acceptor access_log admin exchange fallback lanes parking resources settings_page spawning standby "
+        "top_screen upstream_connections"),
         ("apps_directory arrivals backend borrowed_terminal config_files farewell generic_app "
         "greenlets handles proxied_exchange relay upstream_process"),
         "deaths frontend lookout preloaders refusals restarts tls worker workers",
@@ -141,6 +141,7 @@ def test_integrations_know_only_the_public_face(package: str) -> None:
         "appsrv.project",
         "appsrv.reloader",
         "appsrv.settings",
+        "appsrv.standby",
     }
     used = {
         name
