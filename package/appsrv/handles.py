@@ -40,7 +40,8 @@ class PreloaderHandle:
 class WorkerHandle:
     """What the server knows of a worker; one equals itself alone.
 
-    `hung_up`: since when it has let go of its channel, 0.0 if it has not.
+    `hung_up`: since when it has let go of its channel, 0.0 if it has not; `missed`: so long that somebody should have
+    said how it ended.
     `changes`: where it is told of changed files, if it does not watch them itself. `theirs`: its ends, to be passed on.
     """
 
@@ -56,6 +57,7 @@ class WorkerHandle:
     first: bool = False
     check: bool = False
     hung_up: float = 0.0
+    missed: bool = False
     theirs: list[int] = field(default_factory=list)
     changes: Outbox | None = None
     reason: str = ""

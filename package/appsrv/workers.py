@@ -172,9 +172,16 @@ class Workers(Mapping[int, WorkerHandle]):
                 tell(pid)
 
     def lost(self, now: float) -> list[WorkerHandle]:
-        """Those that have ended without anybody saying so: who reaped them died before it could."""
+        """Those that have ended without anybody saying so: who reaped them died before it could.
+
+        Missed twice: a server that has stood still hears between two looks what it was told meanwhile.
+        """
         silent = [h for h in self._handles.values() if h.hung_up and now - h.hung_up > TOLD_WITHIN]
-        return [handle for handle in silent if not _exists(handle.pid)]
+        missed = [handle for handle in silent if not _exists(handle.pid)]
+        lost = [handle for handle in missed if handle.missed]
+        for handle in missed:
+            handle.missed = True
+        return lost
 
     def flush(self) -> None:
         """Send what had to wait."""

@@ -61,11 +61,13 @@ def ended_pid() -> int:
 def test_one_that_was_reaped_by_a_preloader_that_died_before_it_could_say_so(workers: Workers) -> None:
     handle = hung_up(workers, ended_pid())
     assert workers.lost(handle.hung_up + TOLD_WITHIN / 2) == [], "the news may be on its way"
+    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [], "or here, where the server has stood still so long"
     assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [handle]
 
 
 def test_one_that_was_never_forked(workers: Workers) -> None:
     handle = hung_up(workers, 0)
+    workers.lost(handle.hung_up + TOLD_WITHIN * 2)
     assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [handle]
 
 
