@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,26 @@ BOOT_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 
+_numbers = itertools.count(1)
+# Those of the last tests; more would only cost descriptors.
+_reserved: deque[socket.socket] = deque()
+RESERVED = 100
+
+
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on and that, until long after this test, nobody else is given.
+
+    It stays bound, by a socket that does not listen: whoever sets SO_REUSEADDR, as servers do, can listen there, while
+    the system gives it to no other test process and to no connection (bind(2) with port 0, connect(2)).
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    _reserved.append(reservation)
+    if len(_reserved) > RESERVED:
+        _reserved.popleft().close()
+    port: int = reservation.getsockname()[1]
+    return port
 
 
 class Site:
@@ -80,6 +96,12 @@ class Site:
         path.write_text(text, encoding="utf-8")
         return path
 
+    def save(self, name: str, text: str) -> None:
+        """Write the file as an editor does: whoever looks finds what was there before, or all that is there now."""
+        draft = self.directory.with_name("draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(self.directory / name)
+
     def command(
         self, *words: str, seconds: float = 30.0, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -109,7 +131,7 @@ class Server:
         self.argv = list(argv)
         self.address = address
         self.environment = {**site.environment, **(environment or {})}
-        self.output = site.run / f"output-{free_port()}.txt"
+        self.output = site.run / f"output-{next(_numbers)}.txt"
         self.child = self._start()
         self.session = self.child.pid
         self._log: Path | None = None
