@@ -321,6 +321,10 @@ class Manager:
 
     def preloader_not_started(self, msg: message.PreloaderNotStarted) -> None:
         """The watchdog could not start the process it was asked for."""
+        if not msg.reason:
+            self.workers.forget(self.workers.get(msg.serial))
+            self._act(self._pool.gone(msg.serial, time.monotonic(), "the instance stops"))
+            return
         reason = f"no process can be started: {msg.reason}"
         log.error("%s (generation %d): %s", self.name, msg.generation, reason)
         self._load_ended()

@@ -297,7 +297,10 @@ class Prepare(Message, tag=30):
 
 @dataclass(eq=False, repr=False)
 class PreloaderNotStarted(Message, tag=12):
-    """The answer to StartPreloader when the system has no room for another process."""
+    """The answer to StartPreloader when the system has no room for another process.
+
+    An empty `reason`: the instance stops, and the process was to become a worker, which the server waits for.
+    """
 
     group: str
     generation: int

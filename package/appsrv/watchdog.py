@@ -357,6 +357,8 @@ class Watchdog:
         if isinstance(msg, message.StartPreloader):
             if not self._stopping:
                 self._try_to_start_preloader(msg)
+            elif msg.serial:
+                self._tell_server(message.PreloaderNotStarted(msg.group, msg.generation, msg.serial, ""))
         elif isinstance(msg, message.ServeGroup):
             self._host(AppGroup.from_json(msg.group))
         elif isinstance(msg, message.DropGroup):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 
 import pytest
@@ -95,3 +96,14 @@ def test_flask_run_of_flask_itself(project: Site, launch: Launch) -> None:
     without = flask_run(launch).wait_listening()
     assert [text for text in without.titles().values() if "appsrv watchdog" in text] == []
     assert without.get("/pid").status == 200
+
+
+def test_a_stop_just_after_a_reload_has_begun(project: Site, launch: Launch) -> None:
+    """The watchdog hears of the stop before it is asked for the process with the new code, which is waited for."""
+    server = flask_run(launch, "--debug").wait_ready()
+    server.child.send_signal(signal.SIGSTOP)
+    project.save("app.py", (project.directory / "app.py").read_text() + "\nwords = 1\n")
+    wait_for(lambda: server.workers()[-1]["generation"] == 2, "the reload")
+    server.child.send_signal(signal.SIGTERM)
+    server.child.send_signal(signal.SIGCONT)
+    assert server.wait_exit() == 0

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from appsrv import channel as channels
+from appsrv import message
 from appsrv.app_group import AppGroup
-from appsrv.channel import Channel
+from appsrv.channel import Channel, Outbox
 from appsrv.collector import Collector
 from appsrv.group_books import Child
 from appsrv.loader import AppSpec
@@ -40,3 +41,19 @@ def test_last_words_are_asked_for_while_a_preloader_has_ended_and_is_not_reaped(
     watchdog._tell_last_words(999_999)
     watchdog._tell_last_words(999_998)
     assert not watchdog._selector.get_map()
+
+
+def test_who_asks_for_a_worker_while_the_instance_stops_is_told_that_none_will_come(watchdog: Watchdog) -> None:
+    """The server waits for the end of each worker that it has asked for."""
+    ours, theirs = channels.pair()
+    theirs.setblocking(False)
+    server = Channel(theirs)
+    watchdog._server = Child(os.getpid(), Channel(ours), 0.0)
+    watchdog._to_server = Outbox(watchdog._server.channel)
+    watchdog._stopping = True
+    for serial in (0, 7):
+        server.send(message.StartPreloader("shop", 2, serial))
+        watchdog._from_server()
+    assert [told for told, _ in server.waiting()] == [message.PreloaderNotStarted("shop", 2, 7, "")]
+    watchdog._server.channel.close()
+    server.close()
