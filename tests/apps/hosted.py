@@ -1,6 +1,7 @@
 """Tells who serves: one of several applications of an instance.
 
-`/sleep?S` takes so long, `/die` ends the worker, `/large?N` has N bytes more.
+`/sleep?S` takes so long, `/hold?PATH` until there is a file of that name, `/die` ends the worker, `/large?N` has N
+bytes more.
 """
 
 import os
@@ -17,6 +18,8 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
     print(f"{NAME} serves {path}")
     if path == "/sleep":
         time.sleep(float(environ["QUERY_STRING"]))
+    while path == "/hold" and not os.path.exists(environ["QUERY_STRING"]):
+        time.sleep(0.002)
     if path == "/die":
         os.kill(os.getpid(), signal.SIGKILL)
     length = len(environ["wsgi.input"].read())

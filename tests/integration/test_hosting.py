@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -11,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,10 @@ variables = {KEY = "of the shop"}
 root = "blog"
 base_uri = "/blog"
 """
+# One worker each: where it matters that it is the same one. When it stands still after an answer, another is made.
+ONE_EACH = PLACES.replace('root = "shop"', 'root = "shop"\nmax_pool_size = 1').replace(
+    'root = "blog"', 'root = "blog"\nmax_pool_size = 1'
+)
 SHOP = {"Host": "shop.example"}
 
 
@@ -85,8 +90,18 @@ def host(site: Site, launch: Any, ready_queue: str) -> Host:
 
 
 def add(place: Path) -> None:
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     shutil.copy(APPS / "hosted.py", place / "app.py")
+
+
+@contextlib.contextmanager
+def holding(site: Site) -> Iterator[Path]:
+    """What requests to `/hold?PATH` wait for; it comes at the end."""
+    path = site.directory / "until"
+    try:
+        yield path
+    finally:
+        path.touch()
 
 
 # -- whose a request is
@@ -208,15 +223,13 @@ def test_a_drowning_application_harms_no_other(host: Host) -> None:
     settings = "max_pool_size = 3\nmax_request_queue_size = 5\n"
     server = host(settings + PLACES, "shop", "blog")
     clients = [Connection(server.address) for _ in range(30)]
-    for client in clients:
-        client.request("GET", "/sleep?3", headers=SHOP)
-    wait_for(lambda: group(server, "shop")["refused"] > 0, "a full queue")
-    began = time.monotonic()
-    for _ in range(10):
-        assert said(server.get("/blog/")).name == "blog"
-    took = time.monotonic() - began
-    assert group(server, "shop")["queue"] > 0, "it drowns still"
-    assert took < 2, f"{took:.1f} s"
+    with holding(server.site) as until:
+        for client in clients:
+            client.request("GET", f"/hold?{until}", headers=SHOP)
+        wait_for(lambda: group(server, "shop")["refused"] > 0, "a full queue")
+        for _ in range(10):
+            assert said(server.get("/blog/")).name == "blog"
+        assert group(server, "shop")["queue"] > 0, "it drowns still"
     answers = [client.getresponse().status for client in clients]
     assert set(answers) == {200, 503}
     for client in clients:
@@ -225,7 +238,7 @@ def test_a_drowning_application_harms_no_other(host: Host) -> None:
 
 @pytest.mark.both_queues
 def test_a_death_in_one_application_is_its_own(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
+    server = host(ONE_EACH, "shop", "blog")
     blog = said(server.get("/blog/")).pid
     assert server.get("/die", SHOP).status == 502
     assert said(server.get("/", SHOP)).name == "shop"
@@ -236,7 +249,7 @@ def test_a_death_in_one_application_is_its_own(host: Host) -> None:
 
 @pytest.mark.both_queues
 def test_after_the_death_of_the_server_all_are_served_by_the_same_preloaders(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
+    server = host(ONE_EACH, "shop", "blog")
     before = {pid for pid, title in server.titles().items() if title.startswith("appsrv preloader")}
     assert len(before) == 2
     os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
@@ -260,7 +273,7 @@ def test_each_has_its_own_log(host: Host, site: Site) -> None:
     wait_for(lambda: "blog serves /two" in blog.read_text(), "the print of the blog")
     assert "/two" not in shop.read_text()
     assert "serves /" not in server.log()
-    assert "worker" in server.log()
+    server.wait_log("worker .* is ready")
     shown = site.command("logs", "--app", "blog", "--port", str(server.address[1]))
     assert (shown.returncode, "serves /two" in shown.stdout, "/one" in shown.stdout) == (0, True, False)
     blog.rename(blog.with_name("old.log"))
@@ -269,7 +282,7 @@ def test_each_has_its_own_log(host: Host, site: Site) -> None:
 
 
 def test_restarts_are_of_those_that_are_meant(host: Host, site: Site) -> None:
-    server = host(PLACES, "shop", "blog")
+    server = host(ONE_EACH, "shop", "blog")
     port = ("--port", str(server.address[1]))
     shop, blog = said(server.get("/", SHOP)).pid, said(server.get("/blog/")).pid
     done = site.command("restart-app", "shop", *port)
@@ -309,8 +322,10 @@ def test_the_places_are_shared_and_go_to_who_needs_them(host: Host) -> None:
     server = host(toml, *names)
     for name in (*names, *names):
         assert said(server.get(f"/{name}/")).name == name
-        assert sum(len(pids(server, one)) for one in names) <= 2
-    assert "needs its place" in server.log()
+        # All of one look: between two, a place may go from one to another.
+        groups = server.status()["app_groups"]
+        assert sum(worker["state"] in ("idle", "busy") for one in groups for worker in one["workers"]) <= 2
+    server.wait_log("needs its place")
 
 
 @pytest.mark.both_queues
@@ -348,9 +363,11 @@ def test_applications_come_and_go_without_a_restart(host: Host, site: Site) -> N
     apps.mkdir()
     server = host('apps_directory = "apps"\n')
     assert server.get("/one/").status == 404
+    site.write("apps/one/appsrv.toml", "max_pool_size = 1\n")
     add(apps / "one")
-    add(apps / "two.example")
+    # Before the one that is waited for: whatever look finds that finds this, too.
     (apps / "three").mkdir()
+    add(apps / "two.example")
     wait_for(lambda: server.get("/one/").status == 200, "the first application")
     wait_for(lambda: server.get("/", {"Host": "two.example"}).status == 200, "the second one")
     first = said(server.get("/one/x"))
@@ -361,10 +378,11 @@ def test_applications_come_and_go_without_a_restart(host: Host, site: Site) -> N
     connection = server.keep_alive()
     assert said(connection.exchange("GET", "/one/x")).pid == first.pid
     slow = Connection(server.address)
-    slow.request("GET", "/one/sleep?1")
-    wait_for(lambda: any(worker["sessions"] for worker in group(server, "one")["workers"]), "the slow request")
-    shutil.rmtree(apps / "one")
-    wait_for(lambda: server.get("/one/").status == 404, "its end")
+    with holding(site) as until:
+        slow.request("GET", f"/one/hold?{until}")
+        wait_for(lambda: any(worker["sessions"] for worker in group(server, "one")["workers"]), "the slow request")
+        shutil.rmtree(apps / "one")
+        wait_for(lambda: server.get("/one/").status == 404, "its end")
     assert slow.getresponse().read().startswith(b"one|"), "what was being served is finished"
     wait_for(lambda: int(first.pid) not in server.titles(), "the end of its worker")
     wait_for(lambda: not any("apps/one" in title for title in server.titles().values()), "the end of its preloader")
@@ -412,6 +430,7 @@ def site_restarts(server: Server) -> int:
 def test_new_settings_of_one_are_taken_up(host: Host, site: Site) -> None:
     add(site.directory / "apps" / "one")
     add(site.directory / "apps" / "two")
+    site.write("apps/two/appsrv.toml", "max_pool_size = 1\n")
     server = host('apps_directory = "apps"\n')
     two = said(server.get("/two/")).pid
     site.write("apps/one/appsrv.toml", 'hosts = ["one.example"]\nmin_instances = 2\n')
@@ -443,7 +462,8 @@ def test_each_runs_as_its_own_user(open_site: Site, server_user: str | None) -> 
         add(open_site.directory / name)
         os.chown(open_site.directory / name, user.pw_uid, user.pw_gid)
     python = python_of_everybody(users["shop"])
-    places = PLACES.replace('root = "shop"', 'root = "shop"\nuser = "nobody"\nmax_request_time = 1')
+    # Much longer than an ordinary request, whatever else the machine does.
+    places = PLACES.replace('root = "shop"', 'root = "shop"\nuser = "nobody"\nmax_request_time = 5')
     places = places.replace('root = "blog"', 'root = "blog"\nuser = "games"')
     own = f'user = "{server_user}"\n' if server_user else ""
     owner = pwd.getpwnam(server_user).pw_uid if server_user else 0
@@ -459,7 +479,7 @@ def test_each_runs_as_its_own_user(open_site: Site, server_user: str | None) -> 
         assert psutil.Process(server.pid_of("appsrv server")).uids().real == owner
         for name, user in users.items():
             assert (open_site.directory / name / "appsrv.log").stat().st_uid == user.pw_uid
-        assert server.get("/sleep?5", SHOP).status == 504
+        assert server.get("/sleep?60", SHOP).status == 504
         assert said(server.get("/", SHOP)).name == "shop"
         detached = send(server.admin_socket(), "POST", "/restart", json.dumps({"prefix": "/"}).encode())
         assert [one["ok"] for one in detached.json["restarted"]] == [True, True]
@@ -483,8 +503,10 @@ def test_found_applications_are_their_owners(open_site: Site) -> None:
     try:
         wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
         assert said(server.get("/one/")).uid == str(user.pw_uid)
-        add(open_site.directory / "apps" / "late")
-        os.chown(open_site.directory / "apps" / "late", user.pw_uid, user.pw_gid)
+        # Given away before it comes: it is served as soon as it is seen, as its owner of that moment.
+        add(open_site.directory / "late")
+        os.chown(open_site.directory / "late", user.pw_uid, user.pw_gid)
+        (open_site.directory / "late").rename(open_site.directory / "apps" / "late")
         wait_for(lambda: server.get("/late/").status == 200, "the second application")
         assert said(server.get("/late/")).uid == str(user.pw_uid)
     finally:
@@ -744,8 +766,8 @@ def test_the_sockets_of_a_command_go_with_it(host: Host, site: Site) -> None:
 @pytest.mark.parametrize("command", ["false", "sleep 1000"], ids=["ends", "does not listen"])
 def test_a_command_that_does_not_start_harms_no_other(host: Host, site: Site, command: str) -> None:
     add(site.directory / "apps" / "one")
-    server = host('apps_directory = "apps"\nstart_timeout = 3\n')
-    site.write("apps/api/appsrv.toml", f'base_uri = "/api"\nstart_command = "{command}"\n')
+    server = host('apps_directory = "apps"\n')
+    site.write("apps/api/appsrv.toml", f'base_uri = "/api"\nstart_command = "{command}"\nstart_timeout = 3\n')
     wait_for(lambda: server.get("/api/").status == 503, "the page that says so", 30)
     assert group(server, "api")["state"] == "broken"
     assert said(server.get("/one/")).name == "one"
