@@ -134,6 +134,14 @@ def nap(client: Client, head: bytes, path: str) -> None:
     client.answer(b"%d" % os.getpid())
 
 
+def hold(client: Client, head: bytes, path: str) -> None:
+    """Answers once there is a file of the name behind the question mark."""
+    client.body(head)
+    while not os.path.exists(path.partition("?")[2]):
+        time.sleep(0.002)
+    client.answer(b"%d" % os.getpid())
+
+
 def die(client: Client, _head: bytes, path: str) -> None:
     print("it is time to go", file=sys.stderr, flush=True)
     os._exit(int(path.partition("?")[2]))
@@ -244,7 +252,8 @@ def pid(client: Client, head: bytes, _path: str) -> None:
 Answer = Callable[[Client, bytes, str], None]
 ANSWERS: dict[str, Answer] = {
     **dict.fromkeys(RAW, raw), "/broken/short": short, "/broken/late": late_chunk, "/head": echo_head,
-    "/body": echo_body, "/hints": hints, "/fickle": fickle, "/sleep": nap, "/die": die, "/die-midway": die_midway,
+    "/body": echo_body, "/hints": hints, "/fickle": fickle, "/sleep": nap, "/hold": hold, "/die": die,
+    "/die-midway": die_midway,
     "/leave": leave, "/last-words": last_words, "/crash": crash, "/stream": stream, "/upgrade": upgrade,
     "/unasked": unasked, "/early": refuse_early, "/duplex": duplex, "/old": until_close, "/big": big,
     "/environment": environment,

@@ -23,6 +23,14 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def alive_pid(pid: int) -> bool:
+    """Whether there is a process of this pid that has not ended."""
+    try:
+        return alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def in_session(session: int) -> list[psutil.Process]:
     """Living processes of a session (`setsid` was called by its leader), in order of their pids."""
     found = [process for process in psutil.process_iter() if session_of(process.pid) == session]
