@@ -1,5 +1,7 @@
 // The shapes of test_generic_servers.py in Node.js: WebSocket is that of the example project.
+// `/events?PATH`: the first event, and the others once there is a file of that name.
 'use strict';
+const fs = require('node:fs');
 const http = require('node:http');
 
 const server = http.createServer((request, response) => {
@@ -26,12 +28,13 @@ const server = http.createServer((request, response) => {
   }
   if (url.pathname === '/events') {
     response.writeHead(200, { 'Content-Type': 'text/event-stream' });
-    response.flushHeaders();
-    let count = 0;
+    response.write('data: 1\n\n');
     const timer = setInterval(() => {
-      response.write(`data: ${++count}\n\n`);
-      if (count === 3) { clearInterval(timer); response.end(); }
-    }, 50);
+      if (!fs.existsSync(url.search.slice(1))) return;
+      clearInterval(timer);
+      response.write('data: 2\n\n');
+      response.end('data: 3\n\n');
+    }, 5);
     return undefined;
   }
   if (url.pathname === '/about') {

@@ -1,12 +1,15 @@
 # The shapes of test_generic_servers.py for Rack.
 require 'json'
 
+# The first event, and the others once there is a file of that name.
 class Events
+  def initialize(path) = @path = path
+
   def each
-    3.times do |number|
-      yield "data: #{number + 1}\n\n"
-      sleep 0.05
-    end
+    yield "data: 1\n\n"
+    sleep 0.005 until File.exist?(@path)
+    yield "data: 2\n\n"
+    yield "data: 3\n\n"
   end
 end
 
@@ -30,7 +33,7 @@ run(lambda do |env|
   when '/big'
     size = request.query_string.to_i
     [200, plain.merge('content-length' => size.to_s), Big.new(size)]
-  when '/events' then [200, { 'content-type' => 'text/event-stream' }, Events.new]
+  when '/events' then [200, { 'content-type' => 'text/event-stream' }, Events.new(request.query_string)]
   when '/about' then [200, plain, [JSON.generate(ip: request.ip, scheme: request.scheme, host: request.host_with_port)]]
   else
     request.body&.read

@@ -41,7 +41,7 @@ async def http(scope: dict[str, Any], receive: Any, send: Any) -> None:
     elif scope["path"] == "/big":
         await big(send, int(scope["query_string"]))
     elif scope["path"] == "/events":
-        await events(send)
+        await events(send, scope["query_string"])
     elif scope["path"] == "/about":
         client = scope["client"] and scope["client"][0]
         said = {"ip": client, "scheme": scope["scheme"], "host": fields[b"host"].decode()}
@@ -66,10 +66,12 @@ async def big(send: Any, size: int) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def events(send: Any) -> None:
+async def events(send: Any, path: bytes) -> None:
+    """The first event, and the others once there is a file of that name."""
     kind = (b"content-type", b"text/event-stream")
     await send({"type": "http.response.start", "status": 200, "headers": [kind]})
     for count in range(1, 4):
         await send({"type": "http.response.body", "body": b"data: %d\n\n" % count, "more_body": True})
-        await asyncio.sleep(0.05)
+        while not os.path.exists(path):
+            await asyncio.sleep(0.005)
     await send({"type": "http.response.body", "body": b""})
