@@ -117,7 +117,7 @@ def upload_a_picture(visitor: Visitor) -> None:
 def test_wagtail(bakery: Site, launch: Launch) -> None:
     port = free_port()
     server = launch([PYTHON, "manage.py", "runserver", str(port)], ("127.0.0.1", port)).wait_ready(BOOT)
-    assert "Quit the server with CONTROL-C." in server.terminal
+    wait_for(lambda: "Quit the server with CONTROL-C." in server.terminal, "the framework's last line")
     visitor = log_in(server)
     assert len(every_file_of(visitor, visitor.get("/admin/").text)) > 10
     edit_the_home_page(visitor, "Bread and rolls")
@@ -201,7 +201,7 @@ def test_i_hate_money(money: Site, launch: Launch, command: list[str]) -> None:
     port = free_port()
     argv = [str(BIN / command[0]), *command[1:], "--port", str(port)]
     server = launch(argv, ("127.0.0.1", port)).wait_ready(BOOT)
-    assert f" * Running on http://127.0.0.1:{port}" in server.terminal
+    wait_for(lambda: f" * Running on http://127.0.0.1:{port}" in server.terminal, "the framework's line")
     visitor = Visitor(server.address)
     share_a_bill(visitor, "flat")
     bills = exported(visitor, "flat")

@@ -32,6 +32,7 @@ def wsgi(text: str) -> str:
 def test_banner_names_what_one_needs(serve: Serve, site: Site) -> None:
     server = serve("hello")
     assert isinstance(server.address, tuple)
+    wait_for(lambda: "Ctrl-C" in server.terminal, "the end of the banner")
     terminal = server.terminal
     for words in (
         f"http://127.0.0.1:{server.address[1]}/",
@@ -201,8 +202,8 @@ def test_second_start_of_the_same(serve: Serve, site: Site) -> None:
         (["start", "hello:application", "--max-pool-size", "many"], 2, "max-pool-size"),
         (["start", "hello:application", "--min-instances", "9"], 2, "max_pool_size"),
         (["start", "no/such/directory"], 4, "no/such/directory"),
-        (["start", "hello:application", "--log-file", "no/such/dir/x.log"], 1, "no/such/dir"),
-        (["start", "hello:application", "--pid-file", "no/such/dir/x.pid"], 1, "no/such/dir"),
+        (["start", "hello:application", "--port", "0", "--log-file", "no/such/dir/x.log"], 1, "no/such/dir"),
+        (["start", "hello:application", "--port", "0", "--pid-file", "no/such/dir/x.pid"], 1, "no/such/dir"),
     ],
 )
 def test_bad_command_line(site: Site, words: list[str], code: int, says: str) -> None:

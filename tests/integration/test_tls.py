@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,18 @@ class Https:
 
 
 @pytest.fixture
-def https(serve: Serve, site: Site, tmp_path: Path) -> Https:
+def options() -> Sequence[str]:
+    """More of `appsrv start`."""
+    return ()
+
+
+@pytest.fixture
+def https(serve: Serve, site: Site, tmp_path: Path, options: Sequence[str]) -> Https:
     certificate, key = make(tmp_path / "live")
     site.write("shop.py", APP)
     port = free_port()
-    options = ["--ssl-port", str(port), "--ssl-certificate", certificate, "--ssl-certificate-key", key]
-    return Https(serve("shop:application", *options, "--header-timeout", "2"), port, certificate, key)
+    tls = ["--ssl-port", str(port), "--ssl-certificate", certificate, "--ssl-certificate-key", key]
+    return Https(serve("shop:application", *tls, *options), port, certificate, key)
 
 
 @pytest.mark.both_queues
@@ -132,20 +139,31 @@ def test_http_and_noise_on_the_port_of_https(https: Https) -> None:
     assert https.server.get("/plain").status == 500
 
 
+def begin_handshakes(https: Https, opened: contextlib.ExitStack, count: int) -> list[socket.socket]:
+    """Connections that have sent the first bytes of a ClientHello, and then nothing."""
+    silent = []
+    for _ in range(count):
+        silent.append(opened.enter_context(socket.create_connection(("127.0.0.1", https.port), 20)))
+        silent[-1].sendall(b"\x16\x03\x01")
+    return silent
+
+
+@pytest.mark.parametrize("options", [("--header-timeout", "600")])
 def test_slow_handshakes_hold_up_nobody(https: Https) -> None:
     with contextlib.ExitStack() as opened:
-        silent = []
-        for begun in [b"\x16\x03\x01"] * 200:
-            silent.append(opened.enter_context(socket.create_connection(("127.0.0.1", https.port), 20)))
-            silent[-1].sendall(begun)
+        begin_handshakes(https, opened, 200)
         wait_for(lambda: https.server.status()["server"]["connections"] == 200, "200 handshakes")
         assert https.get("/") == f"https on {https.port}".encode()
-        for client in silent:
-            assert client.recv(100) == b""
         # Nor a stop.
-        opened.enter_context(socket.create_connection(("127.0.0.1", https.port), 20)).sendall(b"\x16\x03")
-        wait_for(lambda: https.server.status()["server"]["connections"] == 1, "another handshake")
         assert https.server.stop() == 0
+
+
+@pytest.mark.parametrize("options", [("--header-timeout", "1")])
+def test_slow_handshakes_are_ended_after_a_while(https: Https) -> None:
+    with contextlib.ExitStack() as opened:
+        for client in begin_handshakes(https, opened, 200):
+            assert client.recv(100) == b""
+        wait_for(lambda: https.server.status()["server"]["connections"] == 0, "the end of them all")
 
 
 def test_a_new_certificate_drops_nobody(https: Https, tmp_path: Path) -> None:
@@ -179,6 +197,7 @@ def test_https_alone_behind_a_proxy_of_tcp(serve: Serve, site: Site, tmp_path: P
         "echo", "--ssl-certificate", certificate, "--ssl-certificate-key", key, "--proxy-protocol", wait=False
     ).wait_ready()
     assert not isinstance(server.address, str)
+    port = server.address[1]
     with socket.create_connection(server.address, 20) as plain:
         plain.sendall(b"PROXY TCP4 192.0.2.1 203.0.113.9 56324 443\r\n")
         with trusting(certificate).wrap_socket(plain, server_hostname="localhost") as client:
@@ -186,7 +205,7 @@ def test_https_alone_behind_a_proxy_of_tcp(serve: Serve, site: Site, tmp_path: P
             answer = b"".join(iter(lambda: client.recv(65536), b""))
     found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])["environ"]
     assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("192.0.2.1", "https")
-    assert f"https://127.0.0.1:{server.address[1]}/" in server.terminal
+    wait_for(lambda: f"https://127.0.0.1:{port}/" in server.terminal, "the address in the banner")
 
 
 def test_a_certificate_that_cannot_be_used_is_told_at_the_start(site: Site, tmp_path: Path) -> None:
@@ -205,14 +224,14 @@ def test_a_slow_but_steady_client_has_its_response_and_one_that_stops_is_cut(
     site.write("shop.py", APP)
     port = free_port()
     options = ["--ssl-port", str(port), "--ssl-certificate", certificate, "--ssl-certificate-key", key]
-    https = Https(serve("shop:application", *options, "--body-timeout", "1"), port, certificate, key)
+    https = Https(serve("shop:application", *options, "--body-timeout", "3"), port, certificate, key)
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     plain.settimeout(20)
     plain.connect(("127.0.0.1", port))
     with trusting(certificate).wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as client:
         client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-        until = time.monotonic() + 3.0
+        until = time.monotonic() + 5.0
         while time.monotonic() < until:
             assert client.recv(1024), "cut though it takes 20 KB a second"
             time.sleep(0.05)
