@@ -20,7 +20,7 @@ from support.load import Load
 from support.server import Server, Site
 from support.waiting import wait_for
 
-PATIENCE = 5.0
+PATIENCE = 15.0
 BOTH_QUEUES = pytest.mark.both_queues
 EPOLL = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
@@ -187,7 +187,7 @@ def test_a_server_that_hangs_does_not_keep_the_instance_from_stopping(serve: Ser
     os.kill(stopped, signal.SIGSTOP)
     server.child.send_signal(signal.SIGTERM)
     try:
-        server.wait_exit(12)
+        server.wait_exit()
     except subprocess.TimeoutExpired:
         os.kill(stopped, signal.SIGCONT)
         raise
@@ -204,10 +204,10 @@ def test_workers_of_a_killed_server_end_though_clients_keep_them_busy(serve: Ser
         wait_for(lambda: load.served > 300 and {int(text) for text in load.answers} == old, "load on both workers")
         os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
         wait_for(lambda: not any(psutil.pid_exists(pid) for pid in old), "the end of the old workers", PATIENCE)
-        before = load.answers.copy()
-        wait_for(lambda: load.served > before.total() + 100, "answers of the new workers")
-        after = load.answers - before
-    assert not old & {int(text) for text in after}
+        # The first may still hold answers of the old ones that it has not read.
+        with Load(server.address, 6) as later:
+            wait_for(lambda: later.served > 100, "answers of the new workers")
+    assert not old & {int(text) for text in later.answers}
     assert not old & server.wait_workers(2)
 
 

@@ -194,7 +194,7 @@ def test_response_without_body(streaming: Server) -> None:
 def test_close_is_called_once(streaming: Server, site: Site) -> None:
     assert streaming.get("/closed").text == "closed"
     mark = site.directory / "closed"
-    wait_for(mark.exists, "close()")
+    wait_for(lambda: mark.exists() and mark.stat().st_size, "close()")
     assert streaming.get("/").status == 200
     assert mark.read_text() == "closed\n"
 
