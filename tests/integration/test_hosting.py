@@ -165,10 +165,7 @@ def test_a_head_that_comes_in_pieces_is_routed_when_it_is_whole(host: Host) -> N
 
 
 def _all(client: socket.socket) -> bytes:
-    data = b""
-    while piece := client.recv(65536):
-        data += piece
-    return data
+    return b"".join(iter(lambda: client.recv(1 << 20), b""))
 
 
 def test_nonsense_is_refused_before_anybody_is_asked(host: Host) -> None:

@@ -92,12 +92,13 @@ class RawAnswer:
 
 def exchange_bytes(address: Address, sent: bytes, timeout: float = TIMEOUT) -> RawAnswer:
     """Bytes in, bytes out, until the server ends the connection."""
-    received = b""
+    received = bytearray()
+    reset = False
     with connect(address, timeout) as connection:
         connection.sendall(sent)
         try:
             while block := connection.recv(65536):
                 received += block
         except ConnectionResetError:
-            return RawAnswer(received, reset=True)
-    return RawAnswer(received, reset=False)
+            reset = True
+    return RawAnswer(bytes(received), reset)
