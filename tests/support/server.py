@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -29,26 +30,44 @@ BOOT_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 
-_numbers = itertools.count(1)
-# Those of the last tests; more would only cost descriptors.
-_reserved: deque[socket.socket] = deque()
-RESERVED = 100
+# Out of reach of who lets the system choose (ip_local_port_range), and below those that appsrv chooses itself.
+PORTS = range(10_000, 20_000)
+# Descriptors of an abstract socket per port: no other test, in whatever process, is given it. The oldest are let go of.
+CLAIMS = 50
+_claims: deque[int] = deque()
+_outputs = itertools.count(1)
 
 
 def free_port() -> int:
-    """A port that nobody listens on and that, until long after this test, nobody else is given.
+    """A port nobody listens on, nor will: it is its caller's until that has started what listens there."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        if _is_claimed(port) and _is_free(port):
+            return port
 
-    It stays bound, by a socket that does not listen: whoever sets SO_REUSEADDR, as servers do, can listen there, while
-    the system gives it to no other test process and to no connection (bind(2) with port 0, connect(2)).
-    """
-    reservation = socket.socket()
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reservation.bind(("127.0.0.1", 0))
-    _reserved.append(reservation)
-    if len(_reserved) > RESERVED:
-        _reserved.popleft().close()
-    port: int = reservation.getsockname()[1]
-    return port
+
+def _is_claimed(port: int) -> bool:
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0appsrv-test-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim.detach())
+    if len(_claims) > CLAIMS:
+        os.close(_claims.popleft())
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Site:
@@ -131,7 +150,7 @@ class Server:
         self.argv = list(argv)
         self.address = address
         self.environment = {**site.environment, **(environment or {})}
-        self.output = site.run / f"output-{next(_numbers)}.txt"
+        self.output = site.run / f"output-{next(_outputs)}.txt"
         self.child = self._start()
         self.session = self.child.pid
         self._log: Path | None = None
@@ -186,7 +205,11 @@ class Server:
     def admin_socket(self) -> str:
         """The admin socket in the run directory that names this server's pid."""
         for path in self.site.run.glob("appsrv/*/instance.json"):
-            if json.loads(path.read_text(encoding="utf-8") or "{}").get("pid") == self.pid:
+            try:
+                text = path.read_text(encoding="utf-8")
+            except FileNotFoundError:  # another one's, which has just ended
+                continue
+            if json.loads(text)["pid"] == self.pid:
                 return str(path.with_name("admin.sock"))
         raise FileNotFoundError(f"no run directory of {self.pid} in {self.site.run}")
 
