@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import statistics
@@ -47,9 +46,11 @@ def test_status_has_the_familiar_layout(serve: Serve, site: Site) -> None:
 
 
 def test_status_json_has_everything(serve: Serve, site: Site) -> None:
-    server = serve("hello")
+    server = serve("hello", "--max-pool-size", "1")
     for _ in range(5):
         server.get("/")
+    # A worker is done a moment after it has answered.
+    wait_for(lambda: [(w["processed"], w["state"]) for w in server.workers()] == [(5, "idle")], "five requests done")
     status = json.loads(site.command("status", "--json").stdout)
     assert status["instance"]["pid"] == server.pid
     worker = status["app_groups"][0]["workers"][0]
@@ -72,10 +73,7 @@ def test_status_of_nothing(site: Site) -> None:
 
 @pytest.mark.may_leave_processes
 def test_status_of_a_dead_one(serve: Serve, site: Site) -> None:
-    server = serve("hello")
-    for pid in server.titles():
-        os.kill(pid, signal.SIGKILL)
-    server.wait_exit()
+    serve("hello").kill_everything()
     done = site.command("status")
     assert done.returncode == 1, done.stdout + done.stderr
 

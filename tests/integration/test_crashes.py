@@ -195,9 +195,7 @@ def test_killed_watchdog_leaves_nothing_behind(serve: Serve) -> None:
 def test_start_after_kill_of_everything(serve: Serve) -> None:
     """A stale pid file and run directory are no obstacle."""
     server = serve("crashing")
-    for pid in server.titles():
-        os.kill(pid, signal.SIGKILL)
-    server.wait_exit()
+    server.kill_everything()
     again = server.site.command("status")
     assert again.returncode == 1, again.stderr
     port = str(server.address[1])

@@ -41,15 +41,13 @@ def test_term_is_graceful_but_bounded_however_often_it_comes(serve: Serve) -> No
 
 
 def test_a_second_int_ends_everything_now(serve: Serve) -> None:
-    server = serve("holding")
+    server = serve("holding", "--stop-timeout", "600")
     server.log()
     with hung(server):
         server.child.send_signal(signal.SIGINT)
         server.wait_log("Ctrl-C again ends them now")
-        started = time.monotonic()
         server.child.send_signal(signal.SIGINT)
         server.wait_exit()
-        assert time.monotonic() - started < 2
 
 
 def test_a_server_that_hangs_does_not_keep_the_watchdog_from_ending(serve: Serve) -> None:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -61,7 +61,9 @@ class Fate:
     def _kill(self, title: str, number: signal.Signals = signal.SIGKILL) -> None:
         pids = [pid for pid, text in self.server.titles().items() if text.startswith(title)]
         if pids:
-            os.kill(self.random.choice(pids), number)
+            # It may be one on its way out, and have ended by now.
+            with suppress(ProcessLookupError):
+                os.kill(self.random.choice(pids), number)
 
     def _command(self, *words: str) -> None:
         # A restart may lawfully fail when the server is killed meanwhile: then the command says so.

@@ -66,6 +66,10 @@ class TopOnTerminal:
     def is_restored(self) -> bool:
         return self.screen().rstrip().endswith("\x1b[?25h\x1b[?1049l") and termios.tcgetattr(self.theirs) == self.before
 
+    def wait_restored(self) -> None:
+        """What a process has written may reach this side of a terminal only after its end."""
+        wait_for(self.is_restored, "the terminal to be given back")
+
     def close(self) -> None:
         if self.child.poll() is None:
             self.child.kill()
@@ -111,7 +115,7 @@ def test_keys(server: Server, start: Start) -> None:
     wait_for(lambda: widest(terminal.frame()) <= 30, "30 columns")
     terminal.press("q")
     assert terminal.ends() == 0
-    assert terminal.is_restored()
+    terminal.wait_restored()
 
 
 def test_detach_and_restart_ask_first(server: Server, start: Start) -> None:
@@ -143,14 +147,14 @@ def test_the_terminal_is_restored(server: Server, start: Start, how: str | signa
     else:
         terminal.child.send_signal(how)
     assert terminal.ends() == code
-    assert terminal.is_restored()
+    terminal.wait_restored()
 
 
 def test_it_is_restored_while_it_is_stopped(server: Server, start: Start) -> None:
     terminal = start()
     terminal.shows("2 workers")
     terminal.press("\x1a")
-    wait_for(terminal.is_restored, "the terminal to be given back")
+    terminal.wait_restored()
     wait_for(lambda: stopped(terminal.child.pid), "it to be stopped")
     terminal.child.send_signal(signal.SIGCONT)
     before = len(terminal.screen())
@@ -158,7 +162,7 @@ def test_it_is_restored_while_it_is_stopped(server: Server, start: Start) -> Non
     assert not terminal.is_restored()
     terminal.press("q")
     assert terminal.ends() == 0
-    assert terminal.is_restored()
+    terminal.wait_restored()
 
 
 def widest(frame: str) -> int:
@@ -175,7 +179,7 @@ def test_the_end_of_the_server_is_told(server: Server, start: Start) -> None:
     terminal.shows("2 workers")
     server.stop()
     assert terminal.ends() == 3
-    assert "appsrv is not running" in terminal.screen()
+    wait_for(lambda: "appsrv is not running" in terminal.screen(), "the reason")
     assert termios.tcgetattr(terminal.theirs) == terminal.before
 
 

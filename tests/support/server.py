@@ -294,6 +294,14 @@ class Server:
 
     # -- the end --
 
+    def kill_everything(self) -> None:
+        """SIGKILL to every process, none of which has time to see another one's end."""
+        pids = [self.pid, *(pid for pid in self.titles() if pid != self.pid)]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+        self.wait_exit()
+
     def wait_exit(self, seconds: float = STOP_SECONDS) -> int:
         return self.child.wait(seconds)
 
