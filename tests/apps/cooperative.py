@@ -1,4 +1,7 @@
-"""For the concurrency model gevent: `/sleep?0.1`, `/child` (waits for a process), `/fetch?URL`; else what it is."""
+"""For the concurrency model gevent: `/sleep?0.1`, `/child` (waits for a process), `/fetch?URL`; else what it is.
+
+`/meet?3` answers once so many are there, `/hold?x` creates the file `x.begun` and answers once `x.release` exists.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +21,19 @@ if TYPE_CHECKING:
 
 # As applications do that ask for their version while they are imported.
 subprocess.run(["true"], check=True)
+met: list[object] = []
+
+
+def meet(count: int) -> None:
+    met.append(None)
+    while len(met) < count:
+        time.sleep(0.01)
+
+
+def hold(name: str) -> None:
+    Path(f"{name}.begun").touch()
+    while not Path(f"{name}.release").exists():
+        time.sleep(0.01)
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -24,6 +41,12 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     if what == "/sleep":
         time.sleep(float(argument))
         body = b"slept"
+    elif what == "/meet":
+        meet(int(argument))
+        body = b"met"
+    elif what == "/hold":
+        hold(argument)
+        body = b"held"
     elif what == "/child":
         body = subprocess.run(["sh", "-c", "sleep 0.1; echo done"], capture_output=True, check=True).stdout
     elif what == "/fetch":

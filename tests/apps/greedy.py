@@ -1,12 +1,13 @@
 """Takes more time or memory than it should: `/sleep?5`, `/spin?5`, `/begin?5` (sends a part first), `/grow?50` (MiB).
 
-Anything else answers the pid.
+`/hold?1` creates the file `1.begun` and answers once `1.release` exists. Anything else answers the pid.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ def spin(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
+
+
+def hold(name: float) -> None:
+    Path(f"{name:g}.begun").touch()
+    while not Path(f"{name:g}.release").exists():
+        time.sleep(0.01)
 
 
 def begin(seconds: float) -> Iterator[bytes]:
@@ -39,6 +46,8 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         time.sleep(amount)
     elif what == "/spin":
         spin(amount)
+    elif what == "/hold":
+        hold(amount)
     elif what == "/grow":
         kept.append(bytearray(b"x") * int(amount * (1 << 20)))
     start_response("200 OK", headers)

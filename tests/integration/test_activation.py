@@ -15,6 +15,7 @@ from integration.conftest import Launch
 from support.certificates import make, trusting
 from support.http import Address, send
 from support.server import COMMAND, Server, Site, free_port
+from support.waiting import wait_for
 
 LAUNCHER = """
 import os, socket, sys
@@ -55,9 +56,11 @@ def test_passed_sockets_are_listened_on_and_outlive_a_server(launch: Launch, sit
         f"http://127.0.0.1:{port}/", f"http://[::1]:{port}/", f"unix:{path}", f"unix:@{path}"
     ]
     assert "4 sockets that were passed (LISTEN_FDS)" in server.log()
+    before = {pid for pid, title in server.titles().items() if title.startswith(("appsrv server", "appsrv worker"))}
     os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
     for place in places:
         assert send(place, "GET", "/").status == 200
+    wait_for(lambda: before.isdisjoint(server.titles()), "the end of the one before and of its workers")
     for pid, title in server.titles().items():
         listening = [c for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert bool(listening) == title.startswith(("appsrv watchdog", "appsrv server")), title

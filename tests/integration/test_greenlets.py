@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from integration.conftest import Serve
 from support.load import Load
+from support.server import Site
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.both_queues
@@ -20,23 +20,19 @@ def test_many_requests_that_wait_share_one_worker(serve: Serve) -> None:
     server = serve("cooperative", *GEVENT)
     (worker,) = server.worker_pids()
     with ThreadPoolExecutor(50) as clients:
-        connections = list(clients.map(lambda _: server.keep_alive(), range(50)))
-        begun = time.monotonic()
-        replies = list(clients.map(lambda c: c.exchange("GET", "/sleep?0.1"), connections))
-        took = time.monotonic() - begun
-    for connection in connections:
-        connection.close()
-    assert {reply.status for reply in replies} == {200}
-    assert took < 1.0, f"50 requests of 0.1 s took {took:.2f} s"
+        replies = list(clients.map(lambda _: server.get("/meet?50"), range(50)))
+    assert {(reply.status, reply.text) for reply in replies} == {(200, "met")}
     assert server.worker_pids() == {worker}
 
 
-def test_no_more_of_them_than_the_setting_says(serve: Serve) -> None:
+def test_no_more_of_them_than_the_setting_says(serve: Serve, site: Site) -> None:
     server = serve("cooperative", *GEVENT, "--max-greenlets", "2")
     with ThreadPoolExecutor(6) as clients:
-        replies = [clients.submit(server.get, "/sleep?0.5") for _ in range(6)]
+        replies = [clients.submit(server.get, f"/hold?{number}") for number in range(6)]
         wait_for(lambda: server.group()["queue"] == 4, "four requests that wait")
         assert server.workers()[0]["sessions"] == 2
+        for number in range(6):
+            site.write(f"{number}.release", "")
         assert {reply.result().status for reply in replies} == {200}
 
 
@@ -66,14 +62,18 @@ def test_it_retires_without_losing_a_request(serve: Serve) -> None:
     assert load.failures == []
 
 
-def test_one_that_takes_too_long_does_not_take_the_others_along(serve: Serve) -> None:
-    server = serve("cooperative", *GEVENT, "--max-request-time", "1")
-    first = server.get("/").json["pid"]
+def test_one_that_takes_too_long_does_not_take_the_others_along(serve: Serve, site: Site) -> None:
+    server = serve("cooperative", *GEVENT, "--max-request-time", "4")
+    (first,) = server.worker_pids()
     with ThreadPoolExecutor(4) as clients:
         stuck = clients.submit(server.get, "/sleep?60")
-        time.sleep(0.5)
-        others = [clients.submit(server.get, "/sleep?0.8") for _ in range(3)]
+        # In the middle of its time, so that they begin long before its end, and have long to go then.
+        wait_for(lambda: server.oldest_request() > 2, "half of its time to be over")
+        others = [clients.submit(server.get, f"/hold?{number}") for number in range(3)]
+        wait_for(lambda: len(list(site.directory.glob("*.begun"))) == 3, "the others in the application")
         assert stuck.result().status == 504
+        for number in range(3):
+            site.write(f"{number}.release", "")
         assert [other.result().status for other in others] == [200] * 3
     server.wait_log(rf"worker {first} of .* ended: killed by appsrv: a request took longer")
     server.wait_log(r"stderr: .*in application")

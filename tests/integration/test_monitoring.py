@@ -51,11 +51,14 @@ def metrics_address(server: Server) -> Address:
 
 @pytest.mark.both_queues
 def test_requests_are_counted_and_survive_their_worker(serve: Serve) -> None:
-    server = serve("hello", "--min-instances", "1", "--metrics-port", "0")
+    server = serve("hello", "--max-pool-size", "1", "--metrics-port", "0")
     port = metrics_address(server)
 
+    def found() -> dict[str, float]:
+        return values(send(port, "GET", "/metrics"))
+
     def answered(kind: str) -> float:
-        return values(send(port, "GET", "/metrics"))[f"appsrv_requests_total class={kind}"]
+        return found()[f"appsrv_requests_total class={kind}"]
 
     for _ in range(3):
         assert server.get("/").status == 200
@@ -66,10 +69,9 @@ def test_requests_are_counted_and_survive_their_worker(serve: Serve) -> None:
     wait_for(lambda: server.worker_pids() and old not in server.worker_pids(), "another worker")
     assert server.get("/").status == 200
     wait_for(lambda: answered("2xx") == 4, "the old worker's answers and the new one's")
-    found = values(send(port, "GET", "/metrics"))
-    assert found["appsrv_service_seconds_count"] == 4
-    assert found["appsrv_restarts_total outcome=ok"] == 1
-    assert found["appsrv_generation"] == 2
+    wait_for(lambda: found()["appsrv_service_seconds_count"] == 4, "the time that they took")
+    assert found()["appsrv_restarts_total outcome=ok"] == 1
+    assert found()["appsrv_generation"] == 2
     assert values(send(server.admin_socket(), "GET", "/metrics"))["appsrv_requests_served_total"] >= 4
 
 
@@ -118,8 +120,10 @@ def test_the_applications_own_metrics(serve: Serve, site: Site) -> None:
     assert found()["shop_orders_total"] == 2, "what the dead worker has counted stays"
     (directory,) = site.run.glob("appsrv/*/prometheus-*")
     assert directory.stat().st_mode & 0o777 == 0o700
+    dead = wait_for(lambda: server.group()["last_death"], "the death to be known")["pid"]
+    wait_for(lambda: str(dead) not in gauges(directory), "the gauges of the dead worker to be gone")
     alive = {str(pid) for pid in (*server.worker_pids(), server.group()["preloaders"][0]["pid"])}
-    wait_for(lambda: gauges(directory) <= alive, "the gauges of the dead worker to be gone")
+    assert gauges(directory) <= alive
     server.stop()
     assert not directory.exists()
 

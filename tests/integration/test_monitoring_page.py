@@ -66,18 +66,19 @@ def luminance(colour: str) -> float:
 
 
 def test_charts_move_with_what_happens_and_nobody_else_is_asked(serve: Serve, browser: webdriver.Chrome) -> None:
-    server = serve("hello", "--min-instances", "1", "--metrics-port", "0")
+    server = serve("hello", "--max-pool-size", "1", "--metrics-port", "0")
     url = open_page(browser, server)
     before = run(browser, POINTS)
 
-    def busy() -> bool:
+    def seen() -> bool:
+        """Whether requests are shown, while there are some."""
         for _ in range(5):
             server.get("/?token=secret")
-        return float(figure(browser, "Requests per second")) > 0
+        times = figure(browser, "Service time: p50, p95").split(", ")
+        return float(figure(browser, "Requests per second")) > 0 and all(time.endswith("s") for time in times)
 
-    wait_for(busy, "the requests to be seen", 30)
+    wait_for(seen, "the requests, and their service times", 30)
     assert run(browser, POINTS) != before
-    wait_for(lambda: figure(browser, "Service time: p50, p95").count("ms") == 2, "service times", 30)
     assert "secret" not in browser.page_source
     (pid,) = server.worker_pids()
     os.kill(pid, signal.SIGKILL)

@@ -60,7 +60,7 @@ LINE = b"PROXY TCP4 192.0.2.1 203.0.113.9 56324 443\r\n"
 
 @pytest.mark.both_queues
 def test_the_client_of_the_proxy_protocol(serve: Serve) -> None:
-    server = serve("echo", "--proxy-protocol", "--header-timeout", "1")
+    server = serve("echo", "--proxy-protocol")
     binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\1\xcb\0\x71\x09\xdc\x04\1\xbb"
     for sent in (LINE + ASK, binary + ASK):
         found = json.loads(exchange_bytes(server.address, sent).data.partition(b"\r\n\r\n")[2])["environ"]
@@ -78,11 +78,15 @@ def test_the_client_of_the_proxy_protocol(serve: Serve) -> None:
         wait_for(lambda: server.status()["server"]["connections"] == 1, "the connection to be accepted")
         slow.sendall(ASK)
         assert b'"REMOTE_ADDR": "192.0.2.1"' in slow.makefile("rb").read()
-    for sent in (ASK, LINE[:-1], b"PROXY TCP4 x\r\n"):
-        assert exchange_bytes(server.address, sent).data == b""
-    assert "does not start with a PROXY protocol header" in server.log()
     # One whose header does not come holds up no stop.
     with server.raw() as silent:
         silent.sendall(b"PROXY")
         wait_for(lambda: server.status()["server"]["connections"] >= 1, "the connection to be accepted")
         assert server.stop() == 0
+
+
+def test_a_connection_without_the_proxy_protocol_is_ended(serve: Serve) -> None:
+    server = serve("echo", "--proxy-protocol", "--header-timeout", "1")
+    for sent in (ASK, LINE[:-1], b"PROXY TCP4 x\r\n"):
+        assert exchange_bytes(server.address, sent).data == b""
+    server.wait_log("does not start with a PROXY protocol header")

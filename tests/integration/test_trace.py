@@ -17,15 +17,21 @@ from support.waiting import wait_for
 STUCK = """
 import os, re, subprocess, sys, time
 
+def begun():
+    open("begun", "w").close()
+
 def in_c_code():
+    begun()
     # Backtracks for hours, and never lets go of the interpreter's lock.
     re.match(r"(a+)+$", "a" * 60 + "b")
 
 def in_a_system_call():
+    begun()
     read, _ = os.pipe()
     os.read(read, 1)
 
 def asleep():
+    begun()
     while not os.path.exists("go"):
         time.sleep(0.01)
         os.stat(".")
@@ -37,7 +43,6 @@ def with_a_child():
 def application(environ, start_response):
     name = environ["PATH_INFO"][1:]
     if name:
-        open("begun", "w").close()
         globals()[name]()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
@@ -97,6 +102,7 @@ def test_a_server_that_hangs_can_still_be_looked_at(server: Server, site: Site) 
     pid = min(server.worker_pids())
     hung = server.pid_of("appsrv server")
     os.kill(hung, signal.SIGSTOP)
+    wait_for(lambda: psutil.Process(hung).status() == psutil.STATUS_STOPPED, "it to be stopped")
     assert any(traced(site, pid)), "the worker answers without it"
     done = site.command("trace", str(hung))
     assert done.returncode == 1

@@ -217,6 +217,11 @@ class Server:
         group: dict[str, Any] = self.status()["app_groups"][0]
         return group
 
+    def oldest_request(self) -> float:
+        """For how long, in seconds, the oldest request in progress has been so."""
+        requests = send(self.admin_socket(), "GET", "/requests").json["requests"]
+        return max((request["age"] for request in requests), default=0.0)
+
     def workers(self) -> list[dict[str, Any]]:
         workers: list[dict[str, Any]] = self.group()["workers"]
         return workers
