@@ -467,11 +467,12 @@ def terminal(place: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
 
 
 def read_until(terminal: int, text: str) -> str:
-    screen, deadline = "", time.monotonic() + 10
-    while text not in screen:
+    drawn, deadline = b"", time.monotonic() + 10
+    # Of a character the first half may come alone.
+    while text not in (screen := drawn.decode(errors="replace")):
         assert time.monotonic() < deadline, screen
         if select.select([terminal], [], [], 0.05)[0]:
-            screen += os.read(terminal, 4096).decode()
+            drawn += os.read(terminal, 4096)
     return screen
 
 

@@ -81,11 +81,11 @@ class Worker:
 class World:
     """A front end that listens, its clients, and two workers."""
 
-    def __init__(self, kind: str, keepalive: float = KEEPALIVE) -> None:
+    def __init__(self, kind: str, keepalive: float = KEEPALIVE, patience: float = 5.0) -> None:
         self.board = Scoreboard.create(2, 1)
         self.parking = parking(kind, self.board)
         self.nudges = 0
-        self.front = FrontEnd(Limits(), Timeouts(0.05, 0.05, 5.0), keepalive)
+        self.front = FrontEnd(Limits(), Timeouts(patience, patience, 5.0), keepalive)
         self.back = BackEnd(self.front, self.parking, Limits())
         self.back.admit = self.nudge
         self.front.backends, self.front.only = [self.back], self.back
@@ -177,12 +177,21 @@ class World:
         channels.close_all([*self.spare, self.board.fd])
 
 
-@pytest.fixture(
-    params=["portable", pytest.param("epoll", marks=pytest.mark.skipif(not AVAILABLE, reason="epoll is Linux's"))]
-)
+QUEUES = ["portable", pytest.param("epoll", marks=pytest.mark.skipif(not AVAILABLE, reason="epoll is Linux's"))]
+
+
+@pytest.fixture(params=QUEUES)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A front end with each ready queue."""
     made = World(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=QUEUES)
+def impatient(request: pytest.FixtureRequest) -> Iterator[World]:
+    """The same, for clients that are too slow."""
+    made = World(request.param, patience=0.05)
     yield made
     made.close()
 
@@ -526,16 +535,16 @@ def test_a_bad_request_is_answered_here(world: World) -> None:
     assert world.answer(client).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_that_stops_in_the_middle_is_told(world: World) -> None:
-    client, _ = world.connected(b"GET")
-    world.one.says(message.GivenBack(1, b"GET"))
-    assert world.answer(client).startswith(b"HTTP/1.1 408 ")
+def test_a_client_that_stops_in_the_middle_is_told(impatient: World) -> None:
+    client, _ = impatient.connected(b"GET")
+    impatient.one.says(message.GivenBack(1, b"GET"))
+    assert impatient.answer(client).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_client_that_never_began_is_not(world: World) -> None:
-    client, _ = world.connected(b"x")
-    world.one.says(message.GivenBack(1, b"\r\n"))
-    assert world.answer(client) == b""
+def test_a_client_that_never_began_is_not(impatient: World) -> None:
+    client, _ = impatient.connected(b"x")
+    impatient.one.says(message.GivenBack(1, b"\r\n"))
+    assert impatient.answer(client) == b""
 
 
 def test_a_client_that_goes_in_the_middle_is_forgotten(world: World) -> None:
@@ -658,14 +667,10 @@ def test_without_keep_alive_a_new_client_still_has_time_to_ask() -> None:
     world = World("portable", keepalive=0.0)
     try:
         _, connection = world.connected(b"x")
-        world.back.park(connection)
-        world.front.sweep()
-        assert world.front.connections
-
-        def swept() -> bool:
+        for waits, stays in ((1.0, True), (6.0, False)):
+            world.back.park(connection)
+            world.board.park(connection.cid, time.monotonic() - waits)
             world.front.sweep()
-            return not world.front.connections
-
-        until(swept, "header_timeout")
+            assert (connection.cid in world.front.connections) == stays
     finally:
         world.close()

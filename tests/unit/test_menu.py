@@ -29,7 +29,7 @@ class Terminal:
     def __init__(self) -> None:
         self.ours, self.theirs = pty.openpty()
         self.before = termios.tcgetattr(self.theirs)
-        self.screen = ""
+        self.drawn = b""
         command = [sys.executable, "-c", CODE]
         self.child = subprocess.Popen(command, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs)
 
@@ -38,10 +38,15 @@ class Terminal:
         while text not in self.screen:
             assert time.monotonic() < deadline, self.screen
             if select.select([self.ours], [], [], 0.05)[0]:
-                self.screen += os.read(self.ours, 4096).decode()
+                self.drawn += os.read(self.ours, 4096)
+
+    @property
+    def screen(self) -> str:
+        """What was drawn; of a character the first half may have come alone."""
+        return self.drawn.decode(errors="replace")
 
     def press(self, keys: bytes, then: str) -> None:
-        self.screen = ""
+        self.drawn = b""
         os.write(self.ours, keys)
         self.wait_for(then)
 

@@ -20,7 +20,12 @@ from appsrv import trace
 {before}
 trace.listen(sys.argv[1])
 {after}
-threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+there = threading.Event()
+def sleeping():
+    there.set()
+    time.sleep(60)
+threading.Thread(target=sleeping, daemon=True).start()
+there.wait()
 def waiting():
     print(flush=True)
     while True:
@@ -62,6 +67,7 @@ def test_all_threads_the_main_one_first(subject: Subject, tmp_path: Path) -> Non
 def test_a_stopped_process_says_so_and_its_late_answer_is_not_another_s(subject: Subject, tmp_path: Path) -> None:
     other = Subject(tmp_path)
     os.kill(other.process.pid, signal.SIGSTOP)
+    os.waitpid(other.process.pid, os.WUNTRACED)
     with pytest.raises(AdminError, match="it is stopped"):
         trace.ask(tmp_path, other.process.pid, patience=0.05)
     os.kill(other.process.pid, signal.SIGCONT)
