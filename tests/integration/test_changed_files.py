@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ from django.utils.autoreload import file_changed
 
 @receiver(file_changed, dispatch_uid="seen")
 def seen(sender, file_path, **kwargs):
-    print("seen", file_path.name, type(sender).__name__, flush=True)
+    word = file_path.read_text().partition(" ")[0]
+    print("seen", file_path.name, word, type(sender).__name__, flush=True)
 
 def page(request):
     time.sleep(0.3)
@@ -74,10 +76,17 @@ def all_words(server: Server) -> dict[str, set[str]]:
     return wait_for(of_all, "an answer of each worker")
 
 
-def times_heard(server: Server, template: Path) -> int:
-    """How often a process has heard of the template. It is saved again: a watcher has to have seen it before."""
-    template.touch()
-    return server.log().count("seen page.html")
+def wait_heard(server: Server, template: Path, word: str) -> None:
+    """Until each worker and the preloader have heard of the template with this word in it."""
+    everybody = server.worker_pids() | {server.group()["preloaders"][0]["pid"]}
+
+    def heard() -> bool:
+        # It is saved again: a watcher has to have seen it before.
+        template.touch()
+        found = re.findall(rf"App (\d+) stdout: seen page.html {word} ", server.log())
+        return everybody <= {int(pid) for pid in found}
+
+    wait_for(heard, f"{everybody} to hear of it", 30)
 
 
 def test_templates_are_read_again_by_every_worker(template: Path, launch: Launch) -> None:
@@ -85,7 +94,7 @@ def test_templates_are_read_again_by_every_worker(template: Path, launch: Launch
     pids = server.wait_workers(WORKERS)
     assert set(map(frozenset, all_words(server).values())) == {frozenset({"old"})}
     template.write_text("new {{ pid }}")
-    wait_for(lambda: times_heard(server, template) >= WORKERS + 1, "the workers and the preloader")
+    wait_heard(server, template, "new")
     # No worker was started anew, and none has kept the old one.
     assert all_words(server) == {str(pid): {"new"} for pid in pids}
     # The preloader had the template, too, from the warm-up request: what it forks has it no more.
@@ -97,11 +106,10 @@ def test_templates_are_read_again_by_every_worker(template: Path, launch: Launch
     assert {said[str(pid)] == {"new"} for pid in after} == {True}
 
 
-def test_a_change_of_code_is_heard_once(template: Path, launch: Launch) -> None:
+def test_a_change_of_code_is_heard_once(template: Path, launch: Launch, site: Site) -> None:
     server = run_server(launch)
     pids = server.wait_workers(WORKERS)
-    page = template.parents[2] / "page.py"
-    page.write_text(VIEWS + "\n# saved\n")
+    site.save("uploads/page.py", VIEWS + "\n# saved\n")
     wait_for(lambda: len(server.worker_pids() - pids) == WORKERS, "the new generation", 30)
     assert server.log().count("page.py changed, reloading.") == 1
 
@@ -112,14 +120,12 @@ def test_the_next_watcher_tells_the_others(template: Path, launch: Launch) -> No
     server.wait_workers(WORKERS)
     all_words(server)
     template.write_text("newer {{ pid }}")
-    wait_for(lambda: times_heard(server, template) >= WORKERS + 1, "the workers and the preloader")
+    wait_heard(server, template, "newer")
     old = server.worker_pids()
     for pid in old:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: old.isdisjoint(server.titles()), "the end of the old ones")
     server.wait_workers(WORKERS)
-    # What the old ones have printed is in the log by now.
-    before = server.log().count("seen page.html")
     template.write_text("newest {{ pid }}")
-    wait_for(lambda: times_heard(server, template) >= before + WORKERS + 1, "all of them, again", 30)
+    wait_heard(server, template, "newest")
     assert set(map(frozenset, all_words(server).values())) == {frozenset({"newest"})}

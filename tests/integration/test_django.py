@@ -113,7 +113,7 @@ def test_runserver_reloads(project: Site, launch: Launch) -> None:
     urls = project.directory / "uploads" / "urls.py"
     assert server.get("/added/").status == 404
     added = 'path("added/", views.pid, name="added"),\n]'
-    urls.write_text(urls.read_text().replace("]\n", f"    {added}\n"))
+    project.save("uploads/urls.py", urls.read_text().replace("]\n", f"    {added}\n"))
     wait_for(lambda: server.get("/added/").status == 200, "the new page", 30)
 
 
@@ -121,10 +121,10 @@ def test_runserver_outlives_broken_code(project: Site, launch: Launch) -> None:
     server = run_server(launch).wait_ready()
     views = project.directory / "uploads" / "views.py"
     good = views.read_text()
-    views.write_text("this is no Python\n" + good)
+    project.save("uploads/views.py", "this is no Python\n" + good)
     wait_for(lambda: server.get("/pid/").status == 500, "the error page", 30)
     assert "SyntaxError" in server.get("/pid/").text
-    views.write_text(good)
+    project.save("uploads/views.py", good)
     wait_for(lambda: server.get("/pid/").status == 200, "the page, again", 30)
 
 

@@ -77,7 +77,7 @@ def test_flask_run_reloads_with_debug(project: Site, launch: Launch) -> None:
     server = flask_run(launch, "--debug").wait_ready()
     assert server.get("/added").status == 404
     app = project.directory / "app.py"
-    app.write_text(app.read_text() + '\n\n@app.get("/added")\ndef added() -> str:\n    return "added"\n')
+    project.save("app.py", app.read_text() + '\n\n@app.get("/added")\ndef added() -> str:\n    return "added"\n')
     wait_for(lambda: server.get("/added").status == 200, "the new page", 30)
 
 

@@ -148,6 +148,8 @@ def test_logrotate(server: Server, words: str) -> None:
     command = [logrotate, "--force", "--state", str(site.run / "logrotate.state"), str(configuration)]
     subprocess.run(command, env=site.environment, check=True, timeout=30)
     server.get("/many?after")
+    # Where it was only moved, the next line makes it.
+    wait_for(log.exists, "the new file")
     server.wait_log("stdout: after 1999$")
     old, new = log.with_name(f"{log.name}.1").read_text(), log.read_text()
     assert len(re.findall(r"stdout: before \d+$", old, re.MULTILINE)) == 2000

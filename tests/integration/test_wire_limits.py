@@ -170,6 +170,7 @@ def test_few_descriptors_are_enough_for_many_clients(launch: Launch, site: Site,
     assert figures["closed_idle"] >= 150 - 64
     shown = site.command("status", "--show", "server").stdout
     assert f"of 64 at most ({figures['closed_idle']} idle ones closed to make room)" in shown
+    server.wait_log("closed to make room")
     assert server.log().count("closed to make room") == 1
     for connection in connections:
         connection.close()
