@@ -6,6 +6,7 @@ Knows a port, no server. A crowd goes on until it is told to stop, and then says
 from __future__ import annotations
 
 import heapq
+import math
 import multiprocessing
 import socket
 import time
@@ -13,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from typing import Protocol
 
 PAUSE = 0.5
 BIG = 20_000_000
 CONNECT_SECONDS = 10.0
+TELLS_EVERY = 1.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 GET_BIG = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 # A head in bytes that never ends in time (408), one in pieces that does, and a body above the least rate.
@@ -141,10 +144,23 @@ def connect(port: int, receive: int = 0) -> socket.socket:
 
 @dataclass
 class Crowd:
-    """What has become of it, once it has stopped; `arrived` tells whether all of it has been there."""
+    """What has become of it: so far when it is asked with `so_far`, all of it once it has stopped."""
 
-    arrived: Callable[[], bool]
+    said: Connection
     happened: Counter[str] = field(default_factory=Counter)
+    heard: bool = False
+
+    def arrived(self) -> bool:
+        """Whether all of it has been there."""
+        self.so_far()
+        return self.heard
+
+    def so_far(self) -> Counter[str]:
+        """What has happened until a second ago, or nothing before all have arrived."""
+        while self.said.poll():
+            self.happened.update(self.said.recv())
+            self.heard = True
+        return self.happened
 
     @property
     def unexpected(self) -> int:
@@ -163,7 +179,7 @@ def crowd(kind: type[Dribbler | Reader], port: int, count: int, pause: float = P
     child = context.Process(target=_run_crowd, args=(kind, port, count, pause, stop, theirs.send), daemon=True)
     child.start()
     theirs.close()
-    result = Crowd(ours.poll)
+    result = Crowd(ours)
     try:
         yield result
         stop.set()
@@ -182,7 +198,7 @@ def _run_crowd(
     clients = [kind(port, number) for number in range(count)]
     now = time.monotonic()
     turns = [(now + number / ARRIVALS[kind], number) for number in range(count)]
-    told = False
+    tell_due = math.inf
     while not stop.is_set():
         due, number = turns[0]
         time.sleep(max(0.0, min(0.05, due - time.monotonic())))
@@ -190,8 +206,10 @@ def _run_crowd(
             continue
         _note(happened, clients[number], "step")
         heapq.heapreplace(turns, (time.monotonic() + pause, number))
-        if not told and all(client.arrived for client in clients):
-            told = True
+        if tell_due == math.inf and all(client.arrived for client in clients):
+            tell_due = 0.0
+        if time.monotonic() >= tell_due:
+            tell_due = time.monotonic() + TELLS_EVERY
             tell(happened)
             happened.clear()
     for client in clients:

@@ -62,9 +62,10 @@ if __name__ == "__main__":
     execute_from_command_line(sys.argv)
 """},
 }
+LIMIT = 2
 COMMANDS: dict[str, Callable[[int], list[str]]] = {
     "start": lambda port: [COMMAND, "start", "-e", "development", "--threads", "4", "-p", str(port),
-                           "--max-request-time", "0.5"],
+                           "--max-request-time", str(LIMIT)],
     "flask": lambda port: [str(BIN / "flask"), "run", "-p", str(port)],
     "django": lambda port: [sys.executable, "manage.py", "runserver", "--noreload", str(port)],
 }
@@ -120,6 +121,8 @@ def stopped_at(server: AtKeyboard, visitor: ThreadPoolExecutor, path: str) -> Fu
 def test_a_session(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
     reply = stopped_at(server, visitor, "/break")
     assert "-> answer += 2" in server.terminal
+    if server.argv[0] == COMMAND:
+        wait_for(lambda: server.oldest_request() > LIMIT + 1, "the time of a request that nobody sits in front of")
     server.type("p answer + 1000\n")
     server.wait_shown("1040")
     server.wait_shown("(Pdb) ")
