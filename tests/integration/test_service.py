@@ -85,7 +85,7 @@ def manager(site: Site) -> Iterator[ServiceManager]:
 def test_a_service_manager_is_told(serve: Serve, manager: ServiceManager, site: Site) -> None:
     server = serve("hello", "--min-instances", "2", environment=manager.environment)
     manager.waits_for("READY=1")
-    assert "2 workers" in manager.waits_for("STATUS=running")[-1]
+    manager.waits_for("STATUS=running: 2 workers, ")
     manager.waits_for("WATCHDOG=1")
     assert site.command("restart-app", "/", "--port", str(server.address[1])).returncode == 0
     assert not any(word.startswith("READY") for word in manager.waits_for("RELOADING=1\nMONOTONIC_USEC="))
