@@ -1,6 +1,7 @@
 """Takes more time or memory than it should: `/sleep?5`, `/spin?5`, `/begin?5` (sends a part first), `/grow?50` (MiB).
 
-`/hold?1` creates the file `1.begun` and answers once `1.release` exists. Anything else answers the pid.
+`/hold?1` creates the file `1.begun` and answers once `1.release` exists. `/vfork` waits in the kernel, where nothing
+stops it, until the FIFO `fifo` has a writer. Anything else answers the pid.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         time.sleep(amount)
     elif what == "/spin":
         spin(amount)
+    elif what == "/vfork":
+        # vfork(2): the parent waits until its child has opened the file and become another program.
+        actions = [(os.POSIX_SPAWN_OPEN, 0, "fifo", os.O_RDONLY, 0)]
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ, file_actions=actions), 0)
     elif what == "/hold":
         hold(amount)
     elif what == "/grow":

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import os
+import re
+import signal
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +33,29 @@ def test_a_request_that_takes_too_long_is_answered_504_and_its_worker_replaced(s
     assert server.log().count("error id") == 1, "the page's id, and no other one"
     assert "appsrv/exchange.py" not in server.log()
     wait_for(lambda: server.worker_pids() - {first}, "another worker")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_it_is_answered_504_though_its_process_does_not_stop_at_once(serve: Serve, site: Site, threads: str) -> None:
+    """As one that the system does not let run for a while."""
+    os.mkfifo(site.directory / "fifo")
+    server = serve("greedy", "--max-pool-size", "1", "--threads", threads, "--max-request-time", "0.5")
+    (pid,) = server.worker_pids()
+    with ThreadPoolExecutor(1) as client:
+        asked = client.submit(server.get, "/vfork")
+        wait_for(lambda: signal.SIGSTOP in pending(pid), "the order to stop")
+        ordered = time.monotonic()
+        wait_for(lambda: time.monotonic() > ordered + 0.5, "half a second in which it does not")
+        with open(site.directory / "fifo", "wb"):
+            assert asked.result().status == 504
+
+
+def pending(pid: int) -> set[int]:
+    """The signals that wait for the process to take them (proc(5))."""
+    found = re.search(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return {number for number in range(1, 65) if int(found[1], 16) >> (number - 1) & 1}
 
 
 def test_what_a_slow_request_does_is_logged_and_it_goes_on(serve: Serve, site: Site) -> None:
