@@ -36,6 +36,8 @@ SETTLES = 0.25
 DRAINS = 1.0
 # Seconds after SIGTERM, once no request is left.
 GOES_WITHIN = 10.0
+# For what it has started, where it has used up its own time, and once that is killed.
+MOMENT, KILLED_WITHIN = 0.1, 1.0
 # Below what systems give to outgoing connections (ip_local_port_range), which could take it in between.
 PORTS = range(20_000, 32_768)
 _SOCKET = re.compile(r"\$SOCKET\b|\$\{SOCKET\b")
@@ -210,6 +212,7 @@ class Upstream:
         self._leaving = True
         self.connections.close()
         patience = self._patience()
+        due = time.monotonic() + patience
         if not self._ended.is_set():
             self._process.send_signal(signal.SIGTERM)
             self._ended.wait(patience)
@@ -217,7 +220,8 @@ class Upstream:
             say(f"{self._who} did not end within {patience:.1f} s of SIGTERM and is killed")
             self._process.kill()
             self._ended.wait(GOES_WITHIN)
-        self._end_the_rest()
+        if not self._end_the_rest(signal.SIGTERM, max(due, time.monotonic() + MOMENT)):
+            self._end_the_rest(signal.SIGKILL, time.monotonic() + KILLED_WITHIN)
         self._place.forget()
 
     def _patience(self) -> float:
@@ -226,16 +230,17 @@ class Upstream:
         left = self._stop_timeout - (time.monotonic() - since)
         return max(0.1, min(GOES_WITHIN, left - min(1.0, self._stop_timeout / 10)))
 
-    def _end_the_rest(self) -> None:
-        """A shell may have gone without those that it had started."""
+    def _end_the_rest(self, number: int, due: float) -> bool:
+        """A shell goes at once, without those that it has started: these have as long to end as it would have had."""
         me = os.getpid()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + min(1.0, self._patience())
-            for pid in process_group.others(me):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
-            while process_group.others(me) and time.monotonic() < deadline:
-                gevent.sleep(POLL)
+        for pid in process_group.others(me):
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        while left := process_group.others(me):
+            if time.monotonic() >= due:
+                break
+            gevent.sleep(POLL)
+        return not left
 
 
 def free_port() -> tuple[int, socket.socket | None]:

@@ -3,6 +3,7 @@
     python hostile.py        listens on $SOCKET, or $PORT of this machine
 
 HOSTILE=never: does not listen. HOSTILE=stubborn: ignores SIGTERM. HOSTILE=broken: ends with exit code 3.
+HOSTILE=tidy: takes longer than a moment to put away what it has, at SIGTERM, and says so when it has.
 """
 
 from __future__ import annotations
@@ -271,12 +272,20 @@ def serve(sock: socket.socket) -> None:
         sock.close()
 
 
+def put_away(_signal: int, _frame: object) -> None:
+    time.sleep(1.5)
+    print("everything is put away", flush=True)
+    os._exit(0)
+
+
 def main() -> None:
     if HOW == "broken":
         print("there is something wrong with me", file=sys.stderr)
         sys.exit(3)
     if HOW == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if HOW == "tidy":
+        signal.signal(signal.SIGTERM, put_away)
     if HOW == "never":
         time.sleep(600)
     if os.environ.get("SOCKET"):

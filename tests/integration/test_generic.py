@@ -613,6 +613,15 @@ def test_a_process_that_ignores_term_is_killed(serve_command: ServeCommand) -> N
     assert "hostile.py) did not end within" in server.log()
 
 
+@pytest.mark.parametrize("command", [f"{PYTHON}; true", f"{PYTHON} | cat"])
+def test_what_a_shell_has_started_has_the_time_to_end_that_a_single_command_has(
+    serve_command: ServeCommand, command: str
+) -> None:
+    server = serve_command(command=command, environment={"HOSTILE": "tidy"})
+    assert server.stop() == 0
+    assert "everything is put away" in server.log()
+
+
 def test_requests_in_progress_are_finished_first(serve_command: ServeCommand) -> None:
     server = serve_command()
     until = server.site.directory / "until"
