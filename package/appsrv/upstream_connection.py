@@ -18,6 +18,7 @@ import h11
 from gevent.event import Event
 
 from appsrv import unpatched
+from appsrv.http_syntax import is_field_value
 from appsrv.tcp_reset import reset_when_closed
 from appsrv.upstream_request import UpstreamRequest
 from appsrv.upstream_response import ResponseHead, quick_head
@@ -165,6 +166,7 @@ class UpstreamConnection:
                 return _head_of(event)
             if not isinstance(event, h11.InformationalResponse):
                 raise self._lost("the connection was closed before a response")
+            _check_interim(event)
             if event.status_code == 101:
                 self._finish_request()
                 return event
@@ -310,6 +312,13 @@ def _check(response: h11.Response) -> None:
         raise BrokenResponse("it has Content-Length and Transfer-Encoding (RFC 9112 section 6.3)")
     if not response.http_version.startswith(b"1."):
         raise BrokenResponse(f"it is of HTTP/{response.http_version.decode('latin-1')}")
+
+
+def _check_interim(response: h11.InformationalResponse) -> None:
+    """What h11 lets pass in a 1xx, which goes to the client as it is (RFC 9110 section 5.5)."""
+    values = [response.reason, *(value for _, value in response.headers)]
+    if not all(map(is_field_value, values)):
+        raise BrokenResponse(f"there are control characters in the head of its {response.status_code}")
 
 
 def _readable(fd: int) -> bool:

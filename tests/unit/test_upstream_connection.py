@@ -100,6 +100,21 @@ def test_interim_responses_are_told_and_100_is_not(pair: tuple[UpstreamConnectio
     assert [response.status_code for response in informed] == [103]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [b"103 Early Hints\r\nLink: a\x1b[2J", b"103 Early\x07\r\nLink: a", b"101 Switching\r\nUpgrade: a\x7f"],
+)
+def test_interim_responses_have_no_control_characters_either(
+    pair: tuple[UpstreamConnection, Any], head: bytes
+) -> None:
+    connection, theirs = pair
+    theirs.sendall(b"HTTP/1.1 " + head + b"\r\n\r\n" + OK)
+    informed: list[h11.InformationalResponse] = []
+    with pytest.raises(BrokenResponse, match="control characters in the head of its 10"):
+        ask(connection, GET._replace(upgrade=b"a"), informed=informed)
+    assert informed == []
+
+
 def test_100_is_waited_for(pair: tuple[UpstreamConnection, Any]) -> None:
     connection, theirs = pair
     expecting = CHUNKED._replace(expects=True)
