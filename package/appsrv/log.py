@@ -60,7 +60,7 @@ class ServerLog:
         """Something appsrv has to say."""
         if level < self._lowest:
             return
-        for line in text.splitlines() or [""]:
+        for line in _lines(text):
             record = _record(level, line)
             self._file.handle(record)
             if self._terminal is not None and (not self._plain or level >= logging.WARNING):
@@ -173,6 +173,12 @@ class _TerminalHandler(_StreamHandler):
         """A terminal that has gone away loses nothing: the file has the line."""
 
 
+def _lines(text: str) -> list[str]:
+    """The lines of one event. What comes after a line feed, in the name of a directory say, is no event of its own."""
+    first, *more = text.splitlines() or [""]
+    return [first, *(f"  {line}" for line in more)]
+
+
 def _record(level: int, text: str) -> logging.LogRecord:
     return logging.LogRecord("appsrv", level, "", 0, text, None, None)
 
@@ -181,10 +187,10 @@ def _record(level: int, text: str) -> logging.LogRecord:
 
 
 class _PrefixedLines(logging.Formatter):
-    """Every line of a record, tracebacks too, starts with the record's level."""
+    """Every line of a record, tracebacks too, starts with the record's level; all but the first are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(f"{record.levelname} {line}" for line in super().format(record).splitlines())
+        return "\n".join(f"{record.levelname} {line}" for line in _lines(super().format(record)))
 
 
 def to_watchdog(level: str) -> None:

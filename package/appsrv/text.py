@@ -45,6 +45,11 @@ def printable(text: object) -> str:
     return "".join(char for char in str(text) if char in "\n\t" or char.isprintable())
 
 
+def in_line(text: object) -> str:
+    """The same for a name: what would be a line or a column of its own is shown as it is written in Python."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def date(wall_time: float) -> str:
     """`2024-06-21 13:50:09 +0000`, local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(wall_time))
@@ -80,7 +85,8 @@ def _served(info: InstanceInfo) -> Iterator[str]:
         places = [", ".join(f"{host}{uri or '/'}" for host in hosts or ["*"]) for _, hosts, uri in info.apps]
         width = max(map(len, places))
         yield "Serving these applications:"
-        yield from (f"  {place:<{width}}  {name}" for place, (name, _, _) in zip(places, info.apps, strict=True))
+        named = zip(places, info.apps, strict=True)
+        yield from (f"  {place:<{width}}  {in_line(name)}" for place, (name, _, _) in named)
     if info.apps_directory:
         yield f"Applications are taken from: {info.apps_directory}"
 
@@ -98,7 +104,7 @@ def status_report(status: Json, now: float, *, colour: bool = False, verbose: bo
     problems = status.get("not_served") or []
     if problems:
         lines.append(_title("Not served", colour))
-        lines += [f"{printable(one.get('name'))}: {printable(one.get('message'))}" for one in problems]
+        lines += [f"{in_line(one.get('name'))}: {in_line(one.get('message'))}" for one in problems]
     elif not status.get("app_groups"):
         lines += ["appsrv is currently not serving any applications.", ""]
     return "\n".join(lines).rstrip("\n")
@@ -120,7 +126,7 @@ def server_report(status: Json, now: float, *, colour: bool = False) -> str:
         "PID file": instance.get("pid_file") or "none",
         "Log file": instance.get("log_file") or "none",
     }
-    lines = [f"{name:<15} : {printable(value)}" for name, value in rows.items()]
+    lines = [f"{name:<15} : {in_line(value)}" for name, value in rows.items()]
     return "\n".join([*_header(status, now), "", _title("Server", colour), *lines])
 
 
@@ -145,7 +151,7 @@ def deaths_report(status: Json, now: float, *, colour: bool = False) -> str:
         lines.append(f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:")
         for death in group.get("deaths", []):
             when = f"{date(death.get('time', now))} ({ago(now - death.get('time', now))})"
-            lines.append(f"  * PID: {death.get('pid'):<5}   {when}: {printable(death.get('cause', '?'))}")
+            lines.append(f"  * PID: {death.get('pid'):<5}   {when}: {in_line(death.get('cause', '?'))}")
             lines += [f"    {line}" for line in _death_details(death)]
         if not group.get("deaths"):
             lines.append("  no worker has died since the server was started")
@@ -154,7 +160,7 @@ def deaths_report(status: Json, now: float, *, colour: bool = False) -> str:
 
 def _death_details(death: Json) -> Iterator[str]:
     for request in death.get("requests", []):
-        yield f"Error id {printable(death.get('error_id'))}: was serving {printable(request)}"
+        yield f"Error id {printable(death.get('error_id'))}: was serving {in_line(request)}"
     yield from (f"| {printable(line)}" for line in death.get("last_lines", []))
 
 
@@ -163,7 +169,7 @@ def requests_report(status: Json, requests: Sequence[Json], now: float, *, colou
     lines = [f"{'Age':>9}  {'State':<11}  {'PID':<7}  {'Client':<15}  {'Method':<7}  Path"]
     for request in requests:
         age = f"{request.get('age') or 0.0:.1f}s"
-        shown = [printable(request.get(name) or "-") for name in ("state", "pid", "client", "method", "path")]
+        shown = [in_line(request.get(name) or "-") for name in ("state", "pid", "client", "method", "path")]
         lines.append("{:>9}  {:<11}  {:<7}  {:<15}  {:<7}  {}".format(age, *shown))
     if not requests:
         lines = ["No request is being served, none waits."]
@@ -196,19 +202,19 @@ def _general(status: Json, colour: bool) -> list[str]:
 
 def group_title(group: Json) -> str:
     """`/srv/shop (production)`."""
-    return printable(f"{group.get('name', '?')} ({group.get('environment', '?')})")
+    return in_line(f"{group.get('name', '?')} ({group.get('environment', '?')})")
 
 
 def _group(group: Json, log_of_all: str | None, now: float, colour: bool, verbose: bool) -> Iterator[str]:
     yield f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:"
-    yield f"  App root: {printable(group.get('root', ''))}"
+    yield f"  App root: {in_line(group.get('root', ''))}"
     if group.get("hosts") or group.get("base_uri"):
         hosts, uri = group.get("hosts") or ["*"], group.get("base_uri") or "/"
-        yield f"  Served at: {printable(', '.join(f'{host}{uri}' for host in hosts))}"
+        yield f"  Served at: {in_line(', '.join(f'{host}{uri}' for host in hosts))}"
     if (log_file := group.get("log_file") or log_of_all) != log_of_all:
-        yield f"  Log file: {printable(log_file)}"
+        yield f"  Log file: {in_line(log_file)}"
     if verbose:
-        yield f"  App: {printable(group.get('app', ''))}, generation {group.get('generation', 0)}"
+        yield f"  App: {in_line(group.get('app', ''))}, generation {group.get('generation', 0)}"
     yield from _remarks(group, now, verbose)
     yield f"  Requests in queue: {group.get('queue', 0)}"
     for worker in group.get("workers", []):
@@ -226,7 +232,7 @@ def _remarks(group: Json, now: float, verbose: bool) -> Iterator[str]:
     death = group.get("last_death")
     if death:
         when = ago(now - death.get("time", now))
-        yield f"  Last death: PID {death.get('pid')}, {when}: {printable(death.get('cause', '?'))}"
+        yield f"  Last death: PID {death.get('pid')}, {when}: {in_line(death.get('cause', '?'))}"
         yield from (f"    {line}" for line in _death_details(death) if verbose)
 
 

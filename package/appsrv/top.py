@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from appsrv.text import duration, memory, printable
+from appsrv.text import duration, in_line, memory, printable
 
 Json = Mapping[str, Any]
 BOLD, REVERSE, DIM, RESET = "\x1b[1m", "\x1b[7m", "\x1b[2m", "\x1b[0m"
@@ -154,7 +154,7 @@ def _line(row: Row, name: str = "") -> str:
     age = "" if row.age is None else f"{row.age:.1f}s"
     return (
         f"{row.pid:>8} {row.state:<8} {row.generation:>4} {row.cpu:>6.1f} {memory(row.memory):>7} {row.processed:>9} "
-        f"{duration(row.uptime):>12} {age:>7}  {printable(name)}{printable(row.request)}"
+        f"{duration(row.uptime):>12} {age:>7}  {in_line(name)}{in_line(row.request)}"
     )
 
 

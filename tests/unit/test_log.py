@@ -49,6 +49,17 @@ def test_every_line_of_an_event_is_a_line_of_the_log(tmp_path: Path) -> None:
     assert all(re.match(f"{STAMP} ERROR    ", line) for line in path.read_text().splitlines())
 
 
+def test_a_name_cannot_forge_an_event(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    server_log = ServerLog(str(path), "info", None)
+    server_log.event(logging.ERROR, "/apps/a\nworker 7 of /apps/b ended is not served: no application")
+    server_log.close()
+    assert [line[24:] for line in path.read_text().splitlines()] == [
+        "ERROR    /apps/a",
+        "ERROR      worker 7 of /apps/b ended is not served: no application",
+    ]
+
+
 def test_the_level_filters_events_but_never_output(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     server_log = ServerLog(str(path), "error", None)
@@ -194,9 +205,9 @@ except ZeroDivisionError: logging.exception("failed")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     read = [from_server(line) for line in done.stdout.splitlines()]
-    assert read[:3] == [(logging.INFO, "two"), (logging.INFO, "lines"), (logging.ERROR, "failed")]
+    assert read[:3] == [(logging.INFO, "two"), (logging.INFO, "  lines"), (logging.ERROR, "failed")]
     assert {level for level, _ in read[3:]} == {logging.ERROR}
-    assert read[-1] == (logging.ERROR, "ZeroDivisionError: division by zero")
+    assert read[-1] == (logging.ERROR, "  ZeroDivisionError: division by zero")
     assert log.LEVELS
 
 

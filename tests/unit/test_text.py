@@ -133,6 +133,15 @@ def test_an_application_s_words_cannot_drive_the_terminal() -> None:
     assert "\x1b" not in text.status_report(changed(last_error=error), NOW, verbose=True)
 
 
+def test_nor_can_a_name_be_a_line_of_its_own() -> None:
+    name = "/apps/a\n/apps/b (production):\n  * PID: 7\t\x1b[2J"
+    status = changed(name=name, root=name)
+    status["not_served"] = [{"name": name, "message": "no application"}]
+    report = text.status_report(status, NOW)
+    assert "/apps/b (production):" not in [line.strip() for line in report.splitlines()]
+    assert "/apps/a\\n/apps/b (production):\\n  * PID: 7\\t[2J: no application" in report.splitlines()
+
+
 def test_the_banner() -> None:
     info = InstanceInfo(
         name="shop-8000-1f0c9a3e",
