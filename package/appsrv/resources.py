@@ -73,9 +73,8 @@ class Resources:
         self.sockets: list[socket.socket] = []
         self.metrics_listener = Listener(sockets=0)
         self.metrics_sockets: list[socket.socket] = []
-        self.multiproc: dict[str, str] = {}
-        """The directory of each group's own metrics, by its name, where there are such."""
-        self._upstreams: dict[str, str] = {}
+        # By what for, the name of the group, and whose: a directory of applications may be given to another user.
+        self._directories: dict[tuple[str, str, Identity | None], str] = {}
         self.group_logs: dict[str, ServerLog] = {}
         """The server log of each group, by its name."""
         self._terminal: TextIO | None = None
@@ -131,11 +130,11 @@ class Resources:
         One that cannot be written harms no other application: its lines are in the server log then. Nobody writes into
         another user's.
         """
+        known = {log.path: log for name, log in self.group_logs.items() if self._identities[name] == identity}
         self._identities[group.name] = identity
         if group.settings.log_file is None:
             return self.log
         path = group.settings.log_file
-        known = {log.path: log for name, log in self.group_logs.items() if self._identities[name] == identity}
         if identity == self._identity:
             known[self.log.path] = self.log
         try:
@@ -193,7 +192,7 @@ class Resources:
         if self._pid_path is not None:
             with acting_as(self._identity):
                 pid_file.remove(self._pid_path, os.getpid())
-        for name in {*self.multiproc, *self._upstreams}:
+        for name in {name for _, name, _ in self._directories}:
             self.remove_directories(name)
         if self._taken:
             self.directory.remove()
@@ -269,35 +268,32 @@ class Resources:
             ) from error
 
     def make_multiproc(self, group: AppGroup, identity: Identity | None) -> str:
-        """An empty directory that the application's user can reach, and nobody else; "" where none is wanted."""
-        if not self._settings.prometheus_multiproc or group.name in self.multiproc:
-            return self.multiproc.get(group.name, "")
-        made = self.multiproc[group.name] = self._private_directory("prometheus-", identity)
-        return made
+        """The directory of the application's own metrics; "" where none is wanted."""
+        return self._private_directory("prometheus-", group, identity) if self._settings.prometheus_multiproc else ""
 
     def upstreams_of(self, group: AppGroup, identity: Identity | None) -> str:
         """The directory for the unix sockets of a generic application's processes; empty for any other."""
         if group.spec.start_command is None:
             return ""
-        if group.name not in self._upstreams:
-            self._upstreams[group.name] = self._private_directory("upstreams-", identity)
-        return self._upstreams[group.name]
+        return self._private_directory("upstreams-", group, identity)
 
-    def _private_directory(self, prefix: str, identity: Identity | None) -> str:
-        """An empty directory that this user can reach, and nobody else."""
-        # The run directory is closed to other users; a name that is new each time cannot be waited for by anybody.
-        where = None if identity is not None else str(self.directory.path)
-        made = tempfile.mkdtemp(prefix=f"appsrv-{prefix}" if where is None else prefix, dir=where)
-        if identity is not None:
-            os.chown(made, identity.uid, identity.gid)
-        return made
+    def _private_directory(self, prefix: str, group: AppGroup, identity: Identity | None) -> str:
+        """A directory that the application's user can reach, and nobody else; empty when it is asked for first."""
+        key = (prefix, group.name, identity)
+        if key not in self._directories:
+            # The run directory is closed to other users; a name that is new each time nobody can wait for.
+            where = None if identity is not None else str(self.directory.path)
+            made = tempfile.mkdtemp(prefix=f"appsrv-{prefix}" if where is None else prefix, dir=where)
+            if identity is not None:
+                os.chown(made, identity.uid, identity.gid)
+            self._directories[key] = made
+        return self._directories[key]
 
     def remove_directories(self, name: str) -> None:
         """The application of this name has ended."""
-        for made in (self.multiproc.pop(name, None), self._upstreams.pop(name, None)):
-            if made is not None:
-                with acting_as(self._identities.get(name)):
-                    shutil.rmtree(made, ignore_errors=True)
+        for key in [key for key in self._directories if key[1] == name]:
+            with acting_as(key[2]):
+                shutil.rmtree(self._directories.pop(key), ignore_errors=True)
 
     def _listen_unix(self, path: str) -> tuple[Listener, list[socket.socket]]:
         try:

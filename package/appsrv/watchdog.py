@@ -107,9 +107,8 @@ class Watchdog:
         self._output = Collector(self._selector, self._log)
         self._spawner = Spawner(self._environ, self._output)
         for group in self._groups:
-            log = self.resources.group_logs[group.name]
-            multiproc = self.resources.multiproc.get(group.name, "")
-            self._books[group.name] = GroupBook(group, self._identities[group.name], log, multiproc)
+            log, identity = self.resources.group_logs[group.name], self._identities[group.name]
+            self._books[group.name] = GroupBook(group, identity, log, self.resources.make_multiproc(group, identity))
         trace.listen(self.resources.directory.path)
         become_subreaper()
         self._signals = Signals(self._selector)
