@@ -260,6 +260,12 @@ class Groups(Mapping[str, Manager]):
         for manager in self.all():
             manager.process_exited(pid, status)
 
+    def who_asked(self, msg: message.PreloaderStarted | message.PreloaderNotStarted) -> Manager | None:
+        """Whose the process is. Answers come in the order of the questions: first to those dropped since."""
+        asked = (msg.generation, msg.serial)
+        dropped = (m for m in self._leaving if m.name == msg.group and asked in m.preloaders.asked)
+        return next(dropped, self._managers.get(msg.group))
+
     def last_words(self, pid: int, lines: list[str]) -> None:
         """What a process that has died wrote last."""
         for manager in self.all():

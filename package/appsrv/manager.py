@@ -22,7 +22,7 @@ from appsrv.death import UNSEEN
 from appsrv.deaths import Deaths
 from appsrv.errors import BootError, NotStarted
 from appsrv.fleet import GroupLoad
-from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle
+from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
 from appsrv.lookout import Lookout, View
 from appsrv.memory import MemoryLimits, family_share_above, share_above
 from appsrv.out_of_memory import OutOfMemoryKills
@@ -294,8 +294,8 @@ class Manager:
 
     @property
     def has_ended(self) -> bool:
-        """Whether, once closed, nothing of it is left: no worker and no preloader."""
-        return not self.workers and not any(True for _ in self.preloaders)
+        """Whether, once closed, nothing of it is left: no worker and no preloader, nor one that is still to come."""
+        return not (self.workers or self.preloaders.asked or any(True for _ in self.preloaders))
 
     def discard(self) -> None:
         """After its end: look no more, let go of the queue and the scoreboard."""
@@ -318,9 +318,15 @@ class Manager:
         if worker is not None:
             self.preloaders.become(worker)
             self.workers.given(worker)
+            if worker.slot.retiring:
+                # It had no pid when it was told to.
+                send_signal(worker.pid, signal.SIGTERM)
+        if self._pool.closed:
+            self.preloaders.dismiss(iter(self.preloaders))
 
     def preloader_not_started(self, msg: message.PreloaderNotStarted) -> None:
         """The watchdog could not start the process it was asked for."""
+        self.preloaders.not_started(msg)
         if not msg.reason:
             self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), "the instance stops"))
@@ -331,6 +337,8 @@ class Manager:
         if msg.serial:
             self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
+        elif self._pool.closed:
+            return
         elif msg.generation != self._pool.generation:
             self._restart_over(Outcome(False, self._pool.generation, reason))
         elif self._booted or self._development:

@@ -72,6 +72,8 @@ class Preloaders:
         self._parking = parking
         self._tell_watchdog = tell_watchdog
         self._handles: dict[tuple[int, int], PreloaderHandle] = {}
+        self.asked: set[tuple[int, int]] = set()
+        """(generation, serial) of those that the watchdog has been asked for and has said nothing about yet."""
         self._backoff = Backoff()
 
     def __iter__(self) -> Iterator[PreloaderHandle]:
@@ -86,6 +88,7 @@ class Preloaders:
 
     def ask(self, generation: int, serial: int = 0) -> None:
         """Have the watchdog start a preloader; with a serial, it becomes that worker."""
+        self.asked.add((generation, serial))
         self._tell_watchdog(message.StartPreloader(self._group, generation, serial))
 
     def ask_again(self, generation: int, start: Callable[[int], None]) -> None:
@@ -150,6 +153,7 @@ class Preloaders:
 
     def started(self, msg: message.PreloaderStarted, fd: int) -> None:
         """The watchdog has started a preloader, or has had one since before this server lived."""
+        self.asked.discard((msg.generation, msg.serial))
         channel = Channel.from_fd(fd)
         channel.sock.setblocking(False)
         watcher = get_hub().loop.io(fd, READABLE)
@@ -158,6 +162,10 @@ class Preloaders:
         watcher.start(self._hear, handle)
         attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, self._parking.kind)
         handle.outbox.send(attach, [*self._parking.fds_for_workers(), *self._routes])
+
+    def not_started(self, msg: message.PreloaderNotStarted) -> None:
+        """The watchdog could not start it."""
+        self.asked.discard((msg.generation, msg.serial))
 
     def exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped the process of this pid."""

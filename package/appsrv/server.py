@@ -233,20 +233,24 @@ class Server:
         send_signal(order.pid, signal.SIGTERM)
         reason = "the server is out of descriptors"
         refused = message.PreloaderNotStarted(order.group, order.generation, order.serial, reason)
-        if order.group in self.groups:
-            self.groups[order.group].preloader_not_started(refused)
+        self._not_started(refused)
+
+    def _not_started(self, order: message.PreloaderNotStarted) -> None:
+        group = self.groups.who_asked(order)
+        if group is not None:
+            group.preloader_not_started(order)
 
     def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.PreloaderStarted):
-            if order.group in self.groups:
-                self.groups[order.group].preloader_started(order, fds[0])
+            group = self.groups.who_asked(order)
+            if group is not None:
+                group.preloader_started(order, fds[0])
             else:
-                # Dropped in the meantime.
+                # Of a server before this one.
                 os.close(fds[0])
                 send_signal(order.pid, signal.SIGTERM)
         elif isinstance(order, message.PreloaderNotStarted):
-            if order.group in self.groups:
-                self.groups[order.group].preloader_not_started(order)
+            self._not_started(order)
         elif isinstance(order, message.ProcessExited):
             self.groups.process_exited(order.pid, order.status)
         elif isinstance(order, message.ResizePool):

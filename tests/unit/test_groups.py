@@ -1,0 +1,140 @@
+"""groups.py: what the watchdog answers to an application that has been dropped, and added anew, in the meantime."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import gevent
+import pytest
+
+from appsrv import channel as channels
+from appsrv import message
+from appsrv.app_group import AppGroup
+from appsrv.channel import Channel
+from appsrv.frontend import FrontEnd
+from appsrv.groups import Groups
+from appsrv.http_syntax import Limits
+from appsrv.lanes import Timeouts
+from appsrv.loader import AppSpec
+from appsrv.manager import Manager
+from appsrv.server import Server
+from appsrv.settings import Settings
+
+NAME = "/apps/shop"
+# No process has it (proc(5)).
+NOBODY = 1 << 22
+
+
+class World:
+    """A server that has an application, and the watchdog's part."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.told: list[message.Message] = []
+        frontend = FrontEnd(Limits(), Timeouts(1.0, 1.0, 1.0), 5.0)
+        of_all = Settings(apps_directory="/apps")
+        self.groups = Groups(of_all, frontend, self.told.append, lambda _model, _pid: [], development=False)
+        self.groups.add_all([], {})
+        self.groups.boot([])
+        self._server = Server.__new__(Server)
+        self._server.groups = self.groups
+        self.group = AppGroup(AppSpec(NAME, "app"), replace(settings, base_uri="/shop"), NAME)
+
+    def asked(self) -> list[message.StartPreloader]:
+        """What the watchdog has been asked for, once."""
+        asked = [msg for msg in self.told if isinstance(msg, message.StartPreloader)]
+        self.told.clear()
+        return asked
+
+    def answer(self, order: message.StartPreloader, pid: int) -> Channel:
+        """Say that it has been started; the preloader's end of its channel."""
+        ours, theirs = channels.pair()
+        self._server._obey(message.PreloaderStarted(NAME, order.generation, order.serial, pid), [ours.detach()])
+        theirs.setblocking(False)
+        return Channel(theirs)
+
+    def refuse(self, order: message.StartPreloader) -> None:
+        """Say that it could not be started."""
+        self._server._obey(message.PreloaderNotStarted(NAME, order.generation, order.serial, "no memory"), [])
+
+    def ended(self, pid: int, status: int = 0) -> None:
+        """Say that a process has ended."""
+        self._server._obey(message.ProcessExited(pid, status), [])
+
+    def drop_and_add(self) -> Manager:
+        """Its settings have been changed."""
+        self.groups.drop(NAME)
+        changed = self.groups.add(replace(self.group, settings=replace(self.group.settings, max_requests=7)))
+        gevent.sleep(0)
+        return changed
+
+    def until(self, question: Callable[[], object], what: str) -> None:
+        """Let the event loop run until the answer is true."""
+        deadline = time.monotonic() + 5
+        while not question():
+            assert time.monotonic() < deadline, what
+            gevent.sleep(0.01)
+
+
+def heard(channel: Channel) -> list[str]:
+    """The names of what a preloader has been told."""
+    names = []
+    for msg, fds in channel.waiting():
+        channels.close_all(fds)
+        names.append(type(msg).__name__)
+    channel.close()
+    return names
+
+
+@pytest.fixture(params=["smart", "direct"])
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: killed.append((pid, number)))
+    made = World(Settings(spawn_method=request.param))
+    made.groups.add(made.group)
+    yield made
+    assert {pid for pid, _ in killed} <= {NOBODY, NOBODY + 1}
+    for name in list(made.groups):
+        made.groups.drop(name)
+    for order in made.asked():
+        made.refuse(order)
+    for pid in (NOBODY, NOBODY + 1):
+        made.ended(pid, signal.SIGTERM)
+    made.until(lambda: not made.groups.all(), "all have gone")
+
+
+def test_a_process_of_the_settings_before_is_not_the_new_ones(world: World) -> None:
+    (first,) = world.asked()
+    changed = world.drop_and_add()
+    (second,) = world.asked()
+    old = world.answer(first, NOBODY)
+    assert not list(changed.preloaders)
+    new = world.answer(second, NOBODY + 1)
+    assert [handle.pid for handle in changed.preloaders] == [NOBODY + 1]
+    assert heard(old)[0] == "Attach"
+    assert "Quit" not in heard(new)
+    world.ended(NOBODY, signal.SIGTERM)
+    world.until(lambda: world.groups.all() == [changed], "nothing is left of the one before")
+    assert [worker.pid for worker in changed.workers.values()] == ([NOBODY + 1] if second.serial else [])
+
+
+def test_nor_is_the_refusal_of_one(world: World) -> None:
+    (first,) = world.asked()
+    changed = world.drop_and_add()
+    (second,) = world.asked()
+    world.refuse(first)
+    assert changed.failure is None
+    world.until(lambda: world.groups.all() == [changed], "nothing is left of the one before")
+    heard(world.answer(second, NOBODY))
+
+
+def test_one_that_comes_after_the_application_has_gone_leaves(world: World) -> None:
+    (first,) = world.asked()
+    world.groups.drop(NAME)
+    said = heard(world.answer(first, NOBODY))
+    assert first.serial or said[-1] == "Quit"
+    world.ended(NOBODY, signal.SIGTERM)
+    world.until(lambda: not world.groups.all(), "nothing is left")
+    assert message.DropGroup(NAME) in world.told
