@@ -87,6 +87,7 @@ class Watchdog:
         self._books: dict[str, GroupBook] = {}
         self._restarts = 0
         self._stopping = False
+        self._starts_preloaders = True
         self._exit_code = 0
         self._failure: AppsrvError | None = None
         self._kernel = OutOfMemoryKills()
@@ -192,6 +193,8 @@ class Watchdog:
 
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True
+        # What is asked for until the end, in stop_delay above all, needs somebody who answers it.
+        self._starts_preloaders = graceful
         self._standby.close()
         self._service.stopping()
         allowed = self._settings.stop_delay + self._settings.stop_timeout if graceful else 0.0
@@ -354,7 +357,7 @@ class Watchdog:
             return
         channels.close_all(fds)
         if isinstance(msg, message.StartPreloader):
-            if not self._stopping:
+            if self._starts_preloaders:
                 self._try_to_start_preloader(msg)
             elif msg.serial:
                 self._tell_server(message.PreloaderNotStarted(msg.group, msg.generation, msg.serial, ""))
@@ -536,6 +539,7 @@ class Watchdog:
         self._reap()
 
     def _kill_everything(self) -> None:
+        self._starts_preloaders = False
         if self._server is not None:
             for pid in descendants(os.getpid()):
                 send_signal(pid, signal.SIGKILL)

@@ -104,6 +104,29 @@ def test_before_it_stops(serve: Serve, site: Site) -> None:
     stopping.join()
 
 
+@pytest.mark.parametrize("method", ["smart", "direct"])
+def test_what_dies_while_it_is_about_to_stop_is_replaced(serve: Serve, method: str) -> None:
+    server = serve("hello", "--stop-delay", "60", "--spawn-method", method)
+    server.child.send_signal(signal.SIGTERM)
+    server.wait_log("stopping in 60 s")
+    for pid in (*[preloader["pid"] for preloader in server.group()["preloaders"]], *server.worker_pids()):
+        os.kill(pid, signal.SIGKILL)
+    assert server.get("/").text == "Hello, world!\n"
+    assert server.stop(signal.SIGINT) == 0
+
+
+def test_an_application_that_sleeps_is_woken_while_the_instance_is_about_to_stop(serve: Serve) -> None:
+    server = serve(
+        "hello", "--stop-delay", "60", "--min-instances", "0", "--pool-idle-time", "0.1",
+        "--max-preloader-idle-time", "0.1", wait=False,
+    )
+    wait_for(lambda: "is let go of" in server.terminal, "the application to sleep")
+    server.child.send_signal(signal.SIGTERM)
+    server.wait_log("stopping in 60 s")
+    assert server.get("/").text == "Hello, world!\n"
+    assert server.stop(signal.SIGINT) == 0
+
+
 def test_another_term_changes_nothing(serve: Serve) -> None:
     server = serve("hello", "--stop-delay", "3")
     began = time.monotonic()
