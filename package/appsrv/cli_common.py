@@ -6,7 +6,7 @@ Knows click and the terminal; no command stands here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from appsrv.errors import AdminError, NotRunning, OperatorError
 from appsrv.instance import Instance
 from appsrv.loader import is_below
 from appsrv.settings import ROWS
+from appsrv.text import in_line
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
@@ -100,8 +101,23 @@ def failed(error: NotRunning) -> OperatorError:
     return AdminError(str(error))
 
 
-def is_group_below(group: Mapping[str, Any], prefix: str) -> bool:
-    return any(is_below(group.get(place) or "", prefix) for place in ("name", "root"))
+def is_meant(group: Mapping[str, Any], said: str, here: Path) -> bool:
+    """Whether an application has the name `said`, or is at or below it as a path."""
+    prefix = os.path.normpath(here / said)
+    return group.get("name") == said or any(is_below(group.get(place) or "", prefix) for place in ("name", "root"))
+
+
+def the_one_meant(groups: Sequence[dict[str, Any]], said: str, here: Path) -> dict[str, Any]:
+    """Of applications the one of this name, else the one at this path, else the only one below it. AdminError."""
+    prefix = os.path.normpath(here / said)
+    named = [group for group in groups if group.get("name") == said]
+    there = [group for group in groups if prefix in (group.get("name"), group.get("root"))]
+    below = [group for group in groups if is_meant(group, said, here)]
+    found = next((some[0] for some in (named, there, below) if len(some) == 1), None)
+    if found is None:
+        names = ", ".join(in_line(group.get("name")) for group in below or groups)
+        raise AdminError(f"{len(below) or 'none'} of the applications are at or below {prefix}: name one of {names}")
+    return found
 
 
 def instance_of(pid: int) -> Instance:

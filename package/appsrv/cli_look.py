@@ -22,8 +22,8 @@ from appsrv.cli_common import (
     find,
     instance_of,
     instance_options,
-    is_group_below,
     running,
+    the_one_meant,
 )
 from appsrv.errors import AdminError, NotRunning
 from appsrv.instance import Instance
@@ -171,7 +171,7 @@ def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Ins
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many of the last [all].")
 @click.option("--request", metavar="ID", help="Those of one request: its id is in error pages and the access log.")
 @click.option("--worker", type=click.IntRange(min=1), metavar="PID", help="Those of one worker, or about it.")
-@click.option("--app", metavar="PATH", help="Of several applications, the one at or below this path: its own log.")
+@click.option("--app", metavar="PATH", help="Of several applications, the one of this path or name: its own log.")
 @click.option("--since", metavar="TIME", help="Not older than 10m, 2h, 3d, or a date and time.")
 @click.option(
     "--log-file", type=click.Path(path_type=Path), metavar="PATH", help="This file, whether or not anything runs."
@@ -207,7 +207,7 @@ def _log_of(name: str | None, port: int | None, pid_file: Path | None, app: str 
     living, here = running()
     try:
         one = instance.select(living, here, name=name, port=port, pid_file=pid_file)
-        log_file = one.info.log_file if app is None else _log_of_group(client_of(one), os.path.normpath(here / app))
+        log_file = one.info.log_file if app is None else _log_of_group(client_of(one), app, here)
     except NotRunning as error:
         raise failed(NotRunning(f"{error} To read a file: appsrv logs --log-file PATH")) from None
     if log_file is None:
@@ -215,11 +215,8 @@ def _log_of(name: str | None, port: int | None, pid_file: Path | None, app: str 
     return Path(log_file)
 
 
-def _log_of_group(client: AdminClient, prefix: str) -> str | None:
-    groups = [group for group in client.status().get("app_groups", []) if is_group_below(group, prefix)]
-    if len(groups) != 1:
-        raise AdminError(f"{len(groups)} of the applications are at or below {prefix}: name one (appsrv status)")
-    found: str | None = groups[0].get("log_file")
+def _log_of_group(client: AdminClient, app: str, here: Path) -> str | None:
+    found: str | None = the_one_meant(client.status().get("app_groups", []), app, here).get("log_file")
     return found
 
 

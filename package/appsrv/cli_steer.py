@@ -20,7 +20,7 @@ from appsrv.cli_common import (
     find,
     instance_of,
     instance_options,
-    is_group_below,
+    is_meant,
     running,
     say_error,
     working_directory,
@@ -103,7 +103,8 @@ def restart_app(
 ) -> int:
     """Restart applications without losing a request.
 
-    Those at or below PATH_PREFIX: a path, . for the current directory, / for all. Without it, a menu is shown.
+    Those at or below PATH_PREFIX: a path, . for the current directory, / for all; or the one of that name. Without it, a
+    menu is shown.
     Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1.
     """
     clients = [(one, client_of(one)) for one in _candidates(name, port, pid_file)]
@@ -111,8 +112,8 @@ def restart_app(
     if path_prefix is None:
         chosen = _ask_which(groups)
     else:
-        prefix = os.path.normpath(working_directory(config.environment()) / path_prefix)
-        chosen = [(client, group) for client, group in groups if is_group_below(group, prefix)]
+        here = working_directory(config.environment())
+        chosen = [(client, group) for client, group in groups if is_meant(group, path_prefix, here)]
     if not chosen and path_prefix is not None and not ignore_app_not_running:
         raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
     return max([_restart(client, group, parallel) for client, group in chosen], default=0)

@@ -83,16 +83,26 @@ def _names(text: str, word: str) -> bool:
 
 
 def since(text: str, now: datetime) -> str:
-    """The time that `10m`, `2h`, `2026-11-24` or `2026-11-24 10:30` names, as lines have it. Raises ValueError."""
+    """The time that `10m`, `2h`, `2026-11-24` or `2026-11-24 10:30` names, as lines have it. Raises ValueError.
+
+    `now` is local, as the times of lines are, and what is named is unless it says where: `2026-11-24T10:30+00:00`.
+    """
     ago = _AGO.fullmatch(text.strip())
-    moment = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else datetime.fromisoformat(text.strip())
-    return moment.strftime(TIME)[:-3]
+    try:
+        moment = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo is None else moment.astimezone()).strftime(TIME)[:-3]
+    except OverflowError as error:
+        raise ValueError(f"there was no such time: {text}") from error
 
 
 def last(path: Path, wanted: Wanted, most: int | None) -> list[Line]:
     """The last `most` of the wanted lines that there are; None: all."""
     with _open(path) as file:
-        return list(deque((line for line in map(parse, file) if wanted.takes(line)), most))
+        return _last(file, wanted, most)
+
+
+def _last(file: IO[bytes], wanted: Wanted, most: int | None) -> list[Line]:
+    return list(deque((line for line in map(_line, file) if wanted.takes(line)), most))
 
 
 def follow(
@@ -101,13 +111,13 @@ def follow(
     """The same, and then every wanted line as it comes, for ever: also when the file is renamed or emptied."""
     file = _open(path)
     try:
-        yield from deque((line for line in map(parse, file) if wanted.takes(line)), most)
-        begun, moved = "", False
+        yield from _last(file, wanted, most)
+        begun, moved = b"", False
         while True:
             piece = file.readline()
             begun += piece
-            if begun.endswith("\n"):
-                line, begun = parse(begun), ""
+            if begun.endswith(b"\n"):
+                line, begun = _line(begun), b""
                 if wanted.takes(line):
                     yield line
             elif piece:
@@ -115,7 +125,11 @@ def follow(
             elif moved:
                 # Read to its end after it had lost its name: nobody writes into it any more.
                 file.close()
-                file, begun, moved = _open(path), "", False
+                file, begun, moved = _open(path), b"", False
+            elif os.fstat(file.fileno()).st_size < file.tell():
+                # Emptied: what comes now stands at its beginning.
+                file.seek(0)
+                begun = b""
             else:
                 moved = _has_moved(path, file)
                 sleep(STEP)
@@ -123,21 +137,22 @@ def follow(
         file.close()
 
 
-def _has_moved(path: Path, file: IO[str]) -> bool:
-    """Whether another file has the name now. One that was emptied is read from its beginning."""
-    here = os.fstat(file.fileno())
+def _has_moved(path: Path, file: IO[bytes]) -> bool:
+    """Whether another file has the name now."""
     try:
-        there = os.stat(path)
+        return not os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:
         # Between two steps of a rotation.
         return False
-    if os.path.samestat(here, there) and here.st_size < file.tell():
-        file.seek(0)
-    return not os.path.samestat(here, there)
 
 
-def _open(path: Path) -> IO[str]:
+def _line(raw: bytes) -> Line:
+    # A line ends where the log ends it, not at what the application has printed into it.
+    return parse(raw.decode("utf-8", "backslashreplace"))
+
+
+def _open(path: Path) -> IO[bytes]:
     try:
-        return path.open(encoding="utf-8", errors="backslashreplace")
+        return path.open("rb")
     except OSError as error:
         raise OperatorError(f"the log {path} cannot be read: {error.strerror}") from None

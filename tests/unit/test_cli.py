@@ -389,6 +389,51 @@ def test_reopen_logs(running: Running, capfd: Capture) -> None:
     assert run(capfd, "reopen-logs", "nosuch")[0] == 1
 
 
+# -- one of several applications ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def several(running: Running) -> Running:
+    """Two of one directory, one below it, and where each writes its log."""
+    root = running.info.root
+    groups = []
+    for name, place in (("shop", root), ("blog", root), (f"{root}/api", f"{root}/api")):
+        log = Path(root) / f"{os.path.basename(name)}.log"
+        log.write_text(f"{name} says so\n")
+        groups.append({"name": name, "root": place, "environment": "production", "log_file": str(log)})
+    running.admin.answers["GET /status"] = (200, {"app_groups": groups})
+    return running
+
+
+@pytest.mark.parametrize(("said", "found"), [("shop", "shop"), ("blog", "blog"), ("api", "/api"), ("./api", "/api")])
+def test_logs_of_an_application_by_name_and_by_path(several: Running, capfd: Capture, said: str, found: str) -> None:
+    code, out, _ = run(capfd, "logs", "--app", said)
+    assert (code, out.endswith(f"{found} says so\n")) == (0, True)
+
+
+def test_logs_of_which_application(several: Running, capfd: Capture) -> None:
+    code, _, err = run(capfd, "logs", "--app", ".")
+    assert code == 1
+    assert err == (
+        f"appsrv: error: 3 of the applications are at or below {several.info.root}: name one of shop, blog, "
+        f"{several.info.root}/api\n"
+    )
+    assert "none of the applications" in run(capfd, "logs", "--app", "nosuch")[2]
+
+
+def test_logs_of_the_one_that_has_another_below_it(several: Running, capfd: Capture) -> None:
+    groups = several.admin.answers["GET /status"][1]["app_groups"]
+    groups[0]["name"] = several.info.root
+    del groups[1]
+    assert run(capfd, "logs", "--app", ".")[:2] == (0, "shop says so\n")
+
+
+def test_restart_app_by_name(several: Running, capfd: Capture) -> None:
+    several.admin.answers["POST /restart"] = (200, {"restarted": [{"name": "blog", "generation": 2, "ok": True}]})
+    assert run(capfd, "restart-app", "blog") == (0, "Restarting blog (production)\n", "")
+    assert several.asked[-1] == ("POST /restart", {"prefix": "blog"})
+
+
 # -- restart-app -------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -64,10 +64,22 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         last(tmp_path / "none", Wanted(), None)
 
 
-@pytest.mark.parametrize("text", ["soon", "10x", "2026-13-01"])
+@pytest.mark.parametrize("text", ["soon", "10x", "2026-13-01", "999999d", "99999999999d"])
 def test_no_time(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         since(text, NOW)
+
+
+def test_a_time_that_says_where() -> None:
+    here = since("2026-01-31 11:30", NOW)
+    there = datetime.fromisoformat("2026-01-31 11:30").astimezone(timezone(timedelta(hours=-7))).isoformat()
+    assert since(there, NOW) == here
+
+
+def test_a_line_is_one_whatever_the_application_prints_into_it(log: Path) -> None:
+    progress = "2026-01-31 11:50:00.006 INFO     App 17 stdout: 10 %\r20 %\x0b\x85\u202830 %"
+    log.write_bytes(f"{progress}\n".encode())
+    assert [line.raw for line in last(log, Wanted(worker=17), None)] == [progress]
 
 
 def following(log: Path, *events: Callable[[], object]) -> Iterator[str]:
@@ -77,10 +89,10 @@ def following(log: Path, *events: Callable[[], object]) -> Iterator[str]:
         yield line.raw
 
 
-def append(path: Path, text: str) -> Callable[[], object]:
+def append(path: Path, text: str | bytes) -> Callable[[], object]:
     def do() -> None:
-        with path.open("a") as file:
-            file.write(text)
+        with path.open("ab") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
 
     return do
 
@@ -102,3 +114,14 @@ def test_follow(log: Path) -> None:
     assert [next(read) for _ in range(5)] == [
         "a", "b, in two pieces", "c, by one who has it open still", "d", "e",
     ]
+
+
+def test_half_a_character_is_waited_for(log: Path) -> None:
+    whole = "fünf".encode()
+    read = following(log, append(log, whole[:2]), append(log, whole[2:] + b"\n"), append(log, "sechs\n"))
+    assert [next(read) for _ in range(2)] == ["fünf", "sechs"]
+
+
+def test_what_was_half_written_when_the_file_was_emptied_is_no_beginning(log: Path) -> None:
+    read = following(log, append(log, "half a "), lambda: log.write_text(""), append(log, "line\n"))
+    assert next(read) == "line"
