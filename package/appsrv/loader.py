@@ -78,8 +78,11 @@ class AppSpec:
 def is_below(name: str, prefix: str) -> bool:
     """Whether the application of that name is at or below a path: `/srv/shop` is not below `/srv/sho`.
 
-    Both as they are written, or both with their links resolved.
+    Both as they are written, or both with their links resolved. A name that is no absolute path is below none: it is
+    not relative to whatever directory somebody is in.
     """
+    if not os.path.isabs(name):
+        return False
     pairs = ((name, prefix), (os.path.realpath(name), os.path.realpath(prefix)))
     return any(f"{one}/".startswith(f"{other.rstrip('/')}/") for one, other in pairs)
 

@@ -428,6 +428,13 @@ def test_logs_of_the_one_that_has_another_below_it(several: Running, capfd: Capt
     assert run(capfd, "logs", "--app", ".")[:2] == (0, "shop says so\n")
 
 
+def test_a_name_is_no_path_in_the_directory_one_is_in(several: Running, capfd: Capture) -> None:
+    groups = several.admin.answers["GET /status"][1]["app_groups"]
+    groups[1]["root"] = "/elsewhere"
+    several.restart_answers(ok=True)
+    assert "blog" not in run(capfd, "restart-app", ".")[1]
+
+
 def test_restart_app_by_name(several: Running, capfd: Capture) -> None:
     several.admin.answers["POST /restart"] = (200, {"restarted": [{"name": "blog", "generation": 2, "ok": True}]})
     assert run(capfd, "restart-app", "blog") == (0, "Restarting blog (production)\n", "")
