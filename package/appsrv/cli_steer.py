@@ -32,6 +32,9 @@ from appsrv.text import wants_colour
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
 
+# What an instance may take beyond the time that its settings give a stop.
+MARGIN = 10.0
+
 # -- stop --------------------------------------------------------------------------------------------------
 
 
@@ -40,10 +43,11 @@ if TYPE_CHECKING:
 @instance_options
 @click.option("-i", "--ignore-pid-not-found", is_flag=True, help="Nothing to stop is no error.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS", help="How long to wait [60]."
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS",
+    help="How long to wait [60, or longer where the settings let a stop take longer].",
 )
 def stop(
-    name: str | None, port: int | None, pid_file: Path | None, ignore_pid_not_found: bool, timeout: float
+    name: str | None, port: int | None, pid_file: Path | None, ignore_pid_not_found: bool, timeout: float | None
 ) -> int:
     """Stop a running appsrv: requests that are being served are finished first.
 
@@ -57,7 +61,7 @@ def stop(
         raise failed(error) from None
     click.echo("Stopping web server...", nl=False)
     _ask_to_stop(one, client)
-    _wait_until_gone(one, timeout)
+    _wait_until_gone(one, max(60.0, one.info.stops_within + MARGIN) if timeout is None else timeout)
     click.echo(" done")
     return 0
 

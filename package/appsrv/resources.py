@@ -213,6 +213,7 @@ class Resources:
             metrics=self.metrics_listener.url if self.metrics_sockets else "",
             apps=self._apps(),
             apps_directory=self._settings.apps_directory or "",
+            stops_within=self._settings.stop_delay + self._settings.stop_timeout,
         )
         self.directory.write(info)
         return info

@@ -351,6 +351,20 @@ def test_stop_gives_up_in_time(running: Running, capfd: Capture) -> None:
     assert f"it runs on PID {os.getpid()}" in err
 
 
+@pytest.mark.parametrize(
+    ("allowed", "options", "waits"), [(30.0, (), 60.0), (120.0, (), 130.0), (120.0, ("--timeout", "5"), 5.0)]
+)
+def test_stop_waits_as_long_as_the_settings_let_it_take(
+    running: Running, capfd: Capture, monkeypatch: pytest.MonkeyPatch, allowed: float, options: tuple[str, ...],
+    waits: float,
+) -> None:
+    running.directory.write(replace(running.info, stops_within=allowed))
+    waited: list[float] = []
+    monkeypatch.setattr("appsrv.cli_steer._wait_until_gone", lambda _, seconds: waited.append(seconds))
+    assert run(capfd, "stop", *options)[0] == 0
+    assert waited == [waits]
+
+
 def test_stop_does_not_need_the_server_process(
     running: Running, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
