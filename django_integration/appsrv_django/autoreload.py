@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -106,11 +107,19 @@ def _notify(found: autoreload.BaseReloader, notify_file_changed: Callable[[Path]
 def _notify_changed(
     found: autoreload.BaseReloader, code_changed: Report, files_changed: Report, path: Path
 ) -> None:
-    answers = autoreload.file_changed.send(sender=found, file_path=path)
-    if any(answer for _, answer in answers):
+    if _taken_care_of(found, path):
         files_changed([str(path)])
     else:
         _report_changed(code_changed, path)
+
+
+def _taken_care_of(found: autoreload.BaseReloader, path: Path) -> bool:
+    """Whether a receiver says so. One that fails must not end the watching: a new process remembers no old file."""
+    try:
+        return any(answer for _, answer in autoreload.file_changed.send(sender=found, file_path=path))
+    except Exception:
+        traceback.print_exc()
+        return False
 
 
 def _report_changed(report: Report, path: Path) -> None:

@@ -20,6 +20,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
+from django.http.request import split_domain_port, validate_host
 
 from appsrv import config, project
 from appsrv.errors import SettingsError
@@ -81,16 +82,23 @@ def _check_hosts(allowed: Iterable[str], server: Settings) -> list[CheckMessage]
                 id="appsrv.W002",
             )
         ]
-    if server.health_path is not None and not {"localhost", "127.0.0.1", ".localhost"} & set(allowed):
+    if server.health_path is not None and not _takes_health_check(allowed, server.health_host):
+        missing = f"no {server.health_host}" if server.health_host else "neither localhost nor 127.0.0.1"
         return [
             Warning(
-                f"health_path is {server.health_path}, but ALLOWED_HOSTS has neither localhost nor 127.0.0.1: a load "
-                "balancer's or appsrv's own question may be answered 400, and every restart then fails.",
-                hint="Add the name that is asked for to ALLOWED_HOSTS.",
+                f"health_path is {server.health_path}, but ALLOWED_HOSTS has {missing}: appsrv's own question "
+                "may be answered 400, and every restart then fails.",
+                hint="Add the name that is asked for to ALLOWED_HOSTS, or let health_host be one of those.",
                 id="appsrv.W005",
             )
         ]
     return []
+
+
+def _takes_health_check(allowed: Sequence[str], host: str | None) -> bool:
+    if host is None:
+        return not {"localhost", "127.0.0.1", ".localhost"}.isdisjoint(allowed)
+    return validate_host(split_domain_port(host)[0], allowed)
 
 
 def _check_connection_age(databases: dict[str, dict[str, Any]], server: Settings) -> list[CheckMessage]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import linecache
-import os
 import sys
 import time
 from collections.abc import Callable

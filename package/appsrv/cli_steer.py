@@ -107,8 +107,8 @@ def restart_app(
 ) -> int:
     """Restart applications without losing a request.
 
-    Those at or below PATH_PREFIX: a path, . for the current directory, / for all; or the one of that name. Without it, a
-    menu is shown.
+    Those at or below PATH_PREFIX: a path, . for the current directory, / for all; or the one of that name. Without it,
+    a menu is shown.
     Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1.
     """
     clients = [(one, client_of(one)) for one in _candidates(name, port, pid_file)]

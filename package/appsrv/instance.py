@@ -46,8 +46,8 @@ LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 class InstanceInfo:
     """What instance.json says. `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is
     wall time, `pid` the watchdog's, `app` the target within `root`, `metrics` the URL of the metrics port, if any.
-    Where there may be several applications, `apps` are those of the start: name, hosts, base_uri. `stops_within` are the
-    seconds that a graceful stop may take.
+    Where there may be several applications, `apps` are those of the start: name, hosts, base_uri. `stops_within` are
+    the seconds that a graceful stop may take.
     """
 
     name: str

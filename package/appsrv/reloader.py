@@ -7,6 +7,7 @@ three times a second, less often when there are so many that it would cost more 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import math
@@ -133,7 +134,7 @@ def changed_since_import(path: str) -> bool:
     What was imported before `remember_loaded` is compared with its compiled file, which holds the time and size of its
     source (PEP 3147, PEP 552); without one: False.
     """
-    loaded = _loaded.get(path)
+    loaded = _loaded.get(path) or _loaded_by_real_path(len(_loaded)).get(path)
     if loaded is None:
         return _differs_from_compiled(path)
     now = _time_and_size(path)
@@ -151,6 +152,12 @@ def _time_and_size(path: str) -> tuple[float, int] | None:
     except OSError:
         return None
     return found.st_mtime, found.st_size
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded_by_real_path(_count: int) -> dict[str, tuple[float, int]]:
+    """The same by the paths that have no links in them: those are Django's, while Python imports by `sys.path`."""
+    return {os.path.realpath(path): state for path, state in list(_loaded.items())}
 
 
 def _differs_from_compiled(path: str) -> bool:
@@ -259,7 +266,11 @@ class KnownFiles:
             return False
         with self._budget:
             self._modules = len(sys.modules)
-            self.paths = set(self._files())
+            try:
+                self.paths = set(self._files())
+            except (OSError, RuntimeError, KeyError):
+                # A directory or a module went away while they were gone through: it is asked again next time.
+                return False
         return True
 
 

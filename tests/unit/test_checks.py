@@ -35,16 +35,20 @@ def test_order_of_the_overrides(names: list[str], expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "health_path", "expected"),
+    ("allowed", "health_path", "health_host", "expected"),
     [
-        (["shop.example"], None, []),
-        (["*"], None, ["appsrv.W002"]),
-        (["shop.example"], "/up", ["appsrv.W005"]),
-        (["shop.example", "127.0.0.1"], "/up", []),
+        (["shop.example"], None, None, []),
+        (["*"], None, None, ["appsrv.W002"]),
+        (["shop.example"], "/up", None, ["appsrv.W005"]),
+        (["shop.example", "127.0.0.1"], "/up", None, []),
+        (["shop.example"], "/up", "shop.example:8000", []),
+        ([".shop.example"], "/up", "www.shop.example", []),
+        (["shop.example", "127.0.0.1"], "/up", "www.shop.example", ["appsrv.W005"]),
     ],
 )
-def test_hosts(allowed: list[str], health_path: str | None, expected: list[str]) -> None:
-    assert ids(checks._check_hosts(allowed, replace(PLAIN, health_path=health_path))) == expected
+def test_hosts(allowed: list[str], health_path: str | None, health_host: str | None, expected: list[str]) -> None:
+    server = replace(PLAIN, health_path=health_path, health_host=health_host)
+    assert ids(checks._check_hosts(allowed, server)) == expected
 
 
 @pytest.mark.parametrize(

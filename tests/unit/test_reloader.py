@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from appsrv import reloader
+from support.waiting import wait_for
 
 DEADLINE = 10.0
 
@@ -104,6 +105,31 @@ def test_what_was_imported_is_remembered(tmp_path: Path, bytecode: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_AND_SAVE], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": bytecode},
+    )
+    assert done.stdout.split() == ["False", "True", "False"], done.stderr
+
+
+LINKED = """
+import os, pathlib, sys
+sys.path.insert(0, os.path.join(os.getcwd(), "link"))
+from appsrv import reloader
+reloader.remember_loaded()
+import mine
+path = os.path.realpath(mine.__file__)
+before = reloader.changed_since_import(path)
+pathlib.Path(path).write_text("x = 2222")
+print(before, reloader.changed_since_import(path), mine.__file__ == path)
+"""
+
+
+def test_so_is_what_was_imported_through_a_link(tmp_path: Path) -> None:
+    """Django names files by their real paths."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    save(tmp_path / "real" / "mine.py", "x = 1", age=10)
+    done = subprocess.run(
+        [sys.executable, "-c", LINKED], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.stdout.split() == ["False", "True", "False"], done.stderr
 
@@ -245,6 +271,26 @@ def test_a_change_somebody_handled_does_not_end_the_watch(tmp_path: Path) -> Non
     with Watching(lambda: [path], handled=True) as watching:
         for text in ("bb", "ccc"):
             assert report_of(watching, partial((tmp_path / "one.html").write_text, text)) == [path]
+
+
+@pytest.mark.usefixtures("notice")
+@pytest.mark.parametrize("error", [FileNotFoundError("a directory"), RuntimeError("changed size during iteration")])
+def test_files_that_go_away_while_they_are_gone_through_do_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(reloader, "REFRESH", 0.05)
+    path = save(tmp_path / "one.py", "a", age=9)
+    asked: list[None] = []
+
+    def files() -> list[str]:
+        asked.append(None)
+        if len(asked) in (2, 3):
+            raise error
+        return [path]
+
+    with Watching(files) as watching:
+        wait_for(lambda: len(asked) > 3 or not watching.thread.is_alive(), "the files to be asked for again")
+        assert report_of(watching, lambda: (tmp_path / "one.py").write_text("b")) == [path]
 
 
 @pytest.mark.usefixtures("notice")
