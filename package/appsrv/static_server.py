@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -68,6 +69,10 @@ def _files_below(directory: str, above: set[tuple[int, int]]) -> Iterator[tuple[
         except OSError:
             continue
         if stat.S_ISDIR(found.st_mode):
-            yield from _files_below(entry.path, above | {here})
+            try:
+                yield from _files_below(entry.path, above | {here})
+            except OSError as error:
+                # Such as lost+found, which is root's.
+                sys.stderr.write(f"appsrv: static files in {entry.path} are not served: {error.strerror}\n")
         elif stat.S_ISREG(found.st_mode):
             yield entry.path, found

@@ -38,6 +38,12 @@ _REPLACED = frozenset(
 )
 
 
+# By what `mimetypes` calls an encoding.
+_PACKED = {
+    "gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli",
+}  # fmt: skip
+
+
 def with_x_sendfile(
     application: WSGIApplication, roots: Sequence[str], mounts: Sequence[str]
 ) -> WSGIApplication:
@@ -170,7 +176,7 @@ def _send(environ: Environ, start: _Start, file: Any) -> Iterable[bytes]:
     whole = Representation(f'"{status.st_mtime_ns:x}-{status.st_size:x}"', int(status.st_mtime), status.st_size)
     part = _part(environ, start.status, whole)
     if part.status in (200, 206):
-        _start_file(start, whole, part, start.named[0][1])
+        _start_file(start, whole, part)
         file.seek(part.start)
         return FileWrapper(file)
     file.close()
@@ -189,16 +195,23 @@ def _part(environ: Environ, status: str, whole: Representation) -> Part:
     return Part(200, 0, whole.size)
 
 
-def _start_file(start: _Start, whole: Representation, part: Part, name: str) -> None:
+def _start_file(start: _Start, whole: Representation, part: Part) -> None:
     headers = start.kept()
     if not any(field.lower() == "content-type" for field, _ in headers):
-        headers.append(("Content-Type", mimetypes.guess_type(name)[0] or "application/octet-stream"))
+        headers.append(("Content-Type", _type_of(*start.named[0])))
     headers += [*_validators(whole), ("Accept-Ranges", "bytes"), ("Content-Length", str(part.length))]
     status = start.status
     if part.status == 206:
         status = f"206 {reason_of(206)}"
         headers.append(("Content-Range", f"bytes {part.start}-{part.start + part.length - 1}/{whole.size}"))
     start.real(status, headers, start.exc_info)
+
+
+def _type_of(field: str, value: str) -> str:
+    """The media type of the file that is named. One that is packed is that: nobody unpacks it on the way."""
+    name = value.partition("?")[0] if field.lower() == "x-accel-redirect" else value
+    kind, packed = mimetypes.guess_type(name)
+    return (_PACKED.get(packed) if packed is not None else kind) or "application/octet-stream"
 
 
 def _validators(whole: Representation) -> Headers:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,24 @@ def test_odd_entries_do_not_keep_the_rest_from_being_served(directory: Path) -> 
     assert Served(server, target="/static/linked.txt").body == b"outside"
     assert Served(server, target="/static/pipe").body == b"the application"
     assert Served(server, target="/static/round/css/style.css").body == b"the application"
+
+
+def test_nor_does_a_directory_that_cannot_be_read(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def guarded(path: str) -> Any:
+        if path.endswith("lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    server = with_static_files(app_of([b"the application"]), [f"/static/={directory}"], development=False)
+    assert Served(server, target="/static/css/style.css").body == STYLE
+    said = f"appsrv: static files in {directory}/lost+found are not served: Permission denied\n"
+    assert capsys.readouterr().err == said
 
 
 def test_without_mounts_the_application_is_left_alone() -> None:

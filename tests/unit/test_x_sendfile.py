@@ -69,6 +69,28 @@ def test_the_type_is_guessed_where_the_application_names_none(root: Path) -> Non
     assert Served(with_x_sendfile(application, [str(root)], [])).headers["content-type"] == "video/mp4"
 
 
+@pytest.mark.parametrize(
+    ("named", "kind"),
+    [
+        (("X-Accel-Redirect", "/protected/page.html?v=1"), "text/html"),
+        (("X-Accel-Redirect", "/protected/all.tar.gz"), "application/gzip"),
+        (("X-Accel-Redirect", "/protected/all.tar.xz?"), "application/x-xz"),
+        (("X-Accel-Redirect", "/protected/empty"), "application/octet-stream"),
+    ],
+)
+def test_the_type_is_that_of_the_file_as_it_is_sent(root: Path, named: tuple[str, str], kind: str) -> None:
+    """Behind a query, and packed: what is in it is nothing that a client could show."""
+    for name in ("page.html", "all.tar.gz", "all.tar.xz"):
+        (root / name).write_text("content")
+
+    def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", [named])
+        return []
+
+    served = Served(with_x_sendfile(application, [], [f"/protected/={root}"]))
+    assert (served.headers["content-type"], "content-encoding" in served.headers) == (kind, False)
+
+
 def test_ranges_and_conditions(root: Path) -> None:
     part = Served(film(root), fields="Range: bytes=1000-40999\r\n")
     assert (part.status, part.body) == (206, CONTENT[1000:41000])
