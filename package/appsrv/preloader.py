@@ -93,7 +93,9 @@ class Preloader:
             for note in production.notes(application):
                 _warn(note)
         served: WSGIApplication = guarded(
-            lambda: with_static_files(application, settings.static, development=development),
+            lambda: with_static_files(
+                application, settings.static, development=development, base_uri=settings.base_uri
+            ),
             "static files cannot be served",
         )
         return with_x_sendfile(served, settings.sendfile_root, settings.accel_redirect)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from appsrv.errors import AppLoadError
@@ -21,17 +21,18 @@ HOW_TO_INSTALL = "pip install 'appsrv[static]'"
 
 
 def with_static_files(
-    application: WSGIApplication, mounts: Sequence[str] | None, *, development: bool
+    application: WSGIApplication, mounts: Sequence[str] | None, *, development: bool, base_uri: str = ""
 ) -> WSGIApplication:
     """`application`, behind the files of `mounts` (each `/prefix/=DIR`; None: those that Django has collected).
 
+    Prefixes are what comes after `base_uri`, where the application is; in Django's STATIC_URL that may stand as well.
     In development files are looked for at each request, else once, now. Raises AppLoadError when a directory is
     missing or WhiteNoise is not installed.
     """
     if mounts is not None:
         return _served(application, mounts, development=development) if mounts else application
     # Development servers serve the files of a framework as the framework's own do.
-    collected = None if development else _django_mount(application)
+    collected = None if development else _django_mount(application, base_uri)
     if collected is None:
         return application
     if not _has_whitenoise():
@@ -69,7 +70,7 @@ def _note(text: str) -> None:
 # -- Django -------------------------------------------------------------------------------------------------
 
 
-def _django_mount(application: object) -> str | None:
+def _django_mount(application: object, base_uri: str) -> str | None:
     """`STATIC_URL=STATIC_ROOT` of a Django project whose files are collected there and that nobody else serves."""
     conf = sys.modules.get("django.conf")
     settings: Any = getattr(conf, "settings", None)
@@ -79,7 +80,16 @@ def _django_mount(application: object) -> str | None:
     # A host in the URL: somebody else serves them. "/" would be the whole site.
     if not prefix.startswith("/") or prefix.startswith("//") or prefix == "/" or not _has_files(directory):
         return None
-    return f"{prefix.rstrip('/')}/={os.path.abspath(directory)}"
+    below = _without_base(prefix, (base_uri, settings.FORCE_SCRIPT_NAME or "")).rstrip("/")
+    return f"{below}/={os.path.abspath(directory)}" if below else None
+
+
+def _without_base(prefix: str, bases: Iterable[str]) -> str:
+    """The URL as requests have it in PATH_INFO, where what is in SCRIPT_NAME has been taken away."""
+    for base in bases:
+        if base.strip("/") and prefix.startswith(f"{base.rstrip('/')}/"):
+            return prefix[len(base.rstrip("/")) :]
+    return prefix
 
 
 def _uses_whitenoise(settings: Any, application: object) -> bool:

@@ -161,18 +161,18 @@ def test_whitenoise_missing(directory: Path, monkeypatch: pytest.MonkeyPatch) ->
 DJANGO = """
 import sys
 from django.conf import settings
-settings.configure(STATIC_URL={url!r}, STATIC_ROOT={root!r}, MIDDLEWARE={middleware!r})
+settings.configure(STATIC_URL={url!r}, STATIC_ROOT={root!r}, MIDDLEWARE={middleware!r}, FORCE_SCRIPT_NAME={forced!r})
 {before}
 from appsrv.static_files import with_static_files
 def application(environ, start_response): ...
-served = with_static_files(application, {mounts!r}, development={development!r})
+served = with_static_files(application, {mounts!r}, development={development!r}, base_uri={base!r})
 print(*sorted(getattr(served, "files", ["unchanged"])))
 """
 
 
 def served_by_django(root: Path, url: str = "/static/", **given: object) -> tuple[str, str]:
     """What is printed on stdout (the URLs served) and stderr."""
-    values = {"middleware": [], "mounts": None, "development": False, "before": "", **given}
+    values = {"middleware": [], "mounts": None, "development": False, "before": "", "base": "", "forced": None, **given}
     code = DJANGO.format(url=url, root=str(root), **values)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip(), done.stderr
@@ -187,6 +187,21 @@ def collected(tmp_path: Path) -> Path:
 
 def test_what_django_has_collected(collected: Path) -> None:
     assert served_by_django(collected) == ("/static/a.css", "")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"url": "/shop/static/", "base": "/shop"},
+        {"url": "static/", "base": "/shop"},
+        {"url": "static/", "base": "/shop", "forced": "/shop/", "before": "import django; django.setup()"},
+        {"url": "/shop/static/", "forced": "/shop"},
+        {"url": "/static/", "base": "/sta", "forced": "/"},
+    ],
+)
+def test_requests_below_a_prefix_find_them(collected: Path, given: dict[str, object]) -> None:
+    """Whether or not the prefix stands in STATIC_URL: it does not in PATH_INFO."""
+    assert served_by_django(collected, **given) == ("/static/a.css", "")  # type: ignore[arg-type]
 
 
 BELOW_A_PREFIX = """
@@ -214,6 +229,7 @@ def test_django_still_finds_out_below_which_prefix_it_is(collected: Path) -> Non
     "given",
     [
         {"url": "https://cdn.example/static/"},
+        {"url": "/shop/", "base": "/shop"},
         {"url": "//cdn.example/static/"},
         {"url": "/"},
         {"middleware": ["whitenoise.middleware.WhiteNoiseMiddleware"]},
