@@ -12,6 +12,7 @@ from django.core.management.commands.runserver import Command as CoreCommand
 from django.core.servers.basehttp import WSGIServer
 
 from appsrv import project
+from appsrv_django.hook import PRELOADER
 
 SWITCH = "APPSRV_RUNSERVER"
 RELOADER_VARIABLE = "RUN_MAIN"
@@ -30,7 +31,9 @@ def switched_off(environ: Mapping[str, str]) -> bool:
 
 def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
     """What load_command_class answers for runserver: ours where the project asks for it."""
-    if app_name == OURS or switched_off(os.environ) or not concerns_project():
+    # In a preloader appsrv serves already, whatever has become of the dependency files since: half saved, or another
+    # branch's. The watchdog has the address, and Django's own server could not take it.
+    if app_name == OURS or not (PRELOADER in os.environ or (not switched_off(os.environ) and concerns_project())):
         return command
     if app_name not in REPLACED:
         _say_that(app_name)

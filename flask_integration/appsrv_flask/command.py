@@ -30,7 +30,7 @@ class RunCommand(click.Command):
         """All parameters where appsrv may serve, else the built-in's alone."""
         params = super().get_params(ctx)
         info = ctx.find_object(ScriptInfo)
-        if not switched_off(os.environ) and project_names_appsrv(info.app_import_path if info else None):
+        if concerns(info.app_import_path if info else None):
             return params
         return [param for param in params if param.name not in OURS]
 
@@ -44,7 +44,7 @@ def callback(
 ) -> None:
     """Serve with appsrv, or call the built-in with its own parameters."""
     info = ctx.ensure_object(ScriptInfo)
-    if switched_off(os.environ) or not project_names_appsrv(info.app_import_path):
+    if not concerns(info.app_import_path):
         call_original(ctx, params)
         return
     from appsrv import development
@@ -64,6 +64,14 @@ def call_original(ctx: click.Context, params: Mapping[str, Any]) -> None:
     """The built-in's own function; calling it as a command would name it "flask run run" in its errors."""
     assert run_command.callback is not None
     ctx.invoke(run_command.callback, **params)
+
+
+def concerns(app: str | None) -> bool:
+    """Whether this command is appsrv's: in a preloader always, whatever has become of the dependency files since.
+
+    They may be half saved, or those of another branch; and the watchdog, which has the address, is appsrv.
+    """
+    return PRELOADER in os.environ or (not switched_off(os.environ) and project_names_appsrv(app))
 
 
 def switched_off(environ: Mapping[str, str]) -> bool:

@@ -143,6 +143,11 @@ def test_lines_are_djangos_own(project: Path) -> None:
     assert errors[-1].endswith('] "GET /a%20b?c HTTP/1.1" 404 12')
 
 
+def test_a_preloader_is_one_whatever_the_dependency_files_say_by_now(project: Path) -> None:
+    (project / "pyproject.toml").write_text("[project\n<<<<<<< HEAD\n")
+    assert "SERVE StaticFilesHandler" in preload(project, "runserver", "--threads", "4").stdout
+
+
 def test_colours_reach_a_terminal_behind_pipes(project: Path) -> None:
     done = preload(project, "runserver", APPSRV_COLOUR="1")
     assert '] \x1b[33m"GET /a%20b?c HTTP/1.1" 404 12\x1b[0m' in done.stderr

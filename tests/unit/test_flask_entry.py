@@ -291,6 +291,12 @@ def test_without_debug_mode_there_is_no_debugger_and_no_reloading(
     assert lines()[-1] == "Press CTRL+C to quit"
 
 
+def test_a_preloader_is_one_whatever_the_dependency_files_say_by_now(served: Served, project: Path) -> None:
+    (project / "requirements.txt").write_text("flask\n<<<<<<< HEAD\n")
+    flask_run("--threads", "4", APPSRV_PRELOADER="3,4")
+    assert isinstance(served.application, Flask)
+
+
 def test_all_addresses_are_named(served: Served, lines: Callable[[], list[str]]) -> None:
     flask_run("--host", "0.0.0.0")
     assert " * Running on all addresses (0.0.0.0)" in lines()
