@@ -144,7 +144,7 @@ def serve(
     duty = preloader.duty_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
     process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
-    if framework is not None and duty.settings.standby_preloader and has_hook:
+    if framework is not None and watch is not None and duty.settings.standby_preloader and has_hook:
         load = _followed_by(load, partial(_order_standby, framework, watchdog))
     process.run(lambda: _load(load, banner, urls))
     sys.exit(0 if process.loaded else 1)
