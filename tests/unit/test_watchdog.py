@@ -43,17 +43,19 @@ def test_last_words_are_asked_for_while_a_preloader_has_ended_and_is_not_reaped(
     assert not watchdog._selector.get_map()
 
 
-def test_who_asks_for_a_worker_while_the_instance_stops_is_told_that_none_will_come(watchdog: Watchdog) -> None:
+def test_who_asks_for_a_worker_while_the_instance_stops_at_once_is_told_that_none_will_come(watchdog: Watchdog) -> None:
     """The server waits for the end of each worker that it has asked for."""
     ours, theirs = channels.pair()
     theirs.setblocking(False)
     server = Channel(theirs)
     watchdog._server = Child(os.getpid(), Channel(ours), 0.0)
     watchdog._to_server = Outbox(watchdog._server.channel)
-    watchdog._stopping = True
+    watchdog._stop(graceful=False)
     for serial in (0, 7):
         server.send(message.StartPreloader("shop", 2, serial))
         watchdog._from_server()
-    assert [told for told, _ in server.waiting()] == [message.PreloaderNotStarted("shop", 2, 7, "")]
+    assert [told for told, _ in server.waiting()] == [
+        message.StopRequested(graceful=False), message.PreloaderNotStarted("shop", 2, 7, "")
+    ]
     watchdog._server.channel.close()
     server.close()
