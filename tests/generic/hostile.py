@@ -136,9 +136,12 @@ def nap(client: Client, head: bytes, path: str) -> None:
 
 
 def hold(client: Client, head: bytes, path: str) -> None:
-    """Answers once there is a file of the name behind the question mark."""
+    """Creates a file of the name behind the question mark with `.begun`, and answers once there is one of the name."""
     client.body(head)
-    while not os.path.exists(path.partition("?")[2]):
+    name = path.partition("?")[2]
+    with open(f"{name}.begun", "w"):
+        pass
+    while not os.path.exists(name):
         time.sleep(0.002)
     client.answer(b"%d" % os.getpid())
 

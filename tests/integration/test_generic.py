@@ -630,7 +630,7 @@ def test_requests_in_progress_are_finished_first(serve_command: ServeCommand) ->
     with ThreadPoolExecutor(1) as clients:
         asked = clients.submit(server.get, f"/hold?{until}")
         try:
-            wait_for(lambda: server.workers()[0]["sessions"] == 1, "the request in the worker")
+            wait_for(Path(f"{until}.begun").exists, "the request in the process")
             server.child.send_signal(signal.SIGTERM)
             assert idle.sock.recv(1) == b"", "the stop has begun"
         finally:

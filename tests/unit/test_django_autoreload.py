@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +9,7 @@ import pytest
 
 pytest.importorskip("django")
 
-from django.utils.autoreload import file_changed
+from django.dispatch import Signal
 
 from appsrv_django import autoreload
 
@@ -28,11 +27,13 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Receiver:
+    """The only one: Django's own, where something has imported them, need settings."""
     made = Receiver()
+    file_changed = Signal()
     file_changed.connect(made)
-    yield made
-    file_changed.disconnect(made)
+    monkeypatch.setattr("django.utils.autoreload.file_changed", file_changed)
+    return made
 
 
 @pytest.mark.parametrize(
