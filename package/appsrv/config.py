@@ -139,8 +139,14 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = tomllib.loads(content)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{file} is not valid TOML: {error}") from None
+        raise SettingsError(f"{file} is not valid TOML: {error}{_hint(content)}") from None
     return parsed
+
+
+def _hint(content: str) -> str:
+    """Of several tables with single brackets TOML says only that there are two of a name."""
+    several = content.count(f"[{APPS}]") - content.count(f"[[{APPS}]]") > 1
+    return f"; each application begins with [[{APPS}]], in double brackets" if several else ""
 
 
 def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -175,7 +181,7 @@ def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]
         if variable in OTHER_VARIABLES or not environ[variable].strip():
             continue
         if variable not in _BY_VARIABLE:
-            raise SettingsError(f"unknown variable ${variable}{_nearest(variable, _BY_VARIABLE)}")
+            raise SettingsError(f"unknown variable ${variable}{_nearest(variable, _BY_VARIABLE, PREFIX)}")
         name = _BY_VARIABLE[variable].name
         layer[name] = _parsed(name, environ[variable], f"${variable}", here)
     return _one_way_to_listen(layer, f"the {PREFIX}* variables")
@@ -214,11 +220,13 @@ def _absolute(parse: values.Parser, parsed: Any, base: Path) -> object:
     return parsed
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A known name like this one; the `prefix` that all have says nothing about likeness."""
     import difflib  # Only for somebody who has mistyped one.
 
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ": appsrv start --help shows them all"
+    rests = [each.removeprefix(prefix) for each in known]
+    close = difflib.get_close_matches(name.removeprefix(prefix), rests, n=1, cutoff=0.5)
+    return f" (did you mean {prefix + close[0]!r}?)" if close else ": appsrv start --help shows them all"
 
 
 def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, object]:

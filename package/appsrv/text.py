@@ -50,6 +50,14 @@ def in_line(text: object) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """`a, b and c`; of more than `most` names how many others there are."""
+    shown = [in_line(name) for name in names[:most]]
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
 def date(wall_time: float) -> str:
     """`2024-06-21 13:50:09 +0000`, local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(wall_time))

@@ -40,6 +40,7 @@ from appsrv.spawning import Spawner
 from appsrv.standby_preloader import Launched, StandbyPreloader
 from appsrv.terminal import Terminal
 from appsrv.terminal_lender import TerminalLender, can_lend
+from appsrv.text import listed
 
 LAST_WORDS = 2.0
 # What the server may take beyond the time it was given to stop.
@@ -148,10 +149,10 @@ class Watchdog:
     def _warn_of_root(self) -> None:
         if os.geteuid() != 0 or self._development is not None:
             return
-        for book in self._books.values():
-            if book.identity is None:
-                what = "the application runs" if len(self._books) == 1 else f"{book.group.name} runs"
-                self._log.event(logging.WARNING, f"{what} as root: name another user with --user")
+        names = [book.group.name for book in self._books.values() if book.identity is None]
+        if names:
+            what = "the application runs" if len(self._books) == 1 else f"{listed(names)} run"
+            self._log.event(logging.WARNING, f"{what} as root: name another user with --user")
 
     def _turn(self) -> None:
         if self._server is None and time.monotonic() >= self._server_due and not self._stopping:

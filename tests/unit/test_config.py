@@ -175,6 +175,13 @@ def test_an_unknown_key_of_pyproject(tmp_path: Path) -> None:
 def test_an_unknown_variable(tmp_path: Path) -> None:
     message = error(tmp_path, environ={"APPSRV_THREAD": "3", "APPSRV_RUNSERVER": "0"})
     assert message == "unknown variable $APPSRV_THREAD (did you mean 'APPSRV_THREADS'?)"
+    # What all variables begin with makes none of them alike.
+    assert error(tmp_path, {}, {"APPSRV_QQ": "1"}) == "unknown variable $APPSRV_QQ: appsrv start --help shows them all"
+
+
+def test_two_applications_in_single_brackets(tmp_path: Path) -> None:
+    (tmp_path / "appsrv.toml").write_text("[apps]\nroot = 'shop'\n\n[apps]\nroot = 'blog'\n")
+    assert "each application begins with [[apps]], in double brackets" in error(tmp_path)
 
 
 def test_the_application_is_no_variable(tmp_path: Path) -> None:

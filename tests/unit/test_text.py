@@ -185,3 +185,17 @@ def test_requests_one_per_line() -> None:
 
 def test_no_requests() -> None:
     assert text.requests_report(STATUS, [], NOW).endswith("No request is being served, none waits.")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["shop"], "shop"),
+        (["shop", "blog"], "shop and blog"),
+        (["a", "b", "c"], "a, b and c"),
+        (["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
+        (["two\nlines", "b"], r"two\nlines and b"),
+    ],
+)
+def test_names_are_listed(names: list[str], said: str) -> None:
+    assert text.listed(names) == said
