@@ -55,9 +55,16 @@ def install() -> None:
 def _stand_by() -> None:
     """Wait here until this preloader is needed, if it was started ahead."""
     global STARTED
-    from appsrv import standby
+    waits = os.environ[STANDBY] == "wait"
+    try:
+        from appsrv import standby
 
-    standby.wait()
+        standby.wait()
+    except BaseException:
+        # Half an upgrade: a preloader that was started ahead must not load the application before it is needed.
+        if waits:
+            os._exit(1)
+        raise
     STARTED = time.time()
 
 

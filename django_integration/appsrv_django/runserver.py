@@ -36,7 +36,12 @@ WSGIApplication = Callable[..., Iterable[bytes]]
 DEFAULTS = {"max_pool_size": 1, "threads": 8}
 """One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
 
-FRAMEWORK = development.Framework(packages=("django", "asgiref", "sqlparse"), variables=("DJANGO_SETTINGS_MODULE",))
+FRAMEWORK = development.Framework(
+    packages=("django", "asgiref", "sqlparse"),
+    variables=("DJANGO_SETTINGS_MODULE",),
+    # Its libraries are looked for where the settings say, or else anywhere.
+    excluded=("django.contrib.gis",),
+)
 
 MAX_PORT = 65535
 

@@ -13,7 +13,7 @@ from werkzeug._internal import _log
 from appsrv import reloader
 
 STARTED = time.time()
-"""When this command began, near enough: files saved later may have been imported in their old form."""
+"""When this command began, near enough, or was needed: files saved later may have been imported in their old form."""
 
 Report = Callable[[list[str]], None]
 

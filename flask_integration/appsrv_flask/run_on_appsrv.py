@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,6 +92,7 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
 
 def preload(info: ScriptInfo, options: Options) -> NoReturn:
     """Load the application and serve it."""
+    autoreload.STARTED = time.time()
     first = os.environ.get(BOOT_VARIABLE, "1") == "1"
     if not first:
         _log("info", f" * Restarting with {autoreload.name()}")

@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +23,7 @@ from appsrv.channel import Channel, ChannelClosed
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec
+from appsrv.message import Prepare
 from appsrv.settings import Settings
 from appsrv.worker import Watch
 
@@ -33,11 +33,12 @@ VARIABLE = "APPSRV_PRELOADER"
 @dataclass(frozen=True)
 class Framework:
     """What is the framework's own: its `packages`, by their names, and the `variables` of the environment that name the
-    project to it.
+    project to it. `excluded` are packages in them that do without settings, where there are none, and keep to that.
     """
 
     packages: Sequence[str]
     variables: Sequence[str] = ()
+    excluded: Sequence[str] = ()
 
 
 # The application is what the framework's command serves, whatever `appsrv start` would.
@@ -144,9 +145,15 @@ def serve(
     duty = preloader.duty_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
     process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
-    if framework is not None and watch is not None and duty.settings.standby_preloader and has_hook:
-        load = _followed_by(load, partial(_order_standby, framework, watchdog))
-    process.run(lambda: _load(load, banner, urls))
+
+    def order_standby() -> None:
+        against = standby.reason_against(
+            config.environment(), sys.modules, has_hook=has_hook, reloads=watch is not None,
+            wanted=duty.settings.standby_preloader,
+        )
+        _order_standby(watchdog, None if against else framework)
+
+    process.run(lambda: _load(load, banner, urls), loaded=order_standby)
     sys.exit(0 if process.loaded else 1)
 
 
@@ -160,21 +167,13 @@ def _load(
     return application
 
 
-def _followed_by(load: Callable[[], WSGIApplication], then: Callable[[], None]) -> Callable[[], WSGIApplication]:
-    def load_then() -> WSGIApplication:
-        application = load()
-        then()
-        return application
-
-    return load_then
-
-
-def _order_standby(framework: Framework, watchdog: Channel) -> None:
-    """Have the watchdog start the next preloader ahead, unless something is against it."""
-    if standby.reason_against(sys.modules):
-        return
-    with contextlib.suppress(ChannelClosed):
-        watchdog.send(standby.order(framework.packages, framework.variables, sys.modules))
+def _order_standby(watchdog: Channel, framework: Framework | None) -> None:
+    """Have the watchdog start the next preloader ahead, or none. Without it the next save only takes longer."""
+    prepare = Prepare([])
+    if framework is not None:
+        prepare = standby.order(framework.packages, framework.excluded, framework.variables, sys.modules)
+    with contextlib.suppress(ChannelClosed, OSError):
+        watchdog.send(prepare)
 
 
 def _url(made: Mapping[str, object]) -> str:

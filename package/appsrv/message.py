@@ -287,12 +287,14 @@ class OutputPipes(Message, tag=11):
 class Prepare(Message, tag=30):
     """What the next preloader of a development server may import before it is needed: names of modules, in order.
 
-    A preloader that has loaded says it to the watchdog, which says it to the standby preloader. `hidden` are variables
-    of the environment that must not be seen meanwhile.
+    A preloader that has loaded says it to the watchdog, which says it to the standby preloader; no modules: there is to
+    be none. `hidden` are variables of the environment that must not be seen meanwhile, `origins` the files of the
+    packages and modules at the top that are loaded, by name: what is imported ahead has to be the same.
     """
 
     modules: list[str]
-    hidden: list[str]
+    hidden: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False, repr=False)

@@ -72,8 +72,11 @@ class Preloader:
         self.loaded = False
         self._wake: tuple[int, int] | None = None
 
-    def run(self, load: Load) -> None:
-        """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left."""
+    def run(self, load: Load, loaded: Callable[[], None] = lambda: None) -> None:
+        """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left.
+
+        `loaded` is called in between.
+        """
         setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
         # What is here already is no garbage: the collector need not walk it while the application loads.
         gc.freeze()
@@ -82,6 +85,7 @@ class Preloader:
         except AppLoadError as error:
             self._report_failure(error)
             return
+        loaded()
         worker = self._fork_workers()
         if worker is not None:
             worker.run()

@@ -161,8 +161,8 @@ def _loaded_by_real_path(_count: int) -> dict[str, tuple[float, int]]:
 
 
 def _differs_from_compiled(path: str) -> bool:
-    if sys.dont_write_bytecode:
-        # A compiled file that is there may be older than what was imported.
+    if sys.dont_write_bytecode or not path.endswith(".py"):
+        # A compiled file that is there may be older than what was imported, or another file's: names lose their ends.
         return False
     try:
         with open(importlib.util.cache_from_source(path), "rb") as file:
@@ -181,6 +181,8 @@ def forget_compiled(path: str) -> None:
 
     Its time is kept in whole seconds: two saves of equal size within one second would look the same to it.
     """
+    if not path.endswith(".py"):
+        return
     with contextlib.suppress(OSError, NotImplementedError, ValueError):
         os.unlink(importlib.util.cache_from_source(path))
 

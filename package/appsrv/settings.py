@@ -160,7 +160,7 @@ class Settings:
         "the server log, and on a terminal that shows colours.",
     )
     standby_preloader: bool = setting(
-        True, values.boolean, group=_PROCESS,
+        True, values.boolean, group=_PROCESS, key_only=True,
         help="In runserver and flask run, start the next preloader ahead, with the framework loaded, so that a save is "
         "answered sooner. Costs the memory of one more process.",
     )

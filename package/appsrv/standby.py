@@ -2,15 +2,16 @@
 
 It runs the very command that was typed, but stops in the start-up hook, before a line of the project is run. There it
 imports what the framework had loaded the last time and waits until the watchdog sends it its configuration; then the
-command goes on, with everything imported already that no save can have changed. What was imported and has changed all
-the same (an upgrade of the framework) makes it begin anew. Which packages are the framework's is for the integrations
-to say; nothing of the project, and of no other library, is imported ahead: what they do may depend on the environment
-that the project makes for them.
+command goes on, with everything imported already that no save can have changed. What has changed all the same (an
+upgrade of the framework, an installed package), or is not what the project uses (a copy of its own), makes it begin
+anew. Which packages are the framework's is for the integrations to say; nothing of the project is imported ahead, nor
+any other library by its own name: what they do may depend on the environment that the project makes for them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib
 import os
 import select
@@ -26,24 +27,31 @@ from appsrv.channel import Channel
 from appsrv.standby_preloader import VARIABLE, WAIT
 
 PRELOADER = "APPSRV_PRELOADER"
+STARTUP_KINDS = ("*.pth", "*.start", "__editable__*.py")
 OWN_PACKAGES = ("appsrv", "appsrv_django", "appsrv_flask")
 
 
 def wait() -> None:
     """Called by the start-up hook where VARIABLE is set; returns when the command is to go on."""
-    if config.take_variable(VARIABLE) != WAIT:
+    variables = config.environment()
+    if config.take_variable(VARIABLE) != WAIT or PRELOADER not in variables:
         return
-    fds = [int(number) for number in config.environment()[PRELOADER].split(",")]
+    fds = [int(number) for number in variables[PRELOADER].split(",")]
+    path = list(sys.path)
+    startup = startup_files(path)
     try:
-        _be_ready(Channel.from_fd(fds[1]))
+        as_before = _be_ready(Channel.from_fd(fds[1]))
     except BaseException:
         # The watchdog starts another one when it needs it; this one must not load the application before.
         os._exit(1)
-    if reloader.loaded_have_changed():
+    if not as_before or startup != startup_files(path) or reloader.loaded_have_changed():
         _begin_anew(fds)
+    # Directories that were not there are remembered as such.
+    importlib.invalidate_caches()
 
 
-def _be_ready(watchdog: Channel) -> None:
+def _be_ready(watchdog: Channel) -> bool:
+    """Import and wait; whether what was imported is what the last preloader had."""
     title = _name_process("appsrv standby")
     order, _ = watchdog.receive()
     assert isinstance(order, message.Prepare)
@@ -57,6 +65,24 @@ def _be_ready(watchdog: Channel) -> None:
     _name_process(title)
     # The number stays open: it is in the environment for `development.serve`.
     watchdog.sock.detach()
+    return not others(order.origins, sys.modules)
+
+
+def startup_files(path: Iterable[str]) -> dict[str, reloader.Stamp | None]:
+    """The files by which Python learns at its start where modules are (`site`, editable installs), with their state."""
+    patterns = [os.path.join(glob.escape(directory), kind) for directory in path for kind in STARTUP_KINDS]
+    return {file: reloader.stamp(file) for pattern in patterns for file in glob.glob(pattern)}
+
+
+def others(origins: Mapping[str, str], modules: Mapping[str, ModuleType]) -> list[str]:
+    """The names at the top that mean another file here than in `origins`: a project may bring its own of a package."""
+    return [name for name, file in origins_of(modules).items() if origins.get(name, file) != file]
+
+
+def origins_of(modules: Mapping[str, ModuleType]) -> dict[str, str]:
+    """The files of the packages and modules at the top."""
+    files = {name: getattr(module, "__file__", None) for name, module in list(modules.items()) if "." not in name}
+    return {name: file for name, file in files.items() if isinstance(file, str) and name != "__main__"}
 
 
 def _name_process(title: str) -> str:
@@ -102,29 +128,47 @@ def _begin_anew(fds: Iterable[int]) -> NoReturn:
 # -- what a preloader that has loaded the application says of the next one ---------------------------------------------
 
 
-def order(packages: Iterable[str], hidden: Iterable[str], modules: Mapping[str, ModuleType]) -> message.Prepare:
+def order(
+    packages: Iterable[str], excluded: Iterable[str], hidden: Iterable[str], modules: Mapping[str, ModuleType]
+) -> message.Prepare:
     """What the next preloader may import ahead: of the loaded `modules` those in these `packages` and in appsrv's own.
 
-    `hidden` are variables of the environment by which the framework finds the project.
+    `excluded` are packages below them that ask for the project's settings, and go on without. `hidden` are variables of
+    the environment by which the framework finds the project.
     """
     wanted = {*packages, *OWN_PACKAGES}
-    named = [name for name in modules if name.partition(".")[0] in wanted and name != __name__]
-    return message.Prepare(named, list(hidden))
+    barred = tuple(f"{name}." for name in (*excluded, __name__))
+    # A copy: threads that the application has started may be importing.
+    loaded = list(modules)
+    named = [name for name in loaded if name.partition(".")[0] in wanted and not f"{name}.".startswith(barred)]
+    return message.Prepare(named, list(hidden), origins_of(modules))
 
 
-def reason_against(modules: Mapping[str, ModuleType]) -> str | None:
-    """Why the next preloader of this command must not be started ahead, or None. `modules`: those that are loaded."""
-    if sys.warnoptions or sys.flags.verbose or sys.flags.dev_mode or "importtime" in sys._xoptions:
+def reason_against(
+    environ: Mapping[str, str], modules: Mapping[str, ModuleType], *, has_hook: bool, reloads: bool, wanted: bool
+) -> str | None:
+    """Why the next preloader of this command must not be started ahead, or None.
+
+    `modules` are those that are loaded, `reloads` is whether the code is loaded anew when it has changed.
+    """
+    if not (wanted and reloads):
+        return "nobody wants it"
+    if not has_hook:
+        return "the start-up hook is not installed: the command would not stop there"
+    if _says_something(environ):
         return "importing says something, which belongs to the start"
     if _is_patched(modules):
         return "the standard library was monkey-patched, which has to come first"
     return None
 
 
+def _says_something(environ: Mapping[str, str]) -> bool:
+    traced = "importtime" in sys._xoptions or bool(environ.get("PYTHONPROFILEIMPORTTIME"))
+    return bool(sys.warnoptions or sys.flags.verbose or sys.flags.dev_mode or traced)
+
+
 def _is_patched(modules: Mapping[str, ModuleType]) -> bool:
     gevent: Any = modules.get("gevent.monkey")
     eventlet: Any = modules.get("eventlet.patcher")
-    return bool(
-        (gevent is not None and gevent.is_module_patched("socket"))
-        or (eventlet is not None and getattr(eventlet, "already_patched", None))
-    )
+    by_gevent = gevent is not None and any(map(gevent.is_module_patched, ("socket", "ssl", "thread", "threading")))
+    return by_gevent or bool(getattr(eventlet, "already_patched", None))

@@ -58,10 +58,15 @@ class StandbyPreloader:
         self.due = float("inf")
 
     def on_loaded(self, order: message.Prepare) -> None:
-        """A preloader has loaded the application and says what the next one may import."""
-        if not self._closed:
+        """A preloader has loaded the application and says what the next one may import; nothing: it is to be none."""
+        if self._closed:
+            return
+        if order.modules:
             self._order = order
             self.due = self._clock() + SOON
+        else:
+            self._order = None
+            self._end()
 
     def on_started(self) -> None:
         """A preloader was started; that it loads is not certain."""
@@ -77,9 +82,12 @@ class StandbyPreloader:
             return
         try:
             self._standing_by = self._launch()
+        except OSError:
+            return
+        try:
             self._standing_by.channel.send(self._order)
         except (ChannelClosed, OSError):
-            return
+            self._end()
 
     def take(self) -> Launched | None:
         """The preloader that stands by, which is now used, or None."""
@@ -99,6 +107,9 @@ class StandbyPreloader:
     def close(self) -> None:
         """End the one that stands by, and start no other."""
         self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         self.due = float("inf")
         if self._standing_by is not None:
             # It may be importing still, and has nothing to lose.

@@ -304,7 +304,9 @@ class Watchdog:
         self._preloaders[child.pid] = book.preloaders[child.pid] = child
         book.last_generation = max(book.last_generation, order.generation)
         upstreams = self.resources.upstreams_of(book.group, book.identity)
-        ours.send(self._configure(book.group.settings, book.group, upstreams=upstreams))
+        with contextlib.suppress(ChannelClosed):
+            # One that has ended already is told of by its end.
+            ours.send(self._configure(book.group.settings, book.group, upstreams=upstreams))
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._from_preloader(child))
         return child
 
@@ -439,7 +441,7 @@ class Watchdog:
         if isinstance(msg, message.OutputPipes):
             assert child.book is not None
             self._output.collect(msg.pid, fds, child.book.log)
-        elif isinstance(msg, message.Prepare):
+        elif isinstance(msg, message.Prepare) and self._development is not None:
             self._standby.on_loaded(msg)
 
     def _on_pulse(self, msg: message.Pulse) -> None:

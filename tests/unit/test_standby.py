@@ -20,10 +20,43 @@ def modules(*names: str) -> dict[str, ModuleType]:
 
 
 def test_only_the_framework_and_appsrv_are_imported_ahead_in_the_order_they_were() -> None:
-    loaded = modules("django", "shop", "django.db", "djangoplus", "appsrv.worker", "requests", "appsrv_django.hook")
-    order = standby.order(["django"], ["DJANGO_SETTINGS_MODULE"], loaded)
-    assert order.modules == ["django", "django.db", "appsrv.worker", "appsrv_django.hook"]
+    loaded = modules(
+        "django", "shop", "django.db", "djangoplus", "appsrv.worker", "requests", "appsrv_django.hook",
+        "django.contrib.gis", "django.contrib.gis.gdal", "django.contrib.gist", "appsrv.standby",
+    )
+    order = standby.order(["django"], ["django.contrib.gis"], ["DJANGO_SETTINGS_MODULE"], loaded)
+    assert order.modules == ["django", "django.db", "appsrv.worker", "appsrv_django.hook", "django.contrib.gist"]
     assert order.hidden == ["DJANGO_SETTINGS_MODULE"]
+
+
+def placed(**files: str) -> dict[str, ModuleType]:
+    made = modules(*files)
+    for name, file in files.items():
+        made[name].__file__ = file
+    return made
+
+
+def test_a_copy_that_the_project_brings_is_another_module() -> None:
+    project = placed(django="/shop/vendor/django/__init__.py", sqlite3="/site/pysqlite3/__init__.py", shop="/shop/x.py")
+    project |= modules("builtins", "django.db")
+    origins = standby.order(["django"], [], [], project).origins
+    assert set(origins) == {"django", "sqlite3", "shop"}
+    ahead = placed(django="/site/django/__init__.py", sqlite3="/lib/sqlite3/__init__.py", json="/lib/json/__init__.py")
+    assert standby.others(origins, ahead) == ["django", "sqlite3"]
+    assert standby.others(origins, project) == []
+
+
+def test_what_is_installed_meanwhile_shows(tmp_path: Path) -> None:
+    path = [str(tmp_path), str(tmp_path / "not there")]
+    (tmp_path / "module.py").touch()
+    before = standby.startup_files(path)
+    assert before == {}
+    (tmp_path / "lib.pth").write_text("/src/lib\n")
+    (tmp_path / "__editable___lib_finder.py").touch()
+    after = standby.startup_files(path)
+    assert len(after) == 2
+    (tmp_path / "lib.pth").write_text("/src/elsewhere\n")
+    assert standby.startup_files(path) != after
 
 
 @pytest.fixture
@@ -54,30 +87,54 @@ def test_variables_are_hidden_while_it_imports(monkeypatch: pytest.MonkeyPatch) 
     assert "NOT_SET" not in os.environ
 
 
-def test_nothing_is_against_an_ordinary_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def against(
+    loaded: dict[str, ModuleType] | None = None, environ: dict[str, str] | None = None, **answers: bool
+) -> str | None:
+    """The reason against it where, but for this, all is well."""
+    return standby.reason_against(
+        environ or {}, loaded or {}, **{"has_hook": True, "reloads": True, "wanted": True, **answers}
+    )
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "warnoptions", [])
-    assert standby.reason_against(modules("django")) is None
+
+
+@pytest.mark.usefixtures("quiet")
+def test_nothing_is_against_an_ordinary_command() -> None:
+    assert against(modules("django")) is None
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("missing", ["has_hook", "reloads", "wanted"])
+def test_what_it_cannot_be_without(missing: str) -> None:
+    answers = {missing: False}
+    assert against(None, None, **answers) is not None
 
 
 def test_warnings_that_somebody_wants_to_see_belong_to_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "warnoptions", ["default"])
-    assert standby.reason_against({}) is not None
+    assert against() is not None
 
 
+@pytest.mark.usefixtures("quiet")
+def test_times_of_importing_belong_to_the_start() -> None:
+    assert against(environ={"PYTHONPROFILEIMPORTTIME": "1"}) is not None
+
+
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("name", "module", "refused"),
     [
-        ("gevent.monkey", SimpleNamespace(is_module_patched=lambda name: True), True),
+        ("gevent.monkey", SimpleNamespace(is_module_patched=lambda name: name == "thread"), True),
         ("gevent.monkey", SimpleNamespace(is_module_patched=lambda name: False), False),
         ("eventlet.patcher", SimpleNamespace(already_patched={"socket": True}), True),
         ("eventlet.patcher", SimpleNamespace(already_patched={}), False),
     ],
 )
-def test_monkey_patching_has_to_come_first(
-    monkeypatch: pytest.MonkeyPatch, name: str, module: Any, *, refused: bool
-) -> None:
-    monkeypatch.setattr(sys, "warnoptions", [])
-    assert (standby.reason_against({name: cast(ModuleType, module)}) is not None) == refused
+def test_monkey_patching_has_to_come_first(name: str, module: Any, *, refused: bool) -> None:
+    assert (against({name: cast(ModuleType, module)}) is not None) == refused
 
 
 def test_a_change_of_what_was_imported_is_seen(

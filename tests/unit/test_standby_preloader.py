@@ -24,6 +24,7 @@ class Processes:
         self.servers: list[Channel] = []
         self.killed: list[int] = []
         self.full = False
+        self.born_dead = False
         self.standby = StandbyPreloader(self.launch, self.killed.append, lambda: self.now)
 
     def launch(self) -> Launched:
@@ -32,6 +33,8 @@ class Processes:
         ours, theirs = channels.pair()
         server, preloader = channels.pair()
         self.theirs.append(Channel(theirs))
+        if self.born_dead:
+            theirs.close()
         self.servers.append(Channel(preloader))
         return Launched(1000 + len(self.theirs), Channel(ours), server)
 
@@ -128,6 +131,22 @@ def test_without_room_there_is_none(processes: Processes) -> None:
     taken = loaded(processes).take()
     assert taken is not None
     taken.close()
+
+
+def test_one_that_cannot_be_told_what_to_import_is_not_used(processes: Processes) -> None:
+    processes.born_dead = True
+    standby = loaded(processes)
+    assert processes.killed == [1001]
+    assert standby.take() is None
+
+
+def test_an_application_that_must_not_have_one_has_none_any_more(processes: Processes) -> None:
+    standby = loaded(processes)
+    standby.on_loaded(Prepare([]))
+    assert processes.killed == [1001]
+    standby.on_started()
+    processes.after(1000)
+    assert len(processes.theirs) == 1
 
 
 def test_closing_ends_it_and_starts_no_other(processes: Processes) -> None:
