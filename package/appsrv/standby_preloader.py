@@ -55,6 +55,8 @@ class StandbyPreloader:
         self._order: message.Prepare | None = None
         self._standing_by: Launched | None = None
         self._closed = False
+        self.ending: set[int] = set()
+        """Pids of those that were killed and have not been reaped yet."""
         self.due = float("inf")
 
     def on_loaded(self, order: message.Prepare) -> None:
@@ -99,6 +101,9 @@ class StandbyPreloader:
 
     def exited(self, pid: int) -> bool:
         """Whether this process, which has ended, was standing by."""
+        if pid in self.ending:
+            self.ending.remove(pid)
+            return True
         if self._standing_by is None or self._standing_by.pid != pid:
             return False
         self._let_go()
@@ -114,6 +119,7 @@ class StandbyPreloader:
         if self._standing_by is not None:
             # It may be importing still, and has nothing to lose.
             self._kill(self._standing_by.pid)
+            self.ending.add(self._standing_by.pid)
         self._let_go()
 
     def _let_go(self) -> None:

@@ -522,7 +522,7 @@ class Watchdog:
             for pid in self._preloaders:
                 send_signal(pid, number)
             deadline = time.monotonic() + LAST_WORDS
-            while self._preloaders and time.monotonic() < deadline:
+            while (self._preloaders or self._standby.ending) and time.monotonic() < deadline:
                 self._turn_briefly()
         self._end_stragglers()
 

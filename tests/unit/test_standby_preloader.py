@@ -153,6 +153,10 @@ def test_closing_ends_it_and_starts_no_other(processes: Processes) -> None:
     standby = loaded(processes)
     standby.close()
     assert processes.killed == [1001]
+    assert standby.ending == {1001}, "the watchdog waits for its end"
+    assert standby.exited(1001)
+    assert not standby.ending
+    assert not standby.exited(1001)
     assert processes.theirs[0].receive() == (ORDER, [])
     with pytest.raises(ChannelClosed):
         processes.theirs[0].receive()
