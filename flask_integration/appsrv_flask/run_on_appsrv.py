@@ -44,6 +44,9 @@ FRAMEWORK = development.Framework(
 
 MAX_PORT = 65535
 
+TICK = 0.1
+"""Seconds that the clock of files may be behind. What was saved so shortly before is compared, not held for changed."""
+
 BOOT_VARIABLE = "APPSRV_BOOT"
 """How many preloaders this watchdog has started, this one included."""
 
@@ -92,8 +95,8 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
 
 def preload(info: ScriptInfo, options: Options) -> NoReturn:
     """Load the application and serve it."""
-    # The clock of files is some milliseconds behind this one.
-    autoreload.STARTED = time.time() - 0.1
+    # Files are stamped with the time of the kernel's last tick, which a busy machine may have missed.
+    autoreload.STARTED = time.time() - TICK
     first = os.environ.get(BOOT_VARIABLE, "1") == "1"
     if not first:
         _log("info", f" * Restarting with {autoreload.name()}")

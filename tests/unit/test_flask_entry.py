@@ -297,6 +297,15 @@ def test_a_preloader_is_one_whatever_the_dependency_files_say_by_now(served: Ser
     assert isinstance(served.application, Flask)
 
 
+def test_a_save_counts_whose_time_is_that_of_the_tick_before_the_start(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoreload, "STARTED", 0.0)
+    monkeypatch.setattr("appsrv_flask.run_on_appsrv.time.time", lambda: 1000.0)
+    flask_run("--debug")
+    assert 999.0 < autoreload.STARTED < 999.99
+
+
 def test_all_addresses_are_named(served: Served, lines: Callable[[], list[str]]) -> None:
     flask_run("--host", "0.0.0.0")
     assert " * Running on all addresses (0.0.0.0)" in lines()
