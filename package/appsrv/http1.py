@@ -40,8 +40,10 @@ _SPECIAL = FORWARDING | {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPEC
 _LEFT_OUT = frozenset({"HTTP_PROXY"})
 # Fields that must not come twice; Content-Length is looked after by httptools, too.
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
-# httptools refuses raw bytes beyond ASCII in a target; it is shown another letter for each.
+# httptools refuses raw bytes beyond ASCII in a target, and methods that it does not know: it is shown another letter
+# for each such byte, and this method in place of one that it may not know.
 _ASCII = bytes(range(128)) + b"x" * 128
+_SHOWN = b"POST"
 
 # What would outlive its request if it were remembered.
 _SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
@@ -240,7 +242,7 @@ class HeadReader:
         if self._request_line is None:
             self._take_first_line(line)
             return False
-        self._check_line(line)
+        self._check_line(_with_spaces(line) if b"\t" in line else line)
         if line == b"\r\n":
             return True
         self._lines.append(line[:-2])
@@ -251,7 +253,7 @@ class HeadReader:
     def _take_first_line(self, line: bytes) -> None:
         if line != b"\r\n":
             self._request_line = _request_line(line[:-2])
-            self._check_line(line.translate(_ASCII))
+            self._check_line(_SHOWN + line[line.index(b" ") :].translate(_ASCII))
             return
         self._head_start = self._line_start
         self._blank_lines += 1
@@ -285,10 +287,16 @@ def _request_line(line: bytes) -> tuple[str, bytes, str]:
     verb, target, version = words
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise RequestError(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if verb not in METHODS:
-        raise RequestError(501, "Unknown method")
+    if verb == b"CONNECT":
+        raise RequestError(501, "CONNECT is for proxies")
     _check_target(verb, target)
-    return METHODS[verb], target, version[5:].decode()
+    return METHODS.get(verb) or verb.decode(), target, version[5:].decode()
+
+
+def _with_spaces(line: bytes) -> bytes:
+    """A header line without the tabs around its value, which httptools does not take everywhere (RFC 9110 5.6.3)."""
+    name, colon, value = line.partition(b":")
+    return b"%b: %b\r\n" % (name, value[:-2].strip(b" \t")) if colon else line
 
 
 def _check_target(verb: bytes, target: bytes) -> None:

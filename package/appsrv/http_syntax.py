@@ -63,7 +63,8 @@ FORWARDING = frozenset(
     + [f"HTTP_X_FORWARDED_{what}" for what in ("PROTO", "PROTOCOL", "SCHEME", "SSL")]
 )
 
-# What httptools knows (RFC 9110, WebDAV, UPnP, git, ...), without CONNECT, which only a proxy can serve.
+# Methods that need not be checked: those that clients and applications commonly use. Any other token is a method, too
+# (RFC 9110 section 9.1), but for CONNECT, which only a proxy can serve.
 METHODS: dict[bytes, str] = {
     name.encode(): name
     for name in (
@@ -82,7 +83,7 @@ METHODS: dict[bytes, str] = {
             "MERGE",
         ),
         *("MKACTIVITY", "CHECKOUT", "M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR"),
-        *("LINK", "UNLINK", "SOURCE"),
+        *("LINK", "UNLINK", "SOURCE", "QUERY"),
     )
 }
 

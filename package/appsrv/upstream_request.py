@@ -16,7 +16,7 @@ from appsrv.proxied import KEY, Proxied
 __all__ = ["UpstreamRequest", "request_of"]
 
 # Methods that may be sent a second time without having been asked (RFC 9110 section 9.2.2).
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 _HOP_BY_HOP = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),

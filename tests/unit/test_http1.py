@@ -143,7 +143,9 @@ targets = st.lists(st.sampled_from([c for c in VALUE_BYTES if c not in b" \t#"])
     lambda codes: b"/" + bytes(codes)
 )
 bodies = st.one_of(st.none(), st.binary(max_size=40))
-methods = st.sampled_from(sorted(METHODS))
+methods = st.one_of(
+    st.sampled_from(sorted(METHODS)), st.text(TOKEN_LETTERS, min_size=1, max_size=8).map(str.encode)
+)
 
 
 @st.composite
@@ -254,13 +256,15 @@ def test_what_we_read_is_what_httptools_reads(data: bytes) -> None:
     for head, _ in read:
         witness = Witness()
         line, _, rest = head.raw.partition(b"\r\n")
-        ascii_line = line.translate(bytes(range(128)) + b"x" * 128)
+        _, _, rest_of_line = line.translate(bytes(range(128)) + b"x" * 128).partition(b" ")
+        # Which methods and tabs httptools takes depends on its version.
+        shown = b"POST " + rest_of_line + b"\r\n" + rest.replace(b"\t", b" ")
         parser = httptools.HttpRequestParser(witness)
         with contextlib.suppress(httptools.HttpParserUpgrade):
-            parser.feed_data(ascii_line + b"\r\n" + rest)
-        assert witness.headers == head.headers
+            parser.feed_data(shown)
+        assert witness.headers == [(name, value.replace(b"\t", b" ")) for name, value in head.headers]
         assert len(witness.url) == len(head.target)
-        assert parser.get_method().decode() == head.method
+        assert line.partition(b" ")[0].decode() == head.method
 
 
 def test_nothing_secret_is_remembered() -> None:
