@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,17 @@ class WireCase:
 def wire_cases(kind: str) -> list[WireCase]:
     """All cases of a directory, `valid` or `invalid`."""
     return [_read(path) for path in sorted((REQUESTS / kind).glob("*.http"))]
+
+
+def failing_cases(cases: Iterable[WireCase], check: Callable[[WireCase], object]) -> dict[str, str]:
+    """Every case that `check` does not pass, by name, with the failure: one test reports a whole directory."""
+    failures = {}
+    for case in cases:
+        try:
+            check(case)
+        except Exception as error:
+            failures[case.name] = f"{type(error).__name__}: {error}"
+    return failures
 
 
 def _read(path: Path) -> WireCase:
