@@ -6,12 +6,13 @@
     appsrv.W003  threads keep database connections open
     appsrv.W004  more connections than the database takes
     appsrv.W005  nobody may ask for health_path
+    appsrv.W006  a variable APPSRV_* has no effect
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
         return [Error(f"The settings of appsrv cannot be used: {error}", id="appsrv.E001")]
     names = [app.name for app in apps.get_app_configs()]
     return [
+        *_check_variables(config.environment()),
         *_check_order(names, _has_runserver),
         *_check_hosts(settings.ALLOWED_HOSTS, server),
         *_check_connection_age(settings.DATABASES, server),
@@ -56,6 +58,10 @@ def _has_runserver(app: str) -> bool:
         return find_spec(f"{app}.management.commands.runserver") is not None
     except ImportError:
         return False
+
+
+def _check_variables(environ: Mapping[str, str]) -> list[CheckMessage]:
+    return [Warning(f"{notice}.", id="appsrv.W006") for notice in config.variable_notices(environ)]
 
 
 def _check_order(names: Sequence[str], has_runserver: Any) -> list[CheckMessage]:

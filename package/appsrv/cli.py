@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from appsrv import __version__, config, text
-from appsrv.cli_common import NO_COLOUR, say_error, setting_options, working_directory
+from appsrv.cli_common import NO_COLOUR, say_error, say_variable_notices, setting_options, working_directory
 from appsrv.cli_look import logs, status, top, trace
 from appsrv.cli_project import config_command, init
 from appsrv.cli_steer import detach_process, reopen_logs, restart_app, stop
@@ -89,6 +89,8 @@ def start(app: str | None, **flags: object) -> int:
     here = working_directory(environ)
     directory = finder.project_directory(app, here)
     settings = config.load(flags, environ, directory, cwd=here)
+    if settings.daemonize:
+        say_variable_notices(environ)
     if hosting.is_hosting(settings, directory):
         return _start_several(app, settings, directory, environ)
     spec = finder.find(app, here, environ, settings.app, settings.start_command)

@@ -30,6 +30,12 @@ def say_error(message: str, exit_code: int) -> int:
     return exit_code
 
 
+def say_variable_notices(environ: Mapping[str, str]) -> None:
+    """Where no server log shows them on this terminal."""
+    for notice in config.variable_notices(environ):
+        click.echo(f"appsrv: warning: {in_line(notice)}", err=True)
+
+
 def _no_colour(_: click.Context, __: click.Parameter, chosen: bool) -> None:
     """As the variable: then everything that colours something, now or in a process started later, knows."""
     if chosen:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from appsrv import config, text
-from appsrv.cli_common import setting_options, working_directory
+from appsrv.cli_common import say_variable_notices, setting_options, working_directory
 from appsrv.text import wants_colour
 
 # -- init --------------------------------------------------------------------------------------------------
@@ -57,6 +57,7 @@ def print_config(program: str, app: str | None, **options: Any) -> int:
 
     front = config_files.front_server(**{name: options.pop(name) for name in config_files.FRONT_OPTIONS})
     environ = config.environment()
+    say_variable_notices(environ)
     name, here = options.pop("name"), working_directory(environ)
     click.echo(config_files.render(program, app, options, environ, here, front, name), nl=False)
     return 0

@@ -11,13 +11,14 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from appsrv import cpus, values
+from appsrv import cpus, foreign_variables, values
 from appsrv.errors import SettingsError
 from appsrv.settings import MOUNTS, PATHS, PREFIX, ROWS, Settings, log_place, path
+from appsrv.text import listed
 
 # The key of appsrv.toml under which several applications stand.
 APPS = "apps"
@@ -38,6 +39,35 @@ def environment() -> dict[str, str]:
 def extend_environment(variables: Mapping[str, str]) -> None:
     """Set variables of this process, for the application it is about to load."""
     os.environ.update(variables)
+
+
+def own_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """By the names of settings, the `APPSRV_*` variables that are settings and not empty."""
+    return {
+        _BY_VARIABLE[variable].name: environ[variable]
+        for variable in sorted(_BY_VARIABLE.keys() & environ.keys())
+        if environ[variable].strip() and foreign_variables.service_of(variable, environ[variable]) is None
+    }
+
+
+def variable_notices(environ: Mapping[str, str]) -> list[str]:
+    """One line for each variable that begins like a setting and is none: it has no effect, and ends no start."""
+    services = foreign_variables.services(environ, PREFIX)
+    notices = [_of_service(service, variables) for service, variables in services.items()]
+    told = {variable for variables in services.values() for variable in variables}
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        if variable not in _BY_VARIABLE and variable not in OTHER_VARIABLES and variable not in told:
+            nearest = _nearest(variable, _BY_VARIABLE, PREFIX)
+            notices.append(f"the variable ${variable} is no setting and has no effect{nearest}")
+    return notices
+
+
+def _of_service(service: str, variables: Sequence[str]) -> str:
+    name = service.lower().replace("_", "-")
+    return (
+        f"{listed([f'${variable}' for variable in variables])} tell of the service {name} (Kubernetes, or a container "
+        "link) and are ignored; enableServiceLinks: false in the pod's specification leaves them out"
+    )
 
 
 def take_variable(name: str) -> str | None:
@@ -176,14 +206,10 @@ def file_layer(file: Path, table: Mapping[str, object], where: str | None = None
 
 
 def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]:
-    layer: dict[str, object] = {}
-    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
-        if variable in OTHER_VARIABLES or not environ[variable].strip():
-            continue
-        if variable not in _BY_VARIABLE:
-            raise SettingsError(f"unknown variable ${variable}{_nearest(variable, _BY_VARIABLE, PREFIX)}")
-        name = _BY_VARIABLE[variable].name
-        layer[name] = _parsed(name, environ[variable], f"${variable}", here)
+    layer = {
+        name: _parsed(name, value, f"${_BY_NAME[name].variable}", here)
+        for name, value in own_variables(environ).items()
+    }
     return _one_way_to_listen(layer, f"the {PREFIX}* variables")
 
 

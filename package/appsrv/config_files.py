@@ -183,7 +183,7 @@ def _given(flags: Mapping[str, object], environ: Mapping[str, str], settings: Se
     for variable, names in _CONVENTIONS.items():
         if environ.get(variable, "").strip() and not (variable == "PORT" and settings.socket):
             raw |= dict.fromkeys(names)
-    raw |= {row.name: environ[row.variable] for row in ROWS if environ.get(row.variable, "").strip()}
+    raw |= config.own_variables(environ)
     raw |= {name: value for name, value in flags.items() if value is not None and value != ()}
     # The service's own, and the service manager's: it becomes the user itself.
     wanted = [row for row in ROWS if row.name in raw and row.name not in ("daemonize", "user", "group")]

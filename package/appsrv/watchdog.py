@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import message, process_group, standby_preloader, trace
+from appsrv import config, message, process_group, standby_preloader, trace
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
@@ -117,6 +117,8 @@ class Watchdog:
         lender = None
         try:
             self._warn_of_root()
+            for notice in config.variable_notices(self._environ):
+                self._log.event(logging.WARNING, notice)
             for name, problem in self._problems.items():
                 self._log.event(logging.ERROR, f"{name} is not served: {problem}")
             lender = self._lend_terminal()

@@ -172,11 +172,36 @@ def test_an_unknown_key_of_pyproject(tmp_path: Path) -> None:
     assert "pyproject.toml: unknown setting 'xyzzy': appsrv start --help shows them all" in error(tmp_path)
 
 
-def test_an_unknown_variable(tmp_path: Path) -> None:
-    message = error(tmp_path, environ={"APPSRV_THREAD": "3", "APPSRV_RUNSERVER": "0"})
-    assert message == "unknown variable $APPSRV_THREAD (did you mean 'APPSRV_THREADS'?)"
+KUBERNETES = {
+    "APPSRV_PORT": "tcp://10.0.0.1:80", "APPSRV_SERVICE_HOST": "10.0.0.1", "APPSRV_SERVICE_PORT": "80",
+    "APPSRV_PORT_80_TCP": "tcp://10.0.0.1:80", "APPSRV_PORT_80_TCP_PROTO": "tcp", "APPSRV_PORT_80_TCP_PORT": "80",
+    "APPSRV_PORT_80_TCP_ADDR": "10.0.0.1",
+}  # fmt: skip
+
+
+def test_a_misspelled_variable_is_named_and_ends_nothing(tmp_path: Path) -> None:
+    environ = {"APPSRV_THREAD": "3", "APPSRV_RUNSERVER": "0", "APPSRV_MIN_INSTANCES": "2"}
+    assert load(tmp_path, environ=environ).min_instances == 2
+    assert config.variable_notices(environ) == [
+        "the variable $APPSRV_THREAD is no setting and has no effect (did you mean 'APPSRV_THREADS'?)"
+    ]
     # What all variables begin with makes none of them alike.
-    assert error(tmp_path, {}, {"APPSRV_QQ": "1"}) == "unknown variable $APPSRV_QQ: appsrv start --help shows them all"
+    (notice,) = config.variable_notices({"APPSRV_QQ": "1"})
+    assert notice.endswith("$APPSRV_QQ is no setting and has no effect: appsrv start --help shows them all")
+
+
+def test_the_variables_of_a_service_of_kubernetes_are_ignored(tmp_path: Path) -> None:
+    environ = {**KUBERNETES, "APPSRV_METRICS_PORT": "TCP://10.0.0.2:9100", "APPSRV_METRICS_SERVICE_PORT_HTTP": "9100"}
+    settings = load(tmp_path, environ=environ)
+    assert (settings.port, settings.metrics_port) == (8000, None)
+    assert [notice.partition(" (")[0] for notice in config.variable_notices(environ)] == [
+        "$APPSRV_METRICS_PORT and $APPSRV_METRICS_SERVICE_PORT_HTTP tell of the service appsrv-metrics",
+        "$APPSRV_PORT, $APPSRV_PORT_80_TCP, $APPSRV_PORT_80_TCP_ADDR and 4 more tell of the service appsrv",
+    ]
+    # Neither a port of ours nor what only looks like one is swallowed.
+    assert load(tmp_path, environ={**KUBERNETES, "APPSRV_PORT": "9000"}).port == 9000
+    assert error(tmp_path, environ={"APPSRV_PORT": "http"}).startswith("$APPSRV_PORT: expected a whole number")
+    assert error(tmp_path, environ={"APPSRV_THREADS": "tcp://x"}).startswith("$APPSRV_THREADS: expected")
 
 
 def test_two_applications_in_single_brackets(tmp_path: Path) -> None:
@@ -185,7 +210,8 @@ def test_two_applications_in_single_brackets(tmp_path: Path) -> None:
 
 
 def test_the_application_is_no_variable(tmp_path: Path) -> None:
-    assert "unknown variable $APPSRV_APP" in error(tmp_path, environ={"APPSRV_APP": "x:y"})
+    assert load(tmp_path, environ={"APPSRV_APP": "x:y"}).app is None
+    assert "$APPSRV_APP is no setting" in config.variable_notices({"APPSRV_APP": "x:y"})[0]
 
 
 def test_an_unknown_flag_is_a_defect_that_is_told(tmp_path: Path) -> None:
