@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import time
@@ -72,8 +70,7 @@ def _ask_to_stop(one: Instance, client: AdminClient) -> None:
         client.stop()
     except (AdminError, NotRunning):
         if one.is_alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one.info.pid, signal.SIGTERM)
+            one.send_signal(signal.SIGTERM)
 
 
 def _wait_until_gone(one: Instance, timeout: float) -> None:

@@ -22,6 +22,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import sys
 import time
@@ -99,6 +100,22 @@ class Instance:
 
     def is_alive(self) -> bool:
         return is_alive(self.directory)
+
+    def send_signal(self, number: int) -> None:
+        """To the watchdog; to no process that has its number now, or has it in another container."""
+        pid, lock = self.info.pid, self.directory / "lock"
+        with contextlib.suppress(ProcessLookupError):
+            if not hasattr(os, "pidfd_open"):
+                if self.is_alive() and pids.read(lock) == pid:
+                    os.kill(pid, number)
+                return
+            # Opened before the check: the descriptor stays that of the process which the check was about.
+            process = os.pidfd_open(pid)
+            try:
+                if _has_open(pid, lock):
+                    signal.pidfd_send_signal(process, number)
+            finally:
+                os.close(process)
 
 
 def http_url(host: str, port: int) -> str:
@@ -273,6 +290,18 @@ def is_alive(directory: Path) -> bool:
     if lock is None:
         return (directory / "lock").exists()
     os.close(lock)
+    return False
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    """Whether that process has opened the file, as only a watchdog has its lock (proc(5))."""
+    with contextlib.suppress(OSError):
+        wanted = file.stat()
+        for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            # Sockets and pipes of a process that ends disappear meanwhile.
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(descriptor.path), wanted):
+                    return True
     return False
 
 

@@ -1,17 +1,75 @@
-"""The pid file: tells other programs whom to signal. That an instance is alive, its lock says, not this file.
+"""The pid file: it tells other programs which process to signal. The watchdog keeps it locked as long as it lives.
 
-Written and removed by the watchdog only. Knows no instance and no settings.
+The lock (flock(2)), never the number, tells whether an instance uses the file: after a crash, a reboot or in a
+container the number may belong to any process. Knows no instance and no settings.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from appsrv.errors import AlreadyRunning, RunDirectoryError
+
+PATIENCE = 0.5
+"""Seconds. A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start.
+"""
+
+LARGEST = 4096
+"""Bytes. What is larger was never a pid file, whatever its name."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What flock(2) answers on a file system without locks: there only `users` of `take` keep two instances apart."""
+
+
+class PidFile:
+    """The pid file of this process. `notice` says what was taken over with it, if anything."""
+
+    def __init__(self, path: Path, pid: int, fd: int, notice: str) -> None:
+        self.path = path
+        self.notice = notice
+        self._pid = pid
+        self._fd = fd
+
+    @classmethod
+    def take(cls, path: Path, pid: int, users: Collection[int] = ()) -> PidFile:
+        """Writes `pid` into the file, over the number that a dead instance left.
+
+        `users` are the pids of running instances with this pid file: on a file system without locks they hold none.
+        Raises AlreadyRunning, and RunDirectoryError when the file cannot be
+        written or holds something else than a process id.
+        """
+        try:
+            fd = _lock(path)
+        except OSError as error:
+            raise RunDirectoryError(f"pid file {path} cannot be written: {error.strerror}") from None
+        try:
+            notice = _taken_over(path, os.pread(fd, LARGEST + 1, 0), pid, users)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{pid}\n".encode(), 0)
+        except OSError as error:
+            os.close(fd)
+            raise RunDirectoryError(f"pid file {path} cannot be written: {error.strerror}") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, pid, fd, notice)
+
+    def remove(self) -> None:
+        """Removes the file if it still names this process, and then lets go of the lock."""
+        if self._fd < 0:
+            return
+        # In this order: a start that gets the lock of the removed file sees that, and makes a new one.
+        if read(self.path) == self._pid:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        os.close(self._fd)
+        self._fd = -1
 
 
 def read(path: Path) -> int | None:
@@ -22,74 +80,92 @@ def read(path: Path) -> int | None:
         return None
 
 
-def write(path: Path, pid: int) -> None:
-    """Writes `pid`, over that of a dead instance if need be.
+def stale(directory: Path) -> Path | None:
+    """A pid file in its usual places under `directory` that no instance uses."""
+    places = (*directory.glob("tmp/pids/appsrv*.pid"), *directory.glob("appsrv*.pid"))
+    return next((path for path in sorted(places) if is_stale(path)), None)
 
-    Raises AlreadyRunning when the file names a living appsrv, RunDirectoryError when it cannot be written or
-    holds something else than a process id.
-    """
+
+def is_stale(path: Path) -> bool:
+    """Whether the file is there and no instance uses it."""
     try:
-        with _locked(path) as file:
-            _refuse_if_used(path, os.pread(file, 64, 0), pid)
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{pid}\n".encode(), 0)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Another user's file: its process has to do.
+        pid = read(path)
+        return path.is_file() and (pid is None or not _exists(pid))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pid = read(path)
+        return pid is None or not _exists(pid)
+    finally:
+        os.close(fd)
+    return path.is_file()
+
+
+def _lock(path: Path) -> int:
+    """The open file with its lock; AlreadyRunning when another process keeps it locked."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        if _try_lock(fd, path):
+            return fd
+        os.close(fd)
+        if time.monotonic() > deadline:
+            pid = read(path)
+            raise AlreadyRunning(f"appsrv is already running on PID {pid or '(unknown)'}.", pid)
+        time.sleep(0.01)
+
+
+def _try_lock(fd: int, path: Path) -> bool:
+    """Whether this process has the lock now, and of the file that is there, not of one removed meanwhile."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
-        raise RunDirectoryError(f"pid file {path} cannot be written: {error.strerror}") from None
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
-def remove(path: Path, pid: int) -> None:
-    """Removes the file if it still names `pid`; one that another instance has taken over stays."""
-    if read(path) == pid:
-        with contextlib.suppress(OSError):
-            path.unlink()
+def _taken_over(path: Path, content: bytes, own: int, users: Collection[int]) -> str:
+    """A line about what the file holds, unless a plain restart explains it. Raises what forbids to write over it."""
+    named = _number(content)
+    text = content.strip(b"\0 \t\r\n")
+    if named is None and text:
+        if len(content) > LARGEST or "pid" not in path.name.lower():
+            raise RunDirectoryError(f"{path} is not a pid file: it is left as it is, name another one")
+        return f"the pid file {path} held no process id; it is taken over"
+    # In a container every start has the same pid, and a shell may have written it before it became this process.
+    if named is None or named in (own, os.getpid()):
+        return ""
+    if named in users:
+        raise AlreadyRunning(f"appsrv is already running on PID {named}.", named)
+    if not _exists(named):
+        return ""
+    return f"the pid file {path} named process {named}, which is not an instance that uses it; it is taken over"
 
 
-def is_appsrv(pid: int) -> bool:
-    """Whether that process lives and is one of ours; a number may have gone to another program meanwhile."""
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    try:
-        return b"appsrv" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return not os.path.isdir("/proc/self")  # no /proc on this system: alive has to do
-
-
-def stale(directory: Path) -> Path | None:
-    """A pid file in its usual places under `directory` whose process is gone."""
-    places = (*directory.glob("tmp/pids/appsrv*.pid"), *directory.glob("appsrv*.pid"))
-    return next((path for path in sorted(places) if is_stale(path)), None)
-
-
-def is_stale(path: Path) -> bool:
-    """Whether the file is there and its process is not."""
-    pid = read(path)
-    return path.is_file() and (pid is None or not is_appsrv(pid))
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """Locked while it is looked at and rewritten: of two starts at the same time one sees the other's pid."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-    finally:
-        os.close(file)
-
-
-def _refuse_if_used(path: Path, content: bytes, own: int) -> None:
-    pid = _number(content)
-    if pid is None and content.strip():
-        raise RunDirectoryError(f"{path} is not a pid file: it is left as it is, name another one")
-    # In a container every start has the same pid: then the old one is certainly not alive.
-    if pid is not None and pid not in (own, os.getpid()) and is_appsrv(pid):
-        raise AlreadyRunning(f"appsrv is already running on PID {pid}.", pid)
+    return True
 
 
 def _number(content: bytes) -> int | None:
     text = content.strip()
-    return int(text) if text.isdigit() and 0 < len(text) <= 10 and int(text) > 0 else None
+    # A number above the kernel's type would be an OverflowError of kill(2).
+    return int(text) if text.isdigit() and 0 < len(text) <= 10 and 0 < int(text) < 1 << 31 else None

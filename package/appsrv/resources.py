@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from appsrv import __version__, listener, metrics, pid_file
+from appsrv import __version__, listener, metrics
 from appsrv.access_file import check_writable, place
 from appsrv.app_group import AppGroup
 from appsrv.errors import ListenError, RunDirectoryError
@@ -30,11 +30,13 @@ from appsrv.instance import (
     default_log_file,
     default_pid_file,
     development_log_file,
+    list_instances,
     state_directory,
 )
 from appsrv.listener import Listener
 from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
+from appsrv.pid_file import PidFile
 from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
 from appsrv.settings import Settings
@@ -62,7 +64,7 @@ class Resources:
         self._identities = dict(identities)
         self._identity = identity_of(settings.user, settings.group)
         self._development = development
-        self._pid_path: Path | None = None
+        self._pid_file: PidFile | None = None
         self._taken = False
         self.bind_errno: int | None = None
         self.bind_reason = ""
@@ -90,10 +92,7 @@ class Resources:
             if listen_first:
                 self._listen()
             self._take_directory()
-            path = self._pid_file()
-            with acting_as(self._identity):
-                pid_file.write(path, os.getpid())
-            self._pid_path = path
+            self._take_pid_file()
             if not listen_first:
                 self._listen()
             self._listen_for_tls()
@@ -110,6 +109,8 @@ class Resources:
         except BaseException:
             self.close()
             raise
+        if self._pid_file is not None and self._pid_file.notice:
+            self.log.event(logging.WARNING, self._pid_file.notice)
         self.info = self._publish(log_path)
         if self._passed:
             what = f"{len(self._passed)} sockets that were passed (LISTEN_FDS)"
@@ -183,15 +184,22 @@ class Resources:
         self.directory = InstanceDirectory.create(bases(self._environ)[0], self._root, bound)
         self._taken = True
 
+    def _take_pid_file(self) -> None:
+        path = self._pid_path()
+        living = list_instances(bases(self._environ))
+        users = {one.info.pid for one in living if one.info.pid_file == str(path)}
+        with acting_as(self._identity):
+            self._pid_file = PidFile.take(path, os.getpid(), users)
+
     def close(self) -> None:
         """Let go of everything that somebody else may want."""
         for sock in [*self.sockets, *self.metrics_sockets]:
             sock.close()
         if self.sockets and not self._passed:
             listener.remove_unix(self.listeners[0])
-        if self._pid_path is not None:
+        if self._pid_file is not None:
             with acting_as(self._identity):
-                pid_file.remove(self._pid_path, os.getpid())
+                self._pid_file.remove()
         for name in {name for _, name, _ in self._directories}:
             self.remove_directories(name)
         if self._taken:
@@ -206,7 +214,7 @@ class Resources:
             app=_shown(self._groups),
             environment=self._settings.environment,
             bind=tuple(made.url for made in self.listeners),
-            pid_file=str(self._pid_path),
+            pid_file=str(self._pid_file.path) if self._pid_file is not None else None,
             log_file=log_path,
             started=time.time(),
             daemonized=self._settings.daemonize,
@@ -313,7 +321,7 @@ class Resources:
             return self.listeners[0].port or None
         return None if self._settings.socket else self._settings.port
 
-    def _pid_file(self) -> Path:
+    def _pid_path(self) -> Path:
         if self._settings.pid_file is not None:
             return Path(self._settings.pid_file)
         if self._development:
