@@ -140,7 +140,7 @@ class _Turn:
         assert self._connection is not None
         try:
             first, whole = self._connection.available()
-            start_response(_status(response), _kept(response.fields))
+            start_response(_status(response), _kept(response.fields, response.status_code))
         except (BrokenResponse, ApplicationError) as error:
             self.close()
             raise self._failed(f"gave an answer that breaks HTTP/1.1: {error}", _UNREADABLE) from error
@@ -201,12 +201,15 @@ def _status(response: ResponseHead) -> str:
     return f"{response.status_code} {response.reason or reason_of(response.status_code)}"
 
 
-def _kept(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _kept(fields: list[tuple[str, str]], status: int) -> list[tuple[str, str]]:
     """The fields that go through, as they came."""
     dropped = _HOP_BY_HOP
     for name, value in fields:
         if name.lower() == "connection":
             dropped = dropped.union(split_list(value))
+    if status == 426:
+        # It names what to upgrade to, and the client's next request for that goes through (RFC 9110 section 15.5.22).
+        dropped = dropped.difference({"upgrade"})
     return [field for field in fields if field[0].lower() not in dropped]
 
 
@@ -214,5 +217,5 @@ def _interim(response: h11.InformationalResponse, *, keep: bool = False) -> byte
     """The bytes of a 1xx; `keep`: with the fields of the connection, which is handed over."""
     fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw_items()]
     lines = [f"HTTP/1.1 {response.status_code} {response.reason.decode('latin-1')}"]
-    lines += [f"{name}: {value}" for name, value in (fields if keep else _kept(fields))]
+    lines += [f"{name}: {value}" for name, value in (fields if keep else _kept(fields, response.status_code))]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
+from appsrv import left_out
 from appsrv.environ import Environ, build_environ, environ_base
 from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse, RequestError, UpstreamError
 from appsrv.file_wrapper import FileWrapper, plain_file
@@ -20,7 +21,7 @@ from appsrv.http_response import error_response, serialize
 from appsrv.http_syntax import RequestHead
 from appsrv.proxied import StreamedBody, SwitchedProtocols
 from appsrv.request_id import error_id_of
-from appsrv.response_head import encode_head, known_heads
+from appsrv.response_head import EncodedHead, encode_head, known_heads
 
 __all__ = [
     "CLIENT_LEFT",
@@ -115,6 +116,8 @@ def respond(
         return answer
     if answer.complaint is not None:
         _complain(answer, environ, log_exception)
+    if answer.left_out is not None:
+        left_out.tell(*answer.left_out, environ)
     return answer
 
 
@@ -137,12 +140,13 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
 class _Answer(Outcome):
     """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length.
 
-    `block` are the lines of the head as the application gave them, `added` those that are ours.
+    `block` are the lines of the head as the application gave them, `added` those that are ours. `left_out`: names of
+    fields that the client does not get, and the place of the call of start_response.
     """
 
     __slots__ = (
-        *("added", "block", "bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "length"),
-        "sink",
+        *("added", "block", "bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "left_out"),
+        *("length", "sink"),
     )
 
     def __init__(self, head: RequestHead, sink: Sink, date: bytes) -> None:
@@ -158,6 +162,7 @@ class _Answer(Outcome):
         self.length = -1
         self.bodiless = self.chunked = self.has_date = False
         self.complaint: str | None = None
+        self.left_out: tuple[list[str], str] | None = None
         self.block = self.added = b""
 
     @property
@@ -180,11 +185,21 @@ class _Answer(Outcome):
         try:
             known = known_heads.get(key)
         except TypeError:
-            known = None  # Something in it cannot be a key: it is no header either, or a list in place of a tuple.
-        code, self.block, self.length, self.has_date = known or encode_head(status, key[1:])
+            known = None  # Something in it cannot be a key: a list in place of a tuple, or it is no header either.
+        if known is None:
+            known = self._encode(status, key[1:])
+        code, self.block, self.length, self.has_date = known
         self.bodiless = code == 204 or code == 304 or self.head.method == "HEAD"
         self.status = code
         return self.write
+
+    def _encode(self, status: str, headers: tuple[Any, ...]) -> EncodedHead:
+        """A head that has not been seen before, or has fields of the connection in it."""
+        head, fields = encode_head(status, headers)
+        if fields is not None:
+            self.left_out = fields.names, left_out.place_of_call()
+            self.keep_alive = self.keep_alive and not fields.close
+        return head
 
     def _check_restart(self, exc_info: ExcInfo | None) -> None:
         if not exc_info:

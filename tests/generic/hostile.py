@@ -190,7 +190,7 @@ def upgrade(client: Client, head: bytes, _path: str) -> None:
     """Another protocol: says everything back, and at the end of the other side, goodbye."""
     protocol = fields_of(head).get("upgrade", "")
     if not protocol:
-        client.answer(b"ask for an upgrade", status="426 Upgrade Required")
+        client.answer(b"ask", "Upgrade: echo", "Connection: Upgrade, close", status="426 Upgrade Required")
         return
     lines = ("HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", f"Upgrade: {protocol}", "", "hello ")
     client.sock.sendall("\r\n".join(lines).encode())

@@ -308,7 +308,8 @@ def test_the_same_through_tls(serve_command: ServeCommand, tmp_path: Path) -> No
 
 def test_what_is_not_asked_for_is_no_upgrade(serve_command: ServeCommand) -> None:
     server = serve_command()
-    assert server.get("/upgrade").status == 426
+    asked = server.get("/upgrade")
+    assert (asked.status, asked.headers["upgrade"], asked.headers["connection"]) == (426, "echo", "upgrade")
     assert ask(server, "GET /upgrade HTTP/1.0\nConnection: upgrade\nUpgrade: echo\n\n").data[9:12] == b"426"
     h2c = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
     assert server.get("/upgrade", h2c).status == 426

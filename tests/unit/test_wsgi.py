@@ -9,6 +9,7 @@ from wsgiref.validate import validator
 
 import pytest
 
+from appsrv import left_out
 from appsrv.errors import ClientDisconnected
 from appsrv.file_wrapper import FileWrapper
 from appsrv.wsgi import Environ
@@ -103,6 +104,45 @@ def test_head_of_an_endless_stream_ends() -> None:
 def test_204_loses_its_length() -> None:
     assert "content-length" not in Served(app_of([], length(0), status="204 No Content")).headers
     assert Served(app_of([], length(9), status="304 Not Modified")).headers["content-length"] == "9"
+
+
+HOPS = ("Connection", "Keep-Alive", "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Proxy-Connection")
+
+
+@pytest.mark.parametrize("name", [*HOPS, "Proxy-Authenticate", "Proxy-Authorization", "tRaNsFeR-eNcOdInG"])
+@pytest.mark.parametrize("body", [[b"a"], lambda: iter([b"a"])])
+def test_fields_of_the_connection_are_left_out_and_told_once(name: str, body: Any) -> None:
+    app = app_of(body, (name, "chunked"), ("X-A", "b"))
+    left_out._told.clear()
+    first, second = Served(app), Served(app)
+    assert (first.status, first.body, first.rest, first.outcome.keep_alive) == (200, b"a", b"", True)
+    assert first.headers["x-a"] == "b"
+    ours = "transfer-encoding" if callable(body) else "content-length"
+    assert sorted(first.headers) == sorted(["content-type", "date", "x-a", ours])
+    assert f"appsrv: {name} in the response to GET /path is left out" in first.log
+    assert "support/served.py:" in first.log
+    assert second.log == ""
+
+
+@pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close", " close\t"])
+@pytest.mark.parametrize("body", [[b"a"], lambda: iter([b"a"])])
+def test_an_application_may_end_the_connection(value: str, body: Any) -> None:
+    served = Served(app_of(body, ("Connection", value)))
+    assert (served.status, served.body, served.outcome.keep_alive) == (200, b"a", False)
+    assert (served.headers["connection"], served.log) == ("close", "")
+
+
+def test_426_names_what_to_upgrade_to() -> None:
+    served = Served(app_of([b"a"], ("Upgrade", "echo"), status="426 Upgrade Required"))
+    assert (served.headers["upgrade"], served.headers["connection"], served.log) == ("echo", "upgrade", "")
+
+
+def test_what_every_server_takes() -> None:
+    lenient = app_of([b"a"], ["X-A", "b"], ("X-B", "\t c "), ("Content-Length", " 1"), length(1))  # type: ignore[arg-type]
+    for _ in range(2):
+        served = Served(lenient)
+        assert (served.status, served.body, served.rest, served.log) == (200, b"a", b"", "")
+        assert b"X-A: b\r\nX-B: c\r\nContent-Length: 1\r\nDate" in served.sink.wire
 
 
 def test_the_applications_date_stands() -> None:
