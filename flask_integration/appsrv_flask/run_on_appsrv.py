@@ -73,6 +73,9 @@ class Options:
             "exclude_patterns": [],
         }
         chosen: dict[str, Any] = {field.name: params[field.name] for field in fields(cls)}
+        if chosen["host"].startswith("[") and chosen["host"].endswith("]"):
+            # The URLs that Werkzeug prints have brackets of their own.
+            chosen["host"] = chosen["host"][1:-1]
         return cls(**{name: unset[name] if value is None else value for name, value in chosen.items()})
 
 
@@ -83,7 +86,8 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
     development.start(
         argv=[sys.executable, *sys.orig_argv[1:]],
         root=project.script_directory(sys.argv[0]),
-        host=options.host,
+        # Werkzeug takes none for every address of IPv4.
+        host=options.host or "0.0.0.0",
         port=options.port,
         ipv6=":" in options.host,
         defaults=DEFAULTS,

@@ -28,6 +28,7 @@ AT_ONCE = 64
 PAUSE = 0.1
 RETRY_AFTER = 5
 _READABLE = 1
+_MAPPED = "::ffff:"
 
 
 class House(Protocol):
@@ -88,6 +89,9 @@ class Acceptor:
                     return
                 continue
             host, port = address[:2] if isinstance(address, tuple) else ("", 0)
+            if host.startswith(_MAPPED):
+                # A client of IPv4 on a socket that listens on `::` (RFC 4291 section 2.5.5.2).
+                host = host[len(_MAPPED) :]
             self._let_in(socket.socket(family, socket.SOCK_STREAM, 0, fd), host, port, listener)
 
     def _let_in(self, client: socket.socket, address: str, port: int, listener: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from appsrv.errors import ListenError
 
 BACKLOG = 2048
+EVERY_ADDRESS = "*"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Listener:
 
 
 def listen(host: str, port: int, *, ipv6: bool = False) -> tuple[Listener, list[socket.socket]]:
-    """Sockets that listen on every address `host` stands for; port 0 lets the system choose one."""
+    """Sockets that listen on every address `host` stands for; port 0 lets the system choose one.
+
+    `::` is every address of IPv6 and of IPv4, `*` the same, or that of IPv4 alone on a machine without IPv6.
+    """
+    if host == EVERY_ADDRESS:
+        host = "::" if _has_ipv6() else "0.0.0.0"
     found = _resolve(host, port, ipv6)
     sockets = [_bind(family, address) for family, address in found]
     bound = sockets[0].getsockname()[1]
@@ -137,12 +143,25 @@ def _resolve(host: str, port: int, ipv6: bool) -> list[tuple[socket.AddressFamil
     return list({(entry[0], entry[4]): None for entry in found})
 
 
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
 def _bind(family: socket.AddressFamily, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        # A kernel that was started with ipv6.disable=1.
+        raise ListenError(_bind_message(address, error), error.errno) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Whatever net.ipv6.bindv6only says: `::` takes clients of IPv4 as well (RFC 3493 section 5.3).
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         _tune(sock)
         sock.bind(address)
         sock.listen(BACKLOG)
@@ -158,8 +177,10 @@ def _bind_message(address: Any, error: OSError) -> str:
         errno.EADDRINUSE: "another program listens there; choose another port with --port",
         errno.EACCES: "ports below 1024 need the right to bind them; choose another with --port",
         errno.EADDRNOTAVAIL: "this machine has no such address; choose another with --address",
+        errno.EAFNOSUPPORT: "this machine has no IPv6; choose another with --address, 0.0.0.0 for all of IPv4",
     }.get(error.errno or 0, "choose another with --address and --port")
-    return f"cannot listen on {address[0]}:{address[1]}: {error.strerror} ({advice})"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"cannot listen on {host}:{address[1]}: {error.strerror} ({advice})"
 
 
 def _remove_dead_socket(path: str) -> None:

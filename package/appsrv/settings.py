@@ -76,7 +76,9 @@ class Settings:
     )
     address: str = setting(
         "127.0.0.1", values.host, flag="-a", metavar="HOST", group=_LISTEN,
-        shown_default="127.0.0.1, or 0.0.0.0 when $PORT is set", help="Address to listen on.",
+        shown_default="127.0.0.1, or 0.0.0.0 when $PORT is set",
+        help="Address to listen on. `::` is every address, of IPv6 and of IPv4; `*` is the same, or 0.0.0.0 on a "
+        "machine without IPv6.",
     )
     port: int = setting(
         8000, values.integer(0, 65535), flag="-p", metavar="NUMBER", group=_LISTEN,

@@ -193,13 +193,13 @@ def one_of(options: Sequence[str]) -> str:
 
 
 def host(value: object) -> str:
-    """A host name or IP address; the brackets of `[::1]` are dropped."""
+    """A host name or IP address, or `*`; the brackets of `[::1]` are dropped, and `0` is 0.0.0.0."""
     plain = text(value)
     if plain.startswith("[") and plain.endswith("]"):
         plain = plain[1:-1]
-    if not re.fullmatch(r"[0-9A-Za-z_.:%-]+", plain):
-        raise ValueError("expected a host name or an IP address")
-    return plain
+    if not re.fullmatch(r"[0-9A-Za-z_.:%-]+|\*", plain):
+        raise ValueError("expected a host name, an IP address or *")
+    return "0.0.0.0" if plain == "0" else plain
 
 
 def host_header(value: object) -> str:

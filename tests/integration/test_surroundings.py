@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import pytest
 
 from integration.conftest import Launch
+from support.http import send
 from support.server import BIN, COMMAND, Site, free_port
 
 COMMANDS = {
@@ -52,3 +54,47 @@ def test_commands_in_the_background_tell_of_them_too(site: Site, launch: Launch)
     printed = site.command("config", "docker", "hello:application", environment=OF_SERVICE)
     assert "tell of the service appsrv" in printed.stderr
     assert '"--port", "8000"' in printed.stdout
+
+
+# -- every address, of both families -----------------------------------------------------------------------------------
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(
+    ("argv", "example"),
+    [
+        ([COMMAND, "start", "--address", "[::]", "--port", "{port}"], "flask"),
+        ([COMMAND, "start", "--address", "*", "--port", "{port}"], "flask"),
+        ([*COMMANDS["runserver"][:-1], "[::]:{port}"], "django"),
+        ([*COMMANDS["flask run"], "--host", "::"], "flask"),
+    ],
+    ids=["start", "start *", "runserver", "flask run"],
+)
+def test_every_address_answers_both_families(
+    site: Site, launch: Launch, argv: list[str], example: str
+) -> None:
+    site.add_project(example)
+    if example == "django":
+        assert site.run_command([sys.executable, "manage.py", "demo"]).returncode == 0
+    port = free_port()
+    server = launch([word.format(port=port) for word in argv], ("127.0.0.1", port)).wait_ready()
+    assert [send((host, port), "GET", "/").status for host in ("127.0.0.1", "::1")] == [200, 200]
+    assert server.status()["instance"]["bind"] == [f"http://[::]:{port}/"]
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+def test_a_client_of_ipv4_has_its_address_on_every_address(site: Site, launch: Launch) -> None:
+    site.add_app("echo")
+    port = free_port()
+    launch([COMMAND, "start", "echo:application", "-a", "::", "-p", str(port)], ("127.0.0.1", port)).wait_ready()
+    seen = [send((host, port), "GET", "/").json["environ"]["REMOTE_ADDR"] for host in ("127.0.0.1", "::1")]
+    assert seen == ["127.0.0.1", "::1"]

@@ -59,6 +59,35 @@ def test_ipv6(open_sockets: list[socket.socket]) -> None:
     assert found.url == f"http://[::1]:{found.port}/"
 
 
+@pytest.mark.parametrize("host", ["::", "*"])
+def test_every_address_is_that_of_both_families(open_sockets: list[socket.socket], host: str) -> None:
+    try:
+        found, sockets = listen(host, 0, ipv6=":" in host)
+    except ListenError:
+        pytest.skip("this machine has no IPv6")
+    open_sockets += sockets
+    assert found.url == f"http://[::]:{found.port}/"
+    for address in ("127.0.0.1", "::1"):
+        socket.create_connection((address, found.port)).close()
+
+
+def test_without_ipv6(monkeypatch: pytest.MonkeyPatch, open_sockets: list[socket.socket]) -> None:
+    """As with a kernel that was started with ipv6.disable=1."""
+    real = socket.socket
+
+    def no_ipv6(family: int = -1, *rest: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return real(family, *rest)
+
+    monkeypatch.setattr(socket, "socket", no_ipv6)
+    with pytest.raises(ListenError, match=r"cannot listen on \[::\]:0: .*this machine has no IPv6"):
+        listen("::", 0, ipv6=True)
+    found, sockets = listen("*", 0)
+    open_sockets += sockets
+    assert found.host == "0.0.0.0"
+
+
 def test_a_port_in_use_says_what_to_do(open_sockets: list[socket.socket]) -> None:
     found, sockets = listen("127.0.0.1", 0)
     open_sockets += sockets

@@ -71,6 +71,7 @@ def test_choices_are_named_in_the_error() -> None:
 
 def test_hosts() -> None:
     assert values.host("[::1]") == "::1"
+    assert (values.host("0"), values.host("*"), values.host("fe80::1%eth0")) == ("0.0.0.0", "*", "fe80::1%eth0")
     with pytest.raises(ValueError, match="host name"):
         values.host("http://localhost/")
 
