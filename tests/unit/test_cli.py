@@ -24,7 +24,7 @@ import pytest
 from appsrv import cli, cli_common, instance, text
 from appsrv.app_group import AppGroup
 from appsrv.errors import AppLoadError
-from appsrv.instance import InstanceDirectory, InstanceInfo
+from appsrv.instance import Instance, InstanceDirectory, InstanceInfo
 from appsrv.loader import AppSpec
 from appsrv.settings import ROWS, Settings
 from support.admin import STATUS, FakeAdmin
@@ -371,11 +371,11 @@ def test_stop_does_not_need_the_server_process(
     running.admin.answers["POST /stop"] = (500, {})
     signals: list[tuple[int, int]] = []
 
-    def kill(pid: int, number: int) -> None:
-        signals.append((pid, number))
+    def send_signal(one: Instance, number: int) -> None:
+        signals.append((one.info.pid, number))
         running.directory.remove()
 
-    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(Instance, "send_signal", send_signal)
     assert run(capfd, "stop")[0] == 0
     assert signals == [(os.getpid(), 15)]
 
