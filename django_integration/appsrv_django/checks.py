@@ -7,6 +7,7 @@
     appsrv.W004  more connections than the database takes
     appsrv.W005  nobody may ask for health_path
     appsrv.W006  a variable APPSRV_* has no effect
+    appsrv.W007  the proxy that ends TLS is not trusted
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from django.http.request import split_domain_port, validate_host
 
 from appsrv import config, project
 from appsrv.errors import SettingsError
+from appsrv.http_syntax import FORWARDING
 from appsrv.settings import Settings
+from appsrv.trusted_proxies import ANYBODY, UNIX
 
 OURS = "appsrv_django"
 HOW_MANY = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connections"}
@@ -50,6 +53,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
         *_check_order(names, _has_runserver),
         *_check_hosts(settings.ALLOWED_HOSTS, server),
         *_check_connection_age(settings.DATABASES, server),
+        *_check_proxy(settings.SECURE_SSL_REDIRECT, settings.SECURE_PROXY_SSL_HEADER, server),
     ]
 
 
@@ -121,6 +125,41 @@ def _check_connection_age(databases: dict[str, dict[str, Any]], server: Settings
         for alias, options in databases.items()
         if options.get("CONN_MAX_AGE", 0) != 0
     ]
+
+
+def _check_proxy(redirects: bool, header: tuple[str, str] | None, server: Settings) -> list[CheckMessage]:
+    """Whether what the proxy in front says about https arrives: removed, it makes SECURE_SSL_REDIRECT endless."""
+    by_header = header is not None and header[0] in FORWARDING
+    by_redirect = redirects and header is None and server.ssl_certificate is None
+    where = _untrusted_peers(server) if by_header or by_redirect else None
+    if where is None:
+        return []
+    name = "SECURE_PROXY_SSL_HEADER" if by_header else "SECURE_SSL_REDIRECT"
+    return [
+        Warning(
+            f"{name} is set, but forwarded_allow_ips trusts no proxy that connects {where}: appsrv removes what it "
+            "says about https, and a redirect to https is endless.",
+            hint="Name the proxy's address or network in forwarded_allow_ips (APPSRV_FORWARDED_ALLOW_IPS).",
+            id="appsrv.W007",
+        )
+    ]
+
+
+def _untrusted_peers(server: Settings) -> str | None:
+    """From where the proxy comes, where none of those that may come from there is trusted."""
+    trusted = set(server.forwarded_allow_ips)
+    if ANYBODY in trusted:
+        return None
+    if server.socket is not None:
+        return None if UNIX in trusted else "to the unix socket"
+    if _is_loopback(server.address):
+        return None if any(_is_loopback(member) for member in trusted) else "from this machine"
+    # A proxy on this machine would not need an address that others reach.
+    return None if any(not _is_loopback(member) for member in trusted - {UNIX}) else "from another machine or container"
+
+
+def _is_loopback(member: str) -> bool:
+    return member.partition("/")[0] in ("localhost", "::1") or member.startswith("127.")
 
 
 @register(Tags.database, deploy=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO, Any, Protocol
 
-from appsrv import forwarded
+from appsrv import forwarded, removed_fields, underscored_fields
 from appsrv.environ import Environ, build_environ
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http1 import parse_head
@@ -49,7 +49,8 @@ class AccessLog(Protocol):
 class Serving:
     """What every exchange of a worker shares: the application, the limits, one environ to start from per listener.
 
-    `proxies`: whose word counts about who the client is. `is_ours` tells whether a request is for this application,
+    `proxies`: whose word counts about who the client is, and, with `underscores`, whose fields may have them in their
+    names; `reporter` is told of fields that are removed. `is_ours` tells whether a request is for this application,
     where the next one on a connection may be for another.
     """
 
@@ -62,6 +63,8 @@ class Serving:
     proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies(()))
     buffer: ResponseBuffer = field(default_factory=ResponseBuffer)
     is_ours: Callable[[RequestHead], bool] | None = None
+    underscores: bool = False
+    reporter: removed_fields.Reporter | None = None
 
 
 class Exchange:
@@ -210,8 +213,8 @@ class Exchange:
         environ = build_environ(
             self._environs[connection.listener], head, body, length, connection.address, connection.port
         )
-        if head.forwarded:
-            forwarded.apply(environ, self._serving.proxies)
+        if head.forwarded or head.underscored:
+            self._judge_fields(environ, head)
         if self._observed:
             outcome = self._respond_and_tell(connection, environ, head)
         else:
@@ -224,6 +227,28 @@ class Exchange:
         else:
             self._queue.park(connection, time.monotonic())
         return more
+
+    def _judge_fields(self, environ: Environ, head: RequestHead) -> None:
+        """Take from whom is connected what it may say, and keep the rest from the application."""
+        peer, proxies = environ["REMOTE_ADDR"], self._serving.proxies
+        if head.underscored:
+            self._judge_underscores(environ, head, peer)
+        if head.forwarded:
+            self._report(removed_fields.UNTRUSTED, peer, forwarded.apply(environ, proxies))
+
+    def _judge_underscores(self, environ: Environ, head: RequestHead, peer: str) -> None:
+        if self._serving.underscores and self._serving.proxies.peer(peer):
+            found = underscored_fields.sort_out(head.headers, head.variables)
+            environ.update(found.variables)
+            environ[underscored_fields.KEY] = found.taken
+            self._report(removed_fields.AMBIGUOUS, peer, found.refused)
+            return
+        why = removed_fields.UNTRUSTED_UNDERSCORE if self._serving.underscores else removed_fields.UNDERSCORE
+        self._report(why, peer, underscored_fields.names_of(head.headers))
+
+    def _report(self, why: str, peer: str, names: list[str]) -> None:
+        if names and self._serving.reporter is not None:
+            self._serving.reporter.removed(why, peer, names)
 
     def _begin_next(self, cid: int) -> None:
         """A pipelined request has its own time and its own response."""

@@ -46,15 +46,17 @@ class Said(NamedTuple):
     prefix: str | None = None
 
 
-def apply(environ: Environ, proxies: TrustedProxies) -> None:
+def apply(environ: Environ, proxies: TrustedProxies) -> list[str]:
     """Make `environ`, whose REMOTE_ADDR is whoever is connected, the one of the client's own request.
 
+    Returns the names of the fields that were removed, because they came from somebody else than a trusted proxy.
     Raises RequestError (400) when the headers of a trusted proxy are malformed or disagree.
     """
     if not proxies.peer(environ["REMOTE_ADDR"]):
-        for name in FORWARDING & environ.keys():
+        removed = sorted(FORWARDING & environ.keys())
+        for name in removed:
             del environ[name]
-        return
+        return [field_name(name) for name in removed]
     said = _by_x_forwarded(environ, proxies)
     if environ.get("HTTP_FORWARDED"):
         standard = _by_forwarded(environ["HTTP_FORWARDED"], proxies)
@@ -66,6 +68,7 @@ def apply(environ: Environ, proxies: TrustedProxies) -> None:
             host=said.host or standard.host,
         )
     _carry_over(environ, said)
+    return []
 
 
 def _carry_over(environ: Environ, said: Said) -> None:
@@ -172,15 +175,16 @@ def _scheme(environ: Environ, depth: int) -> str | None:
         if name in environ and (word := _member(environ, name, depth)) is not None:
             scheme = words.get(word.lower())
             if scheme is None:
-                raise RequestError(400, f"{_field(name)} names no scheme")
+                raise RequestError(400, f"{field_name(name)} names no scheme")
             if found not in (None, scheme):
-                raise RequestError(400, f"{_field(name)} contradicts another header about the scheme")
+                raise RequestError(400, f"{field_name(name)} contradicts another header about the scheme")
             found = scheme
     return found
 
 
-def _field(name: str) -> str:
-    return name[5:].replace("_", "-").title()
+def field_name(name: str) -> str:
+    """The name of a field in HTTP, by its CGI name."""
+    return name[5:].replace("_", "-").title().replace("-Ip", "-IP").replace("-Id", "-ID")
 
 
 def _checked_host(host: str | None) -> str | None:

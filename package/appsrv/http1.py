@@ -71,7 +71,8 @@ def _field_of(line: bytes) -> tuple[str, str]:
     key, value = _cgi_name(name), raw_value.strip(b" \t").decode("latin-1")
     if key == "HTTP_HOST":
         _check_host(value)
-    if len(line) <= _CACHED_LENGTH and key not in _SECRET:  # In some odd spelling, that is.
+    # Some odd spelling of what is secret is not remembered, nor what is left out: it may be a token (`X_Token`).
+    if key and len(line) <= _CACHED_LENGTH and key not in _SECRET:
         if len(_known_fields) >= _CACHE_SIZE:
             _known_fields.clear()
         _known_fields[line] = key, value
@@ -81,7 +82,8 @@ def _field_of(line: bytes) -> tuple[str, str]:
 def _cgi_name(name: bytes) -> str:
     """The CGI name of a header field, empty for one that no application may see.
 
-    An underscore would make `X_Real_IP` and `X-Real-IP` the same key: such names are left out (spoofing).
+    An underscore would make `X_Real_IP` and `X-Real-IP` the same key: such names are left out (spoofing), and
+    `underscored_fields` decides which of them count after all.
     """
     if b"_" in name:
         return ""
@@ -170,9 +172,8 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
         _add_request_line(fields, method, target, version)
         # The same as RequestHead(...), in half the time.
         return tuple.__new__(
-            RequestHead, (method, target, version, raw, fields, None, False, True, False, False, False, False)
+            RequestHead, (method, target, version, raw, fields, None, False, True, False, False, False, False, False)
         )
-    fields.pop("", None)
     head = _framed(method, target, version, raw, fields, limits)
     if head.keep_alive and not head.body_expected and not head.upgrade:
         _idle_parsers.append(feed)
@@ -321,11 +322,15 @@ def _join_fields(lines: list[bytes]) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in lines:
         key, value = _known_fields.get(line) or _field_of(line)
+        if not key:
+            # Its value is not kept: `_framed` only has to know that there was one.
+            fields[""] = ""
+            continue
         if key in _SINGLE and key in fields:
             raise RequestError(400, f"{key.removeprefix('HTTP_')} given twice")
         if key in fields:
             fields[key] += ("; " if key == "HTTP_COOKIE" else ",") + value
-        elif key:
+        else:
             fields[key] = value
     return fields
 
@@ -342,6 +347,7 @@ def _framed(
     limits: Limits,
 ) -> RequestHead:
     """The head with what its fields say about the body and the connection."""
+    underscored = fields.pop("", None) is not None and _has_underscored_name(raw)
     length = _content_length(fields, limits)
     chunked = _is_chunked(fields, version)
     if chunked and length is not None:
@@ -362,7 +368,13 @@ def _framed(
         upgrade="HTTP_UPGRADE" in fields,
         body_expected=chunked or bool(length),
         forwarded=not FORWARDING.isdisjoint(fields),
+        underscored=underscored,
     )
+
+
+def _has_underscored_name(raw: bytes) -> bool:
+    """Whether the underscore in its name is why a field was left out."""
+    return any(b"_" in line.partition(b":")[0] for line in raw.split(b"\r\n")[1:-2])
 
 
 def _add_request_line(variables: dict[str, str], method: str, target: bytes, version: str) -> None:

@@ -33,7 +33,7 @@ class RequestHead(NamedTuple):
     and RFC 3875: method, target, path and query, and the header fields by their CGI names, repeated ones joined,
     unusable ones left out, HTTP_HOST taken from an absolute target. `content_length` is None when there is no such
     field; `body_expected` says whether body bytes follow the head on the wire, `forwarded` whether a field of
-    `FORWARDING` is among the variables.
+    `FORWARDING` is among the variables, `underscored` whether a field was left out for the underscore in its name.
     """
 
     method: str
@@ -48,6 +48,7 @@ class RequestHead(NamedTuple):
     upgrade: bool
     body_expected: bool
     forwarded: bool = False
+    underscored: bool = False
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -86,7 +86,9 @@ class Manager:
         self.backend = backend
         self._owner = owner
         kernel = OutOfMemoryKills()
-        self.workers = Workers(name, self, board, backend, development=development)
+        self.workers = Workers(
+            name, self, board, backend, development=development, trusted=settings.forwarded_allow_ips,
+        )
         self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel, routes)
         self.deaths = Deaths(name, tell_watchdog, kernel)
         self.failure: Failure | None = None

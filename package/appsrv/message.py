@@ -14,8 +14,8 @@ in the order the docstring of the message names them. Both ends are always of on
     preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
     server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone; FilesChanged (over a
                             channel of its own)
-    worker    -> server     Ready, Unhealthy, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered, CodeChanged,
-                            FilesChanged
+    worker    -> server     Ready, Unhealthy, FieldsRemoved, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered,
+                            CodeChanged, FilesChanged
 """
 
 from __future__ import annotations
@@ -479,6 +479,15 @@ class StartFailed(Message, tag=52):
 
     reason: str
     ended: bool
+
+
+@dataclass(eq=False, repr=False)
+class FieldsRemoved(Message, tag=58):
+    """The worker has removed these header fields of a request from `address`; `why` is one of `removed_fields`."""
+
+    why: str
+    address: str
+    names: list[str]
 
 
 @dataclass(eq=False, repr=False)

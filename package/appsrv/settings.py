@@ -371,6 +371,12 @@ class Settings:
         help="Proxies that are believed what X-Forwarded-* and Forwarded say about the client: addresses, networks, "
         "`unix` for unix sockets, `*` for whoever connects, `off` for nobody. Anybody else's such headers are removed.",
     )
+    underscores_in_headers: str = setting(
+        "drop", values.choice("drop", "trusted"), metavar="WHICH", group=_HTTP,
+        help="Header fields with an underscore in their names, such as `X_Token`: `drop` keeps them from the "
+        "application, `trusted` lets the proxies in `forwarded_allow_ips` send them. `X-Token` always wins over "
+        "`X_Token`.",
+    )
     proxy_protocol: bool = setting(
         False, values.boolean, group=_LISTEN,
         help="Every connection has to begin with a PROXY protocol header (version 1 or 2) that names the client, and "

@@ -1,7 +1,8 @@
 """A request as the process behind the proxy gets it: the head as the client sent it, less what was between us two.
 
 Order, case and repetition of fields stay. Hop-by-hop fields go (RFC 9110 section 7.6.1), names with underscores too,
-since others read them as dashes; what proxies say of the client is said anew, by what appsrv knows. Pure.
+since others read them as dashes, unless `underscored_fields` has taken them; what proxies say of the client is said
+anew, by what appsrv knows. Pure.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 from appsrv.http_syntax import FORWARDING, RequestHead, split_list
 from appsrv.proxied import KEY, Proxied
+from appsrv.underscored_fields import KEY as UNDERSCORED
 
 __all__ = ["UpstreamRequest", "request_of"]
 
@@ -109,13 +111,13 @@ def _kept(head: RequestHead, environ: dict[str, Any]) -> Iterator[bytes]:
     host_line = b"Host: " + host.encode("latin-1")
     named = {name.encode("latin-1") for name in split_list(head.variables.get("HTTP_CONNECTION", ""))}
     dropped = _HOP_BY_HOP | _REPLACED | (named - {b"host"})
-    said = False
+    said, underscored = False, environ.get(UNDERSCORED, ())
     for name, value in head.headers:
         lower = name.lower()
         if lower == b"host":
             said = True
             yield host_line
-        elif lower not in dropped and b"_" not in name:
+        elif lower not in dropped and (b"_" not in name or name in underscored):
             yield b"%b: %b" % (name, value)
     if not said:
         yield host_line

@@ -49,6 +49,7 @@ from appsrv.ready_queue import (
     PortableQueue,
     ReadyQueue,
 )
+from appsrv.removed_fields import Reporter
 from appsrv.request_id import with_request_id
 from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard, Slot
@@ -305,6 +306,7 @@ class Worker:
             application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, self._access_log(),
             TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
             response_buffer_of(duty.settings), None if routes is None else _only_for(duty.name, routes),
+            duty.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),
         )
         slot, counted = self._slot, duty.settings.counts_requests
         make = self._maker_of_exchanges()
@@ -316,6 +318,13 @@ class Worker:
             if isinstance(exchange, AttendedExchange):
                 exchange.terminal = self._terminal
         return exchanges
+
+    def _fields_removed(self, why: str, address: str, names: list[str]) -> None:
+        if not address and self._duty.settings.proxy_protocol:
+            # Of a client that the proxy could not name there is nothing to be said.
+            return
+        with contextlib.suppress(ChannelClosed, OSError):
+            self._channel.send(message.FieldsRemoved(why, address, names))
 
     def _maker_of_exchanges(self) -> Callable[..., Exchange]:
         upstream, settings = self._duty.upstream, self._duty.settings

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from gevent import get_hub
@@ -24,6 +24,7 @@ from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.handles import WorkerHandle, send_signal
 from appsrv.parking import READABLE
 from appsrv.pool import Spawn
+from appsrv.removed_fields import RemovedFields
 from appsrv.scoreboard import Scoreboard
 from appsrv.tally import Counts, total
 
@@ -63,14 +64,17 @@ class Workers(Mapping[int, WorkerHandle]):
     """
 
     def __init__(
-        self, group: str, owner: Owner, board: Scoreboard, backend: BackEnd, *, development: bool = False
+        self, group: str, owner: Owner, board: Scoreboard, backend: BackEnd, *, development: bool = False,
+        trusted: Sequence[str] = (),
     ) -> None:
+        """`trusted`: what forwarded_allow_ips has."""
         self._group = group
         self._owner = owner
         self._board = board
         self._backend = backend
         self._development = development
         self._handles: dict[int, WorkerHandle] = {}
+        self._removed = RemovedFields(trusted)
         self._free_slots = list(range(board.slots))
         self._of_ended = Counts()
         self.when_ended: list[Callable[[int], None]] = []
@@ -204,6 +208,8 @@ class Workers(Mapping[int, WorkerHandle]):
                     self._owner.worker_unhealthy(handle, msg.reason)
                 elif isinstance(msg, message.StartFailed):
                     self._owner.worker_not_started(handle, msg.reason, ended=msg.ended)
+                elif isinstance(msg, message.FieldsRemoved):
+                    self._tell_of_removed(msg)
                 elif isinstance(msg, message.UpstreamEnded):
                     handle.upstream_ended = True
                 elif isinstance(msg, message.CodeChanged):
@@ -218,6 +224,12 @@ class Workers(Mapping[int, WorkerHandle]):
         except DescriptorsLost as error:
             self._backend.give_up(message.unpack(error.data))
             self.hear(handle)
+
+
+    def _tell_of_removed(self, msg: message.FieldsRemoved) -> None:
+        if msg.names:
+            for line in self._removed.lines(msg.why, msg.address, msg.names, time.monotonic()):
+                log.warning("%s: %s", self._group, line)
 
 
 def _pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:

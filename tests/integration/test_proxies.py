@@ -52,6 +52,37 @@ def test_nobody_is_believed_where_nobody_is_to_be(serve: Serve) -> None:
     assert [name for name in found if "FORWARDED" in name] == []
 
 
+def test_fields_of_an_untrusted_proxy_are_named_in_the_log(serve: Serve) -> None:
+    server = serve("echo", "--max-pool-size", "2", "--min-instances", "2", "--forwarded-allow-ips", "192.0.2.7")
+    for _ in range(20):
+        environ(server, {"X-Forwarded-Proto": "https", "X-Request-ID": "mine"})
+        environ(server, {"X-Request-ID": "mine"})
+    server.get("/", {"X_Token": "secret", "X-Forwarded-Host": "shop.example"})
+    server.wait_log(r" WARNING .* X_Token from 127.0.0.1 is removed: .* Have X-Token sent, or .*--underscores-in-")
+    lines = [line for line in server.log().splitlines() if "WARNING" in line and "X-Forwarded" in line]
+    assert len(lines) == 1, "one line for an address, whichever workers have seen it"
+    assert "appsrv removes X-Forwarded-Proto from 127.0.0.1, which" in lines[0]
+    assert "--forwarded-allow-ips 192.0.2.7,127.0.0.1" in lines[0]
+    assert "secret" not in server.log()
+    trusting = serve("echo", "--forwarded-allow-ips", "192.0.2.7,127.0.0.1")
+    assert environ(trusting, {"X-Forwarded-Proto": "https"})["wsgi.url_scheme"] == "https"
+    assert "appsrv removes" not in trusting.log()
+
+
+def test_underscores_from_trusted_proxies(serve: Serve) -> None:
+    server = serve("echo", "--underscores-in-headers", "trusted")
+    found = environ(server, {"X_Token": "one", "OIDC_CLAIM_sub": "anna", "X_Forwarded_For": "6.6.6.6"})
+    assert (found["HTTP_X_TOKEN"], found["HTTP_OIDC_CLAIM_SUB"], found["REMOTE_ADDR"]) == ("one", "anna", "127.0.0.1")
+    for fields in (b"X_User: forged\r\nX-User: true", b"X-User: true\r\nX_User: forged"):
+        asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%b\r\n\r\n" % fields
+        answer = exchange_bytes(server.address, asked)
+        assert json.loads(answer.data.partition(b"\r\n\r\n")[2])["environ"]["HTTP_X_USER"] == "true"
+    server.wait_log(r" WARNING .* X_User from 127.0.0.1 is removed: .* the same as X-User")
+    stranger = serve("echo", "--underscores-in-headers", "trusted", "--forwarded-allow-ips", "unix")
+    assert "HTTP_X_TOKEN" not in environ(stranger, {"X_Token": "one"})
+    stranger.wait_log(r" WARNING .* X_Token from 127.0.0.1 is removed: .*--forwarded-allow-ips unix,127.0.0.1")
+
+
 # -- PROXY protocol --------------------------------------------------------------------------------------------------
 
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n"

@@ -67,6 +67,33 @@ def test_connections_that_the_database_takes(most: int | None, expected: list[st
     assert ids(checks._check_connections("default", most, THREADED)) == expected
 
 
+TLS = ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+@pytest.mark.parametrize(
+    ("redirects", "header", "server", "where"),
+    [
+        (True, None, {"address": "0.0.0.0"}, "from another machine"),
+        (False, TLS, {"address": "0.0.0.0"}, "from another machine"),
+        (True, TLS, {"forwarded_allow_ips": ()}, "from this machine"),
+        (True, TLS, {"socket": "/run/s", "forwarded_allow_ips": ("127.0.0.1",)}, "to the unix socket"),
+        (True, TLS, {}, None),
+        (True, TLS, {"socket": "/run/s"}, None),
+        (True, TLS, {"address": "0.0.0.0", "forwarded_allow_ips": ("127.0.0.0/8", "10.0.0.0/8")}, None),
+        (True, TLS, {"address": "0.0.0.0", "forwarded_allow_ips": ("*",)}, None),
+        (True, None, {"address": "0.0.0.0", "ssl_certificate": "/c.pem"}, None),
+        (True, ("HTTP_X_OUR_OWN_PROTO", "https"), {"address": "0.0.0.0"}, None),
+        (False, None, {"address": "0.0.0.0"}, None),
+    ],
+)
+def test_a_proxy_that_is_not_trusted(
+    redirects: bool, header: tuple[str, str] | None, server: dict[str, Any], where: str | None
+) -> None:
+    found = checks._check_proxy(redirects, header, replace(PLAIN, **server))
+    assert ids(found) == (["appsrv.W007"] if where else [])
+    assert not found or (where or "") in found[0].msg
+
+
 def test_settings_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPSRV_THREADS", "many")
     assert ids(checks.check_deployment(None)) == ["appsrv.E001"]
