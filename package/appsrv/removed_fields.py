@@ -108,8 +108,8 @@ class RemovedFields:
         if why == UNTRUSTED:
             return (
                 f"appsrv removes {shown} from {sender}, which is no trusted proxy. If it is your proxy, the "
-                f"application takes every request for http and for the proxy's own, and may redirect to https without end: "
-                f"{self._remedy(address)}"
+                f"application takes every request for http and for the proxy's own, and may redirect to https without "
+                f"end: {self._remedy(address)}"
             )
         hyphens = shown.replace("_", "-")
         line = f"the header field {shown} from {sender} is removed"
