@@ -1,8 +1,8 @@
 """The signals a watchdog obeys, in the order they came, for a loop that waits in a selector.
 
-TTIN and TTOU are taken from a signalfd (signalfd(2), Linux) and only when a process has sent them: blocked as they are
-for that, the kernel never makes them of its own, as it otherwise does when a background job writes to its terminal
-(`stty tostop`) or reads from it. Knows numbers, not what follows from them.
+HUP, TTIN and TTOU are taken from a signalfd (signalfd(2), Linux), which tells the sender. TTIN and TTOU count only when
+a process has sent them: blocked as they are for that, the kernel never makes them of its own, as it otherwise does when
+a background job writes to its terminal (`stty tostop`) or reads from it. Knows numbers, not what follows from them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,27 @@ import signal
 import struct
 import sys
 from types import FrameType
+from typing import NamedTuple
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 HANDLED = (*ENDING, signal.SIGCHLD)
 BY_HAND = (signal.SIGTTIN, signal.SIGTTOU)
+WITH_SENDER = (signal.SIGHUP, *BY_HAND)
 _INFO_BYTES, _SET_BYTES = 128, 128
+
+
+class Arrived(NamedTuple):
+    """A signal. `sender` is its pid, 0 for the kernel, None where the system does not tell."""
+
+    number: int
+    sender: int | None = None
 
 
 class Signals:
     """Catches from now on. `take` gives what has come; the selector wakes up for each."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._came: list[int] = []
+        self._came: list[Arrived] = []
         self._wake = os.pipe()
         for end in self._wake:
             os.set_blocking(end, False)
@@ -34,11 +43,11 @@ class Signals:
         selector.register(self._wake[0], selectors.EVENT_READ, self._drain)
         for number in HANDLED:
             signal.signal(number, self._note)
-        self._by_hand = _signalfd(BY_HAND)
-        if self._by_hand >= 0:
-            selector.register(self._by_hand, selectors.EVENT_READ, self._read_by_hand)
+        self._with_sender = _signalfd(WITH_SENDER)
+        if self._with_sender >= 0:
+            selector.register(self._with_sender, selectors.EVENT_READ, self._read_with_sender)
 
-    def take(self) -> list[int]:
+    def take(self) -> list[Arrived]:
         """Those that came since the last call, oldest first."""
         came, self._came = self._came, []
         return came
@@ -49,18 +58,20 @@ class Signals:
             signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._came.append(number)
+        self._came.append(Arrived(number))
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake[0], 4096)
 
-    def _read_by_hand(self) -> None:
+    def _read_with_sender(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            number, _, code = struct.unpack_from("Iii", os.read(self._by_hand, _INFO_BYTES))
+            number, _, code, pid = struct.unpack_from("IiiI", os.read(self._with_sender, _INFO_BYTES))
             # si_code above 0 is the kernel's own (sigaction(2)).
             if code <= 0:
-                self._came.append(number)
+                self._came.append(Arrived(number, pid or None))
+            elif number not in BY_HAND:
+                self._came.append(Arrived(number, 0))
 
 
 def _signalfd(numbers: tuple[signal.Signals, ...]) -> int:

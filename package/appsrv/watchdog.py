@@ -28,6 +28,7 @@ from appsrv.death import who_killed
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.family import become_subreaper, descendants, own_processes, send_signal
 from appsrv.group_books import Child, GroupBook
+from appsrv.hangup import Hangup, Meaning
 from appsrv.hosting import lies_in
 from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
@@ -35,7 +36,7 @@ from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.settings import Settings
-from appsrv.signals import Signals
+from appsrv.signals import Arrived, Signals
 from appsrv.spawning import Spawner
 from appsrv.standby_preloader import Launched, StandbyPreloader
 from appsrv.terminal import Terminal
@@ -113,6 +114,7 @@ class Watchdog:
             self._books[group.name] = GroupBook(group, identity, log, self.resources.make_multiproc(group, identity))
         trace.listen(self.resources.directory.path)
         become_subreaper()
+        self._hangup = Hangup.of_this_process()
         self._signals = Signals(self._selector)
         lender = None
         try:
@@ -169,20 +171,23 @@ class Watchdog:
         for key, _ in self._selector.select(self._patience()):
             key.data()
         self._output.say_due()
-        for number in self._signals.take():
-            self._on_signal(number)
+        for arrived in self._signals.take():
+            self._on_signal(arrived)
+        self._on_hangup(self._hangup.decide())
 
     def _patience(self) -> float | None:
         due = min(self._server_due if self._server is None else self._stop_due, self._output.due, self._standby.due)
+        due = min(due, self._hangup.due)
         if self._to_server:
             due = min(due, time.monotonic() + FLUSH)
         return max(0.0, due - time.monotonic()) if due < float("inf") else None
 
-    def _on_signal(self, number: int) -> None:
+    def _on_signal(self, arrived: Arrived) -> None:
+        number = arrived.number
         if number == signal.SIGCHLD:
             self._reap()
         elif number == signal.SIGHUP:
-            self._tell_server(message.RestartRequested())
+            self._on_hangup(self._hangup.on_signal(arrived.sender))
         elif number == signal.SIGUSR1:
             self._tell_server(message.ReopenLogs())
             self._reopen_log()
@@ -193,6 +198,14 @@ class Watchdog:
         elif not self._stopping:
             # Another TERM is no reason to begin the time anew.
             self._stop(graceful=True)
+
+    def _on_hangup(self, meaning: Meaning | None) -> None:
+        if meaning is Meaning.RESTART:
+            self._tell_server(message.RestartRequested())
+        elif meaning is Meaning.END and not self._stopping:
+            self._log.event(logging.INFO, "the terminal was closed")
+            # A developer's requests end with the terminal, as they do with Ctrl-C.
+            self._stop(graceful=self._development is None)
 
     def _stop(self, *, graceful: bool) -> None:
         self._stopping = True

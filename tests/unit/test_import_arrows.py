@@ -19,9 +19,9 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ access_format beneath conditional cpus death django_urls errors family file_wrapper fleet "
-        "foreign_variables handover hooks http_syntax idle_watch left_out line_label menu monitoring out_of_memory "
-        "pace process_group production project reloader request_id restart_file routes signals slumber tally tcp_reset "
-        "terminal text tracebacks trusted_proxies unpatched values"),
+        "foreign_variables handover hangup hooks http_syntax idle_watch left_out line_label menu monitoring "
+        "out_of_memory pace process_group production project reloader request_id restart_file routes signals slumber "
+        "tally tcp_reset terminal text tracebacks trusted_proxies unpatched values"),
         ("certificates connection_limits environ http1 http1_body http_response kernel_stamps leadership "
         "listener loader log_reader message metrics output pid_file pool privileges proxied proxy_protocol "
         "removed_fields response_head scoreboard service settings shared_epoll spool terminal_lender top trace "
