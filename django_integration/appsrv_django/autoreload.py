@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, cast
 
 from django.utils import autoreload
 
-from appsrv import reloader
+from appsrv import own_lines, reloader
 from appsrv_django import hook
 
 logger = logging.getLogger("django.utils.autoreload")
@@ -117,8 +116,8 @@ def _taken_care_of(found: autoreload.BaseReloader, path: Path) -> bool:
     """Whether a receiver says so. One that fails must not end the watching: a new process remembers no old file."""
     try:
         return any(answer for _, answer in autoreload.file_changed.send(sender=found, file_path=path))
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        own_lines.write_traceback(error)
         return False
 
 

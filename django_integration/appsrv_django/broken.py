@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from types import TracebackType
 from typing import NoReturn
 
@@ -13,14 +12,14 @@ import django
 
 def serve(error: BaseException) -> NoReturn:
     """Offer the error instead of an application; who has caught it has printed it."""
-    from appsrv import development
+    from appsrv import development, own_lines
     from appsrv_django.autoreload import Watch
 
     def load() -> NoReturn:
         raise error
 
     error.__traceback__ = _application_frames(error.__traceback__)
-    sys.stdout.flush()
+    own_lines.flush()
     development.serve(load, banner=lambda urls: None, watch=Watch(error))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from django.core.management.commands.runserver import Command as CoreCommand
 from django.db import connections
 from django.utils import autoreload as django_autoreload
 
-from appsrv import development, project
+from appsrv import development, own_lines, project
 from appsrv.errors import ListenError
 from appsrv_django import autoreload, broken, colours
 from appsrv_django.access_log import log_request
@@ -74,7 +73,7 @@ class Runserver(Base):
         except Exception as error:
             if not (development.inside_preloader() and options["use_reloader"]):
                 raise
-            traceback.print_exception(error)
+            own_lines.write_traceback(error)
             broken.serve(error)
 
     def run(self, **options: Any) -> None:
@@ -124,7 +123,7 @@ class Runserver(Base):
     def announce(self, urls: list[str]) -> None:
         """Django's banner."""
         super().on_bind(urlsplit(urls[0]).port or int(self.port))
-        sys.stdout.flush()
+        own_lines.flush()
 
 
 class Server:
@@ -146,7 +145,7 @@ class Server:
             # Only now: loading the application sets up Django, and its loggers, once more.
             colours.force_on_loggers()
         connections.close_all()
-        sys.stdout.flush()
+        own_lines.flush()
         try:
             development.serve(
                 lambda: self._application,

@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -26,7 +25,7 @@ from werkzeug._internal import _log
 from werkzeug.debug import DebuggedApplication
 from werkzeug.serving import BaseWSGIServer, _ansi_style
 
-from appsrv import development, project
+from appsrv import development, own_lines, project
 from appsrv.errors import ListenError
 from appsrv_flask import autoreload
 from appsrv_flask.access_log import log_request
@@ -111,7 +110,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
         # Wrapped before the fork: all workers have the same secret and count wrong PINs together.
         debugged = with_debugger(application, options)
     broken = Healing(debugged, error) if error else None
-    sys.stdout.flush()
+    own_lines.flush()
     try:
         development.serve(
             lambda: broken or debugged,
@@ -131,7 +130,7 @@ def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exceptio
     except Exception as error:
         if not may_fail:
             raise
-        traceback.print_exc()
+        own_lines.write_traceback(error)
         return raising(error), error
 
 

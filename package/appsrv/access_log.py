@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from appsrv import own_lines, unpatched
 from appsrv.access_file import AppendFile
 from appsrv.access_format import Entry, formatter
 from appsrv.http_response import Response
@@ -44,7 +45,7 @@ class StandardOutput:
 
     def write(self, line: str) -> None:
         """Append a line."""
-        os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+        unpatched.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
 
     def reopen(self) -> None:
         """Nothing to do."""
@@ -90,13 +91,14 @@ class WorkerAccessLog:
     ) -> None:
         self._log = log
         self._framework = framework
+        self._framework_fails = False
         self._parked_since = board.parked_since
         self._reopen_asked = reopen_asked
 
     def answered(self, connection: Connection, environ: dict[str, Any], outcome: Outcome, started: float) -> None:
         """The application has answered; `started` is when it was asked, in seconds since the epoch."""
         if self._framework is not None:
-            self._framework(environ, outcome.status, outcome.body_bytes, started)
+            self._tell_framework(self._framework, environ, outcome, started)
         if self._log is None:
             return
         service = max(0.0, time.time() - started)
@@ -105,6 +107,18 @@ class WorkerAccessLog:
             self._queue_time(connection, started, service), environ.get(KEY) or outcome.error_id or "",
         )
         self._write(self._log, entry)
+
+    def _tell_framework(
+        self, log_request: LogRequest, environ: dict[str, Any], outcome: Outcome, started: float
+    ) -> None:
+        try:
+            log_request(environ, outcome.status, outcome.body_bytes, started)
+            self._framework_fails = False
+        except Exception as error:
+            # The handlers of its loggers are the application's, and so are the streams that they write to.
+            if not self._framework_fails:
+                own_lines.complain(f"the framework's own line about a request could not be logged: {error!r}")
+            self._framework_fails = True
 
     def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
         """The worker has refused the request."""

@@ -19,6 +19,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from appsrv import own_lines
 from appsrv.exchange import Exchange
 from appsrv.labelled_output import Labels
 from appsrv.ready_queue import Connection
@@ -34,6 +35,7 @@ class BorrowedTerminal:
         self._holder: int | None = None
         self._connection: socket.socket | None = None
         self._own: list[int] = []
+        self._undivided: tuple[io.TextIOWrapper, Any] | None = None
 
     def install(self) -> None:
         """Let this process, the main thread of which calls, ask for the terminal from now on."""
@@ -60,12 +62,12 @@ class BorrowedTerminal:
         terminal = self._borrow() if self.exists else None
         if terminal is None:
             if os.path.samestat(os.fstat(0), os.stat(os.devnull)):
-                sys.stderr.write(
-                    "appsrv: there is no terminal to read from, so its input is at its end: a debugger needs a "
-                    "development server in the foreground of a terminal\n"
+                own_lines.complain(
+                    "there is no terminal to read from, so its input is at its end: a debugger needs a "
+                    "development server in the foreground of a terminal"
                 )
             return False
-        sys.stdout.flush()
+        own_lines.flush()
         self._own = [os.dup(0), os.dup(1)]
         self._holder = threading.get_ident()
         self._slot.at_terminal = True
@@ -96,8 +98,7 @@ class BorrowedTerminal:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
+        own_lines.flush()
         self._holder = None
         self._unite_output()
         for number, own in enumerate(self._own):
@@ -116,10 +117,12 @@ class BorrowedTerminal:
     def _divide_output(self, pipe: int) -> None:
         """What the borrower prints is on the terminal, what other threads do takes the usual way."""
         stream, holder = sys.stdout, self._holder
-        self._usual = os.fdopen(pipe, "w", buffering=1, encoding=stream.encoding, errors="backslashreplace")
-        self._undivided = stream, vars(stream).get("write")
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._usual = os.fdopen(pipe, "w", buffering=1, encoding=encoding, errors="backslashreplace")
+        self._undivided = None
         if not isinstance(stream, io.TextIOWrapper):
             return
+        self._undivided = stream, vars(stream).get("write")
         put = functools.partial(io.TextIOWrapper.write, stream)
         others = self._usual.write if self._undivided[1] is None else Labels(self._usual).write
 
@@ -129,11 +132,12 @@ class BorrowedTerminal:
         stream.write = write  # type: ignore[method-assign]
 
     def _unite_output(self) -> None:
-        stream, write = self._undivided
-        if write is not None:
-            stream.write = write  # type: ignore[method-assign]
-        else:
-            vars(stream).pop("write", None)
+        if self._undivided is not None:
+            stream, write = self._undivided
+            if write is not None:
+                stream.write = write  # type: ignore[method-assign]
+            else:
+                vars(stream).pop("write", None)
         self._usual.close()
 
     # -- when it begins and ends --------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ have the fewest requests in progress the quickest has it.
 
 from __future__ import annotations
 
-import sys
+import io
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from appsrv import trace, unpatched
+from appsrv import own_lines, trace, unpatched
 from appsrv.errors import AppLoadError
 from appsrv.exchange import Exchange
 from appsrv.ready_queue import Connection, Orphaned, ReadyQueue
@@ -163,4 +163,6 @@ class Greenlets:
 def _show_greenlets(_signal: int, _frame: FrameType | None) -> None:
     from gevent.util import print_run_info
 
-    print_run_info(file=sys.stderr)
+    text = io.StringIO()
+    print_run_info(file=text)
+    own_lines.write(text.getvalue())

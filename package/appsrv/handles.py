@@ -17,7 +17,9 @@ from appsrv.scoreboard import Slot
 
 @dataclass
 class PreloaderHandle:
-    """What the server knows of a preloader."""
+    """What the server knows of a preloader. `loaded`: since when the application is loaded, 0.0 if it is not;
+    `has_forked`: whether it has made a worker.
+    """
 
     generation: int
     serial: int
@@ -25,7 +27,8 @@ class PreloaderHandle:
     outbox: Outbox
     watcher: Any
     since: float
-    loaded: bool = False
+    loaded: float = 0.0
+    has_forked: bool = False
     failed: bool = False
     dismissed: bool = False
     reason: str = ""

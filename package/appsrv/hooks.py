@@ -14,9 +14,10 @@ Django's database connections are closed without being asked.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable
 from typing import TypeVar
+
+from appsrv import own_lines
 
 Hook = TypeVar("Hook", bound=Callable[[], object])
 
@@ -63,9 +64,9 @@ def _run(functions: list[Callable[[], object]]) -> None:
     for function in functions:
         try:
             function()
-        except Exception:
+        except Exception as error:
             # One that fails is reported, and keeps neither the others nor the worker from going on.
-            traceback.print_exc()
+            own_lines.write_traceback(error)
 
 
 def _close_django_connections() -> None:

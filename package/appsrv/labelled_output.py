@@ -11,9 +11,11 @@ import contextlib
 import io
 import sys
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
+from appsrv import own_lines
 from appsrv.line_label import going_on, harmless, label_of, labelled
 from appsrv.request_id import KEY
 from appsrv.wsgi import respond
@@ -23,24 +25,24 @@ PIECE = 8192
 _CALLS_APPLICATION = respond.__code__
 
 
-def label_output() -> None:
-    """Label what this process prints from now on."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            labels = Labels(stream)
-            # print(), logging and the rest look the method up in the object first.
-            stream.write = labels.write  # type: ignore[method-assign]
-            stream.flush = labels.flush  # type: ignore[method-assign]
+def label_output(streams: Iterable[io.TextIOWrapper]) -> None:
+    """Label what is printed to these streams from now on."""
+    for stream in streams:
+        labels = Labels(stream)
+        # print(), logging and the rest look the method up in the object first.
+        stream.write = labels.write  # type: ignore[method-assign]
+        stream.flush = labels.flush  # type: ignore[method-assign]
 
 
 def finish_output() -> None:
     """Let out what is still kept back: the process is about to end without the interpreter's own end."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, RuntimeError):
-            labels = getattr(getattr(stream, "write", None), "__self__", None)
+    for stream in own_lines.standard_streams():
+        # The application's objects may raise anything.
+        with contextlib.suppress(Exception):
+            labels = getattr(stream.write, "__self__", None)
             if isinstance(labels, Labels):
                 labels.finish()
-            stream.flush()
+    own_lines.flush()
 
 
 def present_label(frame: FrameType | None) -> str:

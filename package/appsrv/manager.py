@@ -344,6 +344,7 @@ class Manager:
         elif msg.generation != self._pool.generation:
             self._restart_over(Outcome(False, self._pool.generation, reason))
         elif self._booted or self._development:
+            self._forget_unborn(msg.generation)
             self._replace_preloader(msg.generation)
         else:
             self._boot_failed(Failure(time.time(), reason, exit_code=BootError.exit_code))
@@ -394,18 +395,37 @@ class Manager:
             if explained and not any(self.ready_workers()):
                 self._outage.begin(failure)
 
-    def preloader_lost(self, generation: int, cause: str) -> None:
-        """The preloader of this generation has ended, unasked."""
-        self._act(self._pool.lost(generation, time.monotonic(), f"its preloader ended: {cause}"))
-        self._replace_preloader(generation)
+    def preloader_lost(self, handle: PreloaderHandle, cause: str) -> None:
+        """The preloader has ended, unasked."""
+        self._act(self._pool.lost(handle.generation, time.monotonic(), f"its preloader ended: {cause}"))
+        self._forget_unborn(handle.generation)
+        if handle.generation == self._pool.generation and handle.loaded:
+            self._check_lost(handle, cause)
+        # Why the first generation cannot be loaded has been told already, and ends the instance.
+        if self._booted or handle.loaded:
+            self._replace_preloader(handle.generation)
+
+    def _forget_unborn(self, generation: int) -> None:
+        """The workers that the preloader of this generation was to fork, and that no other process will."""
+        for worker in [w for w in self.workers.values() if not w.pid and w.generation == generation]:
+            self.workers.forget(worker)
+            self._act(self._pool.unborn(worker.serial, time.monotonic()))
+
+    def _check_lost(self, handle: PreloaderHandle, cause: str) -> None:
+        """A preloader that ends whenever it has loaded the application makes no worker: no request waits for that."""
+        count = self.preloaders.failures + 1
+        if count < CRASH_LOOP or any(self.ready_workers()):
+            return
+        said = f"{count} preloaders in a row ended before they had forked a worker; the last one: {cause}"
+        self.failure = Failure(time.time(), said, exit_code=BootError.exit_code, pid=handle.pid)
+        if self._booted or self._development:
+            self._outage.begin(self.failure)
+        else:
+            self._boot_failed(self.failure)
 
     def _replace_preloader(self, generation: int) -> None:
-        if generation != self._pool.generation or self._pool.closed or not self._booted:
-            return
-        for handle in [handle for handle in self.workers.values() if not handle.pid]:
-            self.workers.forget(handle)
-            self._act(self._pool.unborn(handle.serial, time.monotonic()))
-        self.preloaders.ask_again(generation, self._start_preloader_again)
+        if generation == self._pool.generation and not self._pool.closed:
+            self.preloaders.ask_again(generation, self._start_preloader_again)
 
     def _start_preloader_again(self, generation: int) -> None:
         # A restart may have come meanwhile.

@@ -11,11 +11,10 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
-import io
 import os
 import signal
-import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -23,7 +22,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, loader, message, process_group, production, trace, unpatched
+from appsrv import config, hooks, loader, message, own_lines, process_group, production, trace, unpatched
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
@@ -31,6 +30,7 @@ from appsrv.django_urls import import_urlconf
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import WSGIApplication
 from appsrv.loader import AppSpec, guarded
+from appsrv.own_lines import complain
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up
 from appsrv.route_table import RouteTable
@@ -89,13 +89,14 @@ class Preloader:
         worker = self._fork_workers()
         if worker is not None:
             worker.run()
+        own_lines.settle()
 
     def _with_files(self, application: WSGIApplication) -> WSGIApplication:
         """The application, with the files that appsrv serves in front of it and for it."""
         settings, development = self._duty.settings, self._duty.development
         if settings.environment == "production":
             for note in production.notes(application):
-                _warn(note)
+                complain(note)
         served: WSGIApplication = guarded(
             lambda: with_static_files(
                 application, settings.static, development=development, base_uri=settings.base_uri
@@ -140,13 +141,15 @@ class Preloader:
         if path is not None:
             status = ask(self._duty.application, path, environs(self._duty)[0], agent="appsrv-warm-up")
             if status >= 400:
-                _warn(f"the warm-up request GET {path} was answered with {status}")
+                complain(f"the warm-up request GET {path} was answered with {status}")
         if self._duty.settings.spawn_method == "direct":
             return
         hooks.run_before_fork()
         if threading.active_count() > 1:
             names = ", ".join(thread.name for thread in threading.enumerate()[1:])
-            _warn(f"threads started while loading do not live on in the workers: {names} (see --spawn-method direct)")
+            complain(
+                f"threads started while loading do not live on in the workers: {names} (see --spawn-method direct)"
+            )
         gc.collect()
         gc.freeze()
 
@@ -254,10 +257,13 @@ class Preloader:
 def _fork_with_pipes() -> tuple[int, list[int]]:
     """(pid, read ends of the child's stdout and stderr); in the child (0, [])."""
     out, err = os.pipe(), os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    own_lines.flush()
     try:
-        pid = unpatched.fork()
+        with warnings.catch_warnings():
+            # From Python 3.12 on, fork(2) beside threads is warned of once the child is there. Made an error by the
+            # application's filters, or by -W error, that would end the preloader.
+            warnings.simplefilter("ignore")
+            pid = unpatched.fork()
     except OSError:
         channels.close_all(out + err)
         raise
@@ -282,10 +288,6 @@ def _leave(station: Station) -> None:
         os.close(station.routes.fd)
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"appsrv: {text}\n")
-
-
 def _stop_listening_for_children() -> None:
     signal.set_wakeup_fd(-1)
     unpatched.on_signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -300,13 +302,12 @@ def _ignore(_signal: int, _frame: FrameType | None) -> None:
 
 def prepare_process() -> None:
     """Output line by line, also that of C code; the stack of a segfault on stderr; quiet on the terminal's signals."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, write_through=False)
+    for stream in own_lines.pipes():
+        stream.reconfigure(line_buffering=True, write_through=False)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
-    faulthandler.enable()
+    faulthandler.enable(file=2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

@@ -28,6 +28,9 @@ from appsrv.scoreboard import Scoreboard
 
 log = logging.getLogger("appsrv.preloaders")
 
+PROVEN = 1.0
+"""Seconds after which a preloader that has loaded the application is of use, whether or not it has forked a worker."""
+
 
 class Owner(Protocol):
     """Who hears what the preloaders say."""
@@ -41,8 +44,8 @@ class Owner(Protocol):
     def load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         """The application could not be imported."""
 
-    def preloader_lost(self, generation: int, cause: str) -> None:
-        """The preloader of this generation has ended, unasked."""
+    def preloader_lost(self, handle: PreloaderHandle, cause: str) -> None:
+        """The preloader has ended, unasked."""
 
     def worker_forked(self, serial: int, pid: int, error: str) -> None:
         """A worker has its process; `pid` is -1 when fork(2) failed."""
@@ -81,7 +84,7 @@ class Preloaders:
 
     @property
     def failures(self) -> int:
-        """How often in a row the application could not be imported."""
+        """How often in a row the application could not be imported, or its preloader has ended before it was of use."""
         return self._backoff.failures
 
     # -- orders -------------------------------------------------------------------------------------------------------
@@ -182,9 +185,11 @@ class Preloaders:
             return
         if handle.loaded:
             log.error("the preloader %d of %s ended: %s", handle.pid, self._group, cause)
+            if handle.has_forked or time.monotonic() - handle.loaded > PROVEN:
+                self._backoff.succeeded()
         elif not handle.failed:
             self._failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
-        self._owner.preloader_lost(handle.generation, cause)
+        self._owner.preloader_lost(handle, cause)
 
     def _hear(self, handle: PreloaderHandle) -> None:
         for msg in _messages_of(handle):
@@ -193,13 +198,15 @@ class Preloaders:
 
     def _heed(self, handle: PreloaderHandle, msg: message.Message) -> None:
         if isinstance(msg, message.Loaded):
-            handle.loaded = True
-            self._backoff.succeeded()
+            handle.loaded = time.monotonic()
             if not handle.serial:
                 self._owner.generation_loaded(handle.generation)
         elif isinstance(msg, message.LoadFailed):
             self._failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
         elif isinstance(msg, message.Spawned):
+            if msg.pid > 0:
+                handle.has_forked = True
+                self._backoff.succeeded()
             if msg.server == os.getpid():
                 self._owner.worker_forked(msg.serial, msg.pid, msg.error)
         elif isinstance(msg, message.WorkerExited):

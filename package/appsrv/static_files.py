@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from appsrv import own_lines
 from appsrv.errors import AppLoadError
 from appsrv.production import static_url
 
@@ -36,7 +37,8 @@ def with_static_files(
     if collected is None:
         return application
     if not _has_whitenoise():
-        _note(f"{collected.partition('=')[0]} is not served by appsrv: {HOW_TO_INSTALL}, or let a proxy serve it")
+        prefix = collected.partition("=")[0]
+        own_lines.complain(f"{prefix} is not served by appsrv: {HOW_TO_INSTALL}, or let a proxy serve it")
         return application
     return _served(application, [collected], development=False)
 
@@ -61,10 +63,6 @@ def _has_whitenoise() -> bool:
     except ImportError:
         return False
     return True
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"appsrv: {text}\n")
 
 
 # -- Django -------------------------------------------------------------------------------------------------

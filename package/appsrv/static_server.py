@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from whitenoise import WhiteNoise
 
+from appsrv import own_lines
 from appsrv.http_response import error_response
 
 # Names with a hash, as Django's ManifestStaticFilesStorage makes them (12 digits) and bundlers (16 and more): what is
@@ -73,6 +73,6 @@ def _files_below(directory: str, above: set[tuple[int, int]]) -> Iterator[tuple[
                 yield from _files_below(entry.path, above | {here})
             except OSError as error:
                 # Such as lost+found, which is root's.
-                sys.stderr.write(f"appsrv: static files in {entry.path} are not served: {error.strerror}\n")
+                own_lines.complain(f"static files in {entry.path} are not served: {error.strerror}")
         elif stat.S_ISREG(found.st_mode):
             yield entry.path, found

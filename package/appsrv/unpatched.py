@@ -14,6 +14,7 @@ import socket as _socket
 Socket = _socket.socket
 fork = os.fork
 waitpid = os.waitpid
+write = os.write
 select = _select.select
 poll = _select.poll
 on_signal = _signal.signal

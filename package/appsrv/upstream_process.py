@@ -21,7 +21,7 @@ import gevent
 from gevent import subprocess
 from gevent.event import Event
 
-from appsrv import process_group
+from appsrv import own_lines, process_group
 from appsrv.death import cause_of_death
 from appsrv.errors import NotStarted
 from appsrv.upgraded import Relays
@@ -176,7 +176,7 @@ class Upstream:
     def _end_with_it(self, ended: Callable[[], None]) -> None:
         self._ended.wait()
         if not self._leaving:
-            say(f"{self._who} ended: {self._how}")
+            own_lines.complain(f"{self._who} ended: {self._how}")
             self.connections.drain(DRAINS)
             ended()
             self.end_like_it()
@@ -185,8 +185,7 @@ class Upstream:
         """End this process in the way in which the other has ended."""
         with contextlib.suppress(Exception):
             self._place.forget()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        own_lines.flush()
         code = self._process.returncode
         if code < 0:
             _without_core()
@@ -217,7 +216,7 @@ class Upstream:
             self._process.send_signal(signal.SIGTERM)
             self._ended.wait(patience)
         if not self._ended.is_set():
-            say(f"{self._who} did not end within {patience:.1f} s of SIGTERM and is killed")
+            own_lines.complain(f"{self._who} did not end within {patience:.1f} s of SIGTERM and is killed")
             self._process.kill()
             self._ended.wait(GOES_WITHIN)
         if not self._end_the_rest(signal.SIGTERM, max(due, time.monotonic() + MOMENT)):
@@ -279,12 +278,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def say(text: str) -> None:
-    """Into the server log, which has this process's standard error."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"appsrv: {text}\n")
 
 
 def _default_signals() -> None:

@@ -16,7 +16,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -24,7 +23,7 @@ from typing import Any, NoReturn, Protocol
 
 import setproctitle
 
-from appsrv import hooks, message
+from appsrv import hooks, message, own_lines
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
 from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
@@ -38,6 +37,7 @@ from appsrv.kernel_stamps import StampedSocket
 from appsrv.labelled_output import finish_output, label_output
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
+from appsrv.own_lines import complain
 from appsrv.own_requests import ask, ill
 from appsrv.probe import with_probe
 from appsrv.ready_queue import (
@@ -78,8 +78,8 @@ def heed(watch: Watch, paths: list[str]) -> None:
     """Have `watch` heed these files, and outlive its mistakes."""
     try:
         watch.heed(paths)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        own_lines.write_traceback(error)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Worker:
         setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
         self._handle_signals()
         if self._duty.settings.label_output:
-            label_output()
+            label_output(own_lines.pipes())
         self._terminal.install()
         gc.enable()
         if self._duty.settings.model == "gevent":
@@ -192,6 +192,7 @@ class Worker:
                 self._run_alone()
         self._finish()
         self._stop_upstream()
+        own_lines.settle()
 
     def _finish(self) -> None:
         """Say what has not been said yet, and run the application's exit functions, once."""
@@ -207,7 +208,7 @@ class Worker:
         try:
             return self._duty.upstream.start(lambda: self._retiring or self._slot.retiring, self._upstream_ended)
         except NotStarted as error:
-            _complain(str(error))
+            complain(str(error))
             self._channel.send(message.StartFailed(str(error), error.ended))
             if error.ended:
                 self._duty.upstream.end_like_it()
@@ -291,7 +292,7 @@ class Worker:
         duty = self._duty
         to, log = place(duty.settings, framework=duty.log_request is not None), None
         if to is not None:
-            log = AccessLog(duty.settings, destination(to, _complain), _complain)
+            log = AccessLog(duty.settings, destination(to, complain), complain)
             self._queue.client_socket = StampedSocket
         if log is None and duty.log_request is None:
             return None
@@ -376,12 +377,6 @@ class Worker:
                 heed(watch, msg.paths)
 
 
-def _complain(text: str) -> None:
-    # With the watchdog gone nobody reads it, and the request must not suffer.
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"appsrv: {text}\n")
-
-
 def _ready_queue(station: Station, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
     if isinstance(station.idle, SharedEpoll):
         by_epoll = EpollQueue if waits else ImpatientEpollQueue
@@ -402,14 +397,14 @@ def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
 
 def environs(duty: Duty) -> list[dict[str, Any]]:
     """One environ to start from for each listening socket, in the order of `duty.listeners`."""
-    settings = duty.settings
+    settings, errors = duty.settings, own_lines.error_stream()
     return [
         environ_base(
             server_name=None if listener["path"] else listener["host"],
             server_port=None if listener["path"] else listener["port"],
             multithread=settings.concurrency > 1,
             multiprocess=settings.max_pool_size > 1,
-            errors=sys.stderr,
+            errors=errors,
             url_scheme="https" if listener["tls"] else "http",
             script_name=settings.base_uri,
         )

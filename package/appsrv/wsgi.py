@@ -6,14 +6,13 @@ the application does, exactly one framing goes out, and a body that is not whole
 
 from __future__ import annotations
 
-import contextlib
 import os
 import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
-from appsrv import left_out
+from appsrv import left_out, own_lines
 from appsrv.environ import Environ, build_environ, environ_base
 from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse, RequestError, UpstreamError
 from appsrv.file_wrapper import FileWrapper, plain_file
@@ -432,9 +431,11 @@ def _complain(answer: _Answer, environ: Environ, log: LogException) -> None:
 
 
 def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
-    # A log that cannot be written to must not change the answer.
-    with contextlib.suppress(Exception):
+    try:
         log(environ, text, error_id)
+    except Exception:
+        # `wsgi.errors` is the application's stream: that it cannot be written to must not change the answer.
+        own_lines.complain(f"wsgi.errors cannot be written to; error {error_id} is\n{text.rstrip()}")
 
 
 def _application_traceback(error: BaseException) -> str:

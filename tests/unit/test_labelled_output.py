@@ -24,8 +24,7 @@ class Stdout:
     def __init__(self) -> None:
         self._read, write = os.pipe()
         self.stream = os.fdopen(write, "w", encoding="utf-8", buffering=1)
-        with contextlib.redirect_stdout(self.stream), contextlib.redirect_stderr(None):
-            labelled_output.label_output()
+        labelled_output.label_output([self.stream])
 
     def lines(self) -> list[tuple[str, str]]:
         self.stream.close()
@@ -129,6 +128,9 @@ def test_a_long_line_is_not_kept_back() -> None:
 
 
 def test_an_unfinished_line_at_the_end_of_the_process() -> None:
-    code = "from appsrv.labelled_output import label_output; label_output(); print('no end', end='')"
+    code = (
+        "import sys; from appsrv.labelled_output import label_output; "
+        "label_output([sys.stdout]); print('no end', end='')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "no end"

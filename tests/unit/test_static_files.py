@@ -122,7 +122,7 @@ def test_odd_entries_do_not_keep_the_rest_from_being_served(directory: Path) -> 
 
 
 def test_nor_does_a_directory_that_cannot_be_read(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (directory / "lost+found").mkdir()
     scandir = os.scandir
@@ -136,7 +136,7 @@ def test_nor_does_a_directory_that_cannot_be_read(
     server = with_static_files(app_of([b"the application"]), [f"/static/={directory}"], development=False)
     assert Served(server, target="/static/css/style.css").body == STYLE
     said = f"appsrv: static files in {directory}/lost+found are not served: Permission denied\n"
-    assert capsys.readouterr().err == said
+    assert capfd.readouterr().err == said
 
 
 def test_without_mounts_the_application_is_left_alone() -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from appsrv import own_lines
 from appsrv import upstream_process as upstream
 
 
@@ -76,7 +77,7 @@ def test_no_other_worker_is_given_a_port_on_which_nobody_listens_yet(monkeypatch
 def test_answers_of_a_process_that_has_ended_are_read_before_its_worker_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "say", lambda _text: None)
+    monkeypatch.setattr(own_lines, "complain", lambda _text: None)
     happened: list[str] = []
     process = upstream.Upstream(
         "x", root=str(tmp_path), directory=str(tmp_path), environ={}, start_timeout=1.0, stop_timeout=1.0
