@@ -19,6 +19,7 @@ from appsrv.http_syntax import split_list
 from appsrv.proxied import KEY, Proxied, StreamedBody, SwitchedProtocols
 from appsrv.upstream_connection import BrokenResponse, ConnectionLost, UpstreamConnection
 from appsrv.upstream_connections import UpstreamConnections
+from appsrv.upstream_keepalive import announced_timeout
 from appsrv.upstream_request import UpstreamRequest, request_of
 from appsrv.upstream_response import ResponseHead
 
@@ -84,7 +85,7 @@ class _Turn:
 
     def ask(self) -> ResponseHead | h11.InformationalResponse:
         """The head of the answer; UpstreamError when there is none."""
-        response = self._try(self._open(self._connections.take))
+        response = self._try(self._open(lambda: self._connections.take(repeatable=self._is_repeatable())))
         if response is None:
             # The process has closed a connection that was idle, just as it was used again.
             response = self._try(self._open(self._connections.new))
@@ -102,7 +103,10 @@ class _Turn:
         """None when it may be tried again on another connection."""
         self._connection = connection
         try:
-            return connection.ask(self._request, self._pieces(), self._inform, self._look)
+            response = connection.ask(self._request, self._pieces(), self._inform, self._look)
+            if not connection.used and isinstance(response, ResponseHead):
+                self._learn_timeout(response)
+            return response
         except ConnectionLost as error:
             self.close()
             if connection.used and self._may_repeat(error):
@@ -116,6 +120,15 @@ class _Turn:
         except BaseException:
             self.close()
             raise
+
+    def _learn_timeout(self, response: ResponseHead) -> None:
+        timeout = announced_timeout(response.fields)
+        if timeout is not None:
+            self._connections.announce_timeout(timeout)
+
+    def _is_repeatable(self) -> bool:
+        """Whether the request may be sent again although the process may have seen it (RFC 9110 section 9.2.2)."""
+        return self._request.idempotent and not (self._proxied.streamed and self._request.length != 0)
 
     def _may_repeat(self, error: ConnectionLost) -> bool:
         """RFC 9110 section 9.2.2: what nobody has seen, or what changes nothing when it comes twice."""

@@ -1,6 +1,6 @@
 """The connections of one worker to the process behind it: kept for the next request as long as that is safe.
 
-Knows where that process listens, not what it is.
+`upstream_keepalive` decides how long that is. Knows where that process listens, not what it is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import gevent
 from gevent import socket
 
 from appsrv.upstream_connection import UpstreamConnection
+from appsrv.upstream_keepalive import ReuseLimit
 
-# Node.js and uvicorn close what has been idle for 5 s: a request must not meet the end on its way.
-IDLE = 4.0
 MOST_IDLE = 64
+# How often idle connections are checked for one that the process has closed.
+IDLE_CHECK_SECONDS = 0.25
 CONNECT, AGAIN = 10.0, 0.01
 HERE = ("127.0.0.1", "::1")
 
@@ -98,23 +99,38 @@ def _connected(sock: Any, address: Any, timeout: float) -> Any:
     return sock
 
 
+class Idle:
+    """A connection without a request; `seen_open`: when the last check found it open."""
+
+    __slots__ = ("connection", "seen_open", "since")
+
+    def __init__(self, connection: UpstreamConnection, since: float) -> None:
+        self.connection = connection
+        self.since = self.seen_open = since
+
+
 class UpstreamConnections:
     """Those that are open and idle; the one that was used last is the first to be used again."""
 
     def __init__(self, place: Place, clock: Clock = time.monotonic) -> None:
         self._place = place
         self._clock = clock
-        self._idle: list[tuple[float, UpstreamConnection]] = []
+        self._limit = ReuseLimit()
+        # In the order in which they became idle.
+        self._idle: list[Idle] = []
         self._asked: set[UpstreamConnection] = set()
+        self._checks: Any = None
 
-    def take(self) -> UpstreamConnection:
-        """One that is idle, or else a new one. Raises OSError."""
-        while self._idle:
-            since, connection = self._idle.pop()
-            if self._clock() - since < IDLE and not connection.stale():
-                self._asked.add(connection)
-                return connection
-            connection.close()
+    def take(self, *, repeatable: bool = True) -> UpstreamConnection:
+        """One that is idle, or else a new one; `repeatable`: the request may be sent again. Raises OSError."""
+        now = self._clock()
+        limit = self._limit.seconds(now, repeatable=repeatable)
+        while self._idle and now - self._idle[-1].since < limit:
+            idle = self._idle.pop()
+            if not idle.connection.stale():
+                self._asked.add(idle.connection)
+                return idle.connection
+            self._close_stale(idle)
         return self.new()
 
     def new(self) -> UpstreamConnection:
@@ -123,16 +139,46 @@ class UpstreamConnections:
         self._asked.add(connection)
         return connection
 
+    def announce_timeout(self, seconds: float) -> None:
+        """The process has announced that it closes connections which were idle for so long."""
+        self._limit.announce(seconds)
+
     def give_back(self, connection: UpstreamConnection) -> None:
         """The response is over: keep the connection if it can be used again."""
         self._asked.discard(connection)
         if not connection.done():
             connection.close()
             return
-        self._idle.append((self._clock(), connection))
-        oldest = self._clock() - IDLE
-        while self._idle and (len(self._idle) > MOST_IDLE or self._idle[0][0] < oldest):
-            self._idle.pop(0)[1].close()
+        self._idle.append(Idle(connection, self._clock()))
+        if len(self._idle) > MOST_IDLE:
+            self._idle.pop(0).connection.close()
+        if self._checks is None:
+            self._checks = gevent.spawn(self._check_regularly)
+
+    def _check_regularly(self) -> None:
+        """Runs as long as there are idle connections."""
+        while self._idle:
+            gevent.sleep(IDLE_CHECK_SECONDS)
+            self.check()
+        self._checks = None
+
+    def check(self) -> None:
+        """Close the connections that the process has closed, or that are too old to be used again."""
+        now = self._clock()
+        found, self._idle = self._idle, []
+        limit = self._limit.seconds(now, repeatable=True)
+        for idle in found:
+            if idle.connection.stale():
+                self._close_stale(idle)
+            elif now - idle.since >= limit:
+                idle.connection.close()
+            else:
+                idle.seen_open = now
+                self._idle.append(idle)
+
+    def _close_stale(self, idle: Idle) -> None:
+        idle.connection.close()
+        self._limit.observe_close(idle.seen_open - idle.since, self._clock())
 
     def drop(self, connection: UpstreamConnection) -> None:
         """The response is not whole, and nobody reads on."""
@@ -151,6 +197,6 @@ class UpstreamConnections:
 
     def close(self) -> None:
         """Nothing more is asked: a server that waits for the ends of its connections need not."""
-        for _, connection in self._idle:
-            connection.close()
+        for idle in self._idle:
+            idle.connection.close()
         self._idle.clear()

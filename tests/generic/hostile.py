@@ -3,6 +3,7 @@
     python hostile.py        listens on $SOCKET, or $PORT of this machine
 
 HOSTILE=never: does not listen. HOSTILE=stubborn: ignores SIGTERM. HOSTILE=broken: ends with exit code 3.
+HOSTILE=impatient: closes a connection that was idle for 0.3 s as soon as the next request comes, without an answer.
 HOSTILE=tidy: takes longer than a moment to put away what it has, at SIGTERM, and says so when it has.
 """
 
@@ -266,11 +267,17 @@ ANSWERS: dict[str, Answer] = {
 
 def serve(sock: socket.socket) -> None:
     client = Client(sock)
+    answered = time.monotonic()
     try:
         while True:
+            if not client.buffer:
+                client.more()
+            if HOW == "impatient" and time.monotonic() - answered > 0.3:
+                raise EOFError
             head = client.head()
             path = head.split(b" ")[1].decode("latin-1")
             ANSWERS.get(path.partition("?")[0], pid)(client, head, path)
+            answered = time.monotonic()
     except (EOFError, OSError):
         sock.close()
 

@@ -257,6 +257,19 @@ def test_a_connection_that_was_closed_meanwhile_costs_no_request(serve_command: 
         have_closed(number + 1)
 
 
+def pass_time(seconds: float) -> None:
+    """For what depends on how long something has been idle."""
+    end = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > end, f"the end of {seconds} s")
+
+
+def test_a_connection_that_the_process_is_about_to_close_takes_no_post(serve_command: ServeCommand) -> None:
+    server = serve_command(environment={"HOSTILE": "impatient"})
+    for method in ("POST", "PATCH", "GET", "POST"):
+        pass_time(0.4)
+        assert server.request(method, "/", b"x").status == 200, method
+
+
 # -- other protocols --------------------------------------------------------------------------------------------------
 
 ASK = b"GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"

@@ -15,7 +15,7 @@ from appsrv.errors import UpstreamError
 from appsrv.generic_app import GenericApplication
 from appsrv.proxied import KEY, Proxied
 from appsrv.upstream_connection import UpstreamConnection
-from appsrv.upstream_connections import Place, UpstreamConnections
+from appsrv.upstream_connections import Idle, Place, UpstreamConnections
 from support.served import head_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-oDD: 1\r\nConnection: mine\r\nMine: 2\r\n\r\nok"
@@ -64,7 +64,7 @@ class Process:
         ours, theirs = socket.socketpair()
         connection = UpstreamConnection(ours)
         connection.used = True
-        self.connections._idle.append((self.connections._clock(), connection))
+        self.connections._idle.append(Idle(connection, self.connections._clock()))
         gevent.spawn(self.play, theirs, b"", True)
 
 

@@ -11,7 +11,8 @@ import pytest
 from gevent import socket
 
 from appsrv.upstream_connection import BrokenResponse, ConnectionLost, UpstreamConnection
-from appsrv.upstream_connections import IDLE, Place, UpstreamConnections
+from appsrv.upstream_connections import Place, UpstreamConnections
+from appsrv.upstream_keepalive import DEFAULT_LIMIT_SECONDS, JUST_USED_SECONDS
 from appsrv.upstream_request import UpstreamRequest
 
 GET = UpstreamRequest("GET", b"/", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0, b"", True, False)
@@ -306,7 +307,7 @@ def test_what_a_process_has_said_before_its_end_is_read(end: Callable[..., None]
 
 
 def test_a_response_that_never_ends_is_not_waited_for() -> None:
-    place, times = PairedPlace(), iter([0.0, 0.5, 1.0])
+    place, times = PairedPlace(), iter([0.0, 0.0, 0.5, 1.0])
     connections = UpstreamConnections(place, lambda: next(times))
     connection = connections.take()
     connections.drain(1.0)
@@ -314,27 +315,75 @@ def test_a_response_that_never_ends_is_not_waited_for() -> None:
     place.theirs[0].close()
 
 
-def test_the_last_one_used_is_used_again_unless_it_has_ended_or_is_old() -> None:
-    place, now = PairedPlace(), [100.0]
-    connections = UpstreamConnections(place, lambda: now[0])
+class Turns:
+    """Requests that follow each other on the connections of one process, at times that the test sets."""
 
-    def turn() -> UpstreamConnection:
-        connection = connections.take()
-        place.theirs[-1].sendall(OK)
+    def __init__(self) -> None:
+        self.place, self.now = PairedPlace(), 100.0
+        self.connections = UpstreamConnections(self.place, lambda: self.now)
+
+    def turn(self, *, repeatable: bool = True) -> UpstreamConnection:
+        connection = self.connections.take(repeatable=repeatable)
+        self.place.theirs[-1].sendall(OK)
         ask(connection)
         assert connection.available()[1]
-        connections.give_back(connection)
+        self.connections.give_back(connection)
         return connection
 
-    first = turn()
-    assert turn() is first
-    now[0] += IDLE + 0.1
-    second = turn()
+    def close(self) -> None:
+        self.connections.close()
+        for sock in self.place.theirs:
+            sock.close()
+
+
+@pytest.fixture
+def turns() -> Iterator[Turns]:
+    turns = Turns()
+    yield turns
+    turns.close()
+
+
+def test_the_last_one_used_is_used_again_unless_it_has_ended_or_is_old(turns: Turns) -> None:
+    first = turns.turn()
+    assert turns.turn() is first
+    turns.now += DEFAULT_LIMIT_SECONDS + 0.1
+    second = turns.turn()
     assert second is not first
-    place.theirs[-1].close()
-    third = connections.take()
+    turns.place.theirs[-1].close()
+    third = turns.connections.take()
     assert third not in (first, second)
     third.close()
-    connections.close()
-    for sock in place.theirs:
-        sock.close()
+
+
+def test_an_idle_connection_is_not_for_a_request_that_cannot_be_repeated(turns: Turns) -> None:
+    first = turns.turn()
+    turns.now += JUST_USED_SECONDS / 2
+    assert turns.turn(repeatable=False) is first
+    turns.now += JUST_USED_SECONDS * 2
+    second = turns.turn(repeatable=False)
+    assert second is not first
+    turns.now += JUST_USED_SECONDS * 2
+    assert turns.turn() is second, "the last one used"
+
+
+def test_a_process_that_closes_idle_connections_early_is_found_out(turns: Turns) -> None:
+    turns.turn()
+    turns.now += 1.0
+    turns.connections.check()
+    turns.place.theirs[-1].close()
+    turns.now += 0.25
+    turns.connections.check()
+    second = turns.turn()
+    turns.now += 0.7
+    assert turns.turn() is second
+    turns.now += 0.8
+    assert turns.turn() is not second, "it may be about to be closed"
+
+
+def test_an_announced_timeout_is_kept(turns: Turns) -> None:
+    first = turns.turn()
+    turns.connections.announce_timeout(2)
+    turns.now += 1.4
+    assert turns.turn() is first
+    turns.now += 1.6
+    assert turns.turn() is not first
