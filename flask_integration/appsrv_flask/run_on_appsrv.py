@@ -118,6 +118,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
             watch=watch(options, error, broken) if options.reload else None,
             log_request=broken.logging(log_request) if broken else log_request,
             framework=FRAMEWORK,
+            broken=error is not None,
         )
     except (ListenError, OSError) as failure:
         exit_without_address(options, failure)

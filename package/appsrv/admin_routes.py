@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 
@@ -22,7 +22,13 @@ STEP = 0.02
 # Beyond the time that a worker has to end.
 KILLED = 2.0
 
-Restart = Callable[[Manager, int | None], Outcome]
+
+
+class Restart(Protocol):
+    """Restarts one group."""
+
+    def __call__(self, group: Manager, parallel: int | None, *, stop_first: bool) -> Outcome:
+        """`parallel` workers at a time; or, with `stop_first`, when those before have ended."""
 
 
 class AdminRoutes:
@@ -93,8 +99,14 @@ class AdminRoutes:
         parallel = arguments.get("parallel")
         if parallel is not None and not (isinstance(parallel, int) and parallel > 0):
             return 400, {"error": "parallel has to be a whole number above 0"}
+        stop_first = arguments.get("stop_first", False)
+        if not isinstance(stop_first, bool):
+            return 400, {"error": "stop_first has to be true or false"}
         # One after the other: all at once would load all applications at once.
-        outcomes = [(manager.name, self._restart_one(manager, parallel)) for manager in self._groups.below(prefix)]
+        outcomes = [
+            (manager.name, self._restart_one(manager, parallel, stop_first=stop_first))
+            for manager in self._groups.below(prefix)
+        ]
         return 200, {"restarted": [{"name": name, **outcome.__dict__} for name, outcome in outcomes]}
 
     def _detach(self, arguments: Mapping[str, Any]) -> Answer:

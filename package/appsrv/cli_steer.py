@@ -94,6 +94,11 @@ def _wait_until_gone(one: Instance, timeout: float) -> None:
     "--parallel", type=click.IntRange(min=1), metavar="NUMBER",
     help="Workers to replace at a time [the setting restart_parallel].",
 )
+@click.option(
+    "--stop-first", is_flag=True,
+    help="End the running processes before the new code is loaded; requests wait meanwhile. For code that needs what "
+    "only one process can have: a port, a lock.",
+)
 def restart_app(
     path_prefix: str | None,
     name: str | None,
@@ -101,12 +106,14 @@ def restart_app(
     pid_file: Path | None,
     ignore_app_not_running: bool,
     parallel: int | None,
+    stop_first: bool,
 ) -> int:
     """Restart applications without losing a request.
 
     Those at or below PATH_PREFIX: a path, . for the current directory, / for all; or the one of that name. Without it,
     a menu is shown.
-    Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1.
+    Waits for the outcome: new code that does not start leaves the previous one serving, the exit code is 1. With
+    --stop-first nothing serves then: requests are answered 503 until a later try succeeds.
     """
     clients = [(one, client_of(one)) for one in _candidates(name, port, pid_file)]
     groups = [(client, group) for one, client in clients for group in _groups(one, client)]
@@ -117,7 +124,7 @@ def restart_app(
         chosen = [(client, group) for client, group in groups if is_meant(group, path_prefix, here)]
     if not chosen and path_prefix is not None and not ignore_app_not_running:
         raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
-    return max([_restart(client, group, parallel) for client, group in chosen], default=0)
+    return max([_restart(client, group, parallel, stop_first=stop_first) for client, group in chosen], default=0)
 
 
 def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:
@@ -168,11 +175,12 @@ def _grey(line: str, colour: bool) -> str:
     return click.style(line, fg="bright_black") if colour else line
 
 
-def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None) -> int:
+def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None, *, stop_first: bool) -> int:
     title = text.group_title(group)
     click.echo(f"Restarting {title}")
     sys.stdout.flush()
-    outcomes = [one for one in client.restart(group["name"], parallel) if one.get("name") == group["name"]]
+    restarted = client.restart(group["name"], parallel, stop_first=stop_first)
+    outcomes = [one for one in restarted if one.get("name") == group["name"]]
     if not outcomes:
         return say_error(f"{title} has gone before it was restarted", 1)
     if outcomes[0].get("ok"):
@@ -185,6 +193,8 @@ def _restart_failed(title: str, outcome: Mapping[str, Any], *, serves: bool) -> 
         click.echo(text.printable(outcome["traceback"]).rstrip("\n"), err=True)
     reason = text.printable(outcome.get("message") or "no reason is known")
     meanwhile = "its previous code keeps serving" if serves else "its requests are answered 503"
+    if outcome.get("stopped"):
+        meanwhile = "its previous code was stopped, its requests are answered 503, and it is tried again"
     return say_error(f"{title} was not restarted, {meanwhile}: {reason}", 1)
 
 

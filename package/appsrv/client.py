@@ -59,12 +59,19 @@ class AdminClient:
         found: list[dict[str, Any]] = self._ask("GET", "/requests").get("requests", [])
         return found
 
-    def restart(self, prefix: str, parallel: int | None = None) -> list[dict[str, Any]]:
+    def restart(
+        self, prefix: str, parallel: int | None = None, *, stop_first: bool = False
+    ) -> list[dict[str, Any]]:
         """Returns when the outcome is known: one entry per application at or below that path.
 
-        `parallel`: how many workers to replace at a time, if not as the server's settings say.
+        `parallel`: how many workers to replace at a time, if not as the server's settings say. `stop_first`: the
+        processes of the code before end before the new code is loaded.
         """
-        order = {"prefix": prefix} if parallel is None else {"prefix": prefix, "parallel": parallel}
+        order: dict[str, object] = {"prefix": prefix}
+        if parallel is not None:
+            order["parallel"] = parallel
+        if stop_first:
+            order["stop_first"] = True
         answer = self._ask("POST", "/restart", order, timeout=None)
         restarted: list[dict[str, Any]] = answer.get("restarted", [])
         return restarted

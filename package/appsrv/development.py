@@ -127,12 +127,13 @@ def _say_nothing(info: object) -> None:
 
 def serve(
     load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: Watch | None = None,
-    log_request: LogRequest | None = None, framework: Framework | None = None,
+    log_request: LogRequest | None = None, framework: Framework | None = None, broken: bool = False,
 ) -> NoReturn:
     """In the preloader: load the application, say so, and be or make the workers that the server wants.
 
     `load` raises what keeps the application from being loaded. `watch`, in the worker, or here when loading
     failed, reports files that have changed. `framework` is what the next preloader may import before it is needed.
+    `broken`: `load` gives an application that only tells why the real one cannot be loaded.
     OSError with the reason when the watchdog could not listen.
     """
     server_fd, watchdog_fd = map(int, (config.take_variable(VARIABLE) or "").split(","))
@@ -144,7 +145,7 @@ def serve(
         raise OSError(configure.bind_errno, configure.bind_reason)
     duty = preloader.duty_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
-    process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog)
+    process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog, broken=broken)
 
     def order_standby() -> None:
         against = standby.reason_against(

@@ -84,13 +84,16 @@ class WorkerHandle:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a restart ended. `superseded`: it did not fail, a later change of the code has made it pointless."""
+    """How a restart ended. `superseded`: it did not fail, a later change of the code has made it pointless. `stopped`:
+    the code before was stopped first, and nothing serves.
+    """
 
     ok: bool
     generation: int
     message: str = ""
     traceback: str = ""
     superseded: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import gevent
@@ -25,6 +26,7 @@ from appsrv.fleet import GroupLoad
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
 from appsrv.lookout import Lookout, View
 from appsrv.memory import MemoryLimits, family_share_above, share_above
+from appsrv.open_sockets import listening
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.outage import Outage
 from appsrv.pool import (
@@ -40,15 +42,18 @@ from appsrv.pool import (
 from appsrv.pool_settings import pool_limits
 from appsrv.preloaders import Preloaders
 from appsrv.request_queue import RequestQueue
-from appsrv.restarts import Restarts
+from appsrv.restarts import Restarts, conflict_hint
 from appsrv.scoreboard import CellReading, Scoreboard
 from appsrv.slumber import Slumber
+from appsrv.succession import LET_GO_SECONDS, Succession
 from appsrv.time_limits import TimeLimits, Trace
 from appsrv.workers import NoRoom, Workers
 
 log = logging.getLogger("appsrv.manager")
 
 FIRST_BOOT_TRIES = 3
+# What workers may take beyond stop_timeout before a restart that waits for their end kills them.
+STOP_MARGIN = 2.0
 # Workers in a row that ended before they had served: until then a request waits, from then on it is told.
 CRASH_LOOP = 3
 
@@ -101,6 +106,8 @@ class Manager:
         self._tell_watchdog = tell_watchdog
         self._pool = Pool(pool_limits(settings))
         self.restarts = Restarts(self._start_generation)
+        self._succession = Succession(self._processes_before, self._start_preloader, self._load_again)
+        self._stopped_first = 0
         self._next_generation = 1
         self._booted = False
         self.loading = False
@@ -176,13 +183,14 @@ class Manager:
         """Workers that boot."""
         return sum(book.state is WorkerState.BOOTING for book in self._pool.workers.values())
 
-    def restart(self, parallel: int | None = None) -> Outcome:
+    def restart(self, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
         """A new generation, rolled in without a gap; returns when it serves alone or has failed.
 
-        `parallel`: how many workers are replaced at a time, if not as the settings say.
+        `parallel`: how many workers are replaced at a time, if not as the settings say. `stop_first`: the processes of
+        the generation before end first, and requests wait meanwhile.
         """
         wanted = self.settings.restart_parallel if parallel is None else parallel
-        return self.restarts.ask(min(wanted, self.settings.max_pool_size))
+        return self.restarts.ask(min(wanted, self.settings.max_pool_size), stop_first=stop_first)
 
     def detach(self, pid: int) -> int | None:
         """Let the worker of this pid leave, after its successor has come where one is needed; its serial."""
@@ -245,8 +253,35 @@ class Manager:
         self.failure = None
         self._restarted_asleep = self._slumber.asleep
         generation, self._next_generation = self._next_generation, self._next_generation + 1
-        log.info("restarting %s: generation %d boots", self.name, generation)
-        self._start_preloader(generation)
+        if self.restarts.stop_first:
+            log.info("restarting %s: generation %d boots once the one before it has ended", self.name, generation)
+            self._stopped_first = generation
+            seconds = self.settings.stop_timeout + STOP_MARGIN
+            self._replace(generation, "the restart stops it first", seconds, self._kill_before)
+        else:
+            log.info("restarting %s: generation %d boots", self.name, generation)
+            self._start_preloader(generation)
+
+    def _replace(
+        self, generation: int, reason: str, seconds: float, kill: Callable[[int], None] | None = None
+    ) -> None:
+        """Let go of all there is; requests wait for this generation, which is loaded when the others have ended."""
+        self.preloaders.dismiss(iter(self.preloaders), at_once=True)
+        self._act(self._pool.replace(generation, time.monotonic(), reason))
+        self._tell_watchdog(message.Serving(self.name, generation))
+        self._succession.start(generation, seconds, kill)
+
+    def _processes_before(self, generation: int) -> bool:
+        return any(True for _ in self._handles_before(generation))
+
+    def _handles_before(self, generation: int) -> Iterator[WorkerHandle | PreloaderHandle]:
+        handles = (*self.workers.values(), *self.preloaders)
+        return (handle for handle in handles if handle.generation < generation)
+
+    def _kill_before(self, generation: int) -> None:
+        for handle in self._handles_before(generation):
+            log.warning("killing process %d of %s: it does not end, and a restart waits", handle.pid, self.name)
+            send_signal(handle.pid, signal.SIGKILL)
 
     def _start_preloader(self, generation: int) -> None:
         self._slumber.awake()
@@ -261,13 +296,18 @@ class Manager:
         """Development: every request from now on is for the new code."""
         log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self.name)
         self.failure = self.restarts.resisting = None
+        self._load_anew("the code has changed")
+
+    def _load_again(self) -> None:
+        """Development: what could not be loaded beside the code before it."""
+        log.info("loading %s again: the code before it, which may have held what it needs, has ended", self.name)
+        self._load_anew("it is loaded again")
+
+    def _load_anew(self, reason: str) -> None:
         self._outage.end()
         generation, self._next_generation = self._next_generation, self._next_generation + 1
-        self.preloaders.dismiss(iter(self.preloaders))
-        self._act(self._pool.replace(generation, time.monotonic()))
-        self._tell_watchdog(message.Serving(self.name, generation))
+        self._replace(generation, reason, LET_GO_SECONDS)
         self.restarts.over(Outcome(False, generation, "the code changed meanwhile and is loaded anew", superseded=True))
-        self._start_preloader(generation)
 
     def _boot_failed(self, failure: Failure) -> None:
         self.failure = failure
@@ -290,6 +330,7 @@ class Manager:
 
     def close(self, reason: str = "the server stops") -> None:
         """Spawn nothing more and let every worker finish."""
+        self._succession.stop()
         self._act(self._pool.close(time.monotonic(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
         self.restarts.end(Outcome(False, self._pool.generation, reason))
@@ -336,6 +377,8 @@ class Manager:
         reason = f"no process can be started: {msg.reason}"
         log.error("%s (generation %d): %s", self.name, msg.generation, reason)
         self._load_ended()
+        if msg.generation == self._pool.generation:
+            self._stopped_in_vain(Failure(time.time(), reason))
         if msg.serial:
             self.workers.forget(self.workers.get(msg.serial))
             self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
@@ -362,6 +405,7 @@ class Manager:
                 self.failure = None
                 self._outage.end()
                 self._has_booted()
+                self._serves(generation)
 
     def generation_unloaded(self, generation: int) -> None:
         """No more workers can be forked of this generation."""
@@ -369,6 +413,9 @@ class Manager:
 
     def load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         """The application could not be imported."""
+        if handle.generation != self._pool.generation:
+            hint = conflict_hint(failure, self._held_before(handle.generation))
+            failure = replace(failure, message=failure.message + hint)
         # A traceback has been printed on a developer's terminal, by the framework's own command.
         level = logging.INFO if self._development and failure.traceback else logging.ERROR
         log.log(level, "%s (generation %d) cannot be loaded: %s", self.name, handle.generation, failure.message)
@@ -394,6 +441,17 @@ class Manager:
             explained = failure.traceback or handle.reason or self.preloaders.failures >= CRASH_LOOP - 1
             if explained and not any(self.ready_workers()):
                 self._outage.begin(failure)
+            if explained:
+                self._stopped_in_vain(failure)
+            self._succession.failed(handle.generation)
+
+    def loaded_broken(self, generation: int) -> None:
+        """What the workers of this generation serve is why the application cannot be loaded (development)."""
+        self._succession.failed(generation)
+
+    def _held_before(self, generation: int) -> list[str]:
+        """The addresses on which the processes of the generations before this one listen."""
+        return sorted({name for handle in self._handles_before(generation) for name in listening(handle.pid)})
 
     def preloader_lost(self, handle: PreloaderHandle, cause: str) -> None:
         """The preloader has ended, unasked."""
@@ -491,6 +549,20 @@ class Manager:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
+    def _serves(self, generation: int) -> None:
+        """A restart that has stopped the code before is over."""
+        if generation == self._stopped_first:
+            self._stopped_first = 0
+            log.info("%s is at generation %d", self.name, generation)
+            self.restarts.over(Outcome(True, generation))
+
+    def _stopped_in_vain(self, failure: Failure) -> None:
+        """The code that a restart should bring cannot serve, and the code before has ended; it is tried again."""
+        if self._stopped_first == self._pool.generation:
+            self._stopped_first = 0
+            outcome = Outcome(False, self._pool.generation, failure.message, failure.traceback, stopped=True)
+            self.restarts.over(outcome)
+
     def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
         # One that retires speaks of what its successor has loaded already; one that boots, before it says Ready.
@@ -512,6 +584,7 @@ class Manager:
         self._load_ended()
         self._act(self._pool.ready(handle.serial, time.monotonic()))
         self._has_booted()
+        self._serves(handle.generation)
 
     def _has_booted(self) -> None:
         if not self._booted:
@@ -549,6 +622,7 @@ class Manager:
             self.worker_exited(worker.serial, status)
         self.preloaders.exited(pid, status)
         self.workers.process_ended(pid)
+        self._succession.ended()
 
     def worker_exited(self, serial: int, status: int) -> None:
         """A worker has ended; `status` is what waitpid(2) gave."""
@@ -574,6 +648,8 @@ class Manager:
         if self._pool.backoff.failures >= CRASH_LOOP and not any(self.ready_workers()):
             self.failure = Failure(time.time(), f"workers end before they have served anything; the last one: {cause}")
             self._outage.begin(self.failure)
+            self._stopped_in_vain(self.failure)
+        self._succession.ended()
 
     def _report_death(self, handle: WorkerHandle, cause: str, served: list[CellReading]) -> None:
         # A framework's command that cannot start says so itself.

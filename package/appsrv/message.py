@@ -372,7 +372,9 @@ class Quit(Message, tag=22):
 
 @dataclass(eq=False, repr=False)
 class Loaded(Message, tag=23):
-    """The application is imported: workers can be forked."""
+    """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be."""
+
+    broken: bool = False
 
 
 @dataclass(eq=False, repr=False)

@@ -213,12 +213,12 @@ class Pool:
         self.backoff.succeeded()
         return self.loaded(generation, now)
 
-    def replace(self, generation: int, now: float) -> list[Action]:
+    def replace(self, generation: int, now: float, reason: str = "the code has changed") -> list[Action]:
         """Take everything from the old workers at once; requests wait until the new generation is there."""
         self.generation, self.successor = generation, None
         self.backoff.succeeded()
         old = [w for w in self._alive() if w.generation != generation]
-        return [self._retire(worker, now, "the code has changed") for worker in old] + self.balance(now)
+        return [self._retire(worker, now, reason) for worker in old] + self.balance(now)
 
     def ready(self, serial: int, now: float) -> list[Action]:
         """A worker waits for its first request."""

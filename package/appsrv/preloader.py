@@ -63,7 +63,9 @@ class BecomeWorker(Exception):
 class Preloader:
     """The preloader's loop. `run` returns when its time, or that of the worker it has become, is over."""
 
-    def __init__(self, duty: Duty, server: Channel, watchdog: Channel) -> None:
+    def __init__(self, duty: Duty, server: Channel, watchdog: Channel, *, broken: bool = False) -> None:
+        """`broken`: the application is one that only tells why the real one cannot be loaded."""
+        self._broken = broken
         self._duty = duty
         self._server = server
         self._watchdog = watchdog
@@ -191,7 +193,7 @@ class Preloader:
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None
         self._station = Station(order.server, hand_off, board, idle, routes)
-        self._server.send(message.Loaded())
+        self._server.send(message.Loaded(self._broken))
 
     # -- making workers -----------------------------------------------------------------------------------------------
 

@@ -53,6 +53,9 @@ class Owner(Protocol):
     def worker_exited(self, serial: int, status: int) -> None:
         """A worker has ended; `status` is what waitpid(2) gave."""
 
+    def loaded_broken(self, generation: int) -> None:
+        """What the workers of this generation serve is why the application cannot be loaded (development)."""
+
     def code_changed(self, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
 
@@ -118,16 +121,20 @@ class Preloaders:
             if not (handle.failed or handle.dismissed or handle.serial):
                 handle.outbox.send(message.FilesChanged(paths))
 
-    def dismiss(self, handles: Iterator[PreloaderHandle]) -> None:
-        """They are not needed any more; until they have ended they may still report workers that did."""
+    def dismiss(self, handles: Iterator[PreloaderHandle], *, at_once: bool = False) -> None:
+        """They are not needed any more; until they have ended they may still report workers that did.
+
+        `at_once`: one that still imports the application does not go on with that.
+        """
         for handle in list(handles):
             if not handle.dismissed:
-                self._dismiss(handle)
+                self._dismiss(handle, at_once=at_once)
 
-    def _dismiss(self, handle: PreloaderHandle) -> None:
+    def _dismiss(self, handle: PreloaderHandle, *, at_once: bool) -> None:
+        ends = handle.failed or (at_once and handle.importing)
         handle.dismissed = True
         self.unload(handle)
-        if handle.failed:
+        if ends:
             send_signal(handle.pid, signal.SIGTERM)
         elif not handle.serial:
             handle.outbox.send(message.Quit())
@@ -201,6 +208,8 @@ class Preloaders:
             handle.loaded = time.monotonic()
             if not handle.serial:
                 self._owner.generation_loaded(handle.generation)
+            if msg.broken:
+                self._owner.loaded_broken(handle.generation)
         elif isinstance(msg, message.LoadFailed):
             self._failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
         elif isinstance(msg, message.Spawned):

@@ -190,12 +190,12 @@ class Server:
         for group in list(self.groups.values()):
             self._restart(group)
 
-    def _restart(self, group: Manager, parallel: int | None = None) -> Outcome:
+    def _restart(self, group: Manager, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
         if self._tls is not None:
             self._tls.load()
         # Between two pulses a quick restart would begin and end unseen.
         gevent.spawn(self._say_state)
-        outcome = group.restart(parallel)
+        outcome = group.restart(parallel, stop_first=stop_first)
         self._say_state()
         return outcome
 

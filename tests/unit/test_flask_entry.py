@@ -231,15 +231,18 @@ class Served:
         self.failure: ListenError | None = None
         self.application: Any = None
         self.watch: Any = None
+        self.broken = False
 
     def serve(
-        self, load: Any, *, banner: Any, watch: Any = None, log_request: Any = None, framework: Any = None
+        self, load: Any, *, banner: Any, watch: Any = None, log_request: Any = None, framework: Any = None,
+        broken: bool = False,
     ) -> None:
         if self.failure is not None:
             raise self.failure
         self.application = load()
         banner(["http://127.0.0.1:8124/"])
         self.watch = watch
+        self.broken = broken
         raise Stopped(0)
 
 
@@ -335,6 +338,7 @@ def test_after_a_change_it_is_shown_instead(served: Served, capfd: pytest.Captur
     assert answers[0][0] == "500 Internal Server Error"
     assert b"ZeroDivisionError" in b"".join(body)
     assert __file__ in served.watch._extra_files
+    assert served.broken
     failure = dict(answers[0][1])["Appsrv-Failure"]
     assert served.watch._told is not None
     served.watch._told()
