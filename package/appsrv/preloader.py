@@ -13,6 +13,7 @@ import faulthandler
 import gc
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, hooks, loader, message, own_lines, process_group, production, trace, unpatched
+from appsrv import command_line, config, hooks, loader, message, own_lines, process_group, production, trace, unpatched
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
@@ -353,6 +354,7 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     if spec.start_command is not None:
         _run_generic(duty, spec, configure, Channel.from_fd(server_fd), watchdog)
         return
+    command_line.take_over(spec, sys.modules["__main__"])
 
     def load() -> WSGIApplication:
         if duty.settings.model == "gevent":
