@@ -208,6 +208,8 @@ class Exchange:
         """
         sink = self._sink
         sink.sock = connection.sock
+        if head.version != "1.1":
+            self._cell.speaks_http_1_0()
         if not self._serving.keep_alive:
             head = head._replace(keep_alive=False)
         environ = build_environ(

@@ -21,6 +21,7 @@ from appsrv.app_group import AppGroup
 from appsrv.backend import BackEnd
 from appsrv.death import UNSEEN
 from appsrv.deaths import Deaths
+from appsrv.disconnects import Disconnects
 from appsrv.errors import BootError, NotStarted
 from appsrv.fleet import GroupLoad
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
@@ -121,6 +122,8 @@ class Manager:
             name, settings.slow_request_time, settings.max_request_time, settings.concurrency, self.workers, backend,
             self._condemn, trace,
         )
+        # The process of a start_command sends interim responses of its own, and its connections tell it of clients.
+        self._disconnects = Disconnects(name, self.workers, backend, asks=settings.start_command is None)
         self._memory_limits = MemoryLimits(
             settings.memory_limit, settings.hard_memory_limit, self.workers, self._ready_serials, self._condemn,
             share_above if settings.start_command is None else family_share_above,
@@ -498,7 +501,9 @@ class Manager:
                 self._spawn(action)
             elif isinstance(action, Retire):
                 self.workers.retire(action.serial, action.reason)
+                self._disconnects.tell_of_gone(action.serial)
             elif isinstance(action, Kill):
+                self._disconnects.tell_of_unfinished(action.serial)
                 self.workers.kill(action.serial, action.reason)
             elif isinstance(action, RestartDone):
                 self._restart_done(action.generation)
@@ -679,6 +684,7 @@ class Manager:
             self.worker_exited(handle.serial, 0)
         self.preloaders.check(view.now, self.settings.start_timeout)
         self._time_limits.check(view.now)
+        self._disconnects.check(view.now)
         self.queue.look_after(view)
 
     def _sleep_or_wake(self, view: View) -> None:

@@ -24,6 +24,9 @@ class _Nowhere:
     def send(self, data: bytes, /) -> None:
         """Take it."""
 
+    def send_piece(self, data: bytes, /, *, chunked: bool) -> None:
+        """Take it."""
+
     def sendfile(self, fd: int, offset: int, count: int, /) -> None:
         """Take it."""
 

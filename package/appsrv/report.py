@@ -170,7 +170,8 @@ def _served(manager: Manager) -> dict[str, Any]:
 def requests(manager: Manager) -> list[dict[str, Any]]:
     """The requests of a group that are being served, and the first thousand of those that wait; the oldest first.
 
-    Of each: age in seconds, pid (None while it waits), client's address, method and path as far as they are known.
+    Of each: age in seconds, pid (None while it waits), client's address, method and path as far as they are known, and
+    whether the client of one that is served is "connected", "half-closed" or "gone".
     Query strings are left out, since that is where secrets stand.
     """
     now = time.monotonic()
@@ -184,7 +185,8 @@ def _in_progress(manager: Manager, now: float) -> Iterator[dict[str, Any]]:
             if cell.cid:
                 connection = manager.backend.connections.get(cell.cid)
                 line = cell.request_line
-                yield _request("in progress", now - cell.started, handle.pid, connection, line)
+                request = _request("in progress", now - cell.started, handle.pid, connection, line)
+                yield request | {"client_state": cell.client or "connected"}
 
 
 def _waiting(manager: Manager, now: float) -> Iterator[dict[str, Any]]:

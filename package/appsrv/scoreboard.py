@@ -8,8 +8,12 @@ instance is about to stop. Knows no worker, no connection: numbers only.
 
     slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · (pad) · hand-offs taken u64 ·
            requests in progress and one more u32 (greenlets only; 0: takes no connections)
-    cell   connection id u64 (0: idle) · started f64 · response begun u8 · switched u8 · (pad) · processed u64 ·
-           busy seconds f64 · first bytes of the request
+    cell   connection id u64 (0: idle) · started f64 · response begun u8 · switched u8 · question u8 · HTTP/1.0 u8 ·
+           (pad) · processed u64 · busy seconds f64 · first bytes of the request · departed u64
+
+The server writes two of a cell's fields as well. `departed` tells the worker what has become of the client: twice the
+id of its connection, and one more when it has gone for good. Ids are never used again, so it is nobody else's.
+While `question` is set the worker sends nothing, see `Cell.put_question`.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from appsrv import unpatched
 from appsrv.tally import TALLY_BYTES, Counts, Tally, total
 
-HEAD_BYTES = 216
+HALF_CLOSED, GONE = "half-closed", "gone"
+HEAD_BYTES = 208
 PARKED_ENTRIES = 1 << 16
 
 _COUNT = struct.Struct("<Q")
-_CELL = struct.Struct("<QdQQd")  # Of the third, the low bytes: response begun, switched.
+_CELL = struct.Struct("<QdQQd")  # Of the third, the low bytes: response begun, switched, question, HTTP/1.0.
 _TAKEN = struct.Struct("<QdQ")
 _TIME = struct.Struct("<d")
 _NUMBER = struct.Struct("<I")
@@ -36,6 +42,10 @@ _SLOT_BYTES = 64
 _CELL_BYTES = 256
 _BEGUN_AT = 16
 _HEAD_AT = 40
+_DEPARTED_AT = 248
+# What `begun` says: a piece of the response may be on its way, or the next thing sent is the size of a chunk.
+_SENDING, _BETWEEN_CHUNKS = 1, 2
+_QUESTION_SECONDS, _QUESTION_STEP = 1.0, 0.001
 _TAKEN_AT = 8
 _IN_PROGRESS_AT = 16
 
@@ -44,7 +54,8 @@ _IN_PROGRESS_AT = 16
 class CellReading:
     """What one thread of a worker is doing: `cid` is the connection served, 0 when idle.
 
-    `switched`: what is spoken on it is no longer HTTP.
+    `switched`: what is spoken on it is no longer HTTP. `between_chunks`: the response has begun, and next comes the
+    size of a chunk. `client`: "" while nothing is known against it, `HALF_CLOSED` or `GONE`.
     """
 
     cid: int
@@ -54,6 +65,9 @@ class CellReading:
     response_begun: bool
     request_line: str
     switched: bool = False
+    between_chunks: bool = False
+    http_1_0: bool = False
+    client: str = ""
 
 
 class Scoreboard:
@@ -227,13 +241,14 @@ class Slot:
 class Cell:
     """One thread's part of a slot. `begin`, `line` and `end` are on the hot path."""
 
-    __slots__ = ("_begun_at", "_busy", "_head_at", "_memory", "_offset", "_processed", "_started")
+    __slots__ = ("_begun_at", "_busy", "_head_at", "_memory", "_offset", "_processed", "_question_at", "_started")
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self._memory = memory
         self._offset = offset
         self._head_at = offset + _HEAD_AT
         self._begun_at = offset + _BEGUN_AT
+        self._question_at = offset + _BEGUN_AT + 2
         self._processed = 0
         self._busy = 0.0
         self._started = 0.0
@@ -260,12 +275,57 @@ class Cell:
         return bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES])
 
     def begun(self) -> None:
-        """The first byte of a response is about to leave: from now on a crash cannot be answered with a 502."""
-        self._memory[self._begun_at] = 1
+        """A part of a response is about to leave: from now on a crash cannot be answered with a 502."""
+        self._memory[self._begun_at] = _SENDING
+        if self._memory[self._question_at]:
+            self._let_be_asked()
+
+    def between_chunks(self) -> None:
+        """The part has left whole, and the next one begins with the size of a chunk."""
+        self._memory[self._begun_at] = _BETWEEN_CHUNKS
+
+    def speaks_http_1_0(self) -> None:
+        """The client does not know interim responses."""
+        self._memory[self._begun_at + 3] = 1
 
     def switched(self) -> None:
         """The connection has switched protocols: no limit of a request's time holds for it."""
         self._memory[self._begun_at + 1] = 1
+
+    # -- the client's departure -----------------------------------------------------------------------------------
+
+    @property
+    def departed(self) -> memoryview:
+        """One number, 0 as long as no client of this cell has departed: cheaper to look at than any method."""
+        return memoryview(self._memory)[self._offset + _DEPARTED_AT : self._offset + _CELL_BYTES].cast("Q")
+
+    def say_departed(self, cid: int, *, gone: bool) -> None:
+        """The server's word: this client sends nothing more, or has gone for good."""
+        _COUNT.pack_into(self._memory, self._offset + _DEPARTED_AT, 2 * cid + gone)
+
+    def client(self) -> str:
+        """What is known of the client that is served: "", `HALF_CLOSED` or `GONE`."""
+        (cid,) = _COUNT.unpack_from(self._memory, self._offset)
+        (departed,) = _COUNT.unpack_from(self._memory, self._offset + _DEPARTED_AT)
+        if not cid or departed >> 1 != cid:
+            return ""
+        return GONE if departed & 1 else HALF_CLOSED
+
+    def put_question(self, question: bool) -> None:
+        """Keep the worker from sending, so that the server may send a few bytes in between; or let it again.
+
+        The worker first writes that it is sending and then looks for this mark; the server sets the mark, waits for
+        longer than any processor keeps a written byte to itself, and then looks whether the worker is sending. So at
+        least one of them sees the other.
+        """
+        self._memory[self._question_at] = question
+
+    def _let_be_asked(self) -> None:
+        # The server may have died meanwhile: not for ever.
+        for _ in range(int(_QUESTION_SECONDS / _QUESTION_STEP)):
+            if not self._memory[self._question_at]:
+                return
+            unpatched.select([], [], [], _QUESTION_STEP)
 
     def end(self, now: float, requests: int) -> None:
         """The connection has been let go of after so many requests."""
@@ -282,7 +342,11 @@ class Cell:
         """The cell as another process sees it: each field true, though maybe not of one moment."""
         cid, started, begun, processed, busy = _CELL.unpack_from(self._memory, self._offset)
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
-        return CellReading(cid, started, processed, busy, bool(begun), first_line(head), bool(begun >> 8))
+        sent, switched, _, http_1_0, *_ = begun.to_bytes(8, "little")
+        return CellReading(
+            cid, started, processed, busy, bool(sent), first_line(head), bool(switched), sent == _BETWEEN_CHUNKS,
+            bool(http_1_0), self.client(),
+        )
 
 
 def first_line(head: bytes) -> str:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 from appsrv.errors import ClientDisconnected, NoRoomForResponse
 from appsrv.pace import Pace, Taken
-from appsrv.scoreboard import Cell
+from appsrv.scoreboard import GONE, HALF_CLOSED, Cell
 from appsrv.spool import Spool
 
 _PIECE = 256 * 1024
 _LOOKS = 4
+_RESET_WITHIN = 0.1
 # What sendfile(2) says when not the client but the file or its disk is to blame.
 _FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
 
@@ -44,12 +45,15 @@ class Sink:
     `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.
     """
 
-    __slots__ = ("_backlog", "_begun", "_buffer", "_file", "pending", "sock")
+    __slots__ = ("_backlog", "_begun", "_buffer", "_cell", "_departed", "_file", "_waited", "pending", "sock")
 
     sock: socket.socket
 
     def __init__(self, cell: Cell, buffer: ResponseBuffer) -> None:
+        self._cell = cell
         self._begun = cell.begun
+        self._departed = cell.departed
+        self._waited = 0
         self._buffer = buffer
         self._backlog: Spool | None = None
         self._file: tuple[int, int, int] | None = None
@@ -62,6 +66,37 @@ class Sink:
         """
         self._begun()
         self.inform(data)
+
+    def send_piece(self, data: bytes, *, chunked: bool) -> None:
+        """One step of a body that comes in pieces, of which this one may be empty.
+
+        ClientDisconnected also when the client is known to have gone, so that the application is told at its next step
+        whether it sends anything or not. `chunked`: the next piece begins with the size of a chunk.
+        """
+        if self._departed[0]:
+            self._send_to_departed(data)
+        elif data:
+            self.send(data)
+        if chunked and self._backlog is None:
+            self._cell.between_chunks()
+
+    def _send_to_departed(self, data: bytes) -> None:
+        client = self._cell.client()
+        if client == GONE:
+            raise ClientDisconnected("the client has gone")
+        if data:
+            self.send(data)
+            if client == HALF_CLOSED and self._waited != self._departed[0]:
+                # One that has closed both directions answers with a reset (RFC 9293 section 3.10.7), and that tells it
+                # from one that only sends nothing more. It is waited for once.
+                self._waited = self._departed[0]
+                self._wait_for_reset()
+
+    def _wait_for_reset(self) -> None:
+        poll = select.poll()
+        poll.register(self.sock.fileno(), 0)
+        if poll.poll(1000 * _RESET_WITHIN):
+            raise ClientDisconnected("the client has gone")
 
     def inform(self, data: bytes) -> None:
         """The same for an interim response (RFC 9110 section 15.2): after it, a crash may still be answered."""

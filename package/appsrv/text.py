@@ -172,12 +172,16 @@ def _death_details(death: Json) -> Iterator[str]:
     yield from (f"| {printable(line)}" for line in death.get("last_lines", []))
 
 
+_DEPARTED = {"gone": "client gone", "half-closed": "half-closed"}
+
+
 def requests_report(status: Json, requests: Sequence[Json], now: float, *, colour: bool = False) -> str:
     """The requests that are being served or wait, one per line."""
     lines = [f"{'Age':>9}  {'State':<11}  {'PID':<7}  {'Client':<15}  {'Method':<7}  Path"]
     for request in requests:
         age = f"{request.get('age') or 0.0:.1f}s"
         shown = [in_line(request.get(name) or "-") for name in ("state", "pid", "client", "method", "path")]
+        shown[0] = _DEPARTED.get(request.get("client_state") or "", shown[0])
         lines.append("{:>9}  {:<11}  {:<7}  {:<15}  {:<7}  {}".format(age, *shown))
     if not requests:
         lines = ["No request is being served, none waits."]

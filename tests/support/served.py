@@ -35,6 +35,10 @@ class RecordingSink:
         assert data
         self.sent.append(data)
 
+    def send_piece(self, data: bytes, *, chunked: bool) -> None:
+        if data:
+            self.send(data)
+
     def sendfile(self, fd: int, offset: int, count: int) -> None:
         data = os.pread(fd, count, offset)
         if len(data) < count:

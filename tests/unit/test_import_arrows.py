@@ -37,7 +37,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("apps_directory arrivals backend borrowed_terminal config_files farewell generic_app greenlets handles "
         "proxied_exchange relay upstream_process"),
         "deaths frontend lookout preloaders refusals restarts succession tls worker workers",
-        "admission memory outage preloader time_limits",
+        "admission disconnects memory outage preloader time_limits",
         "request_queue",
         "manager",
         "groups report watchdog",
@@ -57,10 +57,10 @@ CLI = ("cli", "cli_common", "cli_look", "cli_project", "cli_steer")
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "fallback", "frontend",
-            "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring", "parking", "preloaders",
-            "relay", "restart_file", "restarts", "server", "streamed_input", "succession", "time_limits", "tls",
-            "upgraded", "upstream_connection", "upstream_connections", "upstream_process", "workers",
+            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "disconnects", "fallback",
+            "frontend", "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring", "parking",
+            "preloaders", "relay", "restart_file", "restarts", "server", "streamed_input", "succession", "time_limits",
+            "tls", "upgraded", "upstream_connection", "upstream_connections", "upstream_process", "workers",
         }
     ),
     "click": frozenset(CLI),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
 
-from appsrv.scoreboard import HEAD_BYTES, PARKED_ENTRIES, Scoreboard, without_query
+from appsrv.disconnects import question
+from appsrv.scoreboard import GONE, HALF_CLOSED, HEAD_BYTES, PARKED_ENTRIES, Scoreboard, without_query
+from support.waiting import wait_for
 
 
 @pytest.fixture
@@ -180,3 +183,54 @@ def test_a_connection_that_has_switched_protocols(boards: tuple[Scoreboard, Scor
     assert (seen.read().switched, seen.read().response_begun) == (True, True)
     cell.end(2.0, 1)
     assert not seen.read().switched
+
+
+def test_a_departure_is_told_of_one_connection_only(boards: tuple[Scoreboard, Scoreboard]) -> None:
+    cell, server = boards[0].slot(0).cell(1), boards[1].slot(0).cell(1)
+    departed = cell.departed
+    cell.begin(42, 1.0)
+    assert (departed[0], cell.client()) == (0, "")
+    server.say_departed(42, gone=False)
+    assert (bool(departed[0]), cell.client(), server.read().client) == (True, HALF_CLOSED, HALF_CLOSED)
+    server.say_departed(42, gone=True)
+    assert (cell.client(), server.read().client) == (GONE, GONE)
+    cell.line(b"x" * 500)
+    assert cell.client() == GONE
+    cell.begin(43, 2.0)
+    assert (cell.client(), server.read().client) == ("", "")
+    cell.end(3.0, 1)
+    assert cell.client() == ""
+
+
+def test_a_worker_sends_nothing_while_there_is_a_question(boards: tuple[Scoreboard, Scoreboard]) -> None:
+    cell, server = boards[0].slot(0).cell(0), boards[1].slot(0).cell(0)
+    cell.begin(42, 1.0)
+    server.put_question(True)
+    sent = threading.Event()
+
+    def send() -> None:
+        cell.begun()
+        sent.set()
+
+    worker = threading.Thread(target=send)
+    worker.start()
+    wait_for(lambda: server.read().response_begun, "the worker to say that it sends")
+    assert not sent.wait(0.05)
+    server.put_question(False)
+    assert sent.wait(5)
+    worker.join()
+
+
+def test_what_a_client_may_be_asked(boards: tuple[Scoreboard, Scoreboard]) -> None:
+    cell = boards[0].slot(0).cell(0)
+    cell.begin(1, 1.0)
+    assert question(cell.read()) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    cell.begun()
+    assert question(cell.read()) == b""
+    cell.between_chunks()
+    assert (question(cell.read()), cell.read().response_begun) == (b"0", True)
+    cell.begun()
+    assert question(cell.read()) == b""
+    cell.begin(2, 2.0)
+    cell.speaks_http_1_0()
+    assert (question(cell.read()), cell.read().switched) == (b"", False)
