@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from appsrv import config, instance
+from appsrv import config, directories, instance
 from appsrv.errors import AdminError, NotRunning, OperatorError
 from appsrv.instance import Instance
 from appsrv.loader import is_below
@@ -93,7 +93,7 @@ def find(name: str | None, port: int | None, pid_file: Path | None) -> tuple[Ins
 
 def running() -> tuple[list[Instance], Path]:
     environ = config.environment()
-    return instance.list_instances(instance.bases(environ)), working_directory(environ)
+    return instance.list_instances(directories.bases(environ)), working_directory(environ)
 
 
 def client_of(one: Instance) -> AdminClient:

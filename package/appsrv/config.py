@@ -17,7 +17,7 @@ from typing import Any
 
 from appsrv import cpus, foreign_variables, values
 from appsrv.errors import SettingsError
-from appsrv.settings import MOUNTS, PATHS, PREFIX, ROWS, Settings, log_place, path
+from appsrv.settings import MOUNTS, PATHS, PREFIX, ROWS, Settings, file_or_none, log_place, path
 from appsrv.text import listed
 
 # The key of appsrv.toml under which several applications stand.
@@ -234,7 +234,7 @@ def _parsed(name: str, value: object, source: str, base: Path | None = None) -> 
 
 def _absolute(parse: values.Parser, parsed: Any, base: Path) -> object:
     """`parsed`, with the paths in it made absolute."""
-    if parse is path:
+    if parse in (path, file_or_none):
         return os.path.abspath(base / parsed)
     if parse is log_place:
         return parsed if parsed in ("-", "off") else os.path.abspath(base / parsed)

@@ -31,7 +31,7 @@ from appsrv import (
 from appsrv.deployment import Deployment, FrontServer, Mount
 from appsrv.errors import SettingsError
 from appsrv.loader import AppSpec
-from appsrv.settings import ROWS, Row, Settings
+from appsrv.settings import NO_FILE, ROWS, Row, Settings
 
 PROGRAMS: dict[str, Callable[[Deployment], str]] = {
     "nginx": nginx_config.render,
@@ -100,7 +100,7 @@ def survey(
         user_in_file=config.load({}, {}, directory, cwd=here).user is not None,
         statics=_statics(settings, spec, environ, front.base_uri),
         front=front,
-        reload=(spec.root,) if several is None else ("/", "--pid-file", pid_file),
+        reload=(spec.root,) if several is None else ("/", *(["--pid-file", pid_file] if pid_file != NO_FILE else [])),
         app_logs=_logs(several) if several is not None else (),
     )
 
@@ -200,6 +200,8 @@ def _flag(row: Row, raw: object, settings: Settings) -> list[str]:
         return [f"{row.long_flag}={one}" for one in value or ("off",)]
     if value is None:
         return []
+    if value == NO_FILE:
+        return [f"{row.long_flag}=none"]
     return [f"{row.long_flag}={value:g}" if isinstance(value, float) else f"{row.long_flag}={value}"]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, instance, preloader, standby, standby_preloader
+from appsrv import config, directories, preloader, standby, standby_preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
@@ -50,9 +50,9 @@ def inside_preloader() -> bool:
     return VARIABLE in config.environment()
 
 
-def state_directory() -> Path:
-    """Where something may be kept for this user from one start to the next; it need not be there yet."""
-    return instance.state_directory(config.environment())
+def state_directory() -> Path | None:
+    """Where something may be kept for this user from one start to the next; None where there is no such place."""
+    return directories.writable_state(config.environment())
 
 
 def start(

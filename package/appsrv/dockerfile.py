@@ -28,14 +28,15 @@ COPY --chown=app:app . .
 USER app
 {{collect}}
 
-ENV XDG_RUNTIME_DIR=/tmp
 EXPOSE {{port}}
 # `docker stop --time {{stop_seconds}}` sends it: requests in progress end first, within stop_delay and stop_timeout.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period={{start_seconds}}s \\
     CMD ["sh", "-c", "appsrv status -p {{port}} >/dev/null || exit 1"]
 
-# appsrv may be process 1: it reaps whatever the application leaves behind. Its log is the container's output.
+# appsrv may be process 1: it reaps whatever the application leaves behind. Its log is the container's output. It needs
+# neither this user (`docker run --user 12345`) nor a file system that can be written to (`docker run --read-only`): its
+# run directory is then below /tmp or /dev/shm.
 {{workers}}
 # A proxy in front is another container: believe it by `-e APPSRV_FORWARDED_ALLOW_IPS=172.16.0.0/12`, or what its
 # network is.
@@ -48,7 +49,7 @@ def render(deployment: Deployment) -> str:
     settings = deployment.settings
     port = settings.port or 8000
     options = _options(deployment)
-    listen = ["--address", "0.0.0.0", "--port", str(port), "--log-file", "/dev/null"]
+    listen = ["--address", "0.0.0.0", "--port", str(port), "--log-file", "none", "--pid-file", "none"]
     pool = [] if _names(options, "--max-pool-size") else ["--max-pool-size", "auto"]
     extras = "appsrv[static]" if deployment.is_django or settings.static else "appsrv"
     return fill(TEMPLATE, {

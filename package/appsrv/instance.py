@@ -19,20 +19,19 @@ import dataclasses
 import fcntl
 import json
 import os
-import pwd
 import re
 import shutil
 import signal
-import stat
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from appsrv import pid_file as pids
+from appsrv.directories import directories_in, private_directory
 from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, SeveralInstances
 
 # Seconds. A command that looks whether an instance lives holds its lock for a moment, which is no reason to
@@ -127,49 +126,7 @@ def unix_url(path: str) -> str:
     return f"unix:{path}"
 
 
-# -- where run directories are -----------------------------------------------------------------------------
-
-
-def bases(environ: Mapping[str, str]) -> list[Path]:
-    """Where this user's instances may be, the place for new ones first.
-
-    All are searched: a service started at boot has no $XDG_RUNTIME_DIR, the shell that asks for it has one.
-    """
-    uid = os.geteuid()
-    runtime = [environ.get("XDG_RUNTIME_DIR", ""), "/run" if uid == 0 else "", f"/run/user/{uid}"]
-    usable = [Path(place) / "appsrv" for place in runtime if os.path.isabs(place) and _is_ours(place)]
-    return [*dict.fromkeys(usable), state_directory(environ) / "run"]
-
-
-def state_directory(environ: Mapping[str, str]) -> Path:
-    """`$XDG_STATE_HOME/appsrv`, by default `~/.local/state/appsrv`."""
-    chosen = environ.get("XDG_STATE_HOME", "")
-    home = environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir
-    return (Path(chosen) if os.path.isabs(chosen) else Path(home, ".local", "state")) / "appsrv"
-
-
-def _is_ours(place: str) -> bool:
-    """$XDG_RUNTIME_DIR of another user survives `su` and `sudo`."""
-    try:
-        found = os.stat(place)
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-
-
-def _private_directory(place: Path) -> Path:
-    """Makes it, mode 0700, or refuses: whoever owns it could replace the admin socket."""
-    try:
-        os.makedirs(place.parent, mode=0o755, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(place, 0o700)
-        found = os.lstat(place)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise RunDirectoryError(f"{place} is no directory of this user: remove it, set XDG_RUNTIME_DIR")
-        os.chmod(place, 0o700)
-    except OSError as error:
-        raise RunDirectoryError(f"{place} cannot be used as run directory: {error.strerror}") from None
-    return place
+# -- the name -----------------------------------------------------------------------------------------------
 
 
 def instance_name(root: str, bind: str) -> str:
@@ -192,12 +149,27 @@ class InstanceDirectory:
         self.lock_fd = lock_fd
 
     @classmethod
+    def create_in_first(cls, bases: Iterable[Path], root: str, bind: str) -> tuple[InstanceDirectory, list[str]]:
+        """As `create`, in the first of these that can be used; with it, why those before it cannot."""
+        reasons: list[str] = []
+        for base in bases:
+            try:
+                return cls.create(base, root, bind), reasons
+            except RunDirectoryError as error:
+                reasons.append(str(error))
+            except OSError as error:
+                # A file system without locks, or without room.
+                reasons.append(f"{base} cannot be used as run directory: {error.strerror}")
+        why = "; ".join(reasons) or "this user owns no directory for it"
+        raise RunDirectoryError(f"there is no place for a run directory: {why}. Name one with XDG_RUNTIME_DIR")
+
+    @classmethod
     def create(cls, base: Path, root: str, bind: str) -> InstanceDirectory:
         """Takes the place of `instance_name(root, bind)`. What a killed instance left there is removed.
 
         Raises AlreadyRunning (with the pid) and RunDirectoryError.
         """
-        path = _private_directory(base) / instance_name(root, bind)
+        path = private_directory(base) / instance_name(root, bind)
         if len(os.fsencode(path / "admin.sock")) > LONGEST_SOCKET:
             raise RunDirectoryError(f"{path} is too long for a socket: set XDG_RUNTIME_DIR to a shorter one")
         directory = cls(path, _take(path))
@@ -216,8 +188,13 @@ class InstanceDirectory:
 
     @property
     def pid_file(self) -> Path:
-        """Where a development server keeps its pid file: not among the project's files."""
+        """Where the pid file is that nobody asked for, if it cannot or should not be among the project's files."""
         return self.path / "appsrv.pid"
+
+    @property
+    def log_file(self) -> Path:
+        """The server log of an instance that has no other place for it; it goes with the instance."""
+        return self.path / "server.log"
 
     def write(self, info: InstanceInfo) -> None:
         """Publishes it, all at once; may be called again."""
@@ -248,7 +225,7 @@ def _take(path: Path) -> int:
     """The file descriptor of the lock of a directory that is certainly still there."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
-        _private_directory(path)
+        private_directory(path)
         lock = _try_lock(path, create=True)
         if lock is not None:
             return lock
@@ -307,15 +284,8 @@ def _has_open(pid: int, file: Path) -> bool:
 
 def list_instances(places: Iterable[Path]) -> list[Instance]:
     """Those that are alive, by name. What dead ones left behind is removed on the way."""
-    found = (_instance(directory) for base in places for directory in _directories(base))
+    found = (_instance(directory) for base in places for directory in directories_in(base))
     return sorted((one for one in found if one is not None), key=lambda one: one.info.name)
-
-
-def _directories(base: Path) -> Iterator[Path]:
-    if not _is_ours(str(base)):
-        return
-    with contextlib.suppress(OSError):
-        yield from (entry for entry in sorted(base.iterdir()) if entry.is_dir() and not entry.is_symlink())
 
 
 def _instance(directory: Path) -> Instance | None:
@@ -421,13 +391,6 @@ def default_pid_file(root: Path, port: int | None) -> Path:
 def default_log_file(root: Path, port: int | None) -> Path:
     """`log/appsrv.PORT.log` where `log` exists, else `appsrv.PORT.log`; no PORT for a unix socket."""
     return _beside(root, "log", _numbered(port, "log"))
-
-
-def development_log_file(root: Path, port: int | None, name: str, environ: Mapping[str, str]) -> Path:
-    """As above where `log` exists, else out of the project's way: nobody asked for a file there."""
-    if (root / "log").is_dir():
-        return default_log_file(root, port)
-    return state_directory(environ) / name / "server.log"
 
 
 def _numbered(port: int | None, suffix: str) -> str:

@@ -17,8 +17,10 @@ KEPT = 30 * 86400.0
 _OURS = "server.log*"
 
 
-def remove_old_logs(state: Path, run_bases: Iterable[Path], now: float | None = None) -> list[Path]:
+def remove_old_logs(state: Path | None, run_bases: Iterable[Path], now: float | None = None) -> list[Path]:
     """Remove the directories nobody has used for long; returns them. `now` is wall time. Errors leave things as is."""
+    if state is None:
+        return []
     bases = list(run_bases)
     oldest = (time.time() if now is None else now) - KEPT
     removed = []

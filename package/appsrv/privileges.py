@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from appsrv.errors import OperatorError, SettingsError
 
 PR_SET_DUMPABLE = 4
+# The one above means "leave it as it is" to setuid(2) and chown(2).
+LARGEST_ID = 2**32 - 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def identity_of(user: str | None, group: str | None) -> Identity | None:
             raise SettingsError(f"group: {group} needs a user with it: give --user too")
         return None
     found = _user(user)
+    if found is None:
+        return _nameless(int(user), group)
     gid = _group(group) if group is not None else found.pw_gid
     if os.geteuid() != 0:
         if (found.pw_uid, gid) == (os.geteuid(), os.getegid()):
@@ -52,6 +56,18 @@ def identity_of(user: str | None, group: str | None) -> Identity | None:
         raise SettingsError(f"user: only root can become {user}; start appsrv as root, or as {user} without --user")
     groups = tuple(sorted({gid, *os.getgrouplist(found.pw_name, gid)}))
     return Identity(found.pw_name, found.pw_uid, gid, groups, found.pw_dir)
+
+
+def _nameless(uid: int, group: str | None) -> Identity | None:
+    """A number without an entry in the user database, as containers have: nothing tells its group or home."""
+    if os.geteuid() != 0:
+        if uid == os.geteuid() and (group is None or _group(group) == os.getegid()):
+            return None
+        raise SettingsError(f"user: only root can become {uid}; start appsrv as root, or as {uid} without --user")
+    if group is None:
+        raise SettingsError(f"user: {uid} has no entry in the user database that tells its group: give --group too")
+    gid = _group(group)
+    return Identity(str(uid), uid, gid, (gid,), "/")
 
 
 def become(identity: Identity) -> None:
@@ -103,18 +119,28 @@ def acting_as(identity: Identity | None) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def _user(name: str) -> pwd.struct_passwd:
+def _user(name: str) -> pwd.struct_passwd | None:
+    """The entry of the user database; None for a number that has none."""
     try:
-        return pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        return pwd.getpwuid(int(name)) if _is_number(name) else pwd.getpwnam(name)
     except KeyError:
+        if _is_number(name):
+            return None
         raise SettingsError(f"user: there is no user {name}") from None
 
 
 def _group(name: str) -> int:
+    """A number needs no entry in the group database."""
+    if _is_number(name):
+        return int(name)
     try:
-        return grp.getgrgid(int(name)).gr_gid if name.isdigit() else grp.getgrnam(name).gr_gid
+        return grp.getgrnam(name).gr_gid
     except KeyError:
         raise SettingsError(f"group: there is no group {name}") from None
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and int(name) <= LARGEST_ID
 
 
 def _allow_inspection() -> None:

@@ -20,7 +20,7 @@ from appsrv.manager import Manager
 from appsrv.memory import share
 from appsrv.parking import ClientConnection
 from appsrv.scoreboard import first_line, without_query
-from appsrv.settings import Settings
+from appsrv.settings import NO_FILE, Settings
 from appsrv.tally import BOUNDS
 
 MOST_WAITING = 1000
@@ -82,7 +82,7 @@ class Report:
             "root": manager.group.spec.root,
             "app": manager.group.app,
             "environment": manager.settings.environment,
-            "log_file": manager.settings.log_file or self._instance["log_file"],
+            "log_file": _log_file(manager.settings) or self._instance["log_file"],
             "hosts": list(manager.settings.hosts),
             "base_uri": manager.settings.base_uri,
             "generation": manager.generation,
@@ -145,6 +145,10 @@ class Report:
         except psutil.Error:
             self._processes.pop(pid, None)
             raise
+
+
+def _log_file(settings: Settings) -> str | None:
+    return settings.log_file if settings.log_file != NO_FILE else None
 
 
 def _oldest(manager: Manager) -> float:

@@ -14,32 +14,24 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from appsrv import __version__, listener, metrics
 from appsrv.access_file import check_writable, place
 from appsrv.app_group import AppGroup
+from appsrv.directories import bases, is_changed_by_all, state_directory, writable_state
 from appsrv.errors import ListenError, RunDirectoryError
 from appsrv.hosting import needs_routes
-from appsrv.instance import (
-    InstanceDirectory,
-    InstanceInfo,
-    bases,
-    default_log_file,
-    default_pid_file,
-    development_log_file,
-    list_instances,
-    state_directory,
-)
+from appsrv.instance import InstanceDirectory, InstanceInfo, default_log_file, default_pid_file, list_instances
 from appsrv.listener import Listener
 from appsrv.log import ServerLog
 from appsrv.old_logs import remove_old_logs
 from appsrv.pid_file import PidFile
 from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
-from appsrv.settings import Settings
+from appsrv.settings import NO_FILE, Settings
 from appsrv.text import wants_colour
 
 # They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.
@@ -65,6 +57,9 @@ class Resources:
         self._identity = identity_of(settings.user, settings.group)
         self._development = development
         self._pid_file: PidFile | None = None
+        self._pid_file_owner: Identity | None = None
+        # What the log should tell once it is open.
+        self._notices: list[tuple[int, str]] = []
         self._taken = False
         self.bind_errno: int | None = None
         self.bind_reason = ""
@@ -97,13 +92,12 @@ class Resources:
                 self._listen()
             self._listen_for_tls()
             self._open_monitoring()
-            log_path = str(self._log_file())
             access_log = place(self._settings, framework=self._development)
             if access_log is not None and access_log != "-":
                 with acting_as(self._identity):
                     check_writable(access_log)
             self._terminal = terminal
-            self.log = self._open_log(log_path, self._identity)
+            self.log = self._open_server_log()
             for group in self._groups:
                 self.group_logs[group.name] = self.log_of(group, self._identities[group.name])
         except BaseException:
@@ -111,7 +105,9 @@ class Resources:
             raise
         if self._pid_file is not None and self._pid_file.notice:
             self.log.event(logging.WARNING, self._pid_file.notice)
-        self.info = self._publish(log_path)
+        for level, notice in self._notices:
+            self.log.event(level, notice)
+        self.info = self._publish()
         if self._passed:
             what = f"{len(self._passed)} sockets that were passed (LISTEN_FDS)"
             self.log.event(logging.INFO, f"listening on {what}, not on the address, port or socket of the settings")
@@ -181,15 +177,37 @@ class Resources:
         if self.bind_errno is not None:
             # The name belongs to whoever has the address.
             bound = f"{bound}-{os.getpid()}"
-        self.directory = InstanceDirectory.create(bases(self._environ)[0], self._root, bound)
+        places = bases(self._environ)
+        self.directory, passed_over = InstanceDirectory.create_in_first(places, self._root, bound)
         self._taken = True
+        if passed_over:
+            self._notices.append((logging.INFO, f"the run directory is {self.directory.path}: {passed_over[0]}"))
+        if is_changed_by_all(self.directory.path.parent.parent):
+            warning = (
+                f"every user can replace the run directory {self.directory.path.parent}: the directory above it has no "
+                "sticky bit. If there are other users, set XDG_RUNTIME_DIR to a directory of your own"
+            )
+            self._notices.append((logging.WARNING, warning))
 
     def _take_pid_file(self) -> None:
         path = self._pid_path()
+        if str(path) == NO_FILE:
+            return
+        try:
+            self._take_pid_file_at(path, None if path == self.directory.pid_file else self._identity)
+        except RunDirectoryError as error:
+            if self._settings.pid_file is not None:
+                raise
+            # Nobody asked for it, so it is no condition to start.
+            self._take_pid_file_at(self.directory.pid_file, None)
+            self._notices.append((logging.INFO, f"the pid file is {self.directory.pid_file}: {error}"))
+
+    def _take_pid_file_at(self, path: Path, owner: Identity | None) -> None:
         living = list_instances(bases(self._environ))
         users = {one.info.pid for one in living if one.info.pid_file == str(path)}
-        with acting_as(self._identity):
+        with acting_as(owner):
             self._pid_file = PidFile.take(path, os.getpid(), users)
+        self._pid_file_owner = owner
 
     def close(self) -> None:
         """Let go of everything that somebody else may want."""
@@ -198,14 +216,14 @@ class Resources:
         if self.sockets and not self._passed:
             listener.remove_unix(self.listeners[0])
         if self._pid_file is not None:
-            with acting_as(self._identity):
+            with acting_as(self._pid_file_owner):
                 self._pid_file.remove()
         for name in {name for _, name, _ in self._directories}:
             self.remove_directories(name)
         if self._taken:
             self.directory.remove()
 
-    def _publish(self, log_path: str) -> InstanceInfo:
+    def _publish(self) -> InstanceInfo:
         info = InstanceInfo(
             name=self.directory.name,
             pid=os.getpid(),
@@ -215,7 +233,7 @@ class Resources:
             environment=self._settings.environment,
             bind=tuple(made.url for made in self.listeners),
             pid_file=str(self._pid_file.path) if self._pid_file is not None else None,
-            log_file=log_path,
+            log_file=self.log.path if self.log.path != NO_FILE else None,
             started=time.time(),
             daemonized=self._settings.daemonize,
             metrics=self.metrics_listener.url if self.metrics_sockets else "",
@@ -328,18 +346,40 @@ class Resources:
             return self.directory.pid_file
         return default_pid_file(Path(self._root), self._port())
 
-    def _log_file(self) -> Path:
+    def _open_server_log(self) -> ServerLog:
+        """Where the settings say; else in the first of the usual places that can be written."""
         if self._settings.log_file is not None:
-            return Path(self._settings.log_file)
-        root = Path(self._root)
+            return self._open_log(self._settings.log_file, self._identity)
+        first = ""
+        for path, owner in self._log_places():
+            try:
+                log = self._open_log(str(path), owner)
+            except RunDirectoryError as error:
+                first = first or str(error)
+                continue
+            if first:
+                shown = "not kept in a file" if log.path == NO_FILE else log.path
+                self._notices.append((logging.INFO, f"the server log is {shown}: {first}"))
+            return log
+        raise RunDirectoryError(first)
+
+    def _log_places(self) -> Iterator[tuple[Path, Identity | None]]:
+        """With their owners. Last the run directory, and for what prints all lines on its terminal no file at all."""
+        usual = default_log_file(Path(self._root), self._port())
         if not self._development:
-            return default_log_file(root, self._port())
-        if self.bind_errno is not None:
-            return self.directory.path / "server.log"
-        remove_old_logs(state_directory(self._environ), bases(self._environ))
-        path = development_log_file(root, self._port(), self.directory.name, self._environ)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path
+            yield usual, self._identity
+        elif self.bind_errno is None:
+            remove_old_logs(state_directory(self._environ), bases(self._environ))
+            if usual.parent != Path(self._root):
+                # `log` exists, else it is out of the project's way.
+                yield usual, self._identity
+        if self.bind_errno is None:
+            state = writable_state(self._environ, self.directory.name)
+            if state is not None:
+                yield state / "server.log", None
+        if self._development or self._settings.daemonize:
+            yield self.directory.log_file, None
+        yield Path(NO_FILE), None
 
 
 def _shown(groups: Sequence[AppGroup]) -> str:

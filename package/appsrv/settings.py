@@ -16,11 +16,19 @@ from typing import Any
 from appsrv import access_format, values
 
 PREFIX = "APPSRV_"
+# What `pid_file` and `log_file` are where no file is wanted.
+NO_FILE = os.devnull
 
 
 def path(value: object) -> str:
     """The name of a file; `~` is the home directory. `load` makes it absolute."""
     return os.path.expanduser(values.text(value))
+
+
+def file_or_none(value: object) -> str:
+    """The name of a file, or `none`, which is the null device."""
+    plain = values.text(value)
+    return NO_FILE if plain.lower() == "none" else path(plain)
 
 
 def log_place(value: object) -> str:
@@ -141,14 +149,17 @@ class Settings:
         help="The group of that user's processes; the user's other groups are kept.",
     )
     pid_file: str | None = setting(
-        None, path, metavar="PATH", group=_PROCESS,
-        shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid",
-        help="Where the process id of the watchdog is kept while the server runs.",
+        None, file_or_none, metavar="PATH", group=_PROCESS,
+        shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid; where that is not writable, "
+        "in the run directory",
+        help="Where the process id of the watchdog is kept while the server runs; `none` for nowhere.",
     )
     log_file: str | None = setting(
-        None, path, metavar="PATH", group=_PROCESS,
-        shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log",
-        help="The server log: what appsrv reports and whatever the application prints.",
+        None, file_or_none, metavar="PATH", group=_PROCESS,
+        shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log; where that cannot be written, see "
+        "docs/operations.md",
+        help="The server log: what appsrv reports and whatever the application prints; `none` for no file: a server "
+        "in the foreground prints its lines anyway.",
     )
     log_level: str = setting(
         "info", values.choice("debug", "info", "warning", "error", "critical"), metavar="LEVEL",

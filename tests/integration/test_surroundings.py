@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 
 import pytest
 
 from integration.conftest import Launch
+from support import confined
 from support.http import send
 from support.server import BIN, COMMAND, Site, free_port
 
@@ -98,3 +100,116 @@ def test_a_client_of_ipv4_has_its_address_on_every_address(site: Site, launch: L
     launch([COMMAND, "start", "echo:application", "-a", "::", "-p", str(port)], ("127.0.0.1", port)).wait_ready()
     seen = [send((host, port), "GET", "/").json["environ"]["REMOTE_ADDR"] for host in ("127.0.0.1", "::1")]
     assert seen == ["127.0.0.1", "::1"]
+
+
+# -- users without a name, read-only file systems ----------------------------------------------------------------------
+
+# From start to stop by a user who sees one writable directory; $1 is the port, the others are the command.
+FROM_START_TO_STOP = """
+port=$1; shift
+"$@" start --port "$port" hello:application & server=$!
+tries=0
+until "$@" status -p "$port" >/dev/null 2>&1; do
+    tries=$((tries + 1)); [ $tries -lt 100 ] && kill -0 $server || exit 1
+    sleep 0.1
+done
+"$@" status -p "$port" --show server
+"$@" restart-app . && "$@" stop
+wait $server; echo "ended with $?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("home", "writable", "mode", "base"),
+    [
+        (None, "/tmp", 0o1777, "/tmp/appsrv-12345"),
+        ("/", "/dev/shm", 0o1777, "/dev/shm/appsrv-12345"),
+        # As an emptyDir of Kubernetes is.
+        ("/nonexistent", "/tmp", 0o777, "/tmp/appsrv-12345"),
+        ("/tmp", "/tmp", 0o1777, "/tmp/.local/state/appsrv/run"),
+    ],
+)
+def test_a_number_on_a_read_only_root(
+    open_site: Site, home: str | None, writable: str, mode: int, base: str
+) -> None:
+    open_site.add_app("hello")
+    words = [str(free_port()), COMMAND]
+    environ = {"HOME": home} if home is not None else {}
+    printed = confined.run(FROM_START_TO_STOP, words, open_site.directory, environ, writable=writable, mode=mode)
+    assert "web server started" in printed, printed
+    assert f"PID file        : {base}/" in printed
+    assert ("is at generation 2" in printed, "ended with 0" in printed) == (True, True), printed
+    assert ("no sticky bit" in printed) == (mode == 0o777), printed
+
+
+def test_a_daemon_without_a_place_of_its_own_logs_in_the_run_directory(open_site: Site) -> None:
+    open_site.add_app("hello")
+    script = '"$1" start -d -p $2 hello:application; "$1" logs -p $2; "$1" stop'
+    words = [COMMAND, str(free_port())]
+    seen = confined.run(script, words, open_site.directory, {"HOME": "/"}, writable="/dev/shm")
+    assert "is ready (generation 1)" in seen, seen
+    assert "the server log is /dev/shm/appsrv-12345/" in seen
+    assert seen.endswith(" done\n")
+
+
+# The container of `config docker`: its command, which $1 is the first word of, and its health check.
+CONTAINER = """
+health=$1; shift
+"$@" & server=$!
+tries=0
+until sh -c "$health"; do
+    tries=$((tries + 1)); [ $tries -lt 100 ] && kill -0 $server || exit 1
+    sleep 0.1
+done
+echo healthy
+kill -TERM $server; wait $server; echo "ended with $?"
+"""
+
+
+@pytest.mark.parametrize("home", [None, "/"])
+def test_the_container_of_config_docker(open_site: Site, home: str | None) -> None:
+    open_site.add_app("hello")
+    port = str(free_port())
+    printed = open_site.command("config", "docker", "hello:application", "--port", port)
+    assert printed.returncode == 0, printed.stderr
+    lines = printed.stdout.replace("\\\n", "").splitlines()
+    (command,) = [json.loads(line.partition(" ")[2]) for line in lines if line.startswith("CMD ")]
+    (health,) = [json.loads(line.partition("CMD ")[2])[2] for line in lines if line.startswith("HEALTHCHECK ")]
+    environ = dict(line.partition(" ")[2].split("=", 1) for line in lines if line.startswith("ENV "))
+    assert command[0] == "appsrv"
+    words = [health.replace("appsrv ", f"{COMMAND} ", 1), COMMAND, *command[1:]]
+    seen = confined.run(CONTAINER, words, open_site.directory, environ if home is None else {**environ, "HOME": home})
+    assert ("healthy" in seen, "ended with 0" in seen) == (True, True), seen
+    assert "PID file: none" in seen
+    assert "Log file: none" in seen
+
+
+DEVELOPMENT = """
+port=$1; shift
+"$@" & server=$!
+tries=0
+until python3 -c "import urllib.request as r, sys; r.urlopen('http://127.0.0.1:' + sys.argv[1])" $port 2>/dev/null; do
+    tries=$((tries + 1)); [ $tries -lt 100 ] && kill -0 $server || exit 1
+    sleep 0.1
+done
+ps -o args= --ppid $server
+kill -TERM $server; wait $server; echo "ended with $?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "example"), [("runserver", "django"), ("flask run", "flask")]
+)
+def test_development_servers_of_a_number_on_a_read_only_root(
+    open_site: Site, command: str, example: str
+) -> None:
+    open_site.add_project(example)
+    if example == "django":
+        assert open_site.run_command([sys.executable, "manage.py", "demo"]).returncode == 0
+    else:
+        # The example keeps files beside itself.
+        open_site.write("app.py", "import flask\napp = flask.Flask('a')\napp.add_url_rule('/', 'i', lambda: 'i')\n")
+    port = str(free_port())
+    argv = [port, *(word.format(port=port) for word in COMMANDS[command])]
+    seen = confined.run(DEVELOPMENT, argv, open_site.directory, {"HOME": "/"}, writable="/dev/shm")
+    assert ("appsrv server" in seen, "ended with 0" in seen, "Traceback" in seen) == (True, True, False), seen

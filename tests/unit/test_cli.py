@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, cli_common, instance, text
+from appsrv import cli, cli_common, directories, instance, text
 from appsrv.app_group import AppGroup
 from appsrv.errors import AppLoadError
 from appsrv.instance import Instance, InstanceDirectory, InstanceInfo
@@ -76,7 +76,7 @@ def place(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base / "run"))
     monkeypatch.setenv("HOME", str(base / "home"))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setattr(instance, "bases", lambda environ: [base / "run" / "appsrv"])
+    monkeypatch.setattr(directories, "bases", lambda environ: [base / "run" / "appsrv"])
     monkeypatch.chdir(base / "project")
     return base / "project"
 
@@ -520,8 +520,8 @@ def terminal(place: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     ours, theirs = pty.openpty()
     base = place.parent / "run" / "appsrv"
     code = (
-        "import sys; from pathlib import Path; from appsrv import cli, instance\n"
-        f"instance.bases = lambda environ: [Path({str(base)!r})]\n"
+        "import sys; from pathlib import Path; from appsrv import cli, directories\n"
+        f"directories.bases = lambda environ: [Path({str(base)!r})]\n"
         "sys.exit(cli.main(['restart-app']))"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)

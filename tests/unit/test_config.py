@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,13 @@ def test_the_variables_of_a_service_of_kubernetes_are_ignored(tmp_path: Path) ->
     assert load(tmp_path, environ={**KUBERNETES, "APPSRV_PORT": "9000"}).port == 9000
     assert error(tmp_path, environ={"APPSRV_PORT": "http"}).startswith("$APPSRV_PORT: expected a whole number")
     assert error(tmp_path, environ={"APPSRV_THREADS": "tcp://x"}).startswith("$APPSRV_THREADS: expected")
+
+
+def test_no_file_at_all(tmp_path: Path) -> None:
+    (tmp_path / "appsrv.toml").write_text('pid_file = "none"\nlog_file = "NONE"\n')
+    settings = load(tmp_path)
+    assert (settings.pid_file, settings.log_file) == (os.devnull, os.devnull)
+    assert load(tmp_path, {"pid_file": "./none"}).pid_file == str(tmp_path / "none")
 
 
 def test_two_applications_in_single_brackets(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "open_sockets out_of_memory own_lines pace process_group production project reloader request_id "
         "restart_file routes signals slumber tally tcp_reset terminal text tracebacks trusted_proxies unpatched "
         "values"),
-        ("certificates connection_limits environ hooks http1 http1_body http_response kernel_stamps leadership "
-        "listener loader log_reader message metrics output pid_file pool privileges proxied proxy_protocol "
-        "removed_fields response_head scoreboard service settings shared_epoll spool terminal_lender top trace "
-        "underscored_fields upstream_keepalive upstream_response"),
+        ("certificates connection_limits directories environ hooks http1 http1_body http_response kernel_stamps "
+        "leadership listener loader log_reader message metrics output pid_file pool privileges proxied "
+        "proxy_protocol removed_fields response_head scoreboard service settings shared_epoll spool "
+        "terminal_lender top trace underscored_fields upstream_keepalive upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing "
         "instance log pool_settings probe route_table sink static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "

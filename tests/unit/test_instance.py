@@ -69,41 +69,13 @@ def test_urls() -> None:
     assert info.ports == {80}
 
 
-def test_the_first_base_is_the_runtime_directory_of_this_user(tmp_path: Path) -> None:
-    runtime, home = tmp_path / "runtime", tmp_path / "home"
-    runtime.mkdir()
-    environ = {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(home)}
-    assert instance.bases(environ)[0] == runtime / "appsrv"
-    assert instance.bases(environ)[-1] == home / ".local/state/appsrv/run"
-    assert runtime / "appsrv" not in instance.bases({**environ, "XDG_RUNTIME_DIR": "relative"})
-    assert runtime / "none" / "appsrv" not in instance.bases({**environ, "XDG_RUNTIME_DIR": str(runtime / "none")})
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_the_runtime_directory_of_another_user_is_not_used(tmp_path: Path) -> None:
-    os.chown(tmp_path, 65534, 65534)
-    assert tmp_path / "appsrv" not in instance.bases({"XDG_RUNTIME_DIR": str(tmp_path)})
-    os.mkdir(tmp_path / "appsrv")
-    os.chown(tmp_path / "appsrv", 65534, 65534)
-    with pytest.raises(RunDirectoryError, match="is no directory of this user"):
-        create(tmp_path / "appsrv")
-
-
-def test_state_directory(tmp_path: Path) -> None:
-    assert instance.state_directory({"XDG_STATE_HOME": "/var/s"}) == Path("/var/s/appsrv")
-    assert instance.state_directory({"HOME": "/home/a"}) == Path("/home/a/.local/state/appsrv")
-
-
 def test_files_stand_where_passenger_s_do(tmp_path: Path) -> None:
     assert instance.default_pid_file(tmp_path, 8000) == tmp_path / "appsrv.8000.pid"
     assert instance.default_log_file(tmp_path, None) == tmp_path / "appsrv.log"
-    environ = {"XDG_STATE_HOME": "/state"}
-    assert instance.development_log_file(tmp_path, 1, "n", environ) == Path("/state/appsrv/n/server.log")
     (tmp_path / "tmp/pids").mkdir(parents=True)
     (tmp_path / "log").mkdir()
     assert instance.default_pid_file(tmp_path, None) == tmp_path / "tmp/pids/appsrv.pid"
     assert instance.default_log_file(tmp_path, 8000) == tmp_path / "log/appsrv.8000.log"
-    assert instance.development_log_file(tmp_path, 1, "n", environ) == tmp_path / "log/appsrv.1.log"
 
 
 # -- the run directory -------------------------------------------------------------------------------------
@@ -180,6 +152,20 @@ def test_a_base_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match="cannot be used as run directory"):
         create(tmp_path / "file" / "run")
+
+
+def test_the_first_base_that_can_be_used_is_taken(base: Path) -> None:
+    blocked, long = base.parent / "file" / "run", base.parent / ("x" * 100)
+    (base.parent / "file").touch()
+    directory, reasons = InstanceDirectory.create_in_first([blocked, long, base], "/srv/shop", "127.0.0.1:8000")
+    assert directory.path.parent == base
+    assert [reason.partition(" ")[0] for reason in reasons] == [str(blocked), str(long / directory.name)]
+    # An instance that runs in the first one that can be used is not passed over for the next.
+    with pytest.raises(AlreadyRunning):
+        InstanceDirectory.create_in_first([blocked, base, base.parent / "other"], "/srv/shop", "127.0.0.1:8000")
+    directory.remove()
+    with pytest.raises(RunDirectoryError, match=r"no place for a run directory: .*XDG_RUNTIME_DIR"):
+        InstanceDirectory.create_in_first([blocked, long], "/srv/shop", "127.0.0.1:8000")
 
 
 def test_a_base_that_is_too_long_for_a_socket(tmp_path: Path) -> None:

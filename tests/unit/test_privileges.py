@@ -26,7 +26,7 @@ def test_a_group_needs_a_user() -> None:
         identity_of(None, "wheel")
 
 
-@pytest.mark.parametrize(("user", "group"), [("no-such-user", None), ("4294967", None), (ME.pw_name, "no-such-group")])
+@pytest.mark.parametrize(("user", "group"), [("no-such-user", None), ("4294967295", None), (ME.pw_name, "no-group")])
 def test_unknown_names(user: str, group: str | None) -> None:
     with pytest.raises(SettingsError, match="there is no"):
         identity_of(user, group)
@@ -47,6 +47,15 @@ def test_names_and_numbers_are_the_same() -> None:
     assert by_name is not None
     assert (by_name.uid, by_name.gid, by_name.variables["USER"]) == (user.pw_uid, user.pw_gid, "nobody")
     assert by_name.gid in by_name.groups
+
+
+@needs_root
+def test_a_number_without_an_entry_needs_a_group() -> None:
+    with pytest.raises(SettingsError, match=r"12345678 has no entry in the user database.*--group"):
+        identity_of("12345678", None)
+    nameless = identity_of("12345678", "87654321")
+    assert nameless is not None
+    assert (nameless.uid, nameless.gid, nameless.groups, nameless.home) == (12345678, 87654321, (87654321,), "/")
 
 
 @needs_root
