@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from collections.abc import Callable
 
+from appsrv import unpatched
 from appsrv.errors import RunDirectoryError
 from appsrv.settings import Settings
 
@@ -51,7 +51,7 @@ class AppendFile:
     def __init__(self, path: str, complain: Callable[[str], None]) -> None:
         self._path = path
         self._complain = complain
-        self._lock = threading.Lock()
+        self._lock = unpatched.Lock()
         self._fd = -1
         self._identity: tuple[int, int] | None = None
         self._look_due = 0.0

@@ -19,7 +19,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from appsrv import own_lines
+from appsrv import own_lines, unpatched
 from appsrv.exchange import Exchange
 from appsrv.labelled_output import Labels
 from appsrv.ready_queue import Connection
@@ -33,6 +33,7 @@ class BorrowedTerminal:
         self._path = path
         self._slot = slot
         self._holder: int | None = None
+        self._thread = 0
         self._connection: socket.socket | None = None
         self._own: list[int] = []
         self._undivided: tuple[io.TextIOWrapper, Any] | None = None
@@ -69,7 +70,8 @@ class BorrowedTerminal:
             return False
         own_lines.flush()
         self._own = [os.dup(0), os.dup(1)]
-        self._holder = threading.get_ident()
+        # With gevent the holder is a greenlet, of which several share a thread.
+        self._holder, self._thread = threading.get_ident(), unpatched.get_ident()
         self._slot.at_terminal = True
         self._divide_output(os.dup(1))
         for number in (0, 1):
@@ -181,9 +183,9 @@ class BorrowedTerminal:
         if holder is None:
             return
         self.give_back()
-        if holder != threading.get_ident():
+        if self._thread != unpatched.get_ident():
             # So that it notices that its input is another one now.
-            signal.pthread_kill(holder, signal.SIGINT)
+            signal.pthread_kill(self._thread, signal.SIGINT)
 
 
 class _Stdin(io.TextIOWrapper):

@@ -7,13 +7,13 @@ threads, and only once it is to end: no request pays anything for it. Knows resp
 
 from __future__ import annotations
 
-import _thread
 import sys
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import NamedTuple
 
+from appsrv import unpatched
 from appsrv.exchange import Exchange
 from appsrv.ready_queue import Connection
 from appsrv.scoreboard import Slot
@@ -61,11 +61,15 @@ class Farewell:
     """Cuts what streams in this process, from `begin` on.
 
     `cut` ends a connection so that its client sees that the response is not whole. `leave` ends the process, without
-    the threads that go on with responses nobody gets.
+    the threads that go on with responses nobody gets. `frames` gives the stacks of the threads or greenlets that serve.
     """
 
-    def __init__(self, slot: Slot, cut: Callable[[Connection], None], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, slot: Slot, cut: Callable[[Connection], None], leave: Callable[[], None],
+        frames: Callable[[], Iterable[FrameType]],
+    ) -> None:
         self._slot = slot
+        self._frames = frames
         self._cut = cut
         self._leave = leave
         self._streams = Streams()
@@ -75,26 +79,33 @@ class Farewell:
         """The worker is to end. For signal handlers, too: it takes no lock, as starting a `threading.Thread` does."""
         if not self._begun:
             self._begun = True
-            _thread.start_new_thread(self._run, ())
+            unpatched.start_thread(self._run, ())
 
     def _run(self) -> None:
         while not self._over(time.monotonic()):
-            time.sleep(STEP)
+            unpatched.sleep(STEP)
         self._leave()
 
     def _over(self, now: float) -> bool:
         if self._slot.at_terminal:
             # Somebody looks into one of them with a debugger.
             return False
-        streaming = streaming_now()
+        streaming = streaming_now(self._frames())
         for request in self._streams.due(streaming, now):
             self._cut(streaming[request])
         return self._streams.are_all((Request(cid, since) for cid, since, _ in self._slot.brief() if cid), now)
 
 
-def streaming_now() -> dict[Request, Connection]:
-    """The responses of this process that have begun, or whose body of unknown length is being waited for."""
-    found = (_streaming(frame) for frame in sys._current_frames().values())
+def threads_frames() -> Iterable[FrameType]:
+    """Where each thread of this process is."""
+    return sys._current_frames().values()
+
+
+def streaming_now(frames: Iterable[FrameType]) -> dict[Request, Connection]:
+    """Of the stacks that `frames` are the ends of: the responses that have begun, or whose body of unknown length is
+    being waited for.
+    """
+    found = (_streaming(frame) for frame in frames)
     return dict(pair for pair in found if pair is not None)
 
 

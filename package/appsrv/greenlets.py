@@ -68,6 +68,7 @@ class Greenlets:
         self._gevent = gevent
         self._queue = queue
         self._free = list(exchanges)
+        self._serving: set[Any] = set()
         self._most = len(exchanges)
         self._calls = calls
         self._attend = attend
@@ -108,6 +109,11 @@ class Greenlets:
         if self._failure is not None and not isinstance(self._failure, Orphaned):
             raise self._failure
 
+    def frames(self) -> list[FrameType]:
+        """Where each request in progress is, but for the one that runs now, as another thread may ask."""
+        found = (greenlet.gr_frame for greenlet in list(self._serving))
+        return [frame for frame in found if frame is not None]
+
     def _take_in_turn(self) -> Connection | None:
         """As `_take`; but a worker that has less to do may be quicker."""
         now = time.monotonic()
@@ -132,7 +138,9 @@ class Greenlets:
         return connection
 
     def _start(self, connection: Connection) -> None:
-        self._gevent.spawn(self._serve, self._free.pop(), connection)
+        greenlet: Any = self._gevent.spawn(self._serve, self._free.pop(), connection)
+        self._serving.add(greenlet)
+        greenlet.rawlink(self._serving.discard)
         self._slot.say_in_progress(self._most - len(self._free))
         # It begins at once: this worker takes another one when the first has to wait, and not to hoard them.
         self._gevent.sleep(0)

@@ -27,6 +27,7 @@ from appsrv.http_syntax import RequestHead
 from appsrv.limits import limits_of
 from appsrv.loader import is_below
 from appsrv.manager import Manager
+from appsrv.monkey_patched import cells_for
 from appsrv.parking import parking
 from appsrv.route_table import RouteTable
 from appsrv.routes import Routes
@@ -152,7 +153,7 @@ class Groups(Mapping[str, Manager]):
     def _make(self, group: AppGroup) -> Manager:
         """An application group with everything that is its own."""
         settings = group.settings
-        board = Scoreboard.create(slots_for(settings), settings.concurrency)
+        board = Scoreboard.create(slots_for(settings), cells_for(settings, development=self._development))
         backend = BackEnd(self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings))
         backend.whole_bodies = group.settings.buffers_bodies
         manager = self._managers[group.name] = Manager(

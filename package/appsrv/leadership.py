@@ -8,10 +8,11 @@ Knows when to lead, not what is served.
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from collections.abc import Callable
+
+from appsrv import unpatched
 
 PATIENCE = 0.002
 _LOOK_UP_MS = 1000
@@ -31,7 +32,7 @@ class Leadership:
         self._leader: int | None = 0
         self._busy_since = 0.0
         self._over = False
-        self.taking = threading.Lock()
+        self.taking = unpatched.Lock()
 
     def busy(self) -> None:
         """The leader has a request in its hands."""
@@ -77,12 +78,12 @@ class Leadership:
 
     def _succeed(self) -> bool:
         """Wait, as the deputy, until the leader is needed and stuck; False when it is over."""
-        poll = select.poll()
-        poll.register(self._queue, select.POLLIN)
+        poll = unpatched.poll()
+        poll.register(self._queue, unpatched.POLLIN)
         while not self._over:
             if not poll.poll(_LOOK_UP_MS):
                 continue
-            time.sleep(PATIENCE)
+            unpatched.sleep(PATIENCE)
             since = self._busy_since
             if since and time.monotonic() - since > PATIENCE:
                 return True

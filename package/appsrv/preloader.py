@@ -23,7 +23,19 @@ from types import FrameType
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import command_line, config, hooks, loader, message, own_lines, process_group, production, trace, unpatched
+from appsrv import (
+    command_line,
+    config,
+    hooks,
+    loader,
+    message,
+    monkey_patched,
+    own_lines,
+    process_group,
+    production,
+    trace,
+    unpatched,
+)
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
@@ -88,11 +100,19 @@ class Preloader:
         except AppLoadError as error:
             self._report_failure(error)
             return
+        self._follow_patches()
         loaded()
         worker = self._fork_workers()
         if worker is not None:
             worker.run()
         own_lines.settle()
+
+    def _follow_patches(self) -> None:
+        settings, development = self._duty.settings, self._duty.development
+        served = monkey_patched.settings_for(settings, patched=monkey_patched.by_gevent(), development=development)
+        if served is not settings and not development:
+            complain(monkey_patched.note(served))
+        self._duty = replace(self._duty, settings=served)
 
     def _with_files(self, application: WSGIApplication) -> WSGIApplication:
         """The application, with the files that appsrv serves in front of it and for it."""

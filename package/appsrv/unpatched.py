@@ -1,4 +1,4 @@
-"""Functions of the standard library as they are before the concurrency model gevent replaces them.
+"""Functions of the standard library as they are before gevent or eventlet replace them.
 
 appsrv's own code in an application's process waits for its server, forks and reaps with these: it must not hand the
 processor to the application's greenlets in the middle of that. To be imported before anything is patched.
@@ -6,10 +6,12 @@ processor to the application's greenlets in the middle of that. To be imported b
 
 from __future__ import annotations
 
+import _thread
 import os
 import select as _select
 import signal as _signal
 import socket as _socket
+import time as _time
 
 Socket = _socket.socket
 fork = os.fork
@@ -17,4 +19,9 @@ waitpid = os.waitpid
 write = os.write
 select = _select.select
 poll = _select.poll
+POLLIN = _select.POLLIN
 on_signal = _signal.signal
+sleep = _time.sleep
+start_thread = _thread.start_new_thread
+get_ident = _thread.get_ident
+Lock = _thread.allocate_lock

@@ -14,16 +14,15 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 import setproctitle
 
-from appsrv import hooks, message, own_lines
+from appsrv import hooks, message, own_lines, unpatched
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
 from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
@@ -31,7 +30,7 @@ from appsrv.channel import Channel, ChannelClosed
 from appsrv.environ import environ_base
 from appsrv.errors import NotStarted
 from appsrv.exchange import Exchange, Serving, WSGIApplication
-from appsrv.farewell import Farewell
+from appsrv.farewell import Farewell, threads_frames
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.labelled_output import finish_output, label_output
@@ -152,14 +151,17 @@ class Worker:
         self._terminal = BorrowedTerminal(duty.terminal, self._slot)
         self._exchanges = self._make_exchanges(station.routes)
         self._leadership = Leadership(self._queue.fileno(), self._turn)
-        self._farewell = Farewell(self._slot, self._cut, self._leave) if duty.development else None
+        self._farewell = (
+            Farewell(self._slot, self._cut, self._leave, lambda: self._stacks()) if duty.development else None
+        )
         self._first = first
         self._check = check
         self._changes = changes
-        self._finishing = threading.Lock()
+        self._finishing = unpatched.Lock()
         self._retiring = False
         self._calls = self._slot.calls
         self._wake: Callable[[], object] = lambda: None
+        self._stacks: Callable[[], Iterable[FrameType]] = threads_frames
 
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
@@ -176,7 +178,8 @@ class Worker:
         hooks.run_after_fork()
         if self._duty.watch is not None:
             knows_of_files = self._watch_files if self._first else self._hear_of_files
-            threading.Thread(target=knows_of_files, args=(self._duty.watch,), daemon=True).start()
+            # A thread whatever has become of `threading`: it waits for files where nothing is cooperative.
+            unpatched.start_thread(knows_of_files, (self._duty.watch,))
         with contextlib.suppress(ChannelClosed):
             if not self._start_upstream():
                 return
@@ -253,7 +256,7 @@ class Worker:
             self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
             self._board, upstream.retire if upstream is not None else None,
         )
-        self._wake = greenlets.wake
+        self._wake, self._stacks = greenlets.wake, greenlets.frames
         greenlets.run()
 
     def _turn(self, me: int) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from appsrv.environ import environ_base
 from appsrv.exchange import Exchange, Serving
-from appsrv.farewell import MOMENT, PATIENCE, Request, Streams, streaming_now
+from appsrv.farewell import MOMENT, PATIENCE, Request, Streams, streaming_now, threads_frames
 from appsrv.http1 import parse_head
 from appsrv.http_syntax import Limits
 from appsrv.ready_queue import Connection
@@ -136,8 +136,8 @@ def test_what_streams_is_seen_on_the_stacks(way: str, streams: bool) -> None:
     exchange.answering.start()
     assert held.there.wait(10)
     try:
-        assert list(streaming_now()) == ([Request(7, 1.5)] if streams else [])
+        assert list(streaming_now(threads_frames())) == ([Request(7, 1.5)] if streams else [])
     finally:
         held.go_on.set()
         exchange.answering.join(10)
-    assert streaming_now() == {}
+    assert streaming_now(threads_frames()) == {}

@@ -1,0 +1,48 @@
+"""Whether the application has made the threads of the standard library green, and what follows for its workers.
+
+With `gevent.monkey.patch_all()` an application has chosen its concurrency model: its threads are greenlets of the event
+loop of the main thread, and its locks wait in that loop. Threads of appsrv beside that would block the loop. Knows
+which modules are loaded, not how requests are served.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from appsrv.settings import Settings
+
+
+def by_gevent(modules: Mapping[str, ModuleType] | None = None) -> bool:
+    """Whether gevent has made the threads of this process greenlets."""
+    monkey: Any = (sys.modules if modules is None else modules).get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def settings_for(settings: Settings, *, patched: bool, development: bool) -> Settings:
+    """The settings that such an application is served by: those it has, or the same with the concurrency model gevent.
+
+    A worker serves as many requests at a time as the operator has asked for; as many as `max_greenlets` says in a
+    development server, where the framework's own server knows no limit.
+    """
+    if not patched or settings.model == "gevent":
+        return settings
+    most = settings.max_greenlets if development else settings.threads
+    return dataclasses.replace(settings, concurrency_model="gevent", max_greenlets=most)
+
+
+def cells_for(settings: Settings, *, development: bool) -> int:
+    """How many requests a worker may have to serve at a time: what its application does is not known before."""
+    return max(settings.concurrency, settings.max_greenlets) if development else settings.concurrency
+
+
+def note(settings: Settings) -> str:
+    """What the operator is told of it."""
+    most = settings.max_greenlets
+    return (
+        f"the application has monkey-patched the standard library with gevent: each worker serves it in greenlets, "
+        f"{most} at a time as threads says. For more set concurrency_model = gevent and max_greenlets"
+    )
