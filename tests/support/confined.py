@@ -47,14 +47,17 @@ def run(
     script: str, words: Sequence[str], directory: Path, environ: Mapping[str, str], *, writable: str = "/tmp",
     mode: int = 0o1777, seconds: float = 60.0,
 ) -> str:
-    """What `sh -c script -- words` prints as UID, in `directory`, on a read-only root with one writable directory."""
+    """What `sh -c script -- words` prints as UID, in `directory`, on a read-only root with one writable directory.
+
+    The script finds that directory in $WRITABLE. It is killed after so many seconds.
+    """
     _skip_unless_possible()
     with tempfile.TemporaryDirectory() as root:
         argv = ["unshare", "-m", "sh", "-c", _CONFINE, "confine", root, str(directory), writable, f"{mode:o}", str(UID)]
         argv += ["sh", "-c", f"cd '{directory}'; {script}", "sh", *words]
         child = subprocess.Popen(
-            argv, env={"PATH": os.environ["PATH"], **environ}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            argv, env={"PATH": os.environ["PATH"], "WRITABLE": writable, **environ}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )
         try:
             printed = child.communicate(timeout=seconds)[0]
