@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, directories, preloader, standby, standby_preloader
+from appsrv import config, directories, own_writes, preloader, standby, standby_preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
@@ -163,7 +163,10 @@ def _load(
 ) -> WSGIApplication:
     from appsrv.loader import guarded
 
-    application: WSGIApplication = guarded(load, "the application cannot be loaded")
+    try:
+        application: WSGIApplication = guarded(load, "the application cannot be loaded")
+    finally:
+        own_writes.stop()
     banner(urls)
     return application
 

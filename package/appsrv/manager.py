@@ -42,6 +42,7 @@ from appsrv.pool import (
 )
 from appsrv.pool_settings import pool_limits
 from appsrv.preloaders import Preloaders
+from appsrv.reload_brake import ReloadBrake
 from appsrv.request_queue import RequestQueue
 from appsrv.restarts import Restarts, conflict_hint
 from appsrv.scoreboard import CellReading, Scoreboard
@@ -109,6 +110,7 @@ class Manager:
         self.restarts = Restarts(self._start_generation)
         self._succession = Succession(self._processes_before, self._start_preloader, self._load_again)
         self._stopped_first = 0
+        self._brake = ReloadBrake(name, self._reload)
         self._next_generation = 1
         self._booted = False
         self.loading = False
@@ -296,7 +298,13 @@ class Manager:
             self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
 
     def code_changed(self, paths: list[str]) -> None:
+        """Files of the application have changed (development)."""
+        self._brake.changed(paths)
+
+    def _reload(self, paths: list[str]) -> None:
         """Development: every request from now on is for the new code."""
+        if self._pool.closed:
+            return
         log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self.name)
         self.failure = self.restarts.resisting = None
         self._load_anew("the code has changed")
@@ -334,6 +342,7 @@ class Manager:
     def close(self, reason: str = "the server stops") -> None:
         """Spawn nothing more and let every worker finish."""
         self._succession.stop()
+        self._brake.stop()
         self._act(self._pool.close(time.monotonic(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
         self.restarts.end(Outcome(False, self._pool.generation, reason))
@@ -427,6 +436,7 @@ class Manager:
         for line in () if known else failure.traceback.splitlines():
             log.log(level, "  %s", line)
         self.failure = failure
+        self._brake.loaded()
         self._load_ended()
         if handle.serial:
             self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
@@ -583,6 +593,7 @@ class Manager:
         """The worker waits for its first request."""
         log.info("worker %d of %s is ready (generation %d)", handle.pid, self.name, handle.generation)
         self.backend.worker_joined(handle)
+        self._brake.loaded()
         if handle.generation == self._pool.generation:
             self.failure = None
         self._outage.end()

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
+from appsrv import own_writes
+
 INTERVAL = 0.3
 """Seconds between two looks at the files when the system does not report changes."""
 
@@ -113,8 +115,10 @@ def remember_loaded() -> None:
     """Remember of each module that is imported from now on which state of its file it came from.
 
     Python asks for a source's time and size before it reads it (`SourceLoader.path_stats`), whether or not it may write
-    compiled files. For the process of a development server that loads the application, before it does.
+    compiled files. For the process of a development server that loads the application, before it does. What the
+    process writes itself from now on is remembered as well.
     """
+    own_writes.record()
     ask = SourceFileLoader.path_stats
     if getattr(ask, "remembers", False):
         return
@@ -214,7 +218,7 @@ class Snapshot:
     def changes(self, files: Iterable[str]) -> list[str]:
         """Those of `files` that differ from the last look, sorted.
 
-        One seen for the first time has changed if it is no longer what this program imported.
+        One seen for the first time has changed if it is no longer what this program imported, nor what it wrote itself.
         """
         return sorted(path for path in files if self._has_changed(path))
 
@@ -226,7 +230,8 @@ class Snapshot:
         before = self._stamps.get(path)
         self._stamps[path] = now
         if before is None:
-            return now[0] >= self._started and (path in self._suspects or changed_since_import(path))
+            suspect = now[0] >= self._started and (path in self._suspects or changed_since_import(path))
+            return suspect and not own_writes.wrote(path)
         return before != now
 
 

@@ -20,12 +20,12 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     for line in (
         ("__init__ access_format beneath conditional cpus death django_urls errors family file_wrapper fleet "
         "foreign_variables handover hangup hooks http_syntax idle_watch left_out line_label menu monitoring "
-        "open_sockets out_of_memory own_lines pace process_group production project reloader request_id "
+        "open_sockets out_of_memory own_lines own_writes pace process_group production project request_id "
         "restart_file routes signals slumber tally tcp_reset terminal text tracebacks trusted_proxies unpatched "
         "values"),
         ("certificates connection_limits directories environ hooks http1 http1_body http_response kernel_stamps "
         "leadership listener loader log_reader message metrics output pid_file pool privileges proxied "
-        "proxy_protocol removed_fields response_head scoreboard service settings shared_epoll spool "
+        "proxy_protocol reloader removed_fields response_head scoreboard service settings shared_epoll spool "
         "terminal_lender top trace underscored_fields upstream_keepalive upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing "
         "instance log monkey_patched pool_settings probe route_table sink static_server upstream_request wsgi"),
@@ -36,7 +36,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "top_screen upstream_connections"),
         ("apps_directory arrivals backend borrowed_terminal config_files farewell generic_app greenlets handles "
         "proxied_exchange relay upstream_process"),
-        "deaths frontend lookout preloaders refusals restarts succession tls worker workers",
+        "deaths frontend lookout preloaders refusals reload_brake restarts succession tls worker workers",
         "admission disconnects memory outage preloader time_limits",
         "request_queue",
         "manager",
@@ -59,8 +59,9 @@ ONLY_IN: dict[str, frozenset[str]] = {
         {
             "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "disconnects", "fallback",
             "frontend", "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring", "parking",
-            "preloaders", "relay", "restart_file", "restarts", "server", "streamed_input", "succession", "time_limits",
-            "tls", "upgraded", "upstream_connection", "upstream_connections", "upstream_process", "workers",
+            "preloaders", "relay", "reload_brake", "restart_file", "restarts", "server", "streamed_input",
+            "succession", "time_limits", "tls", "upgraded", "upstream_connection", "upstream_connections",
+            "upstream_process", "workers",
         }
     ),
     "click": frozenset(CLI),

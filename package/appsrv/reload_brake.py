@@ -1,0 +1,83 @@
+"""Keeps a development server from reloading for ever: a start that changes a file that is watched reloads itself.
+
+Knows files that change and when the application was loaded; a reload is the manager's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+log = logging.getLogger("appsrv.reload")
+
+AT_START_SECONDS = 2.0
+"""What changes within this time after the application was loaded may be the work of its start."""
+
+RELOADS_IN_A_ROW = 3
+"""So many reloads for the same file, each so shortly after the one before, are a loop."""
+
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+class ReloadBrake:
+    """Calls `reload` with the files that changed: at once, or after a pause where reloads are in a loop."""
+
+    def __init__(
+        self, name: str, reload: Callable[[list[str]], None], later: Callable[..., Any] = gevent.spawn_later,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`later(seconds, function, *arguments)` calls the function by then; what it returns has `kill`."""
+        self._name = name
+        self._reload = reload
+        self._later = later
+        self._clock = clock
+        self._files: set[str] = set()
+        self._in_a_row = 0
+        self._loaded: float | None = None
+        self._pending: Any = None
+
+    def changed(self, paths: list[str]) -> None:
+        """Files have changed that need new code."""
+        same = self._files & set(paths)
+        if self._pending is not None:
+            if same:
+                return
+            self.stop()
+        at_start = self._loaded is None or self._clock() - self._loaded <= AT_START_SECONDS
+        self._in_a_row = self._in_a_row + 1 if same and at_start else 1
+        self._files = same if self._in_a_row > 1 else set(paths)
+        pause = pause_before(self._in_a_row)
+        if not pause:
+            self._go(paths)
+            return
+        log.warning(
+            "%s changes at each start of %s, %d times in a row: its start writes it, it seems. The next reload waits "
+            "%g s. Write the file only when its content differs, or where it is not watched",
+            ", ".join(sorted(self._files)), self._name, self._in_a_row, pause,
+        )
+        self._pending = self._later(pause, self._go, paths)
+
+    def loaded(self) -> None:
+        """The application was loaded, or cannot be."""
+        self._loaded = self._clock()
+
+    def stop(self) -> None:
+        """Forget a reload that waits."""
+        if self._pending is not None:
+            self._pending.kill(block=False)
+            self._pending = None
+
+    def _go(self, paths: list[str]) -> None:
+        self._pending = self._loaded = None
+        self._reload(paths)
+
+
+def pause_before(reload: int) -> float:
+    """The seconds to wait before the n-th reload in a row."""
+    excess = reload - RELOADS_IN_A_ROW
+    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(excess - 1, 8)) if excess > 0 else 0.0
