@@ -79,7 +79,8 @@ class WorkerHandle:
         cells = self.slot.brief()
         self.in_progress = {n: (cid, started) for n, (cid, started, _) in enumerate(cells) if cid}
         processed = sum(done for _, _, done in cells)
-        return Load(len(self.in_progress), processed, max((started for _, started, _ in cells), default=0.0))
+        last_used = max((started for _, started, _ in cells), default=0.0)
+        return Load(len(self.in_progress), processed, last_used, self.slot.busy_threads)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ LEGAL_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """The operator's numbers; times in seconds, 0 for `pool_idle_time` and `max_requests` means never.
+    """The operator's numbers; times in seconds, 0 for `pool_idle_time`, `max_requests` and
+    `busy_threads_timeout` means never.
 
     `parallel` workers of a new generation boot at a time; `spawn_at_once` is the most that boot at any time.
     """
@@ -44,6 +45,7 @@ class PoolLimits:
     pool_idle_time: float = 300.0
     start_timeout: float = 90.0
     stop_timeout: float = 30.0
+    busy_threads_timeout: float = 0.0
     max_requests: int = 0
     max_requests_jitter: int = 0
     parallel: int = 1
@@ -52,11 +54,15 @@ class PoolLimits:
 
 @dataclass(frozen=True)
 class Load:
-    """What the scoreboard says of one worker: requests in it now, requests done, when it last took one."""
+    """What the scoreboard says of one worker: requests in it now, requests done, when it last took one.
+
+    `threads`: how many threads of the application it waits for, while it serves nothing more.
+    """
 
     sessions: int
     processed: int
     last_used: float
+    threads: int = 0
 
 
 IDLE = Load(0, 0, 0.0)
@@ -256,8 +262,13 @@ class Pool:
     def observe(self, loads: Mapping[int, Load], waiting: int, now: float) -> list[Action]:
         """A look at the scoreboard and the queue: grow, shrink, recycle, enforce the time limits."""
         for serial, load in loads.items():
-            if serial in self.workers:
-                self.workers[serial].load = load
+            worker = self.workers.get(serial)
+            if worker is None:
+                continue
+            if worker.load.threads and not load.threads:
+                # The threads that it has waited for have ended: from now on it ends like any other.
+                worker.since = now
+            worker.load = load
         if any(self._proven(worker, now) for worker in self._of(WorkerState.READY)):
             self.backoff.succeeded()
         return self._overdue(now) + self.balance(now, waiting) + self._shrink(now, waiting)
@@ -431,6 +442,8 @@ class Pool:
         if worker.was_idle and worker.load.sessions and not self.closed:
             # It took a request while it was told to leave for want of requests: that one has all its time.
             return
+        if worker.load.threads and self.limits.busy_threads_timeout > limit:
+            limit, reason = self.limits.busy_threads_timeout, "busy_threads_timeout"
         if limit and now - worker.since > limit and not worker.killed:
             worker.killed = True
             yield Kill(worker.serial, f"{reason} of {limit:g} s is over")

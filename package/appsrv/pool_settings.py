@@ -17,6 +17,7 @@ def pool_limits(settings: Settings) -> PoolLimits:
         pool_idle_time=settings.pool_idle_time,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
+        busy_threads_timeout=settings.busy_threads_timeout if settings.busy_threads == "wait" else 0.0,
         max_requests=settings.max_requests,
         max_requests_jitter=settings.max_requests // 10,
         spawn_at_once=IMPORTS_AT_ONCE if settings.spawn_method == "direct" else FORKS_AT_ONCE,

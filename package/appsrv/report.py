@@ -119,6 +119,7 @@ class Report:
             "state": manager.worker_state(handle),
             "sessions": load.sessions,
             "threads": manager.settings.concurrency,
+            "busy_threads": load.threads,
             "processed": load.processed,
             "uptime": time.time() - handle.started,
             "last_used": last_used,

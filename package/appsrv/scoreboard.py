@@ -6,7 +6,7 @@ server's; both write the table. Times are `time.monotonic()`, which all processe
 comes a `tally` for each cell, written where requests are counted, and at the end one byte of the server's: whether the
 instance is about to stop. Knows no worker, no connection: numbers only.
 
-    slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · (pad) · hand-offs taken u64 ·
+    slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · busy threads u32 · hand-offs taken u64 ·
            requests in progress and one more u32 (greenlets only; 0: takes no connections)
     cell   connection id u64 (0: idle) · started f64 · response begun u8 · switched u8 · question u8 · HTTP/1.0 u8 ·
            (pad) · processed u64 · busy seconds f64 · first bytes of the request · departed u64
@@ -46,6 +46,7 @@ _DEPARTED_AT = 248
 # What `begun` says: a piece of the response may be on its way, or the next thing sent is the size of a chunk.
 _SENDING, _BETWEEN_CHUNKS = 1, 2
 _QUESTION_SECONDS, _QUESTION_STEP = 1.0, 0.001
+_THREADS_AT = 4
 _TAKEN_AT = 8
 _IN_PROGRESS_AT = 16
 
@@ -207,6 +208,16 @@ class Slot:
     @at_terminal.setter
     def at_terminal(self, now: bool) -> None:
         self._memory[self._offset + 3] = now
+
+    @property
+    def busy_threads(self) -> int:
+        """How many threads of the application this worker, which serves nothing more, waits for."""
+        count: int = _NUMBER.unpack_from(self._memory, self._offset + _THREADS_AT)[0]
+        return count
+
+    @busy_threads.setter
+    def busy_threads(self, count: int) -> None:
+        _NUMBER.pack_into(self._memory, self._offset + _THREADS_AT, count)
 
     def count_taken(self) -> None:
         """One more message taken from the hand-off socket."""

@@ -251,6 +251,17 @@ class Settings:
         30.0, values.seconds(), metavar="SECONDS", group=_POOL,
         help="How long a worker that is to leave may take to finish its requests before it is killed.",
     )
+    busy_threads: str = setting(
+        "cut", values.choice("cut", "wait"), metavar="WHAT", group=_POOL,
+        help="What becomes of threads of the application (an executor's, say) that are at work when their worker is to "
+        "leave: a restart, a smaller pool, max_requests and the like. `cut`: ordinary ones have until stop_timeout, "
+        "daemon threads are dropped. `wait`: the worker leaves once all of them have ended, within "
+        "busy_threads_timeout. Both name them in the log. When the whole instance stops, stop_timeout holds.",
+    )
+    busy_threads_timeout: float = setting(
+        300.0, values.seconds(0.1), metavar="SECONDS", group=_POOL,
+        help="How long a worker waits for its threads with `busy_threads wait` before it is killed.",
+    )
     restart_parallel: int = setting(
         1, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
         help="How many workers a restart replaces at a time; as many may run beyond max_pool_size while it lasts.",

@@ -273,7 +273,8 @@ def _worker(worker: Json, verbose: bool) -> Iterator[str]:
     if verbose:
         yield f"    Threads: {worker.get('threads', 1)}   Generation: {worker.get('generation', 0)}"
     if worker.get("state") in _STATES:
-        yield f"    {_STATES[worker['state']]}"
+        waits = f" {worker['busy_threads']} threads are at work" if worker.get("busy_threads") else ""
+        yield f"    {_STATES[worker['state']]}{waits}"
 
 
 # -- appsrv trace ------------------------------------------------------------------------------------------

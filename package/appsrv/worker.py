@@ -26,6 +26,7 @@ from appsrv import hooks, message, own_lines, unpatched
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
 from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
+from appsrv.busy_threads import LastThreads
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.environ import environ_base
 from appsrv.errors import NotStarted
@@ -157,6 +158,7 @@ class Worker:
         self._first = first
         self._check = check
         self._changes = changes
+        self._threads = self._last_threads()
         self._finishing = unpatched.Lock()
         self._retiring = False
         self._calls = self._slot.calls
@@ -193,9 +195,24 @@ class Worker:
                 self._leadership.run(self._duty.settings.threads)
             else:
                 self._run_alone()
+        self._threads.wait()
         self._finish()
+        self._threads.last_words()
         self._stop_upstream()
         own_lines.settle()
+
+    def _last_threads(self) -> LastThreads:
+        settings, slot = self._duty.settings, self._slot
+
+        def count(threads: int) -> None:
+            slot.busy_threads = threads
+
+        most = settings.busy_threads_timeout if settings.busy_threads == "wait" else 0.0
+        return LastThreads(self._tell_of_threads, count, most, settings.stop_timeout)
+
+    def _tell_of_threads(self, text: str) -> None:
+        if self._duty.upstream is None:
+            complain(text)
 
     def _finish(self) -> None:
         """Say what has not been said yet, and run the application's exit functions, once."""
@@ -359,6 +376,7 @@ class Worker:
     def _leave(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
         self._finish()
+        self._threads.name_all()
         # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
         atexit._run_exitfuncs()
         finish_output()

@@ -638,3 +638,30 @@ def test_a_worker_whose_preloader_died_first_is_nobodys_failure() -> None:
     assert (script.pool.backoff.failures, script.ready_ones()) == (0, [first])
     assert len(spawned(script.loaded())) == 1
     assert script.did(script.pool.unborn(second, script.now)) == [], "told twice"
+
+
+def test_a_worker_that_waits_for_its_threads_has_a_limit_of_its_own() -> None:
+    script = Script(stop_timeout=5, busy_threads_timeout=60)
+    script.loaded()
+    script.ready(1)
+    script.did(script.pool.detach(1, script.now, "asked for"))
+    script.ready(2)
+    assert script.pool.workers[1].state is WorkerState.RETIRING
+    script.loads[1] = Load(0, 0, 0.0, threads=2)
+    assert script.observe(after=59) == []
+    # The threads have ended: what is left to do has its usual time.
+    script.loads[1] = Load(0, 0, 0.0)
+    assert script.observe() == []
+    assert script.observe(after=4) == []
+    assert script.observe(after=2) == [Kill(1, "stop_timeout of 5 s is over")]
+
+
+def test_threads_do_not_keep_a_worker_beyond_their_limit() -> None:
+    for waits, said in ((60, "busy_threads_timeout of 60 s is over"), (0, "stop_timeout of 5 s is over")):
+        script = Script(stop_timeout=5, busy_threads_timeout=waits)
+        script.loaded()
+        script.ready(1)
+        script.did(script.pool.close(script.now, "the server stops"))
+        script.loads[1] = Load(0, 0, 0.0, threads=1)
+        assert script.observe(after=max(waits, 5) - 1) == []
+        assert script.observe(after=2) == [Kill(1, said)]

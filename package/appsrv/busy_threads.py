@@ -1,0 +1,160 @@
+"""Threads of an application that are still at work when its worker is to end: found, named, and waited for.
+
+Python itself waits for ordinary threads at the end of a process, for as long as the worker is let, and drops daemon
+threads where they stand. Whether a thread works or only waits for work is seen on its stack. Knows threads and frames,
+not why the worker ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+
+OWN_PREFIX = "appsrv-"
+"""How the names of appsrv's own threads begin."""
+
+STEP = 0.05
+# What has ended within this time, once it was told that the process ends, is not worth a line.
+GRACE = 1.0
+MOST_NAMED = 10
+
+_STDLIB = os.path.join(sysconfig.get_paths()["stdlib"], "")
+_PACKAGES = (os.path.join(_STDLIB, "site-packages", ""), os.path.join(_STDLIB, "dist-packages", ""))
+# A thread of an executor that has no job stands in this function, and ends with the process.
+_EXECUTOR = (os.path.join("concurrent", "futures", "thread.py"), "_worker")
+# A thread whose innermost frame is here waits for another thread, a connection or a time.
+_WAITING = tuple(os.path.join(_STDLIB, name) for name in ("threading.py", "queue.py", "selectors.py"))
+
+
+@dataclass(frozen=True)
+class BusyThread:
+    """A thread at work: `place` is where its own code stands, empty where that is not known."""
+
+    name: str
+    daemon: bool
+    place: str
+
+    def __str__(self) -> str:
+        kind = "daemon thread" if self.daemon else "thread"
+        return f"{kind} {self.name!r}" + (f" at {self.place}" if self.place else "")
+
+
+def busy(threads: Iterable[threading.Thread], frames: Mapping[int, FrameType]) -> list[BusyThread]:
+    """Those of the threads that are at work; and ordinary ones that wait, since the process waits for them."""
+    found = []
+    for thread in threads:
+        frame = frames.get(thread.ident or 0)
+        if thread is threading.main_thread() or thread.name.startswith(OWN_PREFIX) or isinstance(thread, _FOREIGN):
+            continue
+        if frame is None:
+            # With gevent's patches it is a greenlet, and whether that works or waits cannot be seen.
+            at_work = not thread.daemon
+        else:
+            at_work = not (_is_without_job(frame) or (thread.daemon and _waits(frame)))
+        if at_work:
+            found.append(BusyThread(thread.name, bool(thread.daemon), _place(frame)))
+    return found
+
+
+# Made by `threading` for a thread that it has not started.
+_FOREIGN = threading._DummyThread
+
+
+def _is_without_job(frame: FrameType) -> bool:
+    file, function = _EXECUTOR
+    return frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file)
+
+
+def _waits(frame: FrameType) -> bool:
+    return frame.f_code.co_filename in _WAITING
+
+
+def _place(frame: FrameType | None) -> str:
+    """The innermost frame that is not the standard library's, or the innermost of all."""
+    innermost = frame
+    while frame is not None and _is_stdlib(frame.f_code.co_filename):
+        frame = frame.f_back
+    chosen = frame or innermost
+    return "" if chosen is None else f"{chosen.f_code.co_filename}:{chosen.f_lineno} in {chosen.f_code.co_name}"
+
+
+def _is_stdlib(file: str) -> bool:
+    return file.startswith((_STDLIB, "<frozen")) and not file.startswith(_PACKAGES)
+
+
+def busy_now() -> list[BusyThread]:
+    """The application's threads that are at work in this process, but for the calling one."""
+    me = threading.current_thread()
+    return busy((thread for thread in threading.enumerate() if thread is not me), sys._current_frames())
+
+
+class LastThreads:
+    """What becomes of the threads when their worker ends.
+
+    `tell` writes a line, `count` is told how many threads the worker waits for. `most`: how long it waits for all of
+    them, in seconds; 0: not at all, and then Python waits for the ordinary ones.
+    """
+
+    def __init__(
+        self, tell: Callable[[str], None], count: Callable[[int], None], most: float, stop_timeout: float,
+        look: Callable[[], list[BusyThread]] = busy_now, clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self._tell = tell
+        self._count = count
+        self._most = most
+        self._stop_timeout = stop_timeout
+        self._look = look
+        self._clock = clock
+        # Looked up now: gevent may have replaced it, and its greenlets are to run meanwhile.
+        self._sleep = sleep or time.sleep
+
+    def wait(self) -> None:
+        """The worker serves nothing more: wait for its threads as far as that is wanted, and name them."""
+        if not self._most:
+            return
+        left = self._wait(min(GRACE, self._most))
+        if left:
+            what = "this worker leaves once its threads have ended, within busy_threads_timeout ({limit:g} s)"
+            self._name(left, what, self._most)
+            self._wait(self._most - GRACE)
+
+    def last_words(self) -> None:
+        """The process ends: name the threads that are dropped, and those that Python waits for."""
+        dropped = [thread for thread in self._look() if thread.daemon]
+        if dropped:
+            self._name(dropped, "this worker ends without waiting for threads that are at work (see busy_threads)")
+        waited_for = self._wait(min(GRACE, self._stop_timeout / 4), lambda thread: not thread.daemon)
+        if waited_for:
+            self._name(
+                waited_for, "this worker waits for threads, and is killed after stop_timeout ({limit:g} s)",
+                self._stop_timeout,
+            )
+
+    def name_all(self) -> None:
+        """The process ends at once, in the middle of whatever its threads do: name them."""
+        if left := self._look():
+            self._name(left, "this worker ends without waiting for threads that are at work")
+
+    def _wait(
+        self, seconds: float, which: Callable[[BusyThread], bool] = lambda _: True
+    ) -> list[BusyThread]:
+        """Wait so long for the threads to end; those that are left."""
+        until = self._clock() + seconds
+        while True:
+            left = [thread for thread in self._look() if which(thread)]
+            self._count(len(left))
+            if not left or self._clock() >= until:
+                return left
+            self._sleep(STEP)
+
+    def _name(self, threads: list[BusyThread], what: str, limit: float = 0.0) -> None:
+        named = "; ".join(str(thread) for thread in threads[:MOST_NAMED])
+        more = f"; and {len(threads) - MOST_NAMED} more" if len(threads) > MOST_NAMED else ""
+        self._tell(f"{what.format(limit=limit)}: {named}{more}")
