@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).resolve().parent
 
 # How quick the machine is at the moment is no property of what is tested.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -15,6 +18,19 @@ settings.load_profile("untimed")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, default=60.0, metavar="SECONDS", help="how long the soak test goes on")
     parser.addoption("--soak-seed", type=int, default=0, metavar="SEED", help="the events of an earlier soak again")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "unit: pure, without a process; all of tests/unit that is not marked otherwise")
+    config.addinivalue_line("markers", "process: starts processes; all of tests/integration")
+    config.addinivalue_line("markers", "slow: takes more than 5 seconds on a quiet machine")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.path.is_relative_to(TESTS / "integration"):
+        item.add_marker("process")
+    elif not item.get_closest_marker("process"):
+        item.add_marker("unit")
 
 
 @pytest.fixture(autouse=True)

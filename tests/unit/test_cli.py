@@ -155,12 +155,14 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     assert run(capfd, "status")[0] == 1
 
 
+@pytest.mark.process
 def test_a_reader_that_has_enough(running: Running) -> None:
     command = f"{sys.executable} -m appsrv status --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
     assert done.stderr == ""
 
 
+@pytest.mark.process
 def test_a_command_starts_fast_since_it_imports_little() -> None:
     heavy = [
         "gevent",
@@ -317,6 +319,7 @@ def test_status_when_nothing_runs(place: Path, capfd: Capture) -> None:
     assert err == f"appsrv: error: appsrv is not running in {place}.\n"
 
 
+@pytest.mark.process
 def test_status_of_a_killed_one(place: Path, capfd: Capture) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -542,6 +545,7 @@ def read_until(terminal: int, text: str) -> str:
     return screen
 
 
+@pytest.mark.process
 def test_restart_app_by_menu(running: Running, terminal: tuple[int, subprocess.Popen[bytes]]) -> None:
     running.restart_answers(ok=True)
     ours, child = terminal
@@ -554,6 +558,7 @@ def test_restart_app_by_menu(running: Running, terminal: tuple[int, subprocess.P
     assert running.asked[-1] == ("POST /restart", {"prefix": running.info.root})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("key", "code"), [(b"\x03", 130), (b"q", 0)])
 def test_restart_app_by_menu_cancelled(
     running: Running, terminal: tuple[int, subprocess.Popen[bytes]], key: bytes, code: int

@@ -200,6 +200,7 @@ def test_the_unit_of_a_project_that_names_its_user(shop: Path) -> None:
     assert "Group=web" in lines(printed("systemd", shop, socket="/run/shop/web.sock", group="web"))
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 @pytest.mark.parametrize("flags", [{}, {"socket": "/run/shop/web.sock", "user": "nobody"}, {"port": "80"}])
 def test_systemd_accepts_the_unit(shop: Path, tmp_path: Path, flags: dict[str, object]) -> None:
@@ -215,6 +216,7 @@ def test_systemd_accepts_the_unit(shop: Path, tmp_path: Path, flags: dict[str, o
 # -- rotation ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("logrotate", path="/usr/sbin:/usr/bin") is None, reason="no logrotate here")
 def test_logrotate_rotates(tmp_path: Path) -> None:
     place = tmp_path / "my [shop]"

@@ -19,6 +19,7 @@ def status_of(code: str) -> int:
     return done.returncode << 8 if done.returncode >= 0 else -done.returncode
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "words"),
     [

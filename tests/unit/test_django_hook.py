@@ -17,6 +17,8 @@ pytest.importorskip("django")
 
 from appsrv_django import hook
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_projects" / "django"
 STARTUP = ROOT / "django_integration" / "appsrv_django.pth"

@@ -39,17 +39,20 @@ def imported(
     return done.stdout.splitlines()
 
 
+@pytest.mark.process
 def test_relative_urls_are_below_base_uri_as_in_a_request(tmp_path: Path) -> None:
     prefix, seen, later = imported(tmp_path, "/shop")
     assert (prefix, seen) == ("/", "/shop/static/ /shop/media/")
     assert later == "/proxied/static/ /proxied/media/", "the import has not decided for the requests"
 
 
+@pytest.mark.process
 def test_force_script_name_counts_more(tmp_path: Path) -> None:
     _, seen, _ = imported(tmp_path, "/shop", "{'ROOT_URLCONF': 'urls', 'FORCE_SCRIPT_NAME': '/forced'}")
     assert seen == "/forced/static/ /forced/media/"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("more", "serving"),
     [("{}", DJANGO_SERVES), ("{'ROOT_URLCONF': 'urls'}", "")],

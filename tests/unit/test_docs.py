@@ -31,6 +31,7 @@ def test_commands_can_be_run(page: Path) -> None:
     assert [command for command in commands if not os.access(ROOT / command, os.X_OK)] == []
 
 
+@pytest.mark.process
 def test_settings_page_is_generated() -> None:
     command = [sys.executable, "-m", "appsrv.settings_page"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)

@@ -206,6 +206,7 @@ def test_a_project_elsewhere_named_by_its_path_counts(tmp_path: Path, monkeypatc
     assert command.project_names_appsrv(f"{tmp_path}/app.py:create_app()")
 
 
+@pytest.mark.process
 def test_importing_the_entry_point_loads_nothing_of_appsrv() -> None:
     code = "import flask.cli, sys; import appsrv_flask.command; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -213,6 +214,7 @@ def test_importing_the_entry_point_loads_nothing_of_appsrv() -> None:
     assert not {"gevent", "appsrv", "appsrv.development", "watchfiles"} & set(loaded)
 
 
+@pytest.mark.process
 def test_a_flask_it_does_not_understand_keeps_its_own_command() -> None:
     code = (
         "import flask.cli, click; click.IntRange = None\n"

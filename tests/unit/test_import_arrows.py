@@ -206,6 +206,7 @@ FORBIDDEN = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", sorted(FORBIDDEN))
 def test_what_importing_a_module_loads(module: str) -> None:
     if module not in MODULES:

@@ -107,6 +107,7 @@ def test_two_instances_do_not_meet_unless_they_are_the_same(base: Path) -> None:
     second.remove()
 
 
+@pytest.mark.process
 def test_what_a_killed_instance_left_is_used_again_or_cleaned_up(base: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from appsrv.instance import InstanceDirectory\n"

@@ -127,6 +127,7 @@ def test_a_long_line_is_not_kept_back() -> None:
         assert [(label, len(text)) for label, text in stdout.lines()] == [("id-1 GET /1", 29970)]
 
 
+@pytest.mark.process
 def test_an_unfinished_line_at_the_end_of_the_process() -> None:
     code = (
         "import sys; from appsrv.labelled_output import label_output; "

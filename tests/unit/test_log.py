@@ -193,6 +193,7 @@ def test_lines_of_the_server(line: str, meant: tuple[int, str]) -> None:
     assert from_server(line) == meant
 
 
+@pytest.mark.process
 def test_the_server_writes_what_the_watchdog_reads() -> None:
     code = """
 import logging

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import psutil
+import pytest
 
 from appsrv import memory
 from appsrv.memory import MemoryLimits
@@ -84,6 +85,7 @@ def test_sizes_of_real_processes() -> None:
     assert memory.share_above(2**30, 1) == 0
 
 
+@pytest.mark.process
 def test_a_family_counts_as_one() -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE):
         one, family = (measure(psutil.Process()) for measure in (memory.share, memory.family_share))

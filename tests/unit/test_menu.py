@@ -16,6 +16,8 @@ import pytest
 
 from appsrv import menu
 
+pytestmark = pytest.mark.process
+
 CODE = (
     "import sys; from appsrv import menu\n"
     "print('chose', menu.choose(['/srv/shop (production)', '/srv/blog (production)'], 0, 1), flush=True)\n"

@@ -114,6 +114,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics.check("metrics_port")
 
 
+@pytest.mark.process
 def test_what_the_dead_have_left_goes_and_what_they_have_counted_stays(tmp_path: Path) -> None:
     pid = os.fork()
     if not pid:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 BROKEN = """
 class Broken:
     def write(self, text): raise RuntimeError

@@ -45,6 +45,7 @@ def test_take_read_remove(tmp_path: Path) -> None:
     assert pid_file.read(path) is None
 
 
+@pytest.mark.process
 def test_a_living_instance_keeps_its_file(tmp_path: Path) -> None:
     """Its lock proves that it lives, whatever its number."""
     path = tmp_path / "pid"
@@ -71,6 +72,7 @@ def test_without_locks_the_instances_with_that_file_decide(tmp_path: Path, monke
     assert pid_file.read(path) == 7
 
 
+@pytest.mark.process
 def test_a_dead_one_s_file_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     path.write_text(f"{dead_pid()}\n")
@@ -79,6 +81,7 @@ def test_a_dead_one_s_file_is_taken_over(tmp_path: Path) -> None:
     assert path.read_text() == "7\n"
 
 
+@pytest.mark.process
 def test_a_pid_that_another_program_has_now(tmp_path: Path, stranger: int) -> None:
     path = tmp_path / "pid"
     path.write_text(f"{stranger}\n")
@@ -141,6 +144,7 @@ def test_another_s_file_is_not_removed(tmp_path: Path) -> None:
     assert path.read_text() == "8\n"
 
 
+@pytest.mark.process
 def test_stale_files_in_the_usual_places(tmp_path: Path) -> None:
     assert pid_file.stale(tmp_path) is None
     ours = PidFile.take(tmp_path / "appsrv.8000.pid", os.getpid())

@@ -83,6 +83,7 @@ def test_reach(tmp_path: Path) -> None:
         check_reach(nobody, str(tmp_path))
 
 
+@pytest.mark.process
 @needs_root
 def test_becoming_is_for_good() -> None:
     nobody = identity_of("nobody", None)

@@ -95,6 +95,7 @@ print(before, reloader.changed_since_import(str(path)), reloader.changed_since_i
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("bytecode", ["", "1"])
 def test_what_was_imported_is_remembered(tmp_path: Path, bytecode: str) -> None:
     """With and without compiled files, and however soon after the import it was saved."""
@@ -122,6 +123,7 @@ print(before, reloader.changed_since_import(path), mine.__file__ == path)
 """
 
 
+@pytest.mark.process
 def test_so_is_what_was_imported_through_a_link(tmp_path: Path) -> None:
     """Django names files by their real paths."""
     (tmp_path / "real").mkdir()

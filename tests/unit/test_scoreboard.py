@@ -119,6 +119,7 @@ def test_parked_times(boards: tuple[Scoreboard, Scoreboard]) -> None:
     assert theirs.parked_since(7 + PARKED_ENTRIES) == 12.5
 
 
+@pytest.mark.process
 def test_a_forked_process_writes_to_the_same_board(boards: tuple[Scoreboard, Scoreboard]) -> None:
     slot = boards[0].slot(0)
 

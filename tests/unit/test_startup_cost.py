@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 STARTUP = (ROOT / "django_integration" / "appsrv_django.pth").read_text(encoding="utf-8")
 

@@ -185,10 +185,12 @@ def collected(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+@pytest.mark.process
 def test_what_django_has_collected(collected: Path) -> None:
     assert served_by_django(collected) == ("/static/a.css", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "given",
     [
@@ -219,12 +221,14 @@ print(settings.STATIC_URL)
 """
 
 
+@pytest.mark.process
 def test_django_still_finds_out_below_which_prefix_it_is(collected: Path) -> None:
     code = BELOW_A_PREFIX.format(root=str(collected))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "/shop/static/\n"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "given",
     [
@@ -243,10 +247,12 @@ def test_when_django_s_files_are_somebody_else_s(collected: Path, given: dict[st
     assert served_by_django(collected, url, **given) == ("unchanged", "")
 
 
+@pytest.mark.process
 def test_nothing_collected(tmp_path: Path) -> None:
     assert served_by_django(tmp_path / "none") == ("unchanged", "")
 
 
+@pytest.mark.process
 def test_without_whitenoise_django_s_files_are_a_matter_of_a_line(collected: Path) -> None:
     printed, said = served_by_django(collected, before="sys.modules['whitenoise'] = None")
     assert printed == "unchanged"

@@ -14,6 +14,8 @@ import pytest
 from appsrv import trace
 from appsrv.errors import AdminError
 
+pytestmark = pytest.mark.process
+
 CODE = """
 import sys, threading, time
 from appsrv import trace

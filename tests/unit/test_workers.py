@@ -58,6 +58,7 @@ def ended_pid() -> int:
     return child.pid
 
 
+@pytest.mark.process
 def test_one_that_was_reaped_by_a_preloader_that_died_before_it_could_say_so(workers: Workers) -> None:
     handle = hung_up(workers, ended_pid())
     assert workers.lost(handle.hung_up + TOLD_WITHIN / 2) == [], "the news may be on its way"
