@@ -90,7 +90,7 @@ class Runserver(Base):
             raise CommandError(f"{self.port!r} is not a valid port number.")
         given = {name: options[name] for name in DEFAULTS if options.get(name) is not None}
         development.start(
-            argv=[sys.executable, *sys.orig_argv[1:]],
+            argv=development.same_command(),
             root=project.script_directory(sys.argv[0]),
             host=self.addr,
             port=int(self.port),

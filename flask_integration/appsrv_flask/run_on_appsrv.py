@@ -83,7 +83,7 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
     if not 0 <= options.port <= MAX_PORT:
         raise click.BadParameter(f"{options.port} is not a port: 0 to {MAX_PORT}.", param_hint="--port")
     development.start(
-        argv=[sys.executable, *sys.orig_argv[1:]],
+        argv=development.same_command(),
         root=project.script_directory(sys.argv[0]),
         # Werkzeug takes none for every address of IPv4.
         host=options.host or "0.0.0.0",

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, directories, own_writes, preloader, standby, standby_preloader
+from appsrv import config, directories, interpreter_flags, own_writes, preloader, standby, standby_preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import WSGIApplication
+from appsrv.interpreter_flags import same_command
 from appsrv.loader import AppSpec
 from appsrv.message import Prepare
 from appsrv.settings import Settings
@@ -99,7 +100,7 @@ def _become_watchdog(order: bytes) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     code = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.development import main; main()"
-    os.execv(sys.executable, [sys.executable, "-c", code, str(read)])
+    os.execv(sys.executable, [sys.executable, *interpreter_flags.for_own_process(), "-c", code, str(read)])
 
 
 def main() -> None:
@@ -186,4 +187,4 @@ def _url(made: Mapping[str, object]) -> str:
     return Listener(**made).url  # type: ignore[arg-type]
 
 
-__all__ = ["AppLoadError", "Framework", "inside_preloader", "serve", "start", "state_directory"]
+__all__ = ["AppLoadError", "Framework", "inside_preloader", "same_command", "serve", "start", "state_directory"]

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from appsrv import interpreter_flags
+
 # The project's directory must not be able to shadow a module of ours.
 BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.cli import main; sys.exit(main())"
 
@@ -19,4 +21,5 @@ def become_appsrv(arguments: Sequence[str], directory: str, environ: Mapping[str
     os.chdir(directory)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-c", BOOT, *arguments], {**environ, "PWD": directory})
+    command = [sys.executable, *interpreter_flags.for_application(), "-c", BOOT, *arguments]
+    os.execve(sys.executable, command, {**environ, "PWD": directory})

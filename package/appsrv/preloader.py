@@ -135,7 +135,14 @@ class Preloader:
             self._serve()
         except BecomeWorker as change:
             return change.worker
+        self._leave_to_the_end()
         return None
+
+    def _leave_to_the_end(self) -> None:
+        """The process closes its sockets by its end. Python would warn of each where the application asks for that."""
+        sockets = [self._server.sock, self._watchdog.sock]
+        for sock in sockets if self._station is None else [*sockets, self._station.hand_off]:
+            sock.detach()
 
     def _report_failure(self, error: AppLoadError) -> None:
         with contextlib.suppress(ChannelClosed):

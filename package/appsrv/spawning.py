@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from appsrv import channel as channels
+from appsrv import interpreter_flags
 from appsrv.collector import Collector
 from appsrv.log import ServerLog
 
@@ -30,8 +31,12 @@ class Spawner:
     def module(
         self, module: str, fds: Sequence[socket.socket], environ: Mapping[str, str], *, log: ServerLog | None = None
     ) -> int:
-        """Start `main` of one of our modules, with the numbers of these descriptors; the pid. Raises OSError."""
-        argv = [sys.executable, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
+        """Start `main` of one of our modules, with the numbers of these descriptors; the pid. Raises OSError.
+
+        `log` is where an application's output goes; None for the server process.
+        """
+        flags = interpreter_flags.for_own_process() if log is None else interpreter_flags.for_application()
+        argv = [sys.executable, *flags, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
         return self.command(argv, fds, environ, log=log)
 
     def command(
