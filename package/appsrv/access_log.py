@@ -16,6 +16,7 @@ from appsrv.access_file import AppendFile
 from appsrv.access_format import Entry, formatter
 from appsrv.http_response import Response
 from appsrv.kernel_stamps import StampedSocket
+from appsrv.line_label import ACCESS
 from appsrv.ready_queue import Connection
 from appsrv.request_id import KEY
 from appsrv.scoreboard import Scoreboard
@@ -45,7 +46,7 @@ class StandardOutput:
 
     def write(self, line: str) -> None:
         """Append a line."""
-        unpatched.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+        unpatched.write(1, f"{ACCESS}{line}\n".encode("utf-8", "backslashreplace"))
 
     def reopen(self) -> None:
         """Nothing to do."""
@@ -62,7 +63,7 @@ class AccessLog:
     def __init__(self, settings: Settings, to: Destination, complain: Complain) -> None:
         self._to = to
         self._complain = complain
-        self._format = formatter(settings.access_log_format, os.getpid())
+        self._format = formatter(settings.access_format, os.getpid())
 
     def reopen(self) -> None:
         """Go on in a new file."""

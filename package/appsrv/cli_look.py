@@ -197,7 +197,8 @@ def logs(
     found = log_reader.follow(path, wanted, lines) if follow else log_reader.last(path, wanted, lines)
     colour = wants_colour(config.environment(), sys.stdout.isatty())
     for line in found:
-        click.echo(json.dumps(line.to_json()) if as_json else text.log_line(line.raw, line.level, colour=colour))
+        for shown in [json.dumps(line.to_json())] if as_json else line.raw.split("\n"):
+            click.echo(shown if as_json else text.log_line(shown, line.level, colour=colour))
         sys.stdout.flush()
     return 0
 

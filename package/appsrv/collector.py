@@ -11,8 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from appsrv.line_label import LabelReader
+from appsrv.line_label import LabelReader, Line
 from appsrv.log import ACCESS, ServerLog, from_server
+from appsrv.log_format import ACCESS as ACCESS_STREAM
+from appsrv.log_format import Origin, last_state, readable
 from appsrv.output import OutputPipe
 from appsrv.tracebacks import Tracebacks
 
@@ -98,26 +100,30 @@ class Collector:
     def _server_says(self, pid: int) -> Say:
         def say(line: str) -> None:
             if line.startswith(ACCESS):
-                self._log.output(f"Server {pid}", line.removeprefix(ACCESS), error=False)
+                self._log.output(Origin("Server", pid, ACCESS_STREAM), [line.removeprefix(ACCESS)])
             else:
                 self._log.event(*from_server(line))
 
         return say
 
     def _application_says(self, pid: int, stream: str, server_log: ServerLog) -> Say:
-        source, error, tail = f"App {pid} {stream}", stream == "stderr", self._lines[pid]
         labels = LabelReader()
 
-        def say(line: str) -> None:
-            for label, text, more in labels.read(line):
-                tail.add(text)
-                log = functools.partial(server_log.output, source, error=error, label=label)
-                if not label:
-                    # An access line, say: it stands behind the traceback of its request.
-                    self._tracebacks.say_whole(lambda origin: isinstance(origin, tuple) and origin[0] == pid)
-                self._tracebacks.add((pid, stream, label), text, log, time.monotonic(), more=more)
+        def say(text: str) -> None:
+            for line in labels.read(text):
+                self._application_line(Origin("App", pid, stream, line.label), line, server_log)
 
         return say
+
+    def _application_line(self, origin: Origin, line: Line, server_log: ServerLog) -> None:
+        self._lines[origin.pid].add(readable(last_state(line.text)))
+        if line.access:
+            origin = origin._replace(stream=ACCESS_STREAM)
+        if not line.label and not line.continues:
+            # An access line, say: it stands behind the traceback of its request.
+            self._tracebacks.say_whole(lambda other: isinstance(other, Origin) and other.pid == origin.pid)
+        say = functools.partial(server_log.output, origin)
+        self._tracebacks.add(origin, line.text, say, time.monotonic(), more=line.more, continues=line.continues)
 
     def _reader(self, pid: int, pipe: OutputPipe) -> Callable[[], None]:
         def read() -> None:

@@ -34,9 +34,10 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period={{start_seconds}}s \\
     CMD ["sh", "-c", "appsrv status -p {{port}} >/dev/null || exit 1"]
 
-# appsrv may be process 1: it reaps whatever the application leaves behind. Its log is the container's output. It needs
-# neither this user (`docker run --user 12345`) nor a file system that can be written to (`docker run --read-only`): its
-# run directory is then below /tmp or /dev/shm.
+# appsrv may be process 1: it reaps whatever the application leaves behind. The container's output is what the
+# application prints, stdout and stderr as it wrote them, with appsrv's own lines on stderr. It needs neither this user
+# (`docker run --user 12345`) nor a file system that can be written to (`docker run --read-only`): its run directory is
+# then below /tmp or /dev/shm.
 {{workers}}
 # A proxy in front is another container: believe it by `-e APPSRV_FORWARDED_ALLOW_IPS=172.16.0.0/12`, or what its
 # network is.
@@ -50,6 +51,7 @@ def render(deployment: Deployment) -> str:
     port = settings.port or 8000
     options = _options(deployment)
     listen = ["--address", "0.0.0.0", "--port", str(port), "--log-file", "none", "--pid-file", "none"]
+    form = [] if _names(options, "--log-format") else ["--log-format", "plain"]
     pool = [] if _names(options, "--max-pool-size") else ["--max-pool-size", "auto"]
     extras = "appsrv[static]" if deployment.is_django or settings.static else "appsrv"
     return fill(TEMPLATE, {
@@ -62,7 +64,7 @@ def render(deployment: Deployment) -> str:
         "stop_seconds": f"{settings.stop_delay + settings.stop_timeout + 10:g}",
         "start_seconds": f"{settings.start_timeout:g}",
         "workers": "# `--max-pool-size auto`: by the processors, or the part of them, that it may use." if pool else "",
-        "command": json.dumps(["appsrv", "start", *options, *listen, *pool]),
+        "command": json.dumps(["appsrv", "start", *options, *listen, *form, *pool]),
     })  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from appsrv.app_group import AppGroup
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
+from appsrv.log_format import JSON, PLAIN
 from appsrv.settings import Settings
 from appsrv.terminal import never_waiting, occupy_standard_descriptors
 from appsrv.watchdog import Development, Watchdog
@@ -36,7 +38,15 @@ def run(
         watchdog.terminal = terminal
         info = watchdog.resources.open(sys.stdout)
         watchdog.booted = lambda: announce(info)
+        if settings.log_format in (PLAIN, JSON) and development is None:
+            # Standard output is the application's, or nothing but objects.
+            watchdog.booted = lambda: watchdog.resources.log.event(logging.INFO, _served(info))
         return watchdog.run()
+
+
+def _served(info: InstanceInfo) -> str:
+    files = f"pid file {info.pid_file or 'none'}, log file {info.log_file or 'none'}"
+    return f"serving {info.app} at {', '.join(info.bind)} ({files})"
 
 
 def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:

@@ -1,9 +1,9 @@
 r"""Labels of printed lines: how a worker tells, on the pipe that the watchdog reads, which request a line came from.
 
 A label stands between two NULs in front of its line, and never reaches the log as such: `\0@LABEL\0` is a label,
-`\0#LABEL\0` that of the first of several lines printed at once, `\0=\0` says "as before", `\0-\0` "none". One in the
-middle of a line begins a new one. Whoever writes to the descriptor without all this, as C code and children do, has
-lines without a label. Pure.
+`\0#LABEL\0` that of the first of several lines printed at once, `\0=\0` says "as before", `\0-\0` "none"; an ACK (6)
+between NULs marks a line of the access log. One in the middle of a line begins a new one. Whoever writes to the
+descriptor without all this, as C code and children do, has lines without a label. Pure.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-SAME, NONE = "\0=\0", "\0-\0"
+# Neither character of ACCESS is shown by a terminal: a worker to which one is lent writes there itself.
+SAME, NONE, ACCESS = "\0=\0", "\0-\0", "\0\6\0"
 LONGEST_PATH = 120
 
-_MARK = re.compile(r"\0(?:([@#])([^\0]*)|([=-]))\0")
+_MARK = re.compile(r"\0(?:([@#])([^\0]*)|([=\6-]))\0")
 
 
 def label_of(request_id: str, method: str, target: str) -> str:
@@ -28,7 +29,7 @@ def label_of(request_id: str, method: str, target: str) -> str:
 
 def labelled(label: str, text: str, *, breaks: bool = False) -> str:
     """`text`, which begins a line, with the label on each of its lines. `breaks`: another line stands unfinished."""
-    if not label:
+    if not label and "\n" not in text[:-1]:
         return NONE + text if breaks else text
     sign = "#" if "\n" in text[:-1] else "@"
     return f"\0{sign}{label}\0{going_on(label, text)}"
@@ -36,20 +37,26 @@ def labelled(label: str, text: str, *, breaks: bool = False) -> str:
 
 def going_on(label: str, text: str) -> str:
     """`text`, which goes on with a line that has its label, with the label on all further ones."""
-    return text[:-1].replace("\n", f"\n{SAME}") + text[-1:] if label else text
+    return text[:-1].replace("\n", f"\n{SAME}") + text[-1:]
 
 
 def harmless(text: str) -> str:
     r"""What the application prints cannot be taken for a label: of a NUL that might, `\x00` is shown."""
-    return re.sub(r"\0(?=[@#=-])", r"\\x00", text) if "\0" in text else text
+    return re.sub(r"\0(?=[@#=\6-])", r"\\x00", text) if "\0" in text else text
 
 
 class Line(NamedTuple):
-    """A line and its label, empty where it has none; `more`: it is the first of several that were printed at once."""
+    """A line and its label, empty where it has none.
+
+    `more`: it is the first of several that were printed at once, `continues`: one of the others, or the rest of a line
+    that has been read already; `access`: it is of the access log.
+    """
 
     label: str
     text: str
     more: bool = False
+    continues: bool = False
+    access: bool = False
 
 
 class LabelReader:
@@ -67,5 +74,6 @@ class LabelReader:
         for sign, label, other, text in zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True):
             if sign:
                 self._last = label
-            lines.append(Line("" if other == "-" else self._last, text, sign == "#"))
+            known = "" if other in ("-", ACCESS[1]) else self._last
+            lines.append(Line(known, text, sign == "#", other == "=", other == ACCESS[1]))
         return lines

@@ -4,23 +4,37 @@
     2026-11-22 18:33:08.456 INFO     [5c0f2a9b71d3-17 GET /orders] App 4711 stdout: printed for a request
     2026-11-22 18:33:09.001 WARNING  worker 4711 of /srv/shop ended: killed by SIGKILL
 
+That is the form `text`; `log_format` has the others. In the form `plain` both streams are the application's alone:
+what it wrote to stdout is on stdout, what it wrote to stderr on stderr, and appsrv's own lines are on stderr, too.
 The watchdog owns it; the server writes to it through a pipe (`to_watchdog`, `from_server`). The file is opened again
 when it was moved away, so that rotation loses nothing. Knows lines and levels, not processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
 from appsrv.errors import RunDirectoryError
+from appsrv.log_format import (
+    AS_WRITTEN,
+    JSON,
+    PLAIN,
+    TEXT,
+    Origin,
+    as_written,
+    event_line,
+    last_state,
+    output_lines,
+    readable,
+)
 
 LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -30,7 +44,6 @@ else:
     # Python 3.10 has no type parameter for it.
     _StreamHandler = logging.StreamHandler
 
-_COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _SERVER_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
@@ -38,20 +51,22 @@ _COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR"
 
 
 class ServerLog:
-    """Where lines go. `terminal` is a stream to show them on as well; `plain` shows application output as it is, with
-    its label where there are colours (`colour`).
+    """Where lines go. `form` is that of the file, `shown` that of the terminal, which is a stream to show them on as
+    well. `quiet` leaves appsrv's own lines below WARNING to the file; with `colour` plain lines have their label.
 
     The file is opened within `owner()`, again after each rotation. `waits`: whether a pipe or device in its place is
     waited for, as only the operator's may be; else it loses lines.
     """
 
     def __init__(
-        self, path: str, level: str, terminal: TextIO | None, *, plain: bool = False, colour: bool = False,
-        owner: Callable[[], AbstractContextManager[None]] = nullcontext, waits: bool = True,
+        self, path: str, level: str, terminal: TextIO | None, *, form: str = TEXT, shown: str = TEXT,
+        quiet: bool = False, colour: bool = False, owner: Callable[[], AbstractContextManager[None]] = nullcontext,
+        waits: bool = True,
     ) -> None:
         self.path = path
+        self._form, self._shown = form, shown
         self._file = _FileHandler(path, owner, 0 if waits else os.O_NONBLOCK)
-        self._plain = plain
+        self._quiet = quiet
         self._colour = colour
         self._terminal = _TerminalHandler(terminal) if terminal is not None else None
         self._lowest = LEVELS[level]
@@ -60,25 +75,46 @@ class ServerLog:
         """Something appsrv has to say."""
         if level < self._lowest:
             return
-        for line in _lines(text):
-            record = _record(level, line)
-            self._file.handle(record)
-            if self._terminal is not None and (not self._plain or level >= logging.WARNING):
-                self._terminal.handle(record)
+        # Made once, so that both have the same time.
+        line = event_line(logging.getLevelName(level), text) if JSON in (self._form, self._shown) else ""
+        if self._form == JSON:
+            self._file.raw(line)
+        else:
+            for part in _lines(readable(text)):
+                self._file.handle(_record(level, part))
+        if self._terminal is None or (self._quiet and level < logging.WARNING):
+            return
+        if self._shown == JSON:
+            self._terminal.raw(line, error=False)
+        else:
+            for part in _lines(readable(text)):
+                self._terminal.show(_record(level, part), error=self._shown == PLAIN)
 
-    def output(self, source: str, text: str, *, error: bool, label: str = "") -> None:
-        """One line an application process has written, `label` says for which request; never filtered."""
-        bare = _COLOUR_CODE.sub("", text) if "\x1b" in text else text
-        whole = f"[{label}] {source}" if label else source
-        self._file.handle(_record(logging.INFO, f"{whole}: {bare}"))
+    def output(self, origin: Origin, lines: Sequence[str]) -> None:
+        """Lines that an application process has written, at once if there are several; never filtered."""
+        written = output_lines(self._form, origin, lines)
+        for line in written:
+            if self._form == TEXT:
+                self._file.handle(_record(logging.INFO, line))
+            else:
+                self._file.raw(line)
         if self._terminal is None:
             return
-        if not self._plain:
-            self._terminal.handle(_record(logging.INFO, f"{whole}: {text}"))
-        elif label and self._colour:
-            self._terminal.raw(f"{_DIM}[{source.split()[1]} {label}]{_RESET} {text}", error=error)
+        if self._shown == PLAIN:
+            for line in lines:
+                self._terminal.raw(self._labelled(origin, line), error=origin.error)
+        elif self._shown == JSON:
+            for line in written if self._form == JSON else output_lines(JSON, origin, lines):
+                self._terminal.raw(line, error=False)
         else:
-            self._terminal.raw(text, error=error)
+            for line in lines:
+                shown = readable(last_state(line) if "\r" in line else line)
+                self._terminal.show(_record(logging.INFO, f"{origin.named}: {shown}"), error=False)
+
+    def _labelled(self, origin: Origin, line: str) -> str:
+        if origin.label and self._colour:
+            return f"{_DIM}[{origin.pid} {origin.label}]{_RESET} {line}"
+        return line
 
     def reopen(self) -> None:
         """Open the file again under its name."""
@@ -96,7 +132,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         self._owner = owner
         self._flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags
         try:
-            super().__init__(path, encoding="utf-8", errors="backslashreplace")
+            super().__init__(path, encoding="utf-8", errors=AS_WRITTEN)
         except OSError as error:
             raise RunDirectoryError(
                 f"cannot write the server log {path}: {error.strerror} (choose another with --log-file)"
@@ -108,7 +144,14 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
     def _open(self) -> TextIOWrapper:
         with self._owner():
             fd = os.open(self.baseFilename, self._flags, 0o640)
-        return open(fd, "a", encoding="utf-8", errors="backslashreplace")
+        return open(fd, "a", encoding="utf-8", errors=AS_WRITTEN)
+
+    def raw(self, line: str) -> None:
+        """A line that is one already."""
+        self.handle(_record(logging.NOTSET, line))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.levelno == logging.NOTSET else super().format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._ended:
@@ -160,14 +203,18 @@ class _TerminalHandler(_StreamHandler):
         layout = "%(asctime)s.%(msecs)03d %(log_color)s%(levelname)-8s%(reset)s %(message)s"
         self.setFormatter(colorlog.ColoredFormatter(layout, TIME, log_colors=_COLOURS, stream=stream))
 
+    def show(self, record: logging.LogRecord, *, error: bool) -> None:
+        """The record, on stderr or where everything goes."""
+        if error:
+            self.raw(self.format(record), error=True)
+        else:
+            self.handle(record)
+
     def raw(self, text: str, *, error: bool) -> None:
-        """The line as the application wrote it, on the stream it wrote it to."""
+        """A line, as the bytes that the application wrote, on the stream it wrote them to."""
         stream = sys.stderr if error else self.stream
-        try:
-            stream.write(f"{text}\n")
-            stream.flush()
-        except (OSError, ValueError):
-            return
+        with contextlib.suppress(OSError, ValueError):
+            _write_bytes(stream, as_written(f"{text}\n"))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A terminal that has gone away loses nothing: the file has the line."""
@@ -179,6 +226,18 @@ def _lines(text: str) -> list[str]:
     return [first, *(f"  {line}" for line in more)]
 
 
+def _write_bytes(stream: TextIO, data: bytes) -> None:
+    """Past the encoding of the stream, whatever that is."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:
+        stream.write(data.decode("utf-8", "backslashreplace"))
+        stream.flush()
+        return
+    stream.flush()
+    buffer.write(data)
+    buffer.flush()
+
+
 def _record(level: int, text: str) -> logging.LogRecord:
     return logging.LogRecord("appsrv", level, "", 0, text, None, None)
 
@@ -186,17 +245,18 @@ def _record(level: int, text: str) -> logging.LogRecord:
 # -- from the server to the watchdog ------------------------------------------------------------------------------
 
 
-class _PrefixedLines(logging.Formatter):
-    """Every line of a record, tracebacks too, starts with the record's level; all but the first are indented."""
+class _OneLine(logging.Formatter):
+    """A record with its traceback is one line, which starts with its level; NULs stand in place of line ends."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(f"{record.levelname} {line}" for line in _lines(super().format(record)))
+        lines = super().format(record).replace("\0", "\\x00").splitlines() or [""]
+        return f"{record.levelname} " + "\0".join(lines)
 
 
 def to_watchdog(level: str) -> None:
     """Let `logging` of this process write to its stdout, which the watchdog reads."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_PrefixedLines("%(message)s"))
+    handler.setFormatter(_OneLine("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
@@ -222,4 +282,4 @@ def from_server(line: str) -> tuple[int, str]:
     """(level, text) of a line that `to_watchdog` wrote; whatever else the server printed is an error."""
     name, _, text = line.partition(" ")
     level = logging.getLevelName(name)
-    return (level, text) if level in _SERVER_LEVELS else (logging.ERROR, line)
+    return (level, text.replace("\0", "\n")) if level in _SERVER_LEVELS else (logging.ERROR, line)

@@ -1,11 +1,12 @@
 """Reading the server log back: what a line says, which lines are wanted, and following the file through rotations.
 
-Knows the shape of the lines (`log`, `line_label`) and files; which file it is, and how lines are shown, is the
+Knows the forms of the lines (`log_format`) and files; which file it is, and how lines are shown, is the
 command's business.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from appsrv.errors import OperatorError
+from appsrv.log_format import ACCESS, OWN
 
 STEP = 0.2
 TIME = "%Y-%m-%d %H:%M:%S.%f"
@@ -52,11 +54,35 @@ class Line:
 def parse(raw: str) -> Line:
     """What a line of the log says; one of another shape is all `text`."""
     raw = raw.rstrip("\n")
+    if raw.startswith("{") and (found := _object(raw)) is not None:
+        return found
     match = _LINE.fullmatch(raw)
     if match is None:
         return Line(raw, None, None, None, None, None, None, None, raw)
     when, level, request, method, target, pid, stream, text = match.groups()
     return Line(raw, when, level, request, method, target, int(pid) if pid else None, stream, text)
+
+
+def _object(raw: str) -> Line | None:
+    """A line in the form `json`; `raw` is then how it looks in the form `text`, in several lines where it has them."""
+    try:
+        said = json.loads(raw)
+        when = datetime.fromisoformat(said["time"]).astimezone().strftime(TIME)[:-3]
+        stream = said["stream"]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    pid, level = said.get("pid"), str(said.get("level") or "INFO")
+    if stream == ACCESS and "text" not in said:
+        shown = json.dumps({name: value for name, value in said.items() if name not in ("level", "stream")})
+    else:
+        shown = str(said.get("text", ""))
+    request, method, path = (str(said[name]) if said.get(name) else None for name in ("request_id", "method", "path"))
+    pid = pid if isinstance(pid, int) else None
+    label = f"[{request} {method} {path}] " if request and method and path else ""
+    # As `log_format` puts it in front of a line.
+    source = f"App {pid} {'stdout' if stream == ACCESS else stream}: " if pid is not None else ""
+    text = "\n".join(f"{when} {level:<8} {label}{source}{line}" for line in shown.split("\n"))
+    return Line(text, when, level, request, method, path, pid, None if stream == OWN else str(stream), shown)
 
 
 @dataclass(frozen=True)
@@ -67,15 +93,28 @@ class Wanted:
     worker: int | None = None
     since: str | None = None
 
-    def takes(self, line: Line) -> bool:
-        """Whether the line is one of them."""
-        if self.since is not None and (line.time is None or line.time < self.since):
+    def takes(self, line: Line, time: str | None = None) -> bool:
+        """Whether the line is one of them; `time` is its time where it does not name it itself."""
+        when = line.time or time
+        if self.since is not None and (when is None or when < self.since):
             return False
         if self.request is not None and line.request != self.request and not _names(line.text, self.request):
             return False
         if self.worker is None or line.pid == self.worker:
             return True
         return line.pid is None and _names(line.text, f"worker {self.worker}")
+
+
+class _Filter:
+    """Takes the wanted ones of the lines of a file, in order; a line without a time is as old as the one before."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._time: str | None = None
+
+    def takes(self, line: Line) -> bool:
+        self._time = line.time or self._time
+        return self._wanted.takes(line, self._time)
 
 
 def _names(text: str, word: str) -> bool:
@@ -98,10 +137,10 @@ def since(text: str, now: datetime) -> str:
 def last(path: Path, wanted: Wanted, most: int | None) -> list[Line]:
     """The last `most` of the wanted lines that there are; None: all."""
     with _open(path) as file:
-        return _last(file, wanted, most)
+        return _last(file, _Filter(wanted), most)
 
 
-def _last(file: IO[bytes], wanted: Wanted, most: int | None) -> list[Line]:
+def _last(file: IO[bytes], wanted: _Filter, most: int | None) -> list[Line]:
     return list(deque((line for line in map(_line, file) if wanted.takes(line)), most))
 
 
@@ -109,16 +148,16 @@ def follow(
     path: Path, wanted: Wanted, most: int | None, sleep: Callable[[float], object] = time.sleep
 ) -> Iterator[Line]:
     """The same, and then every wanted line as it comes, for ever: also when the file is renamed or emptied."""
-    file = _open(path)
+    file, chosen = _open(path), _Filter(wanted)
     try:
-        yield from _last(file, wanted, most)
+        yield from _last(file, chosen, most)
         begun, moved = b"", False
         while True:
             piece = file.readline()
             begun += piece
             if begun.endswith(b"\n"):
                 line, begun = _line(begun), b""
-                if wanted.takes(line):
+                if chosen.takes(line):
                     yield line
             elif piece:
                 continue

@@ -85,4 +85,5 @@ def _end_of_characters(data: bytes) -> int:
 
 
 def _text(line: bytes) -> str:
-    return line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+    # A byte that is no UTF-8 becomes a lone surrogate, from which it can be made again (PEP 383).
+    return line.removesuffix(b"\r").decode("utf-8", "surrogateescape")

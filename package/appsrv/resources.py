@@ -27,6 +27,7 @@ from appsrv.hosting import needs_routes
 from appsrv.instance import InstanceDirectory, InstanceInfo, default_log_file, default_pid_file, list_instances
 from appsrv.listener import Listener
 from appsrv.log import ServerLog
+from appsrv.log_format import PLAIN, TEXT
 from appsrv.old_logs import remove_old_logs
 from appsrv.pid_file import PidFile
 from appsrv.privileges import Identity, acting_as, identity_of
@@ -116,7 +117,8 @@ class Resources:
     def _open_log(self, path: str, identity: Identity | None, *, waits: bool = True) -> ServerLog:
         terminal = self._terminal
         return ServerLog(
-            path, self._settings.log_level, terminal, plain=self._development,
+            path, self._settings.log_level, terminal, form=self._settings.log_format or TEXT,
+            shown=self._settings.log_format or (PLAIN if self._development else TEXT), quiet=self._development,
             colour=terminal is not None and wants_colour(self._environ, terminal.isatty()),
             owner=lambda: acting_as(identity), waits=waits,
         )

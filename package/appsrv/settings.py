@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from appsrv import access_format, values
+from appsrv import access_format, log_format, values
 
 PREFIX = "APPSRV_"
 # What `pid_file` and `log_file` are where no file is wanted.
@@ -161,6 +161,13 @@ class Settings:
         help="The server log: what appsrv reports and whatever the application prints; `none` for no file: a server "
         "in the foreground prints its lines anyway.",
     )
+    log_format: str | None = setting(
+        None, values.choice(*log_format.FORMS), metavar="FORM", group=_PROCESS,
+        shown_default="text; plain on the terminal of runserver and flask run",
+        help="How lines look in the server log and in the foreground. `text`: time, level, request, process and stream "
+        "in front of each; `json`: an object a line with the same; `plain`: what the application prints as it was, "
+        "stdout on stdout and stderr on stderr, and appsrv's own lines on stderr. See docs/operations.md.",
+    )
     log_level: str = setting(
         "info", values.choice("debug", "info", "warning", "error", "critical"), metavar="LEVEL",
         group=_PROCESS,
@@ -182,8 +189,9 @@ class Settings:
         shown_default="off; `-` in development, where no framework prints such lines",
         help="A line for each request: the file they are appended to, `-` for the server log, or `off`.",
     )
-    access_log_format: str = setting(
-        "combined", access_format.check_format, metavar="FORMAT", group=_PROCESS,
+    access_log_format: str | None = setting(
+        None, access_format.check_format, metavar="FORMAT", group=_PROCESS,
+        shown_default="combined; json in a server log with log_format json",
         help="How these lines look: `combined`, `json`, or a text with fields, see docs/operations.md.",
     )
     stop_delay: float = setting(
@@ -450,6 +458,12 @@ class Settings:
     def concurrency(self) -> int:
         """How many requests a worker serves at a time."""
         return self.max_greenlets if self.model == "gevent" else self.threads
+
+    @property
+    def access_format(self) -> str:
+        """The format of the access log."""
+        in_json = self.log_format == "json" and self.access_log in (None, "-")
+        return self.access_log_format or ("json" if in_json else "combined")
 
     @property
     def buffers_bodies(self) -> bool:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 # Where the watchdog lends its terminal, within the run directory.
 SOCKET = "terminal.sock"
@@ -44,7 +44,8 @@ class Terminal:
     def write(self, fd: int, data: bytes) -> None:
         """Queue it, all or nothing."""
         with self._changed:
-            if self._size + len(data) > self._room:
+            # What is longer than all the room is taken where nothing waits: it must not be lost for its length.
+            if self._size and self._size + len(data) > self._room:
                 self._dropped += max(1, data.count(b"\n"))
                 return
             self._queue(fd, data)
@@ -128,6 +129,11 @@ class Stream(io.TextIOBase):
     def errors(self) -> str | None:  # type: ignore[override]
         return self._original.errors
 
+    @property
+    def buffer(self) -> io.RawIOBase:
+        """The same stream for bytes."""
+        return _Bytes(self._terminal, self.fileno())
+
     def fileno(self) -> int:
         return self._original.fileno()
 
@@ -143,6 +149,22 @@ class Stream(io.TextIOBase):
         # A character that the terminal's encoding lacks must not end the process that had something to say.
         self._terminal.write(self.fileno(), text.encode(self.encoding, "backslashreplace"))
         return len(text)
+
+
+class _Bytes(io.RawIOBase):
+    """What writes bytes to a descriptor of the terminal."""
+
+    def __init__(self, terminal: Terminal, fd: int) -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._fd = fd
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._terminal.write(self._fd, bytes(data))
+        return len(data)
 
 
 def occupy_standard_descriptors() -> None:

@@ -2,24 +2,30 @@
 
 What begins as a traceback, or is known to have more lines, is held back with everything of the same origin that
 follows, until that origin is quiet for `QUIET` seconds, or for `LONGEST` seconds or `MOST` lines at most. Pure: it is
-told the time.
+told the time. What is said at once is one event: a traceback, what was printed with one call, or a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import re
+from collections.abc import Callable, Hashable, Sequence
 
 QUIET, LONGEST, MOST = 0.05, 0.5, 2000
-BEGINNINGS = ("Traceback (most recent call last):", "Fatal Python error:", "  + Exception Group Traceback (most recent")
+FATAL = "Fatal Python error:"
+BEGINNINGS = ("Traceback (most recent call last):", FATAL, "  + Exception Group Traceback (most recent")
 JOINTS = ("During handling of the above exception", "The above exception was the direct cause")
 
-Say = Callable[[str], None]
+# The last line of an exception group.
+_GROUP_END = re.compile(r" {4}\+-+")
+
+Say = Callable[[Sequence[str]], None]
 
 
 class _Block:
     def __init__(self, say: Say, now: float) -> None:
         self.say = say
         self.lines: list[str] = []
+        self.continuing: list[bool] = []
         self.quiet_at = now + QUIET
         self.over_at = now + LONGEST
 
@@ -40,15 +46,21 @@ class Tracebacks:
     def __init__(self) -> None:
         self._blocks: dict[Hashable, _Block] = {}
 
-    def add(self, origin: Hashable, line: str, say: Say, now: float, *, more: bool = False) -> None:
-        """One more line; `say` is what to do with it, now or later. `more`: further lines belong to it."""
+    def add(
+        self, origin: Hashable, line: str, say: Say, now: float, *, more: bool = False, continues: bool = False
+    ) -> None:
+        """One more line; `say` is what to do with it, now or later. `more`: further lines belong to it.
+
+        `continues`: it belongs to the line before.
+        """
         block = self._blocks.get(origin)
         if block is None:
             if not more and not line.startswith(BEGINNINGS):
-                say(line)
+                say([line])
                 return
             block = self._blocks[origin] = _Block(say, now)
         block.lines.append(line)
+        block.continuing.append(continues)
         block.quiet_at = now + QUIET
         if len(block.lines) >= MOST:
             self._say(origin)
@@ -75,5 +87,24 @@ class Tracebacks:
 
     def _say(self, origin: Hashable) -> None:
         block = self._blocks.pop(origin)
-        for line in block.lines:
-            block.say(line)
+        for event in events(block.lines, block.continuing):
+            block.say(event)
+
+
+def events(lines: Sequence[str], continuing: Sequence[bool]) -> list[list[str]]:
+    """The lines of one origin, each traceback in one piece; a line that is `continuing` belongs to the one before."""
+    found: list[list[str]] = []
+    inside = fatal = False
+    for line, next_line, continues in zip(lines, [*lines[1:], ""], continuing, strict=True):
+        # Between an exception and the one that it caused.
+        inside = inside or (bool(found) and not line and next_line.startswith(JOINTS))
+        if found and (continues or inside or fatal):
+            found[-1].append(line)
+        else:
+            found.append([line])
+        fatal = fatal or line.startswith(FATAL)
+        if line.startswith(BEGINNINGS):
+            inside = True
+        elif inside and not line.startswith(JOINTS):
+            inside = not line or (line[0].isspace() and not _GROUP_END.fullmatch(line))
+    return found

@@ -58,6 +58,8 @@ WAYS: dict[str, Callable[[str], object]] = {
     "/traceback": with_traceback,
     "/unfinished": lambda text: os.write(1, text.encode()),
     "/bytes": lambda text: os.write(1, b"\xff\xfe" + text.encode() + b"\n"),
+    "/nul": lambda text: print(text, chr(0), text),
+    "/bar": lambda text: print(f"\r 10%\r 50%\r100% {text}"),
     "/many": lambda text: [print(text, number) for number in range(2000)],
 }
 

@@ -9,12 +9,13 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from integration.conftest import Serve
-from support.server import COMMAND, Server, Site
+from support.server import COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
 
@@ -121,6 +122,98 @@ def test_foreground_shows_the_log_on_the_terminal(server: Server) -> None:
     server.get("/print?on-the-terminal")
     wait_for(lambda: "on-the-terminal" in server.terminal, "the line on the terminal")
     assert "\x1b[" not in server.terminal, "colour although it is no terminal"
+
+
+JSON_KEYS = {"time", "level", "pid", "stream", "request_id", "method", "path", "text"}
+
+
+class OnTwoPipes(Server):
+    """A server in the foreground whose two streams are files of their own."""
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.errors = self.output.with_suffix(".errors")
+        with self.output.open("wb") as out, self.errors.open("wb") as err:
+            return subprocess.Popen(
+                self.argv, cwd=self.site.directory, env=self.environment, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=err, start_new_session=True,
+            )
+
+
+@pytest.fixture
+def foreground(site: Site) -> Iterator[Callable[..., OnTwoPipes]]:
+    started: list[OnTwoPipes] = []
+
+    def start(*options: str) -> OnTwoPipes:
+        site.add_app("printing")
+        port = free_port()
+        argv = [COMMAND, "start", "printing:application", "--port", str(port), "--max-pool-size", "1", *options]
+        started.append(OnTwoPipes(site, argv, ("127.0.0.1", port)))
+        started[-1].wait_ready()
+        return started[-1]
+
+    yield start
+    assert [left for server in started for left in server.reap()] == []
+
+
+def ask_everything(server: Server) -> str:
+    """Have a line written in each of the ways that matter; the pid of the worker."""
+    first = ("/print?one", "/stderr?two", "/bytes?three", "/bar?four", "/nul?five")
+    for path in (*first, "/traceback?six", "/long?seven"):
+        pid = server.get(path, {"X-Request-ID": f"id-{path[1:4]}"}).text
+    wait_for(lambda: server.terminal.count("seven") >= 20_000, "the last line in the foreground")
+    wait_for(lambda: server.log().count("seven") >= 20_000, "the last line in the log")
+    return pid
+
+
+def test_plain_lines_are_on_the_stream_and_as_the_application_wrote_them(
+    foreground: Callable[..., OnTwoPipes]
+) -> None:
+    server = foreground("--log-format", "plain", "--access-log", "-")
+    ask_everything(server)
+    wait_for(lambda: b"GET /long" in server.output.read_bytes(), "the access log")
+    out, err = server.output.read_bytes().split(b"\n"), server.errors.read_text().splitlines()
+    assert out[0] == b"one", "no banner"
+    assert b"\xff\xfethree" in out
+    assert b"\r 10%\r 50%\r100% four" in out
+    assert b"five \0 five" in out
+    assert [line for line in out if b'"GET /print?one HTTP/1.1" 200' in line] != []
+    assert "two" in err
+    at = err.index("Traceback (most recent call last):")
+    assert "ValueError: no such product six" in err[at:]
+    assert any(re.search(r" INFO     serving .* at http://127.0.0.1:", line) for line in err), "appsrv itself"
+    log = server.log_file().read_bytes().split(b"\n")
+    assert {b"one", b"two", b"\xff\xfethree", b"100% four"} <= set(log)
+    found = server.site.command("logs", "--json", "-n", "100000").stdout.splitlines()
+    assert "one" in [json.loads(line)["text"] for line in found]
+
+
+def test_json_is_an_object_a_line(foreground: Callable[..., OnTwoPipes]) -> None:
+    server = foreground("--log-format", "json", "--access-log", "-")
+    pid = int(ask_everything(server))
+    wait_for(lambda: server.log().count('"access"') == 7, "the access log")
+    assert server.stop() == 0
+    shown = [json.loads(line) for line in server.terminal.splitlines()]
+    [log] = server.site.directory.glob("*.log")
+    assert shown == [json.loads(line) for line in log.read_text().splitlines()]
+    assert server.errors.read_text() == ""
+    own = [entry for entry in shown if entry["stream"] == "appsrv"]
+    assert any(entry["text"].startswith("serving ") for entry in own)
+    access = [entry for entry in shown if entry["stream"] == "access"]
+    assert [entry["request_id"] for entry in access][:2] == ["id-pri", "id-std"]
+    assert {entry["status"] for entry in access} == {200}
+    printed = [entry for entry in shown if entry["stream"] in ("stdout", "stderr")]
+    assert all(set(entry) == JSON_KEYS and entry["pid"] == pid for entry in printed)
+    by_path = {entry["path"]: entry for entry in printed}
+    assert (by_path["/print"]["text"], by_path["/print"]["request_id"]) == ("one", "id-pri")
+    assert by_path["/stderr"]["stream"] == "stderr"
+    assert r"\xff\xfethree" in [entry["text"] for entry in printed], "written to the descriptor: of no request"
+    assert by_path["/bar"]["text"] == "100% four"
+    assert by_path["/nul"]["text"] == "five \0 five"
+    traceback = by_path["/traceback"]["text"].splitlines()
+    assert (traceback[0], traceback[-1]) == ("Traceback (most recent call last):", "ValueError: no such product six")
+    read = server.site.command("logs", "--log-file", str(log), "--request", "id-tra").stdout.splitlines()
+    label = f" INFO     [id-tra GET /traceback] App {pid} stderr: "
+    assert [line.partition(label)[2] for line in read[: len(traceback)]] == traceback
 
 
 @pytest.mark.parametrize(

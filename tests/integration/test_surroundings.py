@@ -156,7 +156,7 @@ def test_a_daemon_without_a_place_of_its_own_logs_in_the_run_directory(open_site
 CONTAINER = """
 health=$1; shift
 "$@" > "$WRITABLE/out" 2>&1 & server=$!
-until grep -q "web server started" "$WRITABLE/out"; do
+until grep -q " serving " "$WRITABLE/out"; do
     kill -0 $server || break
     sleep 0.1
 done
@@ -180,8 +180,7 @@ def test_the_container_of_config_docker(open_site: Site, home: str | None) -> No
     words = [health.replace("appsrv ", f"{COMMAND} ", 1), COMMAND, *command[1:]]
     seen = confined.run(CONTAINER, words, open_site.directory, environ if home is None else {**environ, "HOME": home})
     assert ("healthy" in seen, "ended with 0" in seen) == (True, True), seen
-    assert "PID file: none" in seen
-    assert "Log file: none" in seen
+    assert "(pid file none, log file none)" in seen
 
 
 DEVELOPMENT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appsrv.line_label import LONGEST_PATH, LabelReader, going_on, harmless, label_of, labelled
+from appsrv.line_label import ACCESS, LONGEST_PATH, LabelReader, going_on, harmless, label_of, labelled
 
 
 def read(wire: str) -> list[tuple[str, str]]:
@@ -55,3 +55,13 @@ def test_the_first_of_several_lines_is_known() -> None:
 def test_other_bytes_pass() -> None:
     assert harmless("\0\0 \0x") == "\0\0 \0x"
     assert read("\0\0 \0x\n") == [("", "\0\0 \0x")]
+
+
+def test_several_lines_at_once_that_are_of_no_request() -> None:
+    reader = LabelReader()
+    wire = labelled("", "it failed\nTraceback\n") + labelled("", "one\n") + f"{ACCESS}GET / 200\n"
+    read_lines = [line for text in wire.splitlines() for line in reader.read(text)]
+    assert [(line.label, line.text, line.more, line.continues, line.access) for line in read_lines] == [
+        ("", "it failed", True, False, False), ("", "Traceback", False, True, False),
+        ("", "one", False, False, False), ("", "GET / 200", False, False, True),
+    ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ import pytest
 from appsrv import log
 from appsrv.errors import RunDirectoryError
 from appsrv.log import ServerLog, from_server
+from appsrv.log_format import JSON, PLAIN, TEXT, Origin
+from appsrv.output import LineSplitter
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 
@@ -30,8 +34,8 @@ def test_one_line_per_event_and_per_line_of_output(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     server_log = ServerLog(str(path), "info", None)
     server_log.event(logging.WARNING, "worker 1 ended")
-    server_log.output("App 4711 stdout", "hello", error=False)
-    server_log.output("App 4711 stderr", "oh %s", error=True)
+    server_log.output(Origin("App", 4711, "stdout"), ["hello"])
+    server_log.output(Origin("App", 4711, "stderr"), ["oh %s"])
     server_log.close()
     lines = path.read_text().splitlines()
     assert [re.sub(f"^{STAMP} ", "", line) for line in lines] == [
@@ -64,7 +68,7 @@ def test_the_level_filters_events_but_never_output(tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     server_log = ServerLog(str(path), "error", None)
     server_log.event(logging.WARNING, "not this")
-    server_log.output("App 1 stdout", "but this", error=False)
+    server_log.output(Origin("App", 1, "stdout"), ["but this"])
     server_log.close()
     assert path.read_text().endswith("App 1 stdout: but this\n")
     assert "not this" not in path.read_text()
@@ -141,10 +145,10 @@ def test_the_log_is_not_for_everybody(tmp_path: Path) -> None:
 
 def shown(stream: io.StringIO, tmp_path: Path, *, plain: bool = False) -> str:
     """What a terminal shows of an event of each kind."""
-    server_log = ServerLog(str(tmp_path / "server.log"), "info", stream, plain=plain)
+    server_log = ServerLog(str(tmp_path / "server.log"), "info", stream, shown=PLAIN if plain else TEXT, quiet=plain)
     server_log.event(logging.INFO, "started")
     server_log.event(logging.ERROR, "failed")
-    server_log.output("App 1 stdout", "printed", error=False)
+    server_log.output(Origin("App", 1, "stdout"), ["printed"])
     server_log.close()
     return stream.getvalue()
 
@@ -159,19 +163,52 @@ def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.Mo
     assert "\x1b" not in shown(Terminal(), tmp_path)
 
 
-def test_a_plain_terminal_shows_output_as_it_is(tmp_path: Path) -> None:
-    lines = shown(io.StringIO(), tmp_path, plain=True).splitlines()
-    assert lines[-1] == "printed"
-    assert [line for line in lines if "started" in line] == []
-    assert [line for line in lines if "failed" in line] != []
+def test_a_plain_terminal_shows_output_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
+    assert shown(io.StringIO(), tmp_path, plain=True) == "printed\n"
+    assert re.fullmatch(rf"{STAMP} ERROR    failed\n", errors.getvalue()), "appsrv itself speaks on stderr"
+
+
+def test_plain_lines_are_the_bytes_that_were_written(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    path, written = tmp_path / "server.log", b"caf\xe9 \x1b[31mred\0\r50%"
+    with open(os.dup(1), "w", encoding="ascii") as stream:
+        server_log = ServerLog(str(path), "info", stream, form=PLAIN, shown=PLAIN)
+        server_log.output(Origin("App", 1, "stdout"), LineSplitter().feed(written + b"\n"))
+        server_log.close()
+    assert capfdbinary.readouterr().out == written + b"\n"
+    assert path.read_bytes() == b"50%\xe9 red\0\n", "the file has what the terminal showed in the end"
+
+
+def test_each_json_line_is_an_object(tmp_path: Path) -> None:
+    path, terminal = tmp_path / "server.log", io.StringIO()
+    server_log = ServerLog(str(path), "info", terminal, form=JSON, shown=JSON)
+    server_log.event(logging.ERROR, "failed\nTraceback\n  File")
+    server_log.output(Origin("App", 7, "stderr", "id-1 GET /a b"), ["Traceback", "  File x", 'KeyError: "\udcff"\0'])
+    server_log.output(Origin("App", 7, "access"), ['{"status": 200, "pid": 7}'])
+    server_log.output(Origin("Server", 6, "access"), ["{not json"])
+    server_log.close()
+    assert path.read_text() == terminal.getvalue()
+    own, output, access, other = map(json.loads, path.read_text().splitlines())
+    assert (own["level"], own["stream"], own["pid"]) == ("ERROR", "appsrv", None)
+    assert own["text"] == "failed\nTraceback\n  File"
+    time = output.pop("time")
+    assert datetime.fromisoformat(time).tzinfo is not None
+    assert output == {
+        "level": "INFO", "pid": 7, "stream": "stderr", "request_id": "id-1", "method": "GET", "path": "/a b",
+        "text": 'Traceback\n  File x\nKeyError: "\\xff"\0',
+    }
+    assert (access["stream"], access["status"], "text" in access) == ("access", 200, False)
+    assert (other["stream"], other["text"]) == ("access", "{not json")
 
 
 def test_a_terminal_that_has_gone_loses_nothing(tmp_path: Path) -> None:
     for plain in (False, True):
         stream = io.StringIO()
         stream.close()
-        server_log = ServerLog(str(tmp_path / "server.log"), "info", stream, plain=plain)
-        server_log.output("App 1 stdout", "kept", error=False)
+        form = PLAIN if plain else TEXT
+        server_log = ServerLog(str(tmp_path / "server.log"), "info", stream, shown=form, quiet=plain)
+        server_log.output(Origin("App", 1, "stdout"), ["kept"])
         server_log.close()
     assert (tmp_path / "server.log").read_text().count("kept") == 2
 
@@ -206,9 +243,11 @@ except ZeroDivisionError: logging.exception("failed")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     read = [from_server(line) for line in done.stdout.splitlines()]
-    assert read[:3] == [(logging.INFO, "two"), (logging.INFO, "  lines"), (logging.ERROR, "failed")]
-    assert {level for level, _ in read[3:]} == {logging.ERROR}
-    assert read[-1] == (logging.ERROR, "  ZeroDivisionError: division by zero")
+    assert read[0] == (logging.INFO, "two\nlines")
+    level, text = read[1]
+    assert level == logging.ERROR
+    assert text.startswith("failed\nTraceback (most recent call last):\n  File")
+    assert text.endswith("\nZeroDivisionError: division by zero")
     assert log.LEVELS
 
 
@@ -219,7 +258,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
     reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
     log = ServerLog(str(tmp_path / "log"), "info", None, waits=False)
     for number in range(2000):
-        log.output("App 1 stdout", f"{number:0100}", error=False)
+        log.output(Origin("App", 1, "stdout"), [f"{number:0100}"])
     assert b"App 1 stdout: 000" in os.read(reader, 65536)
     log.close()
     os.close(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_what_a_line_says() -> None:
         (Wanted(request="ab12"), []),
         (Wanted(worker=17), [0, 1, 3, 4]),
         (Wanted(worker=1), []),
-        (Wanted(since=since("15m", NOW)), [4]),
+        (Wanted(since=since("15m", NOW)), [4, 5]),
         (Wanted(since=since("2026-01-31 11:30", NOW), worker=18), [2]),
     ],
 )
@@ -125,3 +126,31 @@ def test_half_a_character_is_waited_for(log: Path) -> None:
 def test_what_was_half_written_when_the_file_was_emptied_is_no_beginning(log: Path) -> None:
     read = following(log, append(log, "half a "), lambda: log.write_text(""), append(log, "line\n"))
     assert next(read) == "line"
+
+
+def test_lines_in_json() -> None:
+    raw = json.dumps({
+        "time": datetime.fromisoformat("2026-01-31T11:30:00.002").astimezone().isoformat(), "level": "INFO", "pid": 17,
+        "stream": "stderr", "request_id": "ab-1", "method": "GET", "path": "/a", "text": "Traceback\n  File",
+    })
+    line = parse(raw + "\n")
+    shown = "2026-01-31 11:30:00.002 INFO     [ab-1 GET /a] App 17 stderr: "
+    assert line.raw == f"{shown}Traceback\n{shown}  File"
+    assert line.to_json() == {
+        "time": "2026-01-31 11:30:00.002", "level": "INFO", "request": "ab-1", "method": "GET", "path": "/a",
+        "pid": 17, "stream": "stderr", "text": "Traceback\n  File",
+    }
+    access = parse(raw.replace('"text"', '"status"').replace("stderr", "access"))
+    assert (access.stream, access.request) == ("access", "ab-1")
+    assert '"status": "Traceback' in access.text
+    for other in ('{"time": 1}', '{"text": "an object of the application"}', "{", '{"time": "x", "stream": "appsrv"}'):
+        assert parse(other) == Line(other, None, None, None, None, None, None, None, other)
+
+
+def test_a_line_without_a_time_is_as_old_as_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "plain.log"
+    path.write_text(
+        "first\n2026-01-31 11:00:00.000 INFO     old\nprinted then\n2026-01-31 11:45:00.000 INFO     new\nprinted now\n"
+    )
+    found = [line.raw for line in last(path, Wanted(since="2026-01-31 11:30:00.000"), None)]
+    assert found == ["2026-01-31 11:45:00.000 INFO     new", "printed now"]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appsrv import output
+from appsrv.log_format import as_written, readable
 from appsrv.output import LineSplitter, OutputPipe
 
 
@@ -111,4 +112,6 @@ def test_parts_do_not_break_a_character(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_bytes_that_are_no_text_stay_readable() -> None:
-    assert LineSplitter().feed(b"caf\xe9 \xff\r\n") == [r"caf\xe9 \xff"]
+    (line,) = LineSplitter().feed(b"caf\xe9 \xff\r\n")
+    assert readable(line) == r"caf\xe9 \xff"
+    assert as_written(line) == b"caf\xe9 \xff"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from appsrv.tracebacks import LONGEST, MOST, QUIET, Tracebacks
+import pytest
+
+from appsrv.tracebacks import LONGEST, MOST, QUIET, Tracebacks, events
 
 BEGINNING = "Traceback (most recent call last):"
 
@@ -13,7 +15,7 @@ class Log:
         self.tracebacks = Tracebacks()
 
     def add(self, origin: str, line: str, now: float) -> None:
-        self.tracebacks.add(origin, line, self.lines.append, now)
+        self.tracebacks.add(origin, line, self.lines.extend, now)
 
 
 def test_ordinary_lines_are_not_kept_back() -> None:
@@ -63,7 +65,7 @@ def test_at_the_end_everything_is_said() -> None:
 
 def test_the_line_above_a_traceback_belongs_to_it() -> None:
     log = Log()
-    log.tracebacks.add("a", "it failed", log.lines.append, 0.0, more=True)
+    log.tracebacks.add("a", "it failed", log.lines.extend, 0.0, more=True)
     log.add("b", "in between", 0.0)
     log.add("a", BEGINNING, 0.0)
     log.tracebacks.say_all()
@@ -80,3 +82,28 @@ def test_what_comes_after_a_whole_traceback_stands_after_it() -> None:
     log.tracebacks.say_whole(lambda origin: origin in ("a", "b"))
     log.add("", "GET / 500", 0.0)
     assert log.lines == [BEGINNING, "  File 1", "KeyError: 1", "GET / 500"], "the other one is still being written"
+
+
+CHAINED = [
+    *(BEGINNING, "  File 1", "KeyError: 1", "", "During handling of the above exception, another exception occurred:"),
+    *("", BEGINNING, "  File 2", "ValueError: 2"),
+]
+GROUP = [
+    "  + Exception Group Traceback (most recent call last):",
+    *("  | ExceptionGroup: two", "  +-+---------------- 1 -----", "    | KeyError", "    +---------------- 2 -----"),
+    *("    | ValueError", "    +------------------------------------"),
+]
+
+
+@pytest.mark.parametrize(
+    "block", [CHAINED, GROUP, ["Fatal Python error: Segmentation fault", "", "Current thread 1:", "  File"]]
+)
+def test_a_traceback_is_one_event(block: list[str]) -> None:
+    after = [] if block[0].startswith("Fatal") else [["after"], [""], ["much later"]]
+    lines = [*block, *(line for event in after for line in event)]
+    assert events(["before", *lines], [False] * (len(lines) + 1)) == [["before"], block, *after]
+
+
+def test_what_was_printed_with_one_call_is_one_event() -> None:
+    lines = ["ERROR:root:it failed", BEGINNING, "  File 1", "KeyError: a", "message of two lines", "next"]
+    assert events(lines, [False, True, True, True, True, False]) == [lines[:5], lines[5:]]

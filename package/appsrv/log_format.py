@@ -1,0 +1,132 @@
+r"""The forms that a line of the server log can have: `text`, `plain` and `json`. Pure; knows no files.
+
+    text    2026-11-22 18:33:08.456 INFO     [5c0f2a9b71d3-17 GET /orders] App 4711 stdout: hello
+    plain   hello
+    json    {"time": "2026-11-22T18:33:08.456+01:00", "level": "INFO", "pid": 4711, "stream": "stdout", ...}
+
+Text comes as `output` decodes it: bytes that are no UTF-8 are lone surrogates (PEP 383), so that `plain` can write the
+very bytes. A line that a progress bar has overwritten with carriage returns counts as what it shows in the end.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+TEXT, PLAIN, JSON = "text", "plain", "json"
+FORMS = (TEXT, PLAIN, JSON)
+# The stream of a line of the access log, and that of what appsrv itself has to say.
+ACCESS, OWN = "access", "appsrv"
+# Name of the error handler of codecs that gives text back as the bytes it was decoded from.
+AS_WRITTEN = "appsrv-as-written"
+
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# It erases the rest of the line, or all of it.
+_ERASES = re.compile(r"\x1b\[[02]?K")
+
+
+class Origin(NamedTuple):
+    """Who wrote a line: `kind` is App or Server; `label` names the request, as `line_label` makes it."""
+
+    kind: str
+    pid: int
+    stream: str
+    label: str = ""
+
+    @property
+    def error(self) -> bool:
+        """Whether it was written to stderr."""
+        return self.stream == "stderr"
+
+    @property
+    def named(self) -> str:
+        """What stands in front of the line in the form `text`; lines of the access log are written to stdout."""
+        source = f"{self.kind} {self.pid}"
+        if self.kind != "Server":
+            source += " stdout" if self.stream == ACCESS else f" {self.stream}"
+        return f"[{self.label}] {source}" if self.label else source
+
+
+def last_state(text: str) -> str:
+    """The line without control sequences, and as it looks once every carriage return has overwritten it."""
+    if "\x1b" not in text and "\r" not in text:
+        return text
+    if "\r" not in text:
+        return _CONTROL_SEQUENCE.sub("", text)
+    shown = ""
+    for state in text.split("\r"):
+        bare = _CONTROL_SEQUENCE.sub("", state)
+        shown = bare if _ERASES.search(state) else bare + shown[len(bare) :]
+    return shown.rstrip(" ")
+
+
+def readable(text: str) -> str:
+    r"""The text with `\xff` in place of each byte that was no UTF-8."""
+    return text if text.isascii() else as_written(text).decode("utf-8", "backslashreplace")
+
+
+def as_written(text: str) -> bytes:
+    """The bytes that the text was decoded from."""
+    return text.encode("utf-8", AS_WRITTEN)
+
+
+def output_lines(form: str, origin: Origin, lines: Sequence[str]) -> list[str]:
+    """What an application process has written at once, as messages of the log."""
+    if form == PLAIN:
+        return [last_state(line) for line in lines]
+    shown = [readable(last_state(line)) for line in lines]
+    if form == TEXT:
+        return [f"{origin.named}: {line}" for line in shown]
+    text = "\n".join(shown)
+    request_id, method, path = (*origin.label.split(" ", 2), "", "")[:3] if origin.label else ("", "", "")
+    about = {"request_id": request_id or None, "method": method or None, "path": path or None}
+    return [json.dumps({**_head("INFO", origin.pid, origin.stream), **about, **_body(origin, text)})]
+
+
+def event_line(level: str, text: str) -> str:
+    """What appsrv itself has to say, in the form `json`."""
+    return json.dumps({**_head(level, None, OWN), "request_id": None, "text": readable(text)})
+
+
+def _head(level: str, pid: int | None, stream: str) -> dict[str, Any]:
+    return {"time": _now(), "level": level, "pid": pid, "stream": stream}
+
+
+def _body(origin: Origin, text: str) -> dict[str, Any]:
+    """The text; of a line of the access log that is an object itself, what it says."""
+    if origin.stream == ACCESS and text.startswith("{"):
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = None
+        if isinstance(said, dict):
+            return said
+    return {"text": text}
+
+
+def _now() -> str:
+    now = time.time()
+    here = time.localtime(now)
+    zone = time.strftime("%z", here)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', here)}.{int(now % 1 * 1000):03d}{zone[:3]}:{zone[3:]}"
+
+
+def _is_escaped(text: str) -> bool:
+    """Whether its lone surrogates, if any, all stand for bytes."""
+    return all("\udc80" <= character <= "\udcff" for character in text if "\ud800" <= character <= "\udfff")
+
+
+def _encode_as_written(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    if not _is_escaped(wrong):
+        return wrong.encode("ascii", "backslashreplace"), error.end
+    return wrong.encode("utf-8", "surrogateescape"), error.end
+
+
+codecs.register_error(AS_WRITTEN, _encode_as_written)
