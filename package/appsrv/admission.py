@@ -16,7 +16,7 @@ from appsrv.values import AUTO
 
 AUTOMATIC = 100
 GRACE = 0.1
-SAY_AGAIN = 10.0
+SAY_AGAIN = 60.0
 
 
 class Admission:

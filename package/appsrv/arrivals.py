@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from gevent.socket import wait_read
 
 from appsrv import proxy_protocol
-from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.errors import ClientDisconnected, Limit, RequestError
 from appsrv.parking import ClientConnection
 from appsrv.trusted_proxies import TrustedProxies
 
@@ -54,6 +54,9 @@ class ProxyHeaders:
             if not self._proxies.peer(connection.address):
                 raise RequestError(400, "it is not among forwarded_allow_ips, which may speak PROXY protocol")
             header = _read(connection.sock, time.monotonic() + self._seconds)
+        except TimeoutError as error:
+            limit = Limit("header_timeout", f"{self._seconds:g} s")
+            raise ClientDisconnected("its PROXY protocol header did not arrive in time", limit) from error
         except RequestError as error:
             self._complain(connection.address or "the unix socket", error.reason)
             raise ClientDisconnected(error.reason) from error
@@ -84,7 +87,7 @@ def _peek(sock: socket.socket, deadline: float) -> bytes:
         try:
             data = sock.recv(proxy_protocol.LONGEST, socket.MSG_PEEK)
         except BlockingIOError:
-            _wait(sock, deadline)
+            wait_read(sock.fileno(), max(0.0, deadline - time.monotonic()), TimeoutError())
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
         else:
@@ -93,8 +96,3 @@ def _peek(sock: socket.socket, deadline: float) -> bytes:
             return data
 
 
-def _wait(sock: socket.socket, deadline: float) -> None:
-    try:
-        wait_read(sock.fileno(), max(0.0, deadline - time.monotonic()), TimeoutError())
-    except TimeoutError as error:
-        raise RequestError(408, "its PROXY protocol header did not arrive in time") from error

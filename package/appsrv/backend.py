@@ -19,6 +19,7 @@ import gevent
 from appsrv import channel as channels
 from appsrv import lanes, message
 from appsrv.channel import Outbox
+from appsrv.errors import Limit
 from appsrv.fallback import Answer, Fallback
 from appsrv.http1 import parse_head
 from appsrv.http_response import Response, error_response
@@ -72,6 +73,9 @@ class Clients(Protocol):
 
     def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
         """The connection is over."""
+
+    def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
+        """A limit ended what the connection was at."""
 
 
 class BackEnd:
@@ -291,6 +295,7 @@ class BackEnd:
             message.Closed: self._on_closed,
             message.Wanted: self._on_wanted,
             message.GivenBack: self._on_given_back,
+            message.LimitReached: self._on_limit_reached,
             message.Undelivered: self._on_undelivered,
         }
 
@@ -317,6 +322,11 @@ class BackEnd:
         peer = connection.address.encode()
         lent = message.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
         post.outbox.send(lent, [connection.sock.fileno()])
+
+    def _on_limit_reached(
+        self, _post: Post, connection: ClientConnection, msg: message.LimitReached, _fds: object
+    ) -> None:
+        self.frontend.limit_reached(connection, Limit(msg.setting, msg.value), msg.what)
 
     def _on_given_back(
         self, post: Post, connection: ClientConnection, msg: message.GivenBack, fds: list[int]

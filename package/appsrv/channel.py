@@ -16,7 +16,7 @@ from appsrv.errors import ProtocolError
 from appsrv.unpatched import Socket
 
 MAX_FDS = 16
-MAX_DATAGRAM = 160 * 1024
+MAX_DATAGRAM = 384 * 1024
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 # Plain numbers: an enumeration's `&` costs a microsecond.
 _TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)

@@ -10,7 +10,7 @@ from collections import Counter
 
 from appsrv.trusted_proxies import TrustedProxies, plain_address
 
-SAY_AGAIN = 10.0
+SAY_AGAIN = 60.0
 RESERVED = 64
 UNIX = ""
 

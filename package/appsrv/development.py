@@ -42,6 +42,14 @@ class Framework:
     excluded: Sequence[str] = ()
 
 
+# The frameworks' own servers read lines of up to 65,536 bytes (`http.server`) and bodies of any size, and wait for a
+# client for any time: one that is stopped in a debugger is not cut.
+_AS_THE_ORIGINALS = {
+    "max_request_line_size": 64 << 10, "max_header_field_size": 64 << 10, "max_header_size": 256 << 10,
+    "max_body_size": 1 << 40, "header_timeout": 3600.0, "body_timeout": 3600.0, "min_data_rate": 0,
+    "max_request_queue_size": 0,
+}
+
 # The application is what the framework's command serves, whatever `appsrv start` would.
 _NOT_OURS = ("start_command",)
 
@@ -68,7 +76,7 @@ def start(
     """
     given = {"address": host, "port": port, **(flags or {})}
     variables = config.environment()
-    below = {"environment": "development", **(defaults or {})}
+    below = {"environment": "development", **_AS_THE_ORIGINALS, **(defaults or {})}
     try:
         settings = config.load(given, variables, Path(root), defaults=below, without=_NOT_OURS)
         if settings.model == "gevent":

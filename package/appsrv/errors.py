@@ -7,6 +7,7 @@ other one. A message says what happened, to what, and what to do next.
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 
 class AppsrvError(Exception):
@@ -19,25 +20,43 @@ class AppsrvError(Exception):
 # -- the client's fault ------------------------------------------------------------------------------------
 
 
+class Limit(NamedTuple):
+    """A setting that a client's request is beyond, and its value in words."""
+
+    setting: str
+    value: str
+
+
 class RequestError(AppsrvError):
     """The request breaks HTTP or one of the limits (RFC 9112, RFC 9110 section 15.5).
 
     `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505, 507), `reason` one line for the log and page, `seen`
-    what of the request could not be read, for the access log.
+    what of the request could not be read, for the access log. `limit` is the one that a setting makes.
     """
 
     seen = b""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, limit: Limit | None = None) -> None:
         super().__init__(f"{status} {reason}")
         self.status = status
         self.reason = reason
+        self.limit = limit
+
+    def detail(self, *, development: bool) -> str:
+        """The text of the page: developers read there which setting it is, clients of a production server do not."""
+        if self.limit is None or not development:
+            return self.reason
+        return f"{self.reason}: the setting {self.limit.setting} of appsrv is {self.limit.value}."
 
 
 class ClientDisconnected(AppsrvError):
-    """The client went away, or took nothing for longer than allowed: nobody is left to answer."""
+    """The client went away, or took nothing for longer than allowed by `limit`: nobody is left to answer."""
 
     status = 499
+
+    def __init__(self, message: str = "", limit: Limit | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 # -- the operator's fault ----------------------------------------------------------------------------------

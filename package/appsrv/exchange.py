@@ -21,6 +21,7 @@ from appsrv.http1 import parse_head
 from appsrv.http1_body import body_reader
 from appsrv.http_response import Response, error_response, http_date, serialize
 from appsrv.http_syntax import Limits, RequestHead
+from appsrv.limit_log import outcome_of
 from appsrv.probe import PROBED
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell, CellReading
@@ -222,6 +223,8 @@ class Exchange:
         else:
             outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
         if outcome.cut or sink.pending or not outcome.keep_alive:
+            if isinstance(outcome.error, RequestError | ClientDisconnected):
+                self._tell_limit(connection, outcome.error)
             self._let_go(connection, outcome, more)
             return False
         if more:
@@ -289,14 +292,19 @@ class Exchange:
 
     def _refuse(self, connection: Connection, error: RequestError) -> None:
         """Answer a request that breaks the rules, and end the connection: what follows it cannot be told."""
-        response = error_response(error.status, detail=error.reason)
+        response = error_response(error.status, detail=error.detail(development=self._serving.development))
         with contextlib.suppress(OSError):
             connection.sock.send(serialize(response, keep_alive=False, head=None))
         if self._tally is not None:
             self._tally.refused(response.status)
         if self._access_log is not None:
             self._access_log.refused(connection, error.seen or self._cell.first_bytes(), response)
+        self._tell_limit(connection, error)
         self._queue.close(connection, linger=True)
+
+    def _tell_limit(self, connection: Connection, error: RequestError | ClientDisconnected) -> None:
+        if error.limit is not None:
+            self._queue.limit_reached(connection, error.limit, outcome_of(error))
 
     def _abandon(self, connection: Connection) -> None:
         """End the connection so that nobody takes what was sent for the whole (RFC 9112 section 8)."""

@@ -23,11 +23,12 @@ from appsrv import lanes, message
 from appsrv.acceptor import Acceptor, crowded_page
 from appsrv.backend import BackEnd
 from appsrv.connection_limits import ConnectionLimits
-from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.errors import ClientDisconnected, Limit, RequestError
 from appsrv.fallback import Fallback
 from appsrv.http1 import parse_head
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits, RequestHead
+from appsrv.limit_log import LimitLog, outcome_of
 from appsrv.parking import ClientConnection, readable
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_now
@@ -58,6 +59,7 @@ class FrontEnd:
     def __init__(
         self, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
         new_spool: Callable[[], Spool] = lanes.default_spool, connection_limits: ConnectionLimits | None = None,
+        *, development: bool = False,
     ) -> None:
         self.connections: dict[int, ClientConnection] = {}
         self.backends: list[BackEnd] = []
@@ -71,6 +73,8 @@ class FrontEnd:
         self.arrivals: dict[int, Arrival] = {}
         self._arriving: dict[int, Any] = {}
         self.log_refused: LogRefused | None = None
+        self._development = development
+        self._limit_log = LimitLog()
         self._limits = limits
         self._timeouts = timeouts
         # Behind TLS only the relay sees what a client takes; it ends those that are too slow.
@@ -109,7 +113,7 @@ class FrontEnd:
         try:
             found = parse_head(seen, self._limits) if seen else None
         except RequestError as error:
-            self.refuse(connection, error_response(error.status, detail=error.reason), seen)
+            self._refuse_request(connection, error, seen)
             return
         if found is None:
             # The slow lane reads on, and has it routed.
@@ -128,7 +132,7 @@ class FrontEnd:
         try:
             arrival(connection)
         except RequestError as error:
-            self.refuse(connection, error_response(error.status, detail=error.reason))
+            self._refuse_request(connection, error)
             return
         finally:
             self._arriving.pop(connection.cid, None)
@@ -158,7 +162,10 @@ class FrontEnd:
     def _run_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
         try:
             work(connection, *arguments)
-        except (ClientDisconnected, gevent.GreenletExit):
+        except ClientDisconnected as error:
+            self.tell_limit(connection, error)
+            self.close(connection)
+        except gevent.GreenletExit:
             self.close(connection)
         except OSError as error:
             log.error("a connection is given up: %s", error.strerror)
@@ -190,7 +197,7 @@ class FrontEnd:
             return
         if error.status >= 500:
             log.error("%s", error.reason)
-        self.refuse(connection, error_response(error.status, detail=error.reason), error.seen or data)
+        self._refuse_request(connection, error, error.seen or data)
 
     def _push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
         backend = self.only or self.route(request.head)
@@ -208,7 +215,8 @@ class FrontEnd:
         try:
             lanes.send_all(connection.sock, first, timeouts)
             lanes.send_files(connection.sock, files, timeouts)
-        except ClientDisconnected:
+        except ClientDisconnected as error:
+            self.tell_limit(connection, error)
             # A client that stalled must not take what it got for the whole.
             self.close(connection, reset=True)
             return
@@ -239,6 +247,22 @@ class FrontEnd:
         """Answer with an error of our own and close. `seen`: what has been read of the request, for the access log."""
         self._note(connection, response, seen)
         self.in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
+
+    def _refuse_request(self, connection: ClientConnection, error: RequestError, seen: bytes = b"") -> None:
+        self.tell_limit(connection, error)
+        detail = error.detail(development=self._development)
+        self.refuse(connection, error_response(error.status, detail=detail), seen)
+
+    def tell_limit(self, connection: ClientConnection, error: RequestError | ClientDisconnected) -> None:
+        """Where a limit is what ended the connection or its request, have it logged."""
+        if error.limit is not None:
+            self.limit_reached(connection, error.limit, outcome_of(error))
+
+    def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
+        """A limit ended what the connection was at: the log names its setting, once a minute."""
+        line = self._limit_log.count(limit, outcome, connection.address, time.monotonic())
+        if line is not None:
+            log.warning(line)
 
     def _refuse(self, connection: ClientConnection, data: bytes) -> None:
         lanes.send_all(connection.sock, data, self._timeouts)

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from appsrv.errors import RequestError
+from appsrv.errors import Limit, RequestError
 from appsrv.http_syntax import (
     FORWARDING,
     METHODS,
@@ -230,11 +230,11 @@ class HeadReader:
         length = end - self._line_start
         if self._request_line is None:
             if length > self._limits.request_line:
-                raise RequestError(414, "Request line too long")
+                raise _beyond(414, "Request line too long", "max_request_line_size", self._limits.request_line)
         elif length > self._limits.header_line:
-            raise RequestError(431, "Header line too long")
+            raise _beyond(431, "Header line too long", "max_header_field_size", self._limits.header_line)
         elif end - self._head_start > self._limits.header_block:
-            raise RequestError(431, "Header block too large")
+            raise _beyond(431, "Header block too large", "max_header_size", self._limits.header_block)
 
     def _take_line(self, line: bytes) -> bool:
         """Take one whole line; True when it was the last of the head."""
@@ -248,7 +248,7 @@ class HeadReader:
             return True
         self._lines.append(line[:-2])
         if len(self._lines) > self._limits.header_count:
-            raise RequestError(431, "Too many header fields")
+            raise _beyond(431, "Too many header fields", "max_header_fields", self._limits.header_count)
         return False
 
     def _take_first_line(self, line: bytes) -> None:
@@ -278,6 +278,10 @@ class HeadReader:
         if not target.startswith((b"/", b"*")):
             fields["HTTP_HOST"] = _authority(target)
         return _framed(method, target, version, raw, fields, self._limits)
+
+
+def _beyond(status: int, reason: str, setting: str, most: int) -> RequestError:
+    return RequestError(status, reason, Limit(setting, str(most)))
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, str]:
@@ -411,7 +415,7 @@ def _content_length(fields: dict[str, str], limits: Limits) -> int | None:
     if length is None:
         raise RequestError(400, "Malformed Content-Length")
     if length > limits.body:
-        raise RequestError(413, "Request body too large")
+        raise _beyond(413, "Request body too large", "max_body_size", limits.body)
     return length
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from appsrv.errors import RequestError
+from appsrv.errors import Limit, RequestError
 from appsrv.http_syntax import FORWARDING, Limits, RequestHead, is_field_value, is_token
 
 __all__ = ["ChunkedBody", "FixedBody", "body_reader"]
@@ -113,7 +113,7 @@ class ChunkedBody:
 
     def _too_long(self) -> RequestError:
         if self._take_line == self._take_trailer:
-            return RequestError(431, "Trailers too large")
+            return RequestError(431, "Trailers too large", Limit("max_trailer_size", str(self._limits.trailer_block)))
         return RequestError(400, "Line too long in a chunked body")
 
     def _take_size(self, line: bytes) -> None:
@@ -128,7 +128,7 @@ class ChunkedBody:
     def _start_chunk(self, size: int) -> None:
         self._announced += size
         if self._announced > self._limits.body:
-            raise RequestError(413, "Request body too large")
+            raise RequestError(413, "Request body too large", Limit("max_body_size", str(self._limits.body)))
         self._chunk_left = size
         if size:
             self._take_line, self._line_limit = self._take_chunk_end, 2

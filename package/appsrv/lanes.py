@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import gevent
 from gevent.socket import wait_read, wait_write
 
-from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.errors import ClientDisconnected, Limit, RequestError
 from appsrv.http1 import HeadReader
 from appsrv.http1_body import body_reader
 from appsrv.http_syntax import Limits, RequestHead
@@ -87,11 +87,12 @@ def _read_head(
 ) -> tuple[RequestHead, bytes, bytes]:
     reader = HeadReader(limits)
     deadline = time.monotonic() + timeouts.header
+    limit = Limit("header_timeout", f"{timeouts.header:g} s")
     while True:
         found = reader.feed(data)
         if found is not None:
             return found
-        data = _receive(sock, deadline - time.monotonic(), "The request head did not arrive in time")
+        data = _receive(sock, deadline - time.monotonic(), "The request head did not arrive in time", limit)
 
 
 def _read_body(
@@ -102,12 +103,13 @@ def _read_body(
     if head.expect_continue and not data:
         send_all(sock, CONTINUE, timeouts)
     pace = Pace(timeouts.body, timeouts.rate, time.monotonic())
+    limit = Limit("body_timeout", pace.terms)
     while True:
         piece, data = reader.feed(data)
         _store(piece, body)
         if reader.complete:
             return data
-        data = _receive(sock, pace.left(time.monotonic()), "The request body did not arrive in time")
+        data = _receive(sock, pace.left(time.monotonic()), "The request body did not arrive in time", limit)
         pace.moved(len(data), time.monotonic())
 
 
@@ -115,17 +117,18 @@ def _store(piece: bytes, body: Spool) -> None:
     try:
         body.write(piece)
     except OSError as error:
-        raise RequestError(507, f"no room to keep the request body: {error.strerror}") from error
+        what = f"no room to keep the request body: {error.strerror}; make room in data_buffer_dir"
+        raise RequestError(507, what) from error
 
 
-def _receive(sock: socket.socket, timeout: float, complaint: str) -> bytes:
+def _receive(sock: socket.socket, timeout: float, complaint: str, limit: Limit) -> bytes:
     try:
         _wait(wait_read, sock, timeout)
         data = sock.recv(READ)
     except BlockingIOError:
         return b""
     except TimeoutError as error:
-        raise RequestError(408, complaint) from error
+        raise RequestError(408, complaint, limit) from error
     except OSError as error:
         raise ClientDisconnected(str(error)) from error
     if not data:
@@ -224,7 +227,8 @@ def wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float)
         except TimeoutError as error:
             pace.moved(taken.more(), time.monotonic())
             if not pace.left(time.monotonic()):
-                raise ClientDisconnected("the client takes the response too slowly") from error
+                limit = Limit("body_timeout", pace.terms)
+                raise ClientDisconnected("the client takes the response too slowly", limit) from error
         else:
             pace.moved(taken.more(), time.monotonic())
             return

@@ -15,7 +15,7 @@ in the order the docstring of the message names them. Both ends are always of on
     server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone; FilesChanged (over a
                             channel of its own)
     worker    -> server     Ready, Unhealthy, FieldsRemoved, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered,
-                            CodeChanged, FilesChanged
+                            CodeChanged, FilesChanged, LimitReached
 """
 
 from __future__ import annotations
@@ -557,3 +557,13 @@ class Undelivered(Packed, tag=49, layout="QBB"):
     keep_alive: int
     files: int
     data: bytes
+
+
+@dataclass(eq=False, repr=False)
+class LimitReached(Message, tag=59):
+    """A limit was reached on this connection, of the setting so called with this value: `what` came of that."""
+
+    cid: int
+    setting: str
+    value: str
+    what: str

@@ -29,6 +29,11 @@ class Pace:
             longest = now + self._pause
             self._due = min(longest, self._due + count / self._rate) if self._rate else longest
 
+    @property
+    def terms(self) -> str:
+        """The pause and the rate in words."""
+        return f"{self._pause:g} s" + (f", with min_data_rate {self._rate:g}" if self._rate else "")
+
     def excuse(self, seconds: float) -> None:
         """So long nobody has waited for the client."""
         self._due += seconds

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import Channel, ChannelClosed, Receiver
+from appsrv.errors import Limit
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import Registration, SharedEpoll
 from appsrv.spool import Spool
@@ -154,6 +155,10 @@ class ReadyQueue:
             self._tell(message.GivenBack(connection.cid, b""), [fd])
         finally:
             os.close(fd)
+
+    def limit_reached(self, connection: Connection, limit: Limit, what: str) -> None:
+        """Have it logged that this limit ended what the connection was at; to be said before the connection goes."""
+        self._tell(message.LimitReached(connection.cid, limit.setting, limit.value, what))
 
     def undelivered(
         self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool

@@ -26,15 +26,18 @@ READ = 64 * 1024
 
 
 class Relay:
-    """Both sockets are its own and closed when it is over; `over` is then called with it."""
+    """Both sockets are its own and closed when it is over; `over` is then called with it, `too_slow` when the client
+    does not take what it gets in time."""
 
     def __init__(
-        self, outside: ssl.SSLSocket, inside: socket.socket, timeouts: Timeouts, over: Callable[[Relay], None]
+        self, outside: ssl.SSLSocket, inside: socket.socket, timeouts: Timeouts, over: Callable[[Relay], None],
+        too_slow: Callable[[ClientDisconnected], None],
     ) -> None:
         self._outside = outside
         self._inside = inside
         self._timeouts = timeouts
         self._over = over
+        self._too_slow = too_slow
         self._left = 2
         self._speaking = False
         self._inward = gevent.spawn(self._carry_in)
@@ -96,7 +99,10 @@ class Relay:
             self._speaking = True
             self._inward.kill()
             self._say_goodbye()
-        except (OSError, ClientDisconnected):
+        except ClientDisconnected as error:
+            self._too_slow(error)
+            reset_when_closed(self._outside)
+        except OSError:
             reset_when_closed(self._outside)
 
     def _receive(self) -> bytes:

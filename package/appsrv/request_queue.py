@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from appsrv.admission import Admission
+from appsrv.admission import SAY_AGAIN, Admission
 from appsrv.backend import BackEnd
 from appsrv.http_response import Response
 from appsrv.lookout import Lookout, View
@@ -47,6 +47,7 @@ class RequestQueue:
         self._ready = ready
         self._coming = coming
         self._looked_after = 0.0
+        self._say_at = 0.0
 
     @property
     def refused(self) -> int:
@@ -101,9 +102,9 @@ class RequestQueue:
             seen = events_of(c for c, since in waiting if now - since >= PATIENCE)
             gone = {c.cid: events for c, events in seen if events & GONE or (events & ENDED and not c.asked)}
         if late or gone:
-            self._go_through(late, gone)
+            self._go_through(late, gone, now)
 
-    def _go_through(self, late: set[int], gone: Mapping[int, int]) -> None:
+    def _go_through(self, late: set[int], gone: Mapping[int, int], now: float) -> None:
         # All of it, and then back in the same order: what a worker takes meanwhile is not among it.
         timed_out = self.timed_out
         for item in list(self._backend.parking.take_back()):
@@ -120,10 +121,11 @@ class RequestQueue:
                 self._backend.frontend.refuse(connection, too_late_page())
             else:
                 self._backend.parking.put_back(connection, item)
-        if self.timed_out > timed_out:
+        if self.timed_out > timed_out and now >= self._say_at:
+            self._say_at = now + SAY_AGAIN
             log.warning(
-                "%d requests were answered 504: they had waited max_request_queue_time (%g s) for a free worker",
-                self.timed_out - timed_out, self._most_time,
+                "requests are answered 504: they have waited max_request_queue_time (%g s) for a free worker "
+                "(%d so far, logged once a minute)", self._most_time, self.timed_out,
             )
 
 

@@ -99,6 +99,7 @@ class Server:
         frontend = FrontEnd(
             limits_of(settings), timeouts, settings.keepalive_timeout, request_spool_of(settings),
             _connection_limits(settings),
+            development=self._configure.development or settings.environment == "development",
         )
         self._prepare_arrivals(frontend, timeouts)
         if settings.probe_path is not None:
@@ -121,6 +122,7 @@ class Server:
             from appsrv.tls import Tls
 
             self._tls = Tls(settings.ssl_certificate, settings.ssl_certificate_key, timeouts)
+            self._tls.too_slow = frontend.tell_limit
         for number, made in enumerate(self._configure.listeners):
             steps = [step for step in (headers, self._tls if made["tls"] else None) if step is not None]
             if steps:

@@ -299,7 +299,8 @@ class Settings:
         "but a first request may start threads, which a fork does not keep.",
     )
     max_request_queue_size: int = setting(
-        values.AUTO, values.automatic(values.integer(0)), metavar="NUMBER", group=_HTTP, shown_default="auto",
+        values.AUTO, values.automatic(values.integer(0)), metavar="NUMBER", group=_HTTP,
+        shown_default="auto; 0 in runserver and flask run",
         help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number; `auto`: "
         "100, or as many as the workers presently serve within a second, whichever is more.",
     )
@@ -333,23 +334,27 @@ class Settings:
     )
     header_timeout: float = setting(
         10.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
+        shown_default="10; an hour in runserver and flask run",
         help="A request's line and headers have to arrive within this time (408 otherwise).",
     )
     body_timeout: float = setting(
         60.0, values.seconds(0.1), metavar="SECONDS", group=_HTTP,
+        shown_default="60; an hour in runserver and flask run",
         help="Longest pause of a client while it sends a body (408) or takes a response (the connection is reset).",
     )
     min_data_rate: int = setting(
-        240, values.integer(0), metavar="BYTES", group=_HTTP,
+        240, values.integer(0), metavar="BYTES", group=_HTTP, shown_default="240; 0 in runserver and flask run",
         help="Bytes a second that a client has to send of a body and to take of a response. One that is slower "
         "uses up its body_timeout as if it paused; 0 allows any rate.",
     )
     max_request_line_size: int = setting(
         8190, values.size_between(64, 64 << 10), metavar="BYTES", group=_HTTP,
+        shown_default="8190; 64K in runserver and flask run",
         help="Longest request line, method, target and version together (414 otherwise). At most 64K.",
     )
     max_header_field_size: int = setting(
-        16 << 10, values.size_between(64, 64 << 10), metavar="BYTES", group=_HTTP, shown_default="16K",
+        16 << 10, values.size_between(64, 64 << 10), metavar="BYTES", group=_HTTP,
+        shown_default="16K; 64K in runserver and flask run",
         help="Longest header field of a request, name and value together (431 otherwise). At most 64K.",
     )
     max_header_fields: int = setting(
@@ -357,15 +362,16 @@ class Settings:
         help="Most header fields of a request (431 otherwise).",
     )
     max_header_size: int = setting(
-        64 << 10, values.size_between(128, 64 << 10), metavar="BYTES", group=_HTTP, shown_default="64K",
-        help="Largest head of a request, its line and all header fields together (431 otherwise). At most 64K.",
+        64 << 10, values.size_between(128, 256 << 10), metavar="BYTES", group=_HTTP,
+        shown_default="64K; 256K in runserver and flask run",
+        help="Largest head of a request, its line and all header fields together (431 otherwise). At most 256K.",
     )
     max_trailer_size: int = setting(
         8 << 10, values.size_between(2, 64 << 10), metavar="BYTES", group=_HTTP, shown_default="8K",
         help="Most bytes of fields after a chunked body (431 otherwise). They are checked and dropped. At most 64K.",
     )
     max_body_size: int = setting(
-        1 << 30, values.size, metavar="BYTES", group=_HTTP, shown_default="1G",
+        1 << 30, values.size, metavar="BYTES", group=_HTTP, shown_default="1G; any size in runserver and flask run",
         help="Largest body of a request (413 otherwise): bytes, or 512K, 64M, 1G.",
     )
     request_buffering: bool = setting(

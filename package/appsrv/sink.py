@@ -13,7 +13,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from appsrv.errors import ClientDisconnected, NoRoomForResponse
+from appsrv.errors import ClientDisconnected, Limit, NoRoomForResponse
 from appsrv.pace import Pace, Taken
 from appsrv.scoreboard import GONE, HALF_CLOSED, Cell
 from appsrv.spool import Spool
@@ -206,5 +206,6 @@ class Sink:
         while not poll.poll(1000 * min(pace.left(time.monotonic()), self._buffer.pause / _LOOKS)):
             pace.moved(taken.more(), time.monotonic())
             if not pace.left(time.monotonic()):
-                raise ClientDisconnected("the client takes the response too slowly")
+                limit = Limit("body_timeout", pace.terms)
+                raise ClientDisconnected("the client takes the response too slowly", limit)
         pace.moved(taken.more(), time.monotonic())

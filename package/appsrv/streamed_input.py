@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gevent.socket import wait_read
 
-from appsrv.errors import ClientDisconnected, RequestError
+from appsrv.errors import ClientDisconnected, Limit, RequestError
 from appsrv.http1_body import body_reader
 from appsrv.http_syntax import Limits, RequestHead
 from appsrv.pace import Pace
@@ -62,7 +62,8 @@ class StreamedInput:
         try:
             data = self._wait_and_receive()
         except TimeoutError as error:
-            raise RequestError(408, "The request body did not arrive in time") from error
+            limit = Limit("body_timeout", self._pace.terms)
+            raise RequestError(408, "The request body did not arrive in time", limit) from error
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
         if not data:

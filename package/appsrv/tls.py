@@ -31,12 +31,16 @@ _HANDSHAKE = 0x16
 
 
 class Tls:
-    """Called with each new connection on a TLS port. `certificate` and `key` are files; both in one: `key` is None."""
+    """Called with each new connection on a TLS port. `certificate` and `key` are files; both in one: `key` is None.
+
+    `too_slow` is told of a client that does not take in time what it gets.
+    """
 
     def __init__(self, certificate: str, key: str | None, timeouts: Timeouts) -> None:
         self._files = (certificate, key)
         self._timeouts = timeouts
         self._relays: set[Relay] = set()
+        self.too_slow: Callable[[ClientConnection, ClientDisconnected], None] = lambda _connection, _error: None
         self._context: ssl.SSLContext | None = None
         self._loaded: object = None
         self._seen: object = None
@@ -99,7 +103,9 @@ class Tls:
             # Scanners and clients without trust in the certificate are everyday: no line in the log.
             raise ClientDisconnected(str(error)) from error
         ours, theirs = _pair()
-        relay = Relay(outside, ours, self._timeouts, self._relays.discard)
+        relay = Relay(
+            outside, ours, self._timeouts, self._relays.discard, lambda error: self.too_slow(connection, error)
+        )
         self._relays.add(relay)
         connection.sock, connection.cut = theirs, relay.cut
 

@@ -323,8 +323,9 @@ class Worker:
         keep_alive = duty.settings.keepalive_timeout > 0
         application = with_request_id(duty.application) if duty.settings.request_id else duty.application
         application = with_probe(application, duty.settings.probe_path, self._board.stopping)
+        development = duty.development or duty.settings.environment == "development"
         serving = Serving(
-            application, limits_of(duty.settings), environs(duty), duty.development, keep_alive, self._access_log(),
+            application, limits_of(duty.settings), environs(duty), development, keep_alive, self._access_log(),
             TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
             response_buffer_of(duty.settings), None if routes is None else _only_for(duty.name, routes),
             duty.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),

@@ -404,18 +404,18 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
         answer.cut, answer.keep_alive = True, False
         answer.sink.cut()
     else:
-        _send_error_page(answer, error, text if development else None)
+        _send_error_page(answer, error, text, development)
 
 
-def _send_error_page(answer: _Answer, error: BaseException, text: str | None) -> None:
+def _send_error_page(answer: _Answer, error: BaseException, text: str, development: bool) -> None:
     status, detail, keep_alive = 500, None, answer.head.keep_alive
     if isinstance(error, UpstreamError):
         status, detail = error.status, error.page
     elif isinstance(error, RequestError):
         # Of a body that was passed on while it came: what follows it cannot be told.
-        status, detail, keep_alive = error.status, error.reason, False
+        status, detail, keep_alive = error.status, error.detail(development=development), False
     head = answer.head
-    page = error_response(status, error_id=answer.error_id, detail=detail, traceback=text or None)
+    page = error_response(status, error_id=answer.error_id, detail=detail, traceback=(development and text) or None)
     answer.status, answer.started, answer.keep_alive = status, True, keep_alive
     try:
         answer.sink.send(serialize(page, keep_alive=keep_alive, head=head, date=answer.date))

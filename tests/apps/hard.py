@@ -1,8 +1,8 @@
 """What the hard cases need: requests that last as long as a test wants, large bodies, failures in mid-body.
 
 `/hold?name=x` creates the file `x.begun` and answers once `x.release` exists; `/big` answers more than a socket takes;
-`/die` and `/cut` begin a body without a length, which a kill or an exception ends. Anything else answers the pid.
-Every path is written to the file `asked`.
+`/raise` fails; `/die` and `/cut` begin a body without a length, which a kill or an exception ends. Anything else
+answers the pid. Every path is written to the file `asked`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     if path in ("/die", "/cut"):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return broken_off(path)
+    if path == "/raise":
+        raise ValueError("raised before anything was answered")
     if path == "/hold":
         hold(parse_qs(environ["QUERY_STRING"])["name"][0])
     body = bytes(BIG) if path == "/big" else str(os.getpid()).encode()

@@ -107,3 +107,17 @@ def test_a_stop_just_after_a_reload_has_begun(project: Site, launch: Launch) -> 
     server.child.send_signal(signal.SIGTERM)
     server.child.send_signal(signal.SIGCONT)
     assert server.wait_exit() == 0
+
+
+def test_flask_run_takes_lines_as_long_as_the_original(project: Site, launch: Launch) -> None:
+    long = "x" * 60_000
+    fields = {"Cookie": f"a={long}", "Authorization": f"Bearer {long}"}
+    environments: list[dict[str, str]] = [{}, {"APPSRV_RUNSERVER": "0"}]
+    for environment in environments:
+        server = flask_run(launch, **environment).wait_listening()
+        assert server.get(f"/pid?q={long}", fields).status == 200
+        assert server.request("GET", f"/pid?q={long}", body=b"y" * 30_000, headers=fields).status == 200
+        beyond = server.get(f"/pid?q={'x' * 70_000}")
+        assert beyond.status == 414
+        assert ("the setting max_request_line_size of appsrv is 65536" in beyond.text) is not bool(environment)
+        server.stop()

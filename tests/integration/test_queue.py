@@ -55,7 +55,7 @@ def test_a_request_that_has_waited_too_long_is_answered_504(serve: Serve) -> Non
         assert reply.status == 504
         assert "too busy" in reply.text
         assert server.group()["timed_out"] == 1
-    server.wait_log(r"1 requests were answered 504: .*max_request_queue_time \(2 s\)")
+    server.wait_log(r"requests are answered 504: .*max_request_queue_time \(2 s\)")
     assert server.get("/").status == 200
 
 

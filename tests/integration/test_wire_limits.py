@@ -196,3 +196,58 @@ def test_slow_and_idle_clients_are_served_and_nobody_else_notices(serve: Serve, 
         wait_for(lambda: (answers := dribblers.so_far())["408"] >= 10 and answers["200"] >= 20, "answers to dribblers")
     assert (readers.unexpected, readers.happened["whole"]) == (0, 6), readers.happened
     assert dribblers.unexpected == 0, dribblers.happened
+
+
+# -- each refusal by a limit names its setting -----------------------------------------------------------------------
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+BEYOND = [
+    ("max_request_line_size", "8190", 414, b"GET /?" + b"q" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("max_header_field_size", "16384", 431, b"GET / HTTP/1.1\r\nHost: x\r\nCookie: a=" + b"c" * 17000 + b"\r\n\r\n"),
+    ("max_header_fields", "100", 431, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 101 + b"\r\n"),
+    ("max_header_size", "65536", 431, b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 15000 + b"\r\n") * 5),
+    ("max_body_size", "1024", 413, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1025\r\n\r\n"),
+    ("max_trailer_size", "100", 431, CHUNKED + b"0\r\nX: " + b"y" * 200 + b"\r\n\r\n"),
+    ("header_timeout", "0.5 s", 408, b"GET / HTTP/1.1\r\nHost:"),
+    ("body_timeout", "0.5 s, with min_data_rate 240", 408, CHUNKED + b"5\r\nhel"),
+]
+
+
+@BOTH_QUEUES
+def test_the_log_names_the_setting_of_each_refusal(serve: Serve) -> None:
+    server = serve(
+        "hard", "--max-body-size", "1K", "--max-trailer-size", "100", "--header-timeout", "0.5", "--body-timeout", "0.5"
+    )
+    for _, _, status, request in (*BEYOND, BEYOND[0], ("", "", 413, CHUNKED + b"401\r\n")):
+        with closing(server.raw()) as client:
+            client.sendall(request)
+            got = answer(client)
+        assert got.startswith(b"HTTP/1.1 %d " % status), request[:80]
+        assert b"max_" not in got
+        assert b"_timeout" not in got
+    for setting, value, status, _ in BEYOND:
+        found = server.wait_log(rf"answered {status} \([^)]*\), of 127.0.0.1: the setting {setting} is .*")
+        assert f" is {value}; 1 so far, logged once a minute" in found[0]
+    for setting in ("max_request_line_size", "max_body_size"):
+        assert server.log().count(f"the setting {setting} is") == 1
+
+
+def test_the_log_names_the_setting_of_a_client_that_takes_too_little(serve: Serve) -> None:
+    server = serve("hard", "--body-timeout", "0.5", "--response-buffer-size", "1M")
+    with closing(asking(server, "GET /big HTTP/1.1")):
+        server.wait_log(
+            r"a connection was closed \(the client takes the response too slowly\), of 127.0.0.1: "
+            r"the setting body_timeout is 0.5 s, with min_data_rate 240; 1 so far"
+        )
+
+
+def test_the_page_names_the_setting_in_development(serve: Serve) -> None:
+    server = serve("hard", "--environment", "development")
+    for setting, value, status, request in BEYOND[:2]:
+        with closing(server.raw()) as client:
+            client.sendall(request)
+            got = answer(client).decode()
+        assert got.startswith(f"HTTP/1.1 {status} ")
+        assert f"the setting {setting} of appsrv is {value}." in got
+    # The page about an error in the application shows it, too.
+    assert "raised" in server.get("/raise").text

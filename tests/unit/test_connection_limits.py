@@ -73,8 +73,8 @@ def test_without_a_limit_nobody_is_counted() -> None:
 def test_each_thing_is_said_once_in_a_while() -> None:
     made = limits()
     assert "closed to make room (5 so far)" in (made.count_closed_idle(5, 0.0) or "")
-    assert made.count_closed_idle(1, 9.9) is None
-    assert "Too many open files" in (made.count_pause("Too many open files", 9.9) or "")
-    assert "(7 so far)" in (made.count_closed_idle(1, 10.0) or "")
+    assert made.count_closed_idle(1, 59.9) is None
+    assert "Too many open files" in (made.count_pause("Too many open files", 59.9) or "")
+    assert "(7 so far)" in (made.count_closed_idle(1, 60.0) or "")
     assert "connections of 192.0.2.1 are refused" in (made.count_refused("192.0.2.1", 10.0) or "")
     assert made.count_refused("192.0.2.1", 10.1) is None
