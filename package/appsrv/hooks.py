@@ -7,8 +7,9 @@
 
 `before_fork` functions run in the preloader, once, after the application is imported and before the first worker is
 forked: close there what two processes must not share. `after_fork` functions run in each new worker, `worker_exit`
-functions in each worker that ends in order. With `spawn_method` direct nothing is forked: only the last two run.
-Django's database connections are closed without being asked.
+functions in each worker that ends in order. What is registered with `atexit` at import runs in the preloader alone.
+With `spawn_method` direct nothing is forked: only the last two kinds run. Django's database connections are closed
+without being asked.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from appsrv import channel as channels
 from appsrv import (
     command_line,
     config,
+    exit_functions,
     hooks,
     loader,
     message,
@@ -85,6 +86,7 @@ class Preloader:
         self._children: dict[int, _Child] = {}
         self._station: Station | None = None
         self.loaded = False
+        self._quits = False
         self._wake: tuple[int, int] | None = None
 
     def run(self, load: Load, loaded: Callable[[], None] = lambda: None) -> None:
@@ -186,18 +188,35 @@ class Preloader:
     def _serve(self) -> None:
         assert self._wake is not None
         with contextlib.suppress(ChannelClosed):
-            while True:
+            while self._children or not self._quits:
                 server, watchdog, wake = self._server.fileno(), self._watchdog.fileno(), self._wake[0]
                 ready, _, _ = unpatched.select([server, watchdog, wake], [], [])
                 if wake in ready:
                     os.read(wake, 512)
                     self._reap()
                 if watchdog in ready:
-                    return
-                if server in ready and not self._obey(*self._server.receive()):
-                    return
+                    break
+                if server in ready:
+                    self._obey(*self._server.receive())
+        self._outlive_workers()
 
-    def _obey(self, order: message.Message, fds: list[int]) -> bool:
+    def _quit(self, quits: bool) -> None:
+        """Whether this process ends with its last worker: what the application has registered with atexit runs then."""
+        self._quits = quits
+        # While that runs the watchdog may already ask this process to end; it kills it when the time of a stop is over.
+        unpatched.on_signal(signal.SIGTERM, signal.SIG_IGN if quits else signal.SIG_DFL)
+
+    def _outlive_workers(self) -> None:
+        """Wait for the workers where the server or the watchdog has gone."""
+        self._quit(True)
+        assert self._wake is not None
+        while self._children:
+            unpatched.select([self._wake[0]], [], [])
+            os.read(self._wake[0], 512)
+            with contextlib.suppress(ChannelClosed):
+                self._reap()
+
+    def _obey(self, order: message.Message, fds: list[int]) -> None:
         if isinstance(order, message.Attach):
             self._attach(order, fds)
         elif isinstance(order, message.Spawn):
@@ -207,15 +226,17 @@ class Preloader:
                 heed(self._duty.watch, order.paths)
         elif isinstance(order, message.Quit):
             self._reap()
-            return False
+            self._quit(True)
         else:
             raise ProtocolError(f"a preloader cannot do {order}")
-        return True
 
     def _attach(self, order: message.Attach, fds: list[int]) -> None:
         """Work for this server from now on; workers of another one have seen the end of their channels."""
         if self._station is not None:
             _leave(self._station)
+        if self._quits:
+            # The server that had told it to end is no more, and this one goes on with it.
+            self._quit(False)
         hand_off = unpatched.Socket(fileno=fds[0])
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
@@ -262,6 +283,7 @@ class Preloader:
 
     def _shed(self) -> None:
         """In a child: drop what is the preloader's."""
+        exit_functions.leave_to_parent()
         _stop_listening_for_children()
         self._children.clear()
         for channel in (self._server, self._watchdog):

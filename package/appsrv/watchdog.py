@@ -533,10 +533,12 @@ class Watchdog:
         return first and not self._stopping and os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0
 
     def _end_preloaders(self) -> None:
+        """What the application has registered with atexit at import runs in a preloader, within the time of a stop."""
+        of_stop = self._stop_due - STOP_MARGIN if self._stop_due < float("inf") else 0.0
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._preloaders:
                 send_signal(pid, number)
-            deadline = time.monotonic() + LAST_WORDS
+            deadline = max(time.monotonic() + LAST_WORDS, of_stop if number == signal.SIGTERM else 0.0)
             while (self._preloaders or self._standby.ending) and time.monotonic() < deadline:
                 self._turn_briefly()
         self._end_stragglers()
