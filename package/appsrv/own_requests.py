@@ -24,7 +24,7 @@ class _Nowhere:
     def send(self, data: bytes, /) -> None:
         """Take it."""
 
-    def send_piece(self, data: bytes, /, *, chunked: bool) -> None:
+    def send_piece(self, data: bytes, chunked: bool, /) -> None:
         """Take it."""
 
     def sendfile(self, fd: int, offset: int, count: int, /) -> None:

@@ -45,13 +45,17 @@ class Sink:
     `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.
     """
 
-    __slots__ = ("_backlog", "_begun", "_buffer", "_cell", "_departed", "_file", "_waited", "pending", "sock")
+    __slots__ = (
+        *("_backlog", "_begun", "_between_chunks", "_buffer", "_cell", "_departed", "_file", "_waited", "pending"),
+        "sock",
+    )
 
     sock: socket.socket
 
     def __init__(self, cell: Cell, buffer: ResponseBuffer) -> None:
         self._cell = cell
         self._begun = cell.begun
+        self._between_chunks = cell.between_chunks
         self._departed = cell.departed
         self._waited = 0
         self._buffer = buffer
@@ -67,7 +71,7 @@ class Sink:
         self._begun()
         self.inform(data)
 
-    def send_piece(self, data: bytes, *, chunked: bool) -> None:
+    def send_piece(self, data: bytes, chunked: bool, /) -> None:
         """One step of a body that comes in pieces, of which this one may be empty.
 
         ClientDisconnected also when the client is known to have gone, so that the application is told at its next step
@@ -76,9 +80,10 @@ class Sink:
         if self._departed[0]:
             self._send_to_departed(data)
         elif data:
-            self.send(data)
+            self._begun()
+            self.inform(data)
         if chunked and self._backlog is None:
-            self._cell.between_chunks()
+            self._between_chunks()
 
     def _send_to_departed(self, data: bytes) -> None:
         client = self._cell.client()

@@ -54,7 +54,7 @@ class Sink(Protocol):
     def send(self, data: bytes, /) -> None:
         """Send `data`."""
 
-    def send_piece(self, data: bytes, /, *, chunked: bool) -> None:
+    def send_piece(self, data: bytes, chunked: bool, /) -> None:
         """Send the next piece of a body, which may be empty; `chunked`: the one after it begins with a size."""
 
     def sendfile(self, fd: int, offset: int, count: int, /) -> None:
@@ -219,10 +219,10 @@ class _Answer(Outcome):
         if self.finished:  # Somebody kept `write`; the sink may be at another response by now.
             raise ApplicationError("write was called after the response had ended")
         if not data:
-            self.sink.send_piece(b"", chunked=False)
+            self.sink.send_piece(b"", False)
             return
         head = b"" if self.started else self._start_stream()
-        self.sink.send_piece(head + self._framed(data), chunked=self.chunked)
+        self.sink.send_piece(head + self._framed(data), self.chunked)
 
     # -- the ways to send a body ---------------------------------------------------------------------------
 

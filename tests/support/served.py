@@ -35,7 +35,7 @@ class RecordingSink:
         assert data
         self.sent.append(data)
 
-    def send_piece(self, data: bytes, *, chunked: bool) -> None:
+    def send_piece(self, data: bytes, chunked: bool, /) -> None:
         if data:
             self.send(data)
 
