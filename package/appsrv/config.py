@@ -36,6 +36,16 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def first_environment() -> dict[str, str]:
+    """That with which this process was started, before anything in it was set; {} where the system does not tell."""
+    try:
+        content = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (entry.partition(b"=") for entry in content.split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
 def extend_environment(variables: Mapping[str, str]) -> None:
     """Set variables of this process, for the application it is about to load."""
     os.environ.update(variables)

@@ -157,11 +157,19 @@ def _of_django(directory: Path, environ: Mapping[str, str]) -> AppSpec | None:
     manage = directory / "manage.py"
     if not manage.is_file():
         return None
-    settings = _variable(SETTINGS_VARIABLE, directory, environ, ".env") or _settings_of(manage)
+    given = _variable(SETTINGS_VARIABLE, directory, environ, ".env")
+    settings = given or settings_of_manage(directory)
     if not settings:
         return None
     target = _wsgi_application(directory, settings, set())
-    return AppSpec(root=_absolute(directory), target=target or DJANGO_TARGET, django_settings=settings)
+    if target is None:
+        target = _wsgi_beside(directory, settings)
+    # As with every other server: what manage.py sets is for its own commands.
+    own = None if given else _settings_of_wsgi(directory, target)
+    return AppSpec(
+        root=_absolute(directory), target=target or DJANGO_TARGET, django_settings=own or settings,
+        sets_settings=own is not None,
+    )
 
 
 def django_settings_file(directory: Path, environ: Mapping[str, str]) -> Path:
@@ -173,13 +181,60 @@ def django_settings_file(directory: Path, environ: Mapping[str, str]) -> Path:
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
-def _settings_of(manage: Path) -> str:
-    """The literal that manage.py gives DJANGO_SETTINGS_MODULE, by setdefault() or assignment."""
-    for node in ast.walk(parsed_file(manage) or NOTHING):
+def settings_of_manage(directory: Path) -> str:
+    """The settings module that manage.py names; empty where there is none, or none that can be read."""
+    return _settings_set_in(directory / "manage.py") or ""
+
+
+def _settings_of_wsgi(directory: Path, target: str) -> str | None:
+    """What the module of the target, or one of the project that it imports, sets; None when they set nothing."""
+    module = target.partition(":")[0]
+    file = module_file(directory, module) if module else None
+    if file is None:
+        return None
+    tree = parsed_file(file) or NOTHING
+    imported = (module_file(directory, name) for name in _imports(tree, module, file))
+    found = (_settings_set_in(place) for place in (file, *imported) if place is not None)
+    return next((settings for settings in found if settings is not None), None)
+
+
+def _settings_set_in(file: Path) -> str | None:
+    """The literal that the file gives DJANGO_SETTINGS_MODULE, by setdefault() or assignment; "" for what is no literal.
+
+    None: it gives it nothing.
+    """
+    for node in ast.walk(parsed_file(file) or NOTHING):
         if isinstance(node, ast.Call) and len(node.args) == 2 and _literal(node.args[0]) == SETTINGS_VARIABLE:
+            # Not what is only read: os.environ.get("DJANGO_SETTINGS_MODULE", "shop.settings").
+            if isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "getenv"):
+                continue
             return _literal(node.args[1])
         if isinstance(node, ast.Assign) and any(_is_item(place) for place in node.targets):
             return _literal(node.value)
+    return None
+
+
+def _imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
+    """The modules that a module imports, as far as their names stand in it."""
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = [*above, *(node.module.split(".") if node.module else [])]
+            yield ".".join(base)
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def _wsgi_beside(directory: Path, settings: str) -> str:
+    """The WSGI module of the package that the settings module is in, or of one above it; "" where there is none."""
+    package = settings.split(".")[:-1]
+    while package:
+        file = module_file(directory, ".".join([*package, "wsgi"]))
+        if file is not None and _offers_application(file):
+            return ".".join([*package, "wsgi"])
+        package.pop()
     return ""
 
 
@@ -187,18 +242,22 @@ def _is_item(place: ast.expr) -> bool:
     return isinstance(place, ast.Subscript) and _literal(place.slice) == SETTINGS_VARIABLE
 
 
-def _wsgi_application(directory: Path, module: str, seen: set[str]) -> str:
-    """WSGI_APPLICATION of a settings module as a target, also by `from .base import *`; "" when not clear."""
+def _wsgi_application(directory: Path, module: str, seen: set[str]) -> str | None:
+    """WSGI_APPLICATION of a settings module as a target, also by `from .base import *`; "" when not clear.
+
+    None: it is set nowhere.
+    """
     file = module_file(directory, module)
     if file is None or module in seen:
-        return ""
+        return None
     seen.add(module)
     tree = parsed_file(file) or NOTHING
     values = set(_assigned(tree, "WSGI_APPLICATION"))
     if values:
         return _as_target(values.pop()) if len(values) == 1 else ""
-    inherited = (_wsgi_application(directory, base, seen) for base in star_imports(tree, module, file))
-    return next((target for target in inherited if target), "")
+    found = [_wsgi_application(directory, base, seen) for base in star_imports(tree, module, file)]
+    inherited = [target for target in found if target is not None]
+    return next(filter(None, inherited), "" if inherited else None)
 
 
 def _assigned(tree: ast.Module, name: str) -> Iterator[str]:

@@ -225,7 +225,8 @@ class Groups(Mapping[str, Manager]):
     def _check_booted(self) -> None:
         if not self._has_booted and all(manager.booted for manager in self._managers.values()):
             self._has_booted = True
-            self._tell_watchdog(message.Booted())
+            modules = [manager.preloaders.settings_module for manager in self._managers.values()]
+            self._tell_watchdog(message.Booted(modules[0] if len(modules) == 1 else ""))
 
     # -- how they share the room --------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class InstanceInfo:
     """What instance.json says. `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is
     wall time, `pid` the watchdog's, `app` the target within `root`, `metrics` the URL of the metrics port, if any.
     Where there may be several applications, `apps` are those of the start: name, hosts, base_uri. `stops_within` are
-    the seconds that a graceful stop may take.
+    the seconds that a graceful stop may take. `settings_module` is that of a single Django application that has booted.
     """
 
     name: str
@@ -65,6 +65,7 @@ class InstanceInfo:
     apps: tuple[tuple[str, Sequence[str], str], ...] = ()
     apps_directory: str = ""
     stops_within: float = 0.0
+    settings_module: str = ""
 
     @property
     def ports(self) -> frozenset[int]:

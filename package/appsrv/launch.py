@@ -36,11 +36,12 @@ def run(
         return _run_in_background(watchdog, announce)
     with never_waiting() as terminal:
         watchdog.terminal = terminal
-        info = watchdog.resources.open(sys.stdout)
-        watchdog.booted = lambda: announce(info)
+        resources = watchdog.resources
+        resources.open(sys.stdout)
+        watchdog.booted = lambda: announce(resources.info)
         if settings.log_format in (PLAIN, JSON) and development is None:
             # Standard output is the application's, or nothing but objects.
-            watchdog.booted = lambda: watchdog.resources.log.event(logging.INFO, _served(info))
+            watchdog.booted = lambda: resources.log.event(logging.INFO, _served(resources.info))
         return watchdog.run()
 
 
@@ -60,8 +61,8 @@ def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
     os.setsid()
     code = 0
     try:
-        info = watchdog.resources.open(None)
-        watchdog.booted = lambda: _say(tell, {"info": info.to_json()})
+        watchdog.resources.open(None)
+        watchdog.booted = lambda: _say(tell, {"info": watchdog.resources.info.to_json()})
         _leave_terminal()
         code = watchdog.run()
     except AppsrvError as error:

@@ -42,7 +42,8 @@ class AppSpec:
 
     `target` is `module`, `module:object` or `module:factory(...)` with literal arguments; a bare `module`
     means the first of OBJECTS and FACTORIES it has. `startup_file` is the file to run as that module (None:
-    import it by name). `django_settings` is the DJANGO_SETTINGS_MODULE to set when nothing else does. Of kind
+    import it by name). `django_settings` is the DJANGO_SETTINGS_MODULE to set when nothing else does, unless
+    `sets_settings`: the target's module does so when it is imported. Of kind
     `command`, the application is what the command `argv` loads when it is run again; of kind `generic`, whatever speaks
     HTTP once a shell has run `start_command`.
     """
@@ -54,6 +55,7 @@ class AppSpec:
     argv: tuple[str, ...] = ()
     django_settings: str | None = None
     start_command: str | None = None
+    sets_settings: bool = False
 
     @property
     def shown(self) -> str:
@@ -93,7 +95,7 @@ def is_below(name: str, prefix: str) -> bool:
 def application_environment(spec: AppSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables to add to `environ` before the application is loaded."""
     added = load_dotenv(spec.root, environ)
-    if spec.django_settings and "DJANGO_SETTINGS_MODULE" not in {**environ, **added}:
+    if spec.django_settings and not spec.sets_settings and "DJANGO_SETTINGS_MODULE" not in {**environ, **added}:
         added["DJANGO_SETTINGS_MODULE"] = spec.django_settings
     return added
 

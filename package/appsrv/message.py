@@ -244,7 +244,9 @@ class ReopenLogs(Message, tag=8):
 
 @dataclass(eq=False, repr=False)
 class Booted(Message, tag=9):
-    """The first worker of the first generation is ready."""
+    """The first worker of the first generation is ready. `settings_module`: that of a single Django application."""
+
+    settings_module: str = ""
 
 
 @dataclass(eq=False, repr=False)
@@ -372,9 +374,13 @@ class Quit(Message, tag=22):
 
 @dataclass(eq=False, repr=False)
 class Loaded(Message, tag=23):
-    """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be."""
+    """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be.
+
+    `settings_module`: the DJANGO_SETTINGS_MODULE that Django uses, empty for another framework.
+    """
 
     broken: bool = False
+    settings_module: str = ""
 
 
 @dataclass(eq=False, repr=False)

@@ -242,7 +242,7 @@ class Preloader:
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None
         self._station = Station(order.server, hand_off, board, idle, routes)
-        self._server.send(message.Loaded(self._broken))
+        self._server.send(message.Loaded(self._broken, production.settings_module()))
 
     # -- making workers -----------------------------------------------------------------------------------------------
 

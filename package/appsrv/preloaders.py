@@ -80,6 +80,8 @@ class Preloaders:
         self._handles: dict[tuple[int, int], PreloaderHandle] = {}
         self.asked: set[tuple[int, int]] = set()
         """(generation, serial) of those that the watchdog has been asked for and has said nothing about yet."""
+        self.settings_module = ""
+        """The settings module of Django in the preloader that has loaded the application last."""
         self._backoff = Backoff()
 
     def __iter__(self) -> Iterator[PreloaderHandle]:
@@ -206,6 +208,7 @@ class Preloaders:
     def _heed(self, handle: PreloaderHandle, msg: message.Message) -> None:
         if isinstance(msg, message.Loaded):
             handle.loaded = time.monotonic()
+            self.settings_module = msg.settings_module
             if not handle.serial:
                 self._owner.generation_loaded(handle.generation)
             if msg.broken:

@@ -21,6 +21,15 @@ def notes(application: object) -> Iterator[str]:
         yield from _of_django(settings)
 
 
+def settings_module() -> str:
+    """The settings module that Django has loaded; empty without Django, or where settings came from no module."""
+    conf = sys.modules.get("django.conf")
+    settings: Any = getattr(conf, "settings", None)
+    if settings is None or not settings.configured:
+        return ""
+    return str(getattr(settings, "SETTINGS_MODULE", None) or "")
+
+
 def _flask_debugs(application: object) -> bool:
     flask: Any = sys.modules.get("flask")
     return flask is not None and isinstance(application, flask.Flask) and bool(application.debug)

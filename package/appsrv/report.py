@@ -82,6 +82,7 @@ class Report:
             "root": manager.group.spec.root,
             "app": manager.group.app,
             "environment": manager.settings.environment,
+            "settings_module": manager.preloaders.settings_module,
             "log_file": _log_file(manager.settings) or self._instance["log_file"],
             "hosts": list(manager.settings.hosts),
             "base_uri": manager.settings.base_uri,

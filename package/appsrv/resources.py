@@ -225,6 +225,12 @@ class Resources:
         if self._taken:
             self.directory.remove()
 
+    def tell_settings_module(self, module: str) -> None:
+        """The settings module of Django, which is known only once the application is loaded."""
+        if module:
+            self.info = dataclasses.replace(self.info, settings_module=module)
+            self.directory.write(self.info)
+
     def _publish(self) -> InstanceInfo:
         info = InstanceInfo(
             name=self.directory.name,

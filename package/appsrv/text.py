@@ -77,6 +77,7 @@ def banner(info: InstanceInfo) -> str:
         f"PID file: {info.pid_file or 'none'}",
         f"Log file: {info.log_file or 'none'}",
         f"Environment: {info.environment}",
+        *([f"Settings module: {info.settings_module}"] if info.settings_module else []),
         f"Accessible via: {', '.join(info.bind)}",
         *_served(info),
         *([f"Metrics: {info.metrics}"] if info.metrics else []),
@@ -220,6 +221,8 @@ def group_title(group: Json) -> str:
 def _group(group: Json, log_of_all: str | None, now: float, colour: bool, verbose: bool) -> Iterator[str]:
     yield f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:"
     yield f"  App root: {in_line(group.get('root', ''))}"
+    if group.get("settings_module"):
+        yield f"  Settings module: {in_line(group['settings_module'])}"
     if group.get("hosts") or group.get("base_uri"):
         hosts, uri = group.get("hosts") or ["*"], group.get("base_uri") or "/"
         yield f"  Served at: {in_line(', '.join(f'{host}{uri}' for host in hosts))}"

@@ -395,6 +395,7 @@ class Watchdog:
         elif isinstance(msg, message.Booted):
             self._has_booted = True
             self._service.ready()
+            self.resources.tell_settings_module(msg.settings_module)
             self.booted()
         elif isinstance(msg, message.Serving):
             if msg.group in self._books:

@@ -147,6 +147,7 @@ def test_integrations_know_only_the_public_face(package: str) -> None:
         "appsrv.config",
         "appsrv.development",
         "appsrv.errors",
+        "appsrv.finder",
         "appsrv.handover",
         "appsrv.healing",
         "appsrv.http_syntax",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from appsrv import project
+from appsrv import config, finder, project
 from appsrv.handover import become_appsrv
 
 
@@ -23,8 +24,23 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """`argv`: manage.py, appsrv, and what is meant for appsrv."""
-        become_appsrv(argv[2:], project.script_directory(argv[0]), os.environ)
+        _become(argv[2:], project.script_directory(argv[0]))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """As typed: there is no way back to who has called."""
-        become_appsrv(options["words"], project.script_directory(""), os.environ)
+        _become(options["words"], project.script_directory(""))
+
+
+def _become(words: list[str], directory: str) -> NoReturn:
+    """Without what Django and manage.py have put into the environment.
+
+    The settings module of manage.py is for its own commands: it would win over that of the WSGI module, as one from
+    outside does. TZ is the TIME_ZONE of the settings: the server log is in the machine's time.
+    """
+    first, environ = config.first_environment(), dict(os.environ)
+    named = finder.settings_of_manage(Path(directory))
+    if finder.SETTINGS_VARIABLE not in first and named and environ.get(finder.SETTINGS_VARIABLE) == named:
+        del environ[finder.SETTINGS_VARIABLE]
+    if first and "TZ" not in first:
+        environ.pop("TZ", None)
+    become_appsrv(words, directory, environ)
