@@ -65,7 +65,7 @@ def _of_command(app: str | None, start_command: str, directory: Path) -> AppSpec
 def _named(app: str, directory: Path, environ: Mapping[str, str]) -> AppSpec:
     name, colon, expression = app.partition(":")
     place = directory / name
-    if name.endswith(".py") or os.sep in name:
+    if name.endswith(".py") or os.sep in name or ("." in name and place.is_file()):
         return _of_path(app, place, expression, environ)
     if not colon and place.is_dir() and not _is_package(name, directory):
         return _found(place, environ)
@@ -87,7 +87,8 @@ def _of_path(app: str, place: Path, expression: str, environ: Mapping[str, str])
 def _of_file(file: Path, expression: str = "") -> AppSpec:
     """A file inside a package is imported as part of it, from the directory above the package."""
     file = Path(_absolute(file))
-    names = [] if file.name == "__init__.py" else [file.stem]
+    # A name with a dot would be a package's.
+    names = [] if file.name == "__init__.py" else [file.stem.replace(".", "_")]
     root = file.parent
     while (root / "__init__.py").is_file():
         names.insert(0, root.name)

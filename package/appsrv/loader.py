@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -130,7 +131,8 @@ def load(spec: AppSpec) -> WSGIApplication:
     change_directory(spec.root)
     if spec.root not in sys.path[:1]:
         sys.path.insert(0, spec.root)
-    loaded: ModuleType = guarded(lambda: _import(module, spec), f"{spec.target} cannot be imported")
+    failure = f"{spec.target} cannot be imported{_stdlib_hint(spec)}"
+    loaded: ModuleType = guarded(lambda: _import(module, spec), failure)
     return _checked(_resolve(loaded, expression, spec), spec)
 
 
@@ -165,8 +167,14 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _import(module: str, spec: AppSpec) -> ModuleType:
-    if spec.startup_file is not None and "." not in module:
-        return _run_file(module, spec.startup_file)
+    parent, _, last = module.rpartition(".")
+    if spec.startup_file is not None:
+        name = free_name(last, spec.startup_file, top_level=not parent)
+        if not parent:
+            return _run_file(name, spec.startup_file)
+        if name != last:
+            importlib.import_module(parent)
+            return _run_file(f"{parent}.{name}", spec.startup_file)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -176,14 +184,52 @@ def _import(module: str, spec: AppSpec) -> ModuleType:
 
 
 def _run_file(module: str, file: str) -> ModuleType:
-    """By its path, so that `app.py` is served even beside a package `app`, and `my-site.py` at all."""
-    description = importlib.util.spec_from_file_location(module, file)
+    """By its path, so that `app.py` is served even beside a package `app`, and `my-site.py` or `shop.wsgi` at all."""
+    source = importlib.machinery.SourceFileLoader(module, file)
+    description = importlib.util.spec_from_file_location(module, file, loader=source)
     if description is None or description.loader is None:
         raise AppLoadError(f"{file} is not a Python file")
     loaded = importlib.util.module_from_spec(description)
     sys.modules[module] = loaded
     description.loader.exec_module(loaded)
     return loaded
+
+
+def free_name(name: str, file: str, *, top_level: bool = True) -> str:
+    """The name to import a file under: its own, unless an import of that name means another module.
+
+    `app.py` beside a package `app`: `from app import create_app` means the package, as it does for `python app.py`. And
+    a `code.py` must not take the place of the standard library's module.
+    """
+    while _is_taken(name, file, top_level=top_level):
+        name = f"{name}_py"
+    return name
+
+
+def _is_taken(name: str, file: str, *, top_level: bool) -> bool:
+    if os.path.isfile(os.path.join(os.path.dirname(file), name, "__init__.py")):
+        return True
+    if not top_level:
+        return False
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    return name in sys.stdlib_module_names or (loaded is not None and loaded != file)
+
+
+def _stdlib_hint(spec: AppSpec) -> str:
+    module = _split(spec.target)[0]
+    if spec.startup_file is None or module not in sys.stdlib_module_names:
+        return ""
+    return f" (its file hides the module {module!r} of the standard library from other imports: rename it)"
+
+
+def _other_module_hint(module: ModuleType, spec: AppSpec) -> str:
+    """Where a file of that name lies in the project, but the name means another module."""
+    name = _split(spec.target)[0]
+    file = f"{os.path.join(spec.root, *name.split('.'))}.py"
+    found = getattr(module, "__file__", None) or "built in"
+    if spec.startup_file is not None or found == file or not os.path.isfile(file):
+        return ""
+    return f": the module {name} is {found}; the file beside it is served as {os.path.relpath(file, spec.root)}:NAME"
 
 
 def _resolve(module: ModuleType, expression: str, spec: AppSpec) -> object:
@@ -201,7 +247,8 @@ def _attribute(holder: object, name: str, spec: AppSpec) -> object:
         return getattr(holder, name)
     except AttributeError:
         module = _split(spec.target)[0]
-        raise AppLoadError(f"{module} has no {name!r} (asked for as {spec.target})") from None
+        hint = _other_module_hint(holder, spec) if isinstance(holder, ModuleType) else ""
+        raise AppLoadError(f"{module} has no {name!r} (asked for as {spec.target}){hint}") from None
 
 
 def _conventional(module: ModuleType, spec: AppSpec) -> object:
@@ -212,7 +259,8 @@ def _conventional(module: ModuleType, spec: AppSpec) -> object:
         if hasattr(module, name):
             return _made(getattr(module, name), name, [], {})
     usual = ", ".join(OBJECTS + FACTORIES)
-    raise AppLoadError(f"{spec.target} has none of {usual}: say which object, {spec.target}:NAME")
+    hint = _other_module_hint(module, spec) or f": say which object, {spec.target}:NAME"
+    raise AppLoadError(f"{spec.target} has none of {usual}{hint}")
 
 
 def _call(expression: str, spec: AppSpec) -> tuple[str, Arguments | None]:

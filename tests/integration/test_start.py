@@ -242,3 +242,15 @@ def test_daemonize(site: Site) -> None:
         for process in tree:
             if process.is_running():
                 process.kill()
+
+
+def test_a_file_beside_a_package_of_its_name(launch: Launch, site: Site) -> None:
+    """Whether it is found or given, as for `python app.py`."""
+    site.write("app/__init__.py", "from hello import application\n\ndef create_app():\n    return application\n")
+    site.write("app.py", "from app import create_app\napplication = create_app()\n")
+    site.add_app("hello")
+    for words in ([], ["app.py:application"]):
+        port = free_port()
+        server = launch([COMMAND, "start", *words, "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+        assert server.get("/").text == "Hello, world!\n"
+        assert server.stop() == 0

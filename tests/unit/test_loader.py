@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import loader
+from appsrv import finder, loader
 from appsrv.errors import AppLoadError, SettingsError
 from appsrv.loader import AppSpec
 
@@ -188,3 +189,63 @@ def test_django_settings_are_the_last_resort(tmp_path: Path) -> None:
     assert loader.application_environment(spec, {"DJANGO_SETTINGS_MODULE": "other"}) == {}
     (tmp_path / ".env").write_text("DJANGO_SETTINGS_MODULE=dotenv\n")
     assert loader.application_environment(spec, {}) == {"DJANGO_SETTINGS_MODULE": "dotenv"}
+
+
+# -- names that mean another module ------------------------------------------------------------------------
+
+PACKAGE = "def create_app():\n    def of_package(environ, start_response): return [b'']\n    return of_package\n"
+
+
+def served_file(root: Path, name: str, source: str) -> object:
+    """The application of a file that is given by its path."""
+    file = root / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(source)
+    return loader.load(finder.find(name, root, {}))
+
+
+@pytest.mark.parametrize("name", ["app", "wsgi"])
+def test_a_file_beside_a_package_of_its_name(tmp_path: Path, name: str) -> None:
+    """As for `python app.py` and `flask run`, the name means the package."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text(PACKAGE)
+    source = f"from {name} import create_app\napp = create_app()\n"
+    assert name_of(served_file(tmp_path, f"{name}.py", source)) == "of_package"
+    assert sys.modules[name].__file__ == str(tmp_path / name / "__init__.py")
+    assert sys.modules[f"{name}_py"].__file__ == str(tmp_path / f"{name}.py")
+
+
+def test_a_file_in_a_package_beside_one_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "shop/app").mkdir(parents=True)
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/app/__init__.py").write_text(PACKAGE)
+    source = "from .app import create_app\napp = create_app()\nINNER = True\n"
+    assert name_of(served_file(tmp_path, "shop/app.py", source)) == "of_package"
+    assert sys.modules["shop.app_py"].INNER
+
+
+@pytest.mark.parametrize("name", ["json", "code", "click"])
+def test_a_file_takes_no_place_of_the_library(tmp_path: Path, name: str) -> None:
+    library = importlib.import_module(name)
+    assert name_of(served_file(tmp_path, f"{name}.py", APP)) == "app"
+    assert sys.modules[name] is library
+
+
+@pytest.mark.parametrize("name", ["my-site.py", "my.site.py", "2024.py", "shop.wsgi"])
+def test_files_whose_names_are_no_module_s(tmp_path: Path, name: str) -> None:
+    assert name_of(served_file(tmp_path, name, APP)) == "app"
+
+
+def test_a_failure_says_that_names_collide(tmp_path: Path) -> None:
+    for name in ("shop", "json"):
+        (tmp_path / f"{name}.py").write_text(APP)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    package = tmp_path / "shop/__init__.py"
+    for target in ("shop", "shop:app"):
+        assert f"the module shop is {package}; the file beside it is served as shop.py:NAME" in str(
+            failure(tmp_path, target)
+        )
+    assert "the file beside it is served as json.py:NAME" in str(failure(tmp_path, "json:app"))
+    with pytest.raises(AppLoadError, match=r"hides the module 'code' of the standard library .* rename it"):
+        served_file(tmp_path, "code.py", "import no_such_thing")
