@@ -111,8 +111,9 @@ class Preloader:
 
     def _follow_patches(self) -> None:
         settings, development = self._duty.settings, self._duty.development
-        served = monkey_patched.settings_for(settings, patched=monkey_patched.by_gevent(), development=development)
-        if served is not settings and not development:
+        served = monkey_patched.settings_for(settings, monkey_patched.patched_by(), development=development)
+        # In greenlets a development server serves as the framework's own server does: there is nothing to tell.
+        if served is not settings and not (development and served.model == "gevent"):
             complain(monkey_patched.note(served))
         self._duty = replace(self._duty, settings=served)
 
