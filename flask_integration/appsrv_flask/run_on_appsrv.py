@@ -46,6 +46,9 @@ MAX_PORT = 65535
 TICK = 0.1
 """Seconds that the clock of files may be behind. What was saved so shortly before is compared, not held for changed."""
 
+SKIP_DOTENV, NOT_TWICE = "FLASK_SKIP_DOTENV", "appsrv"
+"""Flask's variable, and the value by which ours is known."""
+
 BOOT_VARIABLE = "APPSRV_BOOT"
 """How many preloaders this watchdog has started, this one included."""
 
@@ -92,12 +95,14 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
         defaults=DEFAULTS,
         flags=flags,
         reload=options.reload,
-        environ={RELOADER_VARIABLE: "true"} if options.reload else {},
+        environ=_without_fifo() | ({RELOADER_VARIABLE: "true"} if options.reload else {}),
     )
 
 
 def preload(info: ScriptInfo, options: Options) -> NoReturn:
     """Load the application and serve it."""
+    if os.environ.get(SKIP_DOTENV) == NOT_TWICE:
+        del os.environ[SKIP_DOTENV]
     # Files are stamped with the time of the kernel's last tick, which a busy machine may have missed.
     autoreload.STARTED = time.time() - TICK
     first = os.environ.get(BOOT_VARIABLE, "1") == "1"
@@ -122,6 +127,17 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
         )
     except (ListenError, OSError) as failure:
         exit_without_address(options, failure)
+
+
+def _without_fifo() -> dict[str, str]:
+    """Keeps Flask from reading a FIFO again: its writer may serve it once, and its variables are in the environment."""
+    try:
+        import dotenv
+    except ImportError:
+        return {}
+    files = (dotenv.find_dotenv(name, usecwd=True) for name in (".flaskenv", ".env"))
+    fifos = any(development.is_fifo(file) for file in files if file)
+    return {SKIP_DOTENV: NOT_TWICE} if fifos and not os.environ.get(SKIP_DOTENV) else {}
 
 
 def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exception | None]:

@@ -22,6 +22,7 @@ from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.exchange import WSGIApplication
+from appsrv.fifo import is_fifo
 from appsrv.interpreter_flags import same_command
 from appsrv.loader import AppSpec
 from appsrv.message import Prepare
@@ -195,4 +196,6 @@ def _url(made: Mapping[str, object]) -> str:
     return Listener(**made).url  # type: ignore[arg-type]
 
 
-__all__ = ["AppLoadError", "Framework", "inside_preloader", "same_command", "serve", "start", "state_directory"]
+__all__ = [
+    "AppLoadError", "Framework", "inside_preloader", "is_fifo", "same_command", "serve", "start", "state_directory",
+]

@@ -8,11 +8,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from appsrv import fifo
 from appsrv.app_group import AppGroup
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
+from appsrv.loader import load_dotenv
 from appsrv.log_format import JSON, PLAIN
 from appsrv.settings import Settings
 from appsrv.terminal import never_waiting, occupy_standard_descriptors
@@ -31,6 +34,7 @@ def run(
     others, by name, why they are not served. Raises an AppsrvError when something keeps it from starting.
     """
     occupy_standard_descriptors()
+    groups = [_with_secrets(group, environ) for group in groups]
     watchdog = Watchdog(settings, root, groups, environ, development, problems or {})
     if settings.daemonize:
         return _run_in_background(watchdog, announce)
@@ -48,6 +52,14 @@ def run(
 def _served(info: InstanceInfo) -> str:
     files = f"pid file {info.pid_file or 'none'}, log file {info.log_file or 'none'}"
     return f"serving {info.app} at {', '.join(info.bind)} ({files})"
+
+
+def _with_secrets(group: AppGroup, environ: Mapping[str, str]) -> AppGroup:
+    """Where `.env` is a FIFO, its writer may serve it once: it is read here, for all generations of the application."""
+    if group.spec.kind == "command" or not fifo.is_fifo(os.path.join(group.spec.root, ".env")):
+        return group
+    variables = {**load_dotenv(group.spec.root, environ), **group.variables}
+    return replace(group, spec=replace(group.spec, reads_dotenv=False), variables=variables)
 
 
 def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:

@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import importlib.machinery
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from appsrv import fifo
 from appsrv.errors import AppLoadError, SettingsError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class AppSpec:
     import it by name). `django_settings` is the DJANGO_SETTINGS_MODULE to set when nothing else does, unless
     `sets_settings`: the target's module does so when it is imported. Of kind
     `command`, the application is what the command `argv` loads when it is run again; of kind `generic`, whatever speaks
-    HTTP once a shell has run `start_command`.
+    HTTP once a shell has run `start_command`. Without `reads_dotenv` its processes are given the variables of `.env`.
     """
 
     root: str
@@ -57,6 +59,7 @@ class AppSpec:
     django_settings: str | None = None
     start_command: str | None = None
     sets_settings: bool = False
+    reads_dotenv: bool = True
 
     @property
     def shown(self) -> str:
@@ -95,7 +98,7 @@ def is_below(name: str, prefix: str) -> bool:
 
 def application_environment(spec: AppSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables to add to `environ` before the application is loaded."""
-    added = load_dotenv(spec.root, environ)
+    added = load_dotenv(spec.root, environ) if spec.reads_dotenv else {}
     if spec.django_settings and not spec.sets_settings and "DJANGO_SETTINGS_MODULE" not in {**environ, **added}:
         added["DJANGO_SETTINGS_MODULE"] = spec.django_settings
     return added
@@ -108,13 +111,16 @@ def load_dotenv(root: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_dotenv(file: str) -> dict[str, str]:
-    """The variables of one file of that format, {} without the file; names without `=` are left out."""
-    if not os.path.isfile(file):  # `.env` may be a virtual environment
+    """The variables of one file or FIFO of that format, {} without it; names without `=` are left out."""
+    from_fifo = fifo.is_fifo(file)
+    if not (from_fifo or os.path.isfile(file)):  # `.env` may be a virtual environment
         return {}
     from dotenv import dotenv_values  # only where there is such a file: half of a small application's start
 
     try:
-        return {name: value for name, value in dotenv_values(file).items() if value is not None}
+        stream = io.StringIO(fifo.read_once(file).decode()) if from_fifo else None
+        found = dotenv_values(stream=stream) if from_fifo else dotenv_values(file)
+        return {name: value for name, value in found.items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from None
 

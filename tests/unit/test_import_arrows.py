@@ -19,7 +19,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ access_format beneath busy_threads conditional cpus death django_urls errors exit_functions "
-        "family file_wrapper fleet foreign_variables hangup hooks http_syntax idle_watch interpreter_flags "
+        "family fifo file_wrapper fleet foreign_variables hangup hooks http_syntax idle_watch interpreter_flags "
         "left_out line_label log_format menu monitoring open_sockets out_of_memory own_lines own_writes pace "
         "process_group production project request_id restart_file routes signals slumber tally tcp_reset terminal "
         "text tracebacks trusted_proxies unpatched values"),
