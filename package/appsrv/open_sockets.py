@@ -6,11 +6,13 @@ Knows no protocol and no library. Reads /proc; where there is none it finds noth
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -21,22 +23,26 @@ TCP_LISTEN = "0A"
 SO_ACCEPTCON = 0x10000
 """The flag in /proc/net/unix (proc(5))."""
 
+SOCKADDR_BYTES = 128
+"""sizeof(struct sockaddr_storage)."""
+
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class OpenSocket:
-    """One socket of this process: a stream or not, and the names of both ends; "" where there is none."""
+    """One socket of this process: whether it is a stream, whether it listens, the name of its other end, if it has one.
+    """
 
     fd: int
     stream: bool
-    local: str
+    listens: bool
     peer: str
 
 
 def own_sockets() -> list[OpenSocket]:
-    """Those of this process, by their descriptors."""
-    return [found for fd in _descriptors("self") if (found := _described(fd)) is not None]
+    """Those of this process, by their descriptors (Linux)."""
+    return [found for fd in descriptors("self") if (found := _described(fd)) is not None]
 
 
 def listening(pid: int) -> list[str]:
@@ -68,7 +74,7 @@ def _joined(host: str, port: int) -> str:
 
 def _inodes(pid: int) -> set[str]:
     inodes = set()
-    for fd in _descriptors(str(pid)):
+    for fd in descriptors(str(pid)):
         with contextlib.suppress(OSError):
             match = _SOCKET.fullmatch(os.readlink(f"/proc/{pid}/fd/{fd}"))
             if match is not None:
@@ -76,7 +82,8 @@ def _inodes(pid: int) -> set[str]:
     return inodes
 
 
-def _descriptors(process: str) -> list[int]:
+def descriptors(process: str) -> list[int]:
+    """The numbers of the descriptors that a process has open."""
     try:
         return [int(name) for name in os.listdir(f"/proc/{process}/fd")]
     except OSError:
@@ -91,22 +98,39 @@ def _lines(pid: int, table: str) -> Iterator[list[str]]:
 
 
 def _described(fd: int) -> OpenSocket | None:
-    try:
-        if _SOCKET.fullmatch(os.readlink(f"/proc/self/fd/{fd}")) is None:
-            return None
-        # A duplicate: the object closes its descriptor when it ends.
-        with socket.socket(fileno=os.dup(fd)) as one:
-            return OpenSocket(fd, one.type == socket.SOCK_STREAM, _name(one.getsockname), _name(one.getpeername))
-    except OSError:
+    # No socket object: making one of a descriptor may set O_NONBLOCK, which all that share the open file would see.
+    kind, listens = _option(fd, socket.SO_TYPE), _option(fd, socket.SO_ACCEPTCONN)
+    if kind is None:
         return None
+    return OpenSocket(fd, kind == socket.SOCK_STREAM, bool(listens), _peer(fd))
 
 
-def _name(ask: Callable[[], Any]) -> str:
-    """What one end of a socket is called: host and port, or the path of a unix socket."""
-    try:
-        name = ask()
-    except OSError:
+def _option(fd: int, option: int) -> int | None:
+    value, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
+    failed = _libc().getsockopt(fd, socket.SOL_SOCKET, option, ctypes.byref(value), ctypes.byref(size))
+    return None if failed else value.value
+
+
+def _peer(fd: int) -> str:
+    """What the other end is called: host and port, or the path of a unix socket; "" where it has no name."""
+    name, size = ctypes.create_string_buffer(SOCKADDR_BYTES), ctypes.c_uint(SOCKADDR_BYTES)
+    if _libc().getpeername(fd, name, ctypes.byref(size)):
         return ""
-    if isinstance(name, tuple):
-        return _joined(str(name[0]), name[1]) if len(name) > 1 and isinstance(name[1], int) else ""
-    return os.fsdecode(name).replace("\0", "@")
+    return name_of(name.raw[: size.value])
+
+
+def name_of(address: bytes) -> str:
+    """The name in a struct sockaddr (Linux): sockaddr_in, sockaddr_in6 or sockaddr_un."""
+    family, rest = int.from_bytes(address[:2], sys.byteorder), address[2:]
+    if family == socket.AF_UNIX:
+        return os.fsdecode(b"@" + rest[1:] if rest[:1] == b"\0" else rest.split(b"\0")[0])
+    if family == socket.AF_INET:
+        return _joined(str(ip_address(rest[2:6])), int.from_bytes(rest[:2], "big"))
+    if family == socket.AF_INET6:
+        return _joined(str(ip_address(rest[6:22])), int.from_bytes(rest[:2], "big"))
+    return ""
+
+
+@functools.cache
+def _libc() -> Any:
+    return ctypes.CDLL(None)

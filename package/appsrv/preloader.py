@@ -34,6 +34,7 @@ from appsrv import (
     own_lines,
     process_group,
     production,
+    shared_state,
     trace,
     unpatched,
 )
@@ -183,6 +184,9 @@ class Preloader:
             complain(
                 f"threads started while loading do not live on in the workers: {names} (see --spawn-method direct)"
             )
+        shared = shared_state.warning(shared_state.findings())
+        if shared:
+            complain(shared)
         gc.collect()
         gc.freeze()
 
@@ -286,6 +290,7 @@ class Preloader:
         """In a child: drop what is the preloader's."""
         exit_functions.leave_to_parent()
         _stop_listening_for_children()
+        shared_state.reseed()
         self._children.clear()
         for channel in (self._server, self._watchdog):
             channel.close()

@@ -26,7 +26,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("certificates connection_limits directories environ handover hooks http1 http1_body http_response "
         "kernel_stamps leadership limit_log listener loader log_reader message metrics output pid_file pool "
         "privileges proxied proxy_protocol reloader removed_fields response_head scoreboard service settings "
-        "shared_epoll spool terminal_lender top trace underscored_fields upstream_keepalive upstream_response"),
+        "shared_epoll shared_state spool terminal_lender top trace underscored_fields upstream_keepalive "
+        "upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing "
         "instance log monkey_patched pool_settings probe route_table sink static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
