@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import Any
 
 import setproctitle
 
@@ -88,6 +89,7 @@ class Preloader:
         self._station: Station | None = None
         self.loaded = False
         self._quits = False
+        self._own_sigchld: Any = signal.SIG_DFL
         self._wake: tuple[int, int] | None = None
 
     def run(self, load: Load, loaded: Callable[[], None] = lambda: None) -> None:
@@ -166,7 +168,7 @@ class Preloader:
         for end in self._wake:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        unpatched.on_signal(signal.SIGCHLD, _ignore)
+        self._own_sigchld = unpatched.on_signal(signal.SIGCHLD, _ignore)
         self._share_memory()
 
     def _share_memory(self) -> None:
@@ -254,7 +256,7 @@ class Preloader:
     def _spawn(self, order: message.Spawn, fds: list[int]) -> None:
         assert self._station is not None
         if order.become:
-            _stop_listening_for_children()
+            self._stop_listening_for_children()
             raise BecomeWorker(self._worker(order, fds))
         try:
             pid, pipes = _fork_with_pipes()
@@ -289,13 +291,19 @@ class Preloader:
     def _shed(self) -> None:
         """In a child: drop what is the preloader's."""
         exit_functions.leave_to_parent()
-        _stop_listening_for_children()
+        self._stop_listening_for_children()
         shared_state.reseed()
         self._children.clear()
         for channel in (self._server, self._watchdog):
             channel.close()
         assert self._wake is not None
         channels.close_all(self._wake)
+
+    def _stop_listening_for_children(self) -> None:
+        signal.set_wakeup_fd(-1)
+        # What the application has chosen at import; None stands for a handler that is not Python's.
+        chosen = self._own_sigchld
+        unpatched.on_signal(signal.SIGCHLD, signal.SIG_DFL if chosen is None else chosen)
 
     def _reap(self) -> None:
         # By pid, not -1: the application may have children of its own.
@@ -344,11 +352,6 @@ def _leave(station: Station) -> None:
     os.close(station.idle.fd if isinstance(station.idle, SharedEpoll) else station.idle)
     if station.routes is not None:
         os.close(station.routes.fd)
-
-
-def _stop_listening_for_children() -> None:
-    signal.set_wakeup_fd(-1)
-    unpatched.on_signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

@@ -38,6 +38,8 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/fail":
         raise ValueError("on purpose")
     start_response("200 OK", [("Content-Type", "text/plain")])
+    if environ["PATH_INFO"] == "/chld":
+        return [signal.getsignal(signal.SIGCHLD).name.encode()]
     return [b"%d" % os.getpid()]
 """
 
@@ -54,6 +56,7 @@ def test_what_the_application_makes_of_its_streams(
     first = server.get("/")
     assert first.status == 200
     assert server.get("/fail").status == 500
+    assert server.get("/chld").text == "SIG_IGN"
     if kind != "no flush":
         # What cannot be written to the application's stream is in the log all the same.
         server.wait_log("ValueError: on purpose")
