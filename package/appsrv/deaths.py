@@ -17,7 +17,7 @@ from appsrv import message
 from appsrv.death import kind_of, who_killed
 from appsrv.handles import WorkerHandle
 from appsrv.out_of_memory import OutOfMemoryKills
-from appsrv.scoreboard import CellReading, without_query
+from appsrv.scoreboard import GONE, CellReading, without_query
 
 log = logging.getLogger("appsrv.deaths")
 
@@ -64,9 +64,10 @@ class Deaths:
         error_id = os.urandom(4).hex() if served else ""
         log.log(level, "worker %d of %s ended: %s", handle.pid, self._group, cause)
         for cell in served:
+            nobody = ", whose client had gone," if cell.client == GONE else ""
             log.error(
-                "error id %s: worker %d was serving %s for %.3f s when it ended: %s",
-                error_id, handle.pid, without_query(cell.request_line), time.monotonic() - cell.started, cause,
+                "error id %s: worker %d was serving %s%s for %.3f s when it ended: %s",
+                error_id, handle.pid, without_query(cell.request_line), nobody, time.monotonic() - cell.started, cause,
             )
         requests = [without_query(cell.request_line) for cell in served]
         death = Death(time.time(), handle.pid, handle.generation, cause, error_id, requests, level)

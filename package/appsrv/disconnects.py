@@ -99,15 +99,6 @@ class Disconnects:
                     handle.pid, self._group, without_query(reading.request_line), age,
                 )
 
-    def tell_of_unfinished(self, serial: int) -> None:
-        """A worker is ended before it has finished: name what is in it."""
-        for handle, reading, age in self._readings(serial):
-            log.warning(
-                "worker %d of %s was still serving %s after %.1f s%s", handle.pid, self._group,
-                without_query(reading.request_line), age,
-                f"; its client is {reading.client}" if reading.client else "",
-            )
-
     def _readings(self, serial: int) -> Iterator[tuple[WorkerHandle, CellReading, float]]:
         handle, now = self._workers.get(serial), time.monotonic()
         if handle is not None:

@@ -513,7 +513,6 @@ class Manager:
                 self.workers.retire(action.serial, action.reason)
                 self._disconnects.tell_of_gone(action.serial)
             elif isinstance(action, Kill):
-                self._disconnects.tell_of_unfinished(action.serial)
                 self.workers.kill(action.serial, action.reason)
             elif isinstance(action, RestartDone):
                 self._restart_done(action.generation)

@@ -7,6 +7,7 @@ is not whole ends in a reset, never in close_notify. Knows neither HTTP nor who 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -23,6 +24,7 @@ from appsrv.parking import readable
 from appsrv.tcp_reset import reset_when_closed
 
 READ = 64 * 1024
+RESET_LOOK = 0.25
 
 
 class Relay:
@@ -80,6 +82,17 @@ class Relay:
             how = socket.SHUT_RDWR
         with contextlib.suppress(OSError):
             self._inside.shutdown(how)
+        if how == socket.SHUT_WR:
+            self._wait_for_reset()
+
+    def _wait_for_reset(self) -> None:
+        """The client sends nothing more. One that has gone answers what it is sent with a reset: show that inside."""
+        poll = select.poll()
+        poll.register(self._outside.fileno(), 0)
+        while not poll.poll(0):
+            gevent.sleep(RESET_LOOK)
+        with contextlib.suppress(OSError):
+            self._inside.shutdown(socket.SHUT_RDWR)
 
     def _send_in(self, data: memoryview) -> int:
         while True:

@@ -5,16 +5,19 @@ A client that has only closed its sending side gets its answer whole.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from integration.conftest import Serve
+from support.certificates import make, trusting
 from support.http import connect, send
-from support.server import Server, Site
+from support.server import Server, Site, free_port
 from support.waiting import wait_for
 
 TOLD = ("events", "empty", "late", "write")
@@ -74,6 +77,31 @@ def test_the_application_is_told_at_its_next_step(serve: Serve, site: Site, mode
     assert rest_of(stays).endswith(b"5\r\nstep\n\r\n4\r\nend\n\r\n0\r\n\r\n")
     assert not closed(site, "stays").exists()
     stays.close()
+
+
+def test_behind_tls(serve: Serve, site: Site, tmp_path: Path) -> None:
+    certificate, key = make(tmp_path / "tls")
+    port = free_port()
+    server = serve(
+        "departing", "--max-pool-size", "1", "--threads", "4",
+        "--ssl-certificate", certificate, "--ssl-certificate-key", key, "--ssl-port", str(port),
+    )
+    for kind in ("empty", "late"):
+        with connect(("127.0.0.1", port)) as plain:
+            client = trusting(certificate).wrap_socket(plain, server_hostname="localhost")
+            client.sendall(f"GET /{kind}?{kind} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            wait_for(lambda kind=kind: state(server, kind), f"the request for /{kind}")  # type: ignore[misc]
+            # With anything unread, tickets of TLS among it, its system would send a reset.
+            client.setblocking(False)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while True:
+                    client.recv(1000)
+            client.close()
+    for kind in ("empty", "late"):
+        wait_for(lambda kind=kind: state(server, kind) == "gone", f"{kind} to be named")  # type: ignore[misc]
+    step(site)
+    for kind in ("empty", "late"):
+        wait_for(closed(site, kind).exists, f"{kind} to be told")
 
 
 @pytest.mark.both_queues
@@ -150,5 +178,4 @@ def test_a_thread_that_comes_to_no_step_is_named_when_its_worker_ends(serve: Ser
     wait_for(lambda: state(server, "deaf") == "gone", "the departure")
     server.stop(signal.SIGTERM)
     assert "still serves GET /deaf, whose client has gone" in server.log()
-    assert "was still serving GET /deaf" in server.log()
-    assert "its client is gone" in server.log()
+    assert "was serving GET /deaf, whose client had gone, for" in server.log()
