@@ -42,6 +42,43 @@ class Tail:
             self.lines.append(line[:WIDTH])
 
 
+class _Lines:
+    """What one pipe of an application says. `tell` takes its lines, with what was shown of each before it was whole;
+    `holds`: whether lines of this origin wait for the rest of their traceback.
+    """
+
+    def __init__(
+        self, pid: int, stream: str, log: ServerLog, tell: Callable[[Origin, Line, ServerLog, str], None],
+        holds: Callable[[Origin], bool],
+    ) -> None:
+        self._pid, self._stream = pid, stream
+        self._log = log
+        self._tell = tell
+        self._holds = holds
+        self._labels = LabelReader()
+        self._unfinished: Origin | None = None
+        self._before = ""
+
+    def say(self, text: str) -> None:
+        """A line is complete."""
+        before, self._before, self._unfinished = self._before, "", None
+        for line in self._labels.read(text):
+            self._tell(self._origin(line), line, self._log, before)
+            before = ""
+
+    def show(self, text: str) -> None:
+        """A line goes on, and is unfinished still."""
+        if self._unfinished is None:
+            line = self._labels.begin(text)
+            self._unfinished, text = self._origin(line), line.text
+        if text and not self._holds(self._unfinished):
+            self._log.unfinished(self._unfinished, self._before, text)
+            self._before += text
+
+    def _origin(self, line: Line) -> Origin:
+        return Origin("App", self._pid, self._stream, line.label)
+
+
 class Collector:
     """Reads pipes as `selector` finds them readable; the selector calls each key's `data`."""
 
@@ -58,10 +95,11 @@ class Collector:
         self._lines[pid] = Tail()
         for stream, fd in zip(("stdout", "stderr"), pipes, strict=True):
             if log is None and stream == "stdout":
-                say = self._server_says(pid)
+                pipe = OutputPipe(fd, self._server_says(pid))
             else:
-                say = self._application_says(pid, stream, log or self._log)
-            pipe = OutputPipe(fd, say)
+                to = log or self._log
+                lines = _Lines(pid, stream, to, self._application_line, self._tracebacks.holds)
+                pipe = OutputPipe(fd, lines.say, lines.show if to.is_live else None)
             self._pipes.setdefault(pid, []).append(pipe)
             self._selector.register(fd, selectors.EVENT_READ, self._reader(pid, pipe))
 
@@ -72,9 +110,9 @@ class Collector:
         return list(self._lines[pid].lines) if pid in self._lines else []
 
     def catch_up(self, pid: int) -> None:
-        """Say everything that the process has written by now."""
+        """Say everything that the process has written by now; a prompt stays unfinished where it can be shown so."""
         for pipe in self._pipes.get(pid, []):
-            pipe.read_all()
+            pipe.catch_up()
         self._tracebacks.say_all()
 
     def knows(self, pid: int) -> bool:
@@ -106,23 +144,14 @@ class Collector:
 
         return say
 
-    def _application_says(self, pid: int, stream: str, server_log: ServerLog) -> Say:
-        labels = LabelReader()
-
-        def say(text: str) -> None:
-            for line in labels.read(text):
-                self._application_line(Origin("App", pid, stream, line.label), line, server_log)
-
-        return say
-
-    def _application_line(self, origin: Origin, line: Line, server_log: ServerLog) -> None:
+    def _application_line(self, origin: Origin, line: Line, server_log: ServerLog, before: str) -> None:
         self._lines[origin.pid].add(readable(last_state(line.text)))
         if line.access:
             origin = origin._replace(stream=ACCESS_STREAM)
         if not line.label and not line.continues:
             # An access line, say: it stands behind the traceback of its request.
             self._tracebacks.say_whole(lambda other: isinstance(other, Origin) and other.pid == origin.pid)
-        say = functools.partial(server_log.output, origin)
+        say = functools.partial(server_log.output, origin, before=before)
         self._tracebacks.add(origin, line.text, say, time.monotonic(), more=line.more, continues=line.continues)
 
     def _reader(self, pid: int, pipe: OutputPipe) -> Callable[[], None]:

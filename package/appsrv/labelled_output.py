@@ -25,10 +25,10 @@ PIECE = 8192
 _CALLS_APPLICATION = respond.__code__
 
 
-def label_output(streams: Iterable[io.TextIOWrapper]) -> None:
-    """Label what is printed to these streams from now on."""
+def label_output(streams: Iterable[io.TextIOWrapper], *, live: bool = False) -> None:
+    """Label what is printed to these streams from now on; `live`: progress bars are to be seen on a terminal."""
     for stream in streams:
-        labels = Labels(stream)
+        labels = Labels(stream, live=live)
         # print(), logging and the rest look the method up in the object first.
         stream.write = labels.write  # type: ignore[method-assign]
         stream.flush = labels.flush  # type: ignore[method-assign]
@@ -59,7 +59,8 @@ def present_label(frame: FrameType | None) -> str:
 class Labels:
     """Puts lines on a stream, whole as far as possible: each thread's unfinished one waits for its end."""
 
-    def __init__(self, stream: io.TextIOWrapper) -> None:
+    def __init__(self, stream: io.TextIOWrapper, *, live: bool = False) -> None:
+        self._live = live
         self._put = stream.write
         self._send = stream.flush
         # By thread: (label, text) of its unfinished line.
@@ -77,7 +78,9 @@ class Labels:
             self._put_labelled(me, before, piece)
             piece = ""
         whole = piece + harmless(text)
-        end = len(whole) if len(whole) > PIECE else whole.rfind("\n") + 1
+        # A carriage return is a reason for Python to flush a stream that is line-buffered.
+        at_once = len(whole) > PIECE or (self._live and "\r" in text)
+        end = len(whole) if at_once else whole.rfind("\n") + 1
         if end:
             self._put_labelled(me, label, whole[:end])
         if end < len(whole):

@@ -17,6 +17,21 @@ LONGEST_PATH = 120
 
 _MARK = re.compile(r"\0(?:([@#])([^\0]*)|([=\6-]))\0")
 
+_BYTE_MARK = re.compile(_MARK.pattern.encode("ascii"))
+# At the end of what has been read: the beginning of a mark, perhaps.
+_UNFINISHED = re.compile(rb"\0(?:[@#][^\0]*|[=\6-])?\Z")
+
+
+def last_mark(data: bytes) -> int:
+    """Where in this line the last label begins; 0 where none begins behind its first byte."""
+    return max((found.start() for found in _BYTE_MARK.finditer(data)), default=0)
+
+
+def unfinished_mark(data: bytes) -> int:
+    """Where the label that is not here whole begins; the length of the data where there is none."""
+    found = _UNFINISHED.search(_BYTE_MARK.sub(lambda mark: b"x" * len(mark[0]), data)) if b"\0" in data else None
+    return len(data) if found is None else found.start()
+
 
 def label_of(request_id: str, method: str, target: str) -> str:
     """`ID METHOD PATH`, printable ASCII. `target` is the request's; secrets stand in its query, which is left out."""
@@ -64,6 +79,14 @@ class LabelReader:
 
     def __init__(self) -> None:
         self._last = ""
+
+    def begin(self, text: str) -> Line:
+        """The line that begins like this, while it is unfinished."""
+        mark = _MARK.match(text)
+        if mark is None:
+            return Line("", text)
+        sign, label, other = mark.groups()
+        return Line(label if sign else self._last if other == "=" else "", text[mark.end() :])
 
     def read(self, line: str) -> list[Line]:
         """The lines that are in `line`."""

@@ -35,6 +35,7 @@ from appsrv.log_format import (
     output_lines,
     readable,
 )
+from appsrv.screen import Screen
 
 LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -70,6 +71,9 @@ class ServerLog:
         self._colour = colour
         self._terminal = _TerminalHandler(terminal) if terminal is not None else None
         self._lowest = LEVELS[level]
+        # Where both streams are a terminal, what is written to one is seen on the other.
+        live = terminal is not None and shown == PLAIN and _is_terminal(terminal) and _is_terminal(sys.stderr)
+        self._screen = Screen(self._label) if live else None
 
     def event(self, level: int, text: str) -> None:
         """Something appsrv has to say."""
@@ -86,12 +90,29 @@ class ServerLog:
             return
         if self._shown == JSON:
             self._terminal.raw(line, error=False)
-        else:
-            for part in _lines(readable(text)):
-                self._terminal.show(_record(level, part), error=self._shown == PLAIN)
+            return
+        for part in _lines(readable(text)):
+            record = _record(level, part)
+            if self._screen is not None:
+                self._terminal.put(self._screen.other(self._terminal.format(record) + "\n"), error=True)
+            else:
+                self._terminal.show(record, error=self._shown == PLAIN)
 
-    def output(self, origin: Origin, lines: Sequence[str]) -> None:
-        """Lines that an application process has written, at once if there are several; never filtered."""
+    @property
+    def is_live(self) -> bool:
+        """Whether unfinished lines are shown as well."""
+        return self._screen is not None
+
+    def unfinished(self, origin: Origin, before: str, new: str) -> None:
+        """An application process goes on with a line that has no end yet; `before` was shown already."""
+        if self._screen is not None and self._terminal is not None:
+            self._terminal.put(self._screen.extend(origin, before, new), error=origin.error)
+
+    def output(self, origin: Origin, lines: Sequence[str], before: str = "") -> None:
+        """Lines that an application process has written, at once if there are several; never filtered.
+
+        `before` has been shown already of the first.
+        """
         written = output_lines(self._form, origin, lines)
         for line in written:
             if self._form == TEXT:
@@ -100,9 +121,13 @@ class ServerLog:
                 self._file.raw(line)
         if self._terminal is None:
             return
-        if self._shown == PLAIN:
+        if self._screen is not None:
             for line in lines:
-                self._terminal.raw(self._labelled(origin, line), error=origin.error)
+                self._terminal.put(self._screen.line(origin, line, before), error=origin.error)
+                before = ""
+        elif self._shown == PLAIN:
+            for line in lines:
+                self._terminal.raw(self._label(origin) + line, error=origin.error)
         elif self._shown == JSON:
             for line in written if self._form == JSON else output_lines(JSON, origin, lines):
                 self._terminal.raw(line, error=False)
@@ -111,10 +136,10 @@ class ServerLog:
                 shown = readable(last_state(line) if "\r" in line else line)
                 self._terminal.show(_record(logging.INFO, f"{origin.named}: {shown}"), error=False)
 
-    def _labelled(self, origin: Origin, line: str) -> str:
-        if origin.label and self._colour:
-            return f"{_DIM}[{origin.pid} {origin.label}]{_RESET} {line}"
-        return line
+    def _label(self, origin: object) -> str:
+        if isinstance(origin, Origin) and origin.label and self._colour:
+            return f"{_DIM}[{origin.pid} {origin.label}]{_RESET} "
+        return ""
 
     def reopen(self) -> None:
         """Open the file again under its name."""
@@ -212,9 +237,13 @@ class _TerminalHandler(_StreamHandler):
 
     def raw(self, text: str, *, error: bool) -> None:
         """A line, as the bytes that the application wrote, on the stream it wrote them to."""
+        self.put(f"{text}\n", error=error)
+
+    def put(self, text: str, *, error: bool) -> None:
+        """Any text, in the same way."""
         stream = sys.stderr if error else self.stream
         with contextlib.suppress(OSError, ValueError):
-            _write_bytes(stream, as_written(f"{text}\n"))
+            _write_bytes(stream, as_written(text))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A terminal that has gone away loses nothing: the file has the line."""
@@ -224,6 +253,10 @@ def _lines(text: str) -> list[str]:
     """The lines of one event. What comes after a line feed, in the name of a directory say, is no event of its own."""
     first, *more = text.splitlines() or [""]
     return [first, *(f"  {line}" for line in more)]
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return not stream.closed and stream.isatty()
 
 
 def _write_bytes(stream: TextIO, data: bytes) -> None:

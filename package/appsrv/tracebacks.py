@@ -65,6 +65,10 @@ class Tracebacks:
         if len(block.lines) >= MOST:
             self._say(origin)
 
+    def holds(self, origin: Hashable) -> bool:
+        """Whether lines of this origin wait."""
+        return origin in self._blocks
+
     def say_whole(self, is_of: Callable[[Hashable], bool]) -> None:
         """Say those of the origins in question that look whole: what comes next was written after them."""
         for origin in [origin for origin, block in self._blocks.items() if is_of(origin) and block.looks_whole]:

@@ -170,7 +170,7 @@ class Worker:
         setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
         self._handle_signals()
         if self._duty.settings.label_output:
-            label_output(own_lines.pipes())
+            label_output(own_lines.pipes(), live=self._duty.development)
         self._terminal.install()
         gc.enable()
         if self._duty.settings.model == "gevent":

@@ -115,3 +115,19 @@ def test_bytes_that_are_no_text_stay_readable() -> None:
     (line,) = LineSplitter().feed(b"caf\xe9 \xff\r\n")
     assert readable(line) == r"caf\xe9 \xff"
     assert as_written(line) == b"caf\xe9 \xff"
+
+
+@given(text=st.text(st.sampled_from("a\u00e9\u20ac\r \0=@#-")), seed=st.integers())
+def test_an_unfinished_line_is_shown_once_and_in_order(text: str, seed: int) -> None:
+    chance, splitter, said, shown = random.Random(seed), LineSplitter(labelled=True), "", ""
+    data = text.encode()
+    while data:
+        size = chance.randint(1, 3)
+        for line in splitter.feed(data[:size]):
+            assert line.startswith(shown), "a line is what has been shown of it, and more"
+            said, shown = said + line, ""
+        shown += splitter.unshown()
+        data = data[size:]
+    (last, *_) = [*splitter.finish(), ""]
+    assert last.startswith(shown)
+    assert said + last == text

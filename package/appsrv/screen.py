@@ -1,0 +1,72 @@
+r"""A terminal on which lines appear while they are still being written: progress bars, dots, prompts.
+
+One line can be unfinished on a terminal, and any process may have one. When another line comes, a progress bar (a line
+with carriage returns) makes room for it and appears below again; any other unfinished line is broken off, and appears
+again, whole, when it goes on. Pure: text in, text for the terminal out. Knows neither streams nor processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+# To the first column, and erase the line.
+_ERASE = "\r\x1b[K"
+
+
+class Screen:
+    """`label` gives what stands in front of a line of this origin; a bar has none, since it writes over it."""
+
+    def __init__(self, label: Callable[[Hashable], str]) -> None:
+        self._label = label
+        self._open: Hashable = None
+        self._text = ""
+        self._labelled = self._is_bar = False
+
+    def extend(self, origin: Hashable, before: str, new: str) -> str:
+        """An unfinished line goes on with `new`; `before` is what has been shown of it until now."""
+        if before and self._open == origin:
+            out = self._over_label(new)
+        else:
+            self._labelled = False
+            out = self._leave() + self._front(origin, before + new) + (present(before + new) if before else new)
+        self._open, self._text = origin, present(before + new)
+        self._is_bar = "\r" in before + new
+        return out
+
+    def line(self, origin: Hashable, text: str, before: str = "") -> str:
+        """A line is complete; `before` is what has been shown of it."""
+        if before and self._open == origin and text.startswith(before):
+            self._open = None
+            return self._over_label(text[len(before) :]) + "\n"
+        front = "" if before and "\r" in text else self._label(origin)
+        return self.other(f"{front}{present(text) if before else text}\n")
+
+    def other(self, lines: str) -> str:
+        """Whole lines that nothing is known of."""
+        if self._open is not None and self._is_bar:
+            return f"{_ERASE}{lines}{self._text}"
+        return self._leave() + lines
+
+    def _leave(self) -> str:
+        """Break the unfinished line off."""
+        if self._open is None:
+            return ""
+        self._open = None
+        return _ERASE if self._is_bar else "\n"
+
+    def _front(self, origin: Hashable, text: str) -> str:
+        label = "" if "\r" in text else self._label(origin)
+        self._labelled = bool(label)
+        return label
+
+    def _over_label(self, new: str) -> str:
+        if self._labelled and "\r" in new:
+            self._labelled = False
+            return new.replace("\r", _ERASE, 1)
+        return new
+
+
+def present(text: str) -> str:
+    """What a line shows now: what stands behind the last carriage return that something follows."""
+    ended = text.rstrip("\r")
+    return text[ended.rfind("\r") + 1 :]
