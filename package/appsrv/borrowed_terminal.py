@@ -19,7 +19,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from appsrv import own_lines, unpatched
+from appsrv import own_lines, own_signals, unpatched
 from appsrv.exchange import Exchange
 from appsrv.labelled_output import Labels
 from appsrv.ready_queue import Connection
@@ -31,7 +31,7 @@ class BorrowedTerminal:
 
     def __init__(self, path: str, slot: Slot) -> None:
         self._path = path
-        self._slot = slot
+        self._slot: Slot | None = slot
         self._holder: int | None = None
         self._thread = 0
         self._connection: socket.socket | None = None
@@ -47,8 +47,8 @@ class BorrowedTerminal:
             os.close(null)
         sys.stdin = _Stdin(self)
         if self.exists:
-            signal.signal(signal.SIGINT, self._interrupt)
-            signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+            own_signals.handle(signal.SIGINT, self._interrupt)
+            own_signals.do_nothing_at(signal.SIGTSTP)
             self._watch_debuggers()
 
     @property
@@ -72,7 +72,7 @@ class BorrowedTerminal:
         self._own = [os.dup(0), os.dup(1)]
         # With gevent the holder is a greenlet, of which several share a thread.
         self._holder, self._thread = threading.get_ident(), unpatched.get_ident()
-        self._slot.at_terminal = True
+        self._say(at_terminal=True)
         self._divide_output(os.dup(1))
         for number in (0, 1):
             os.dup2(terminal, number)
@@ -81,6 +81,11 @@ class BorrowedTerminal:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
         return True
+
+    def _say(self, *, at_terminal: bool) -> None:
+        """A child, which may borrow it for itself, has no slot."""
+        if self._slot is not None:
+            self._slot.at_terminal = at_terminal
 
     def _borrow(self) -> int | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -103,11 +108,25 @@ class BorrowedTerminal:
         own_lines.flush()
         self._holder = None
         self._unite_output()
+        self._restore()
+        self._say(at_terminal=False)
+        connection.close()
+
+    def let_child_go(self) -> None:
+        """In a child of this process: the loan is its parent's, for which it would else last as long as the child."""
+        self._slot = None
+        connection, self._connection = self._connection, None
+        self._holder = None
+        if connection is None:
+            return
+        connection.close()
+        self._unite_output()
+        self._restore()
+
+    def _restore(self) -> None:
         for number, own in enumerate(self._own):
             os.dup2(own, number)
             os.close(own)
-        self._slot.at_terminal = False
-        connection.close()
 
     def request_over(self) -> None:
         """This thread has answered its request."""
@@ -165,7 +184,7 @@ class BorrowedTerminal:
             go_on(debugger)
             if threading.current_thread() is threading.main_thread():
                 # pdb has made Ctrl-C its own.
-                signal.signal(signal.SIGINT, self._interrupt)
+                own_signals.handle(signal.SIGINT, self._interrupt)
             self.request_over()
 
         @functools.wraps(leave)

@@ -114,6 +114,10 @@ class Exchange:
         """What this exchange is doing, also for other threads to ask."""
         return self._cell.read()
 
+    def let_go(self) -> None:
+        """In a child of this process: the response, if there is one, is its parent's."""
+        self._sink.let_go()
+
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
         done = 0

@@ -12,7 +12,7 @@ import io
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from appsrv import own_lines, trace, unpatched
 from appsrv.errors import AppLoadError
@@ -49,6 +49,53 @@ def renew() -> None:
     # The loop of the preloader may have heard of its children; this one is to hear of its own.
     loop.reset_sigchld()
     loop.install_sigchld()
+
+
+def let_child_go(end: Callable[[], NoReturn]) -> None:
+    """In a child of the application's: no greenlet of its parent goes on here, but for the one that has forked.
+
+    The others wait in the parent's event loop, for what is the parent's: in the child they would answer its requests,
+    and take further ones, as soon as the one that has forked waits for something. So that loop is given up, and the
+    child gets another. `end` is called when nothing is left that could run in it.
+    """
+    import gevent._hub_local
+    from gevent import getcurrent
+    from gevent.hub import Hub
+
+    of_thread: Any = gevent._hub_local
+    old: Any = of_thread.get_hub_if_exists()
+    if old is None or not old.loop.default:
+        return
+    current: Any = getcurrent()
+    of_thread.set_hub(None)
+    of_thread.set_loop(None)
+    old.loop.destroy()
+    # In the middle of its `run`: it must neither be resumed nor freed.
+    _kept.append(old)
+    if current.parent is old:
+        new = Hub()
+        new.parent = _keeper(current, old, end)
+        current.parent = new
+        of_thread.set_hub(new)
+
+
+def _keeper(back: Any, parent: Any, end: Callable[[], NoReturn]) -> Any:
+    """A greenlet in which `end` is called as soon as it is resumed, in whatever way."""
+    from greenlet import greenlet
+
+    def wait() -> None:
+        try:
+            back.switch()
+        finally:
+            end()
+
+    keeper = greenlet(wait, parent)
+    _kept.append(keeper)
+    keeper.switch()
+    return keeper
+
+
+_kept: list[object] = []
 
 
 class Greenlets:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from appsrv import own_lines
+from appsrv import forked_child, own_lines
 
 Hook = TypeVar("Hook", bound=Callable[[], object])
 
@@ -64,7 +64,8 @@ def run_worker_exit() -> None:
 def _run(functions: list[Callable[[], object]]) -> None:
     for function in functions:
         try:
-            function()
+            with forked_child.kept_out():
+                function()
         except Exception as error:
             # One that fails is reported, and keeps neither the others nor the worker from going on.
             own_lines.write_traceback(error)

@@ -45,6 +45,15 @@ def finish_output() -> None:
     own_lines.flush()
 
 
+def forget_pieces() -> None:
+    """In a child: what is kept back is its parent's, which puts it."""
+    for stream in own_lines.standard_streams():
+        with contextlib.suppress(Exception):
+            labels = getattr(stream.write, "__self__", None)
+            if isinstance(labels, Labels):
+                labels.forget()
+
+
 def present_label(frame: FrameType | None) -> str:
     """The label of the request that this frame works for; empty where it is none."""
     while frame is not None:
@@ -95,6 +104,10 @@ class Labels:
     def finish(self) -> None:
         """Put the unfinished lines of all threads."""
         self._put_pieces(list(self._pieces))
+
+    def forget(self) -> None:
+        """Drop the unfinished lines of all threads."""
+        self._pieces.clear()
 
     def _put_pieces(self, threads: list[int]) -> None:
         for thread in threads:

@@ -28,11 +28,13 @@ from appsrv import (
     command_line,
     config,
     exit_functions,
+    forked_child,
     hooks,
     loader,
     message,
     monkey_patched,
     own_lines,
+    own_signals,
     process_group,
     production,
     shared_state,
@@ -98,10 +100,13 @@ class Preloader:
         `loaded` is called in between.
         """
         setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
+        forked_child.on_fork(self._let_child_go)
         # What is here already is no garbage: the collector need not walk it while the application loads.
         gc.freeze()
         try:
-            self._duty = replace(self._duty, application=self._with_files(load()))
+            with forked_child.kept_out():
+                application = load()
+            self._duty = replace(self._duty, application=self._with_files(application))
         except AppLoadError as error:
             self._report_failure(error)
             return
@@ -240,7 +245,7 @@ class Preloader:
     def _attach(self, order: message.Attach, fds: list[int]) -> None:
         """Work for this server from now on; workers of another one have seen the end of their channels."""
         if self._station is not None:
-            _leave(self._station)
+            self._station.close()
         if self._quits:
             # The server that had told it to end is no more, and this one goes on with it.
             self._quit(False)
@@ -289,15 +294,23 @@ class Preloader:
                 config.take_variable(name)
 
     def _shed(self) -> None:
-        """In a child: drop what is the preloader's."""
+        """In a worker: drop what is the preloader's."""
         exit_functions.leave_to_parent()
-        self._stop_listening_for_children()
         shared_state.reseed()
         self._children.clear()
         for channel in (self._server, self._watchdog):
             channel.close()
-        assert self._wake is not None
-        channels.close_all(self._wake)
+        if self._wake is not None:
+            self._stop_listening_for_children()
+            channels.close_all(self._wake)
+            self._wake = None
+
+    def _let_child_go(self) -> None:
+        """In a child of the application's, forked at import or in a hook: nothing of the preloader is its own."""
+        setproctitle.setproctitle(forked_child.title(self._duty.name))
+        self._shed()
+        if self._station is not None:
+            self._station.close()
 
     def _stop_listening_for_children(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -329,7 +342,7 @@ def _fork_with_pipes() -> tuple[int, list[int]]:
             # From Python 3.12 on, fork(2) beside threads is warned of once the child is there. Made an error by the
             # application's filters, or by -W error, that would end the preloader.
             warnings.simplefilter("ignore")
-            pid = unpatched.fork()
+            pid = forked_child.fork_for_appsrv(unpatched.fork)
     except OSError:
         channels.close_all(out + err)
         raise
@@ -344,14 +357,6 @@ def _fork_with_pipes() -> tuple[int, list[int]]:
         return 0, []
     channels.close_all((out[1], err[1]))
     return pid, [out[0], err[0]]
-
-
-def _leave(station: Station) -> None:
-    station.hand_off.close()
-    os.close(station.board.fd)
-    os.close(station.idle.fd if isinstance(station.idle, SharedEpoll) else station.idle)
-    if station.routes is not None:
-        os.close(station.routes.fd)
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
@@ -369,8 +374,9 @@ def prepare_process() -> None:
         libc = ctypes.CDLL(None)
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
     faulthandler.enable(file=2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    forked_child.watch()
+    own_signals.do_nothing_at(signal.SIGINT)
+    own_signals.do_nothing_at(signal.SIGHUP)
 
 
 def configuration(channel: Channel) -> message.Configure:

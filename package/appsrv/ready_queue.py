@@ -169,6 +169,12 @@ class ReadyQueue:
         rest = message.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
         self._tell(rest, [fd for fd, _, _ in files])
 
+    def let_go(self) -> None:
+        """In a child of this process: close what is the parent's, which goes on with it."""
+        for connection in self._held.values():
+            connection.sock.close()
+        self._held.clear()
+
     def _let_go(self, connection: Connection) -> None:
         # The scoreboard may still call it parked since before this request: until the server has read that it has work
         # with the connection, it would take it for idle and close it.

@@ -163,6 +163,12 @@ class Sink:
             self._file = None
         self.pending = False
 
+    def let_go(self) -> None:
+        """In a child of this process: close the client's connection, so that nothing can be sent."""
+        sock: socket.socket | None = getattr(self, "sock", None)
+        if sock is not None:
+            sock.close()
+
     def _append(self, data: bytes | memoryview) -> None:
         assert self._backlog is not None
         view = memoryview(data)

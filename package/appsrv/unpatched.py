@@ -16,6 +16,7 @@ import time as _time
 Socket = _socket.socket
 fork = os.fork
 waitpid = os.waitpid
+close = os.close
 write = os.write
 select = _select.select
 poll = _select.poll

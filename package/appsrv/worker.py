@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Protocol
 
 import setproctitle
 
-from appsrv import hooks, message, own_lines, unpatched
+from appsrv import forked_child, hooks, message, own_lines, own_signals, unpatched
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
 from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
@@ -34,7 +34,7 @@ from appsrv.exchange import Exchange, Serving, WSGIApplication
 from appsrv.farewell import Farewell, threads_frames
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
-from appsrv.labelled_output import finish_output, label_output
+from appsrv.labelled_output import finish_output, forget_pieces, label_output
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_lines import complain
@@ -96,6 +96,15 @@ class Station:
     idle: SharedEpoll | int
     routes: RouteTable | None = None
 
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        self.hand_off.close()
+        # At once: gevent's close waits for its event loop.
+        unpatched.close(self.board.fd)
+        unpatched.close(self.idle.fd if isinstance(self.idle, SharedEpoll) else self.idle)
+        if self.routes is not None:
+            unpatched.close(self.routes.fd)
+
 
 class Companion(Protocol):
     """The process of a generic application, of which each worker has one (module `upstream_process`)."""
@@ -146,6 +155,7 @@ class Worker:
         """`changes`: where it is told of changed files, unless it is the first, which watches them."""
         self._duty = duty
         self._channel = channel
+        self._station = station
         self._board = station.board
         self._slot = station.board.slot(slot)
         self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
@@ -168,6 +178,7 @@ class Worker:
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
         setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
+        forked_child.on_fork(self._let_child_go)
         self._handle_signals()
         if self._duty.settings.label_output:
             label_output(own_lines.pipes(), live=self._duty.development)
@@ -220,6 +231,23 @@ class Worker:
             with contextlib.suppress(Orphaned):
                 self._queue.flush()
             hooks.run_worker_exit()
+
+    def _let_child_go(self) -> None:
+        """In a child of the application's: it has no connection, and nothing that leads to the server."""
+        setproctitle.setproctitle(forked_child.title(self._duty.name))
+        forget_pieces()
+        self._terminal.let_child_go()
+        for exchange in self._exchanges:
+            exchange.let_go()
+        self._queue.let_go()
+        for channel in (self._channel, self._changes):
+            if channel is not None:
+                channel.close()
+        self._station.close()
+        if self._duty.settings.model == "gevent":
+            from appsrv import greenlets
+
+            greenlets.let_child_go(lambda: forked_child.leave(0))
 
     def _start_upstream(self) -> bool:
         """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
@@ -359,9 +387,9 @@ class Worker:
         return functools.partial(ProxiedExchange, relays=upstream.relays, patience=patience)
 
     def _handle_signals(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_term)
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
-            signal.signal(ignored, signal.SIG_IGN)
+        own_signals.handle(signal.SIGTERM, self._on_term)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+            own_signals.do_nothing_at(number)
 
     def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
         self._retiring = True

@@ -7,12 +7,13 @@ the application does, exactly one framing goes out, and a body that is not whole
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-from appsrv import left_out, own_lines
+from appsrv import forked_child, left_out, own_lines
 from appsrv.environ import Environ, build_environ, environ_base
 from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse, RequestError, UpstreamError
 from appsrv.file_wrapper import FileWrapper, plain_file
@@ -109,6 +110,8 @@ def respond(
     answer = _Answer(head, sink, date)
     try:
         body = app(environ, answer.start_response)
+        if forked_child.IN_CHILD:
+            _end_child(answer, None)
         if (type(body) is list or type(body) is tuple) and len(body) == 1:
             answer.send_whole(body[0])
         else:
@@ -123,6 +126,16 @@ def respond(
     return answer
 
 
+def _end_child(answer: _Answer, error: BaseException | None) -> NoReturn:
+    """The application has forked this process and comes back: the client is its parent's, and so is what follows.
+
+    A framework that has caught an exception answers 500: that is a failure to whoever waits for the child, too.
+    """
+    if error is None or isinstance(error, ClientDisconnected):
+        forked_child.leave(int(answer.status >= 500))
+    forked_child.leave_by(error)
+
+
 def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
     try:
         if type(body) is FileWrapper:
@@ -134,6 +147,9 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
         else:
             answer.send_all(body)
     finally:
+        if forked_child.IN_CHILD:
+            # Forked in the middle of the body, of which the end and `close` are its parent's.
+            _end_child(answer, sys.exc_info()[1])
         close = getattr(body, "close", None)
         if close is not None:
             close()
@@ -384,6 +400,8 @@ STREAMS = _Answer.send_all.__code__
 
 def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> None:
     """Answer 500 while that is possible, else cut the connection; log what happened."""
+    if forked_child.IN_CHILD:
+        _end_child(answer, error)
     if isinstance(error, SwitchedProtocols):
         answer.status, answer.started, answer.finished, answer.keep_alive = 101, True, True, False
         return
