@@ -125,9 +125,9 @@ class LastThreads:
             self._name(left, what, self._most)
             self._wait(self._most - GRACE)
 
-    def last_words(self) -> None:
-        """The process ends: name the threads that are dropped, and those that Python waits for."""
-        dropped = [thread for thread in self._look() if thread.daemon]
+    def last_words(self, *, of_daemons: bool = True) -> None:
+        """The process ends: name the threads that are dropped, if wanted, and those that Python waits for."""
+        dropped = [thread for thread in self._look() if thread.daemon and of_daemons]
         if dropped:
             self._name(dropped, "this worker ends without waiting for threads that are at work (see busy_threads)")
         waited_for = self._wait(min(GRACE, self._stop_timeout / 4), lambda thread: not thread.daemon)
@@ -136,11 +136,6 @@ class LastThreads:
                 waited_for, "this worker waits for threads, and is killed after stop_timeout ({limit:g} s)",
                 self._stop_timeout,
             )
-
-    def name_all(self) -> None:
-        """The process ends at once, in the middle of whatever its threads do: name them."""
-        if left := self._look():
-            self._name(left, "this worker ends without waiting for threads that are at work")
 
     def _wait(
         self, seconds: float, which: Callable[[BusyThread], bool] = lambda _: True

@@ -208,7 +208,8 @@ class Worker:
                 self._run_alone()
         self._threads.wait()
         self._finish()
-        self._threads.last_words()
+        # Developers save often, and the original servers drop such threads without a word as well.
+        self._threads.last_words(of_daemons=not self._duty.development)
         self._stop_upstream()
         own_lines.settle()
 
@@ -405,7 +406,6 @@ class Worker:
     def _leave(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
         self._finish()
-        self._threads.name_all()
         # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
         atexit._run_exitfuncs()
         finish_output()

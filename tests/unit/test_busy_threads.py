@@ -113,6 +113,13 @@ def test_all_are_waited_for_up_to_the_limit() -> None:
     assert end.counts[-1] == 1
 
 
+def test_daemon_threads_need_not_be_named() -> None:
+    end = End({ORDINARY: 60.0, DAEMON: 60.0})
+    end.last.last_words(of_daemons=False)
+    assert len(end.lines) == 1
+    assert "job" in end.lines[0]
+
+
 def test_many_threads_make_one_line() -> None:
     end = End({BusyThread(f"t{n}", daemon=True, place=""): 60.0 for n in range(MOST_NAMED + 5)})
     end.last.last_words()
