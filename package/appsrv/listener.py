@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,15 +56,35 @@ def listen(host: str, port: int, *, ipv6: bool = False) -> tuple[Listener, list[
     return Listener(host, bound, sockets=len(sockets)), sockets
 
 
-def listen_unix(path: str) -> tuple[Listener, list[socket.socket]]:
-    """A socket that listens on this path; a dead server's socket file there is replaced, anything else is not."""
+def bind_unix(path: str) -> socket.socket:
+    """A socket with this path that only its owner may open; a dead server's socket file there is replaced."""
     _remove_dead_socket(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
     try:
         sock.bind(path)
-        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}", error.errno) from error
+    finally:
+        os.umask(before)
+    return sock
+
+
+def listen_unix(
+    path: str, sock: socket.socket | None = None, permit: Callable[[str], None] = lambda _: None
+) -> tuple[Listener, list[socket.socket]]:
+    """The socket of this path, bound by `bind_unix`, listens once `permit` has decided who may connect."""
+    sock = bind_unix(path) if sock is None else sock
+    try:
+        permit(path)
+        sock.listen(BACKLOG)
+    except BaseException as error:
+        sock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        if not isinstance(error, OSError):
+            raise
         raise ListenError(f"cannot listen on {path}: {error.strerror or error}", error.errno) from error
     sock.setblocking(False)
     return Listener(path=os.path.abspath(path)), [sock]

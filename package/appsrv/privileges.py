@@ -129,14 +129,28 @@ def _user(name: str) -> pwd.struct_passwd | None:
         raise SettingsError(f"user: there is no user {name}") from None
 
 
-def _group(name: str) -> int:
-    """A number needs no entry in the group database."""
+def user_id(name: str, setting: str) -> int:
+    """The number of the user that this setting names. A number needs no entry in the user database."""
+    if _is_number(name):
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise SettingsError(f"{setting}: there is no user {name}") from None
+
+
+def group_id(name: str, setting: str) -> int:
+    """The number of the group that this setting names. A number needs no entry in the group database."""
     if _is_number(name):
         return int(name)
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise SettingsError(f"group: there is no group {name}") from None
+        raise SettingsError(f"{setting}: there is no group {name}") from None
+
+
+def _group(name: str) -> int:
+    return group_id(name, "group")
 
 
 def _is_number(name: str) -> bool:

@@ -33,6 +33,7 @@ from appsrv.pid_file import PidFile
 from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
 from appsrv.settings import NO_FILE, Settings
+from appsrv.socket_access import SocketAccess, shared_group
 from appsrv.text import wants_colour
 
 # They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.
@@ -58,6 +59,7 @@ class Resources:
         self._identity = identity_of(settings.user, settings.group)
         self._development = development
         self._pid_file: PidFile | None = None
+        self._socket_notice: str | None = None
         self._pid_file_owner: Identity | None = None
         # What the log should tell once it is open.
         self._notices: list[tuple[int, str]] = []
@@ -106,6 +108,8 @@ class Resources:
             raise
         if self._pid_file is not None and self._pid_file.notice:
             self.log.event(logging.WARNING, self._pid_file.notice)
+        if self._socket_notice is not None:
+            self.log.event(logging.WARNING, self._socket_notice)
         for level, notice in self._notices:
             self.log.event(level, notice)
         self.info = self._publish()
@@ -331,16 +335,21 @@ class Resources:
                 shutil.rmtree(self._directories.pop(key), ignore_errors=True)
 
     def _listen_unix(self, path: str) -> tuple[Listener, list[socket.socket]]:
+        access = SocketAccess.of(self._settings)
         try:
             with acting_as(self._identity):
-                return listener.listen_unix(path)
+                sock = listener.bind_unix(path)
         except ListenError as error:
             if self._identity is None or error.errno != errno.EACCES:
                 raise
-        # A directory of root's, where that user could not put anything in the socket's place.
-        made = listener.listen_unix(path)
-        os.chown(path, self._identity.uid, self._identity.gid, follow_symlinks=False)
-        return made
+            # A directory of root's, where that user could not put anything in the socket's place.
+            sock = listener.bind_unix(path)
+            os.chown(path, self._identity.uid, self._identity.gid, follow_symlinks=False)
+        uid, gid = os.geteuid(), os.getegid()
+        if self._identity is not None:
+            uid, gid = self._identity.uid, self._identity.gid
+        self._socket_notice = access.notice(path, shared_group(uid, gid))
+        return listener.listen_unix(path, sock, access.apply)
 
     def _port(self) -> int | None:
         if self.listeners:

@@ -96,6 +96,18 @@ class Settings:
         None, path, flag="-S", metavar="PATH", group=_LISTEN,
         help="Listen on a unix socket instead of an address and port.",
     )
+    socket_mode: str | None = setting(
+        None, values.file_mode, metavar="MODE", group=_LISTEN, shown_default="666; 660 with socket_group",
+        help="Who may connect to the unix socket: its permissions, as octal digits. The umask plays no part.",
+    )
+    socket_group: str | None = setting(
+        None, values.text, metavar="NAME", group=_LISTEN, shown_default="that of the server",
+        help="The group of the unix socket, such as the web server's. The server's user has to be in it, or root.",
+    )
+    socket_user: str | None = setting(
+        None, values.text, metavar="NAME", group=_LISTEN, shown_default="that of the server",
+        help="The owner of the unix socket; only root can name another user.",
+    )
     ssl_certificate: str | None = setting(
         None, path, metavar="PATH", group=_LISTEN,
         help="Speak HTTPS with this certificate (PEM, followed by those between it and its root): on `port`, or, where "

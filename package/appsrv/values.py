@@ -192,6 +192,13 @@ def one_of(options: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def file_mode(value: object) -> str:
+    """Octal digits. A number of TOML would leave open whether it is octal."""
+    if not isinstance(value, str) or re.fullmatch(r"0?[0-7]{3}", value) is None:
+        raise ValueError('expected three octal digits in quotes, such as "660"')
+    return value[-3:]
+
+
 def host(value: object) -> str:
     """A host name or IP address, or `*`; the brackets of `[::1]` are dropped, and `0` is 0.0.0.0."""
     plain = text(value)

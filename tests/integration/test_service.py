@@ -192,3 +192,34 @@ def test_the_process_of_a_generic_application_is_the_users(open_site: Site) -> N
         left = server.reap()
     assert left == []
     assert not directory.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_connects_to_a_unix_socket(open_site: Site) -> None:
+    """As nginx does: by default it may, whatever the umask; a group or a mode of its own narrows that."""
+    user = pwd.getpwnam("nobody")
+    open_site.add_app("hello")
+    closed = open_site.directory / "closed"
+    closed.mkdir(mode=0o700)
+    path = open_site.directory / "web.sock"
+    group = str(user.pw_gid)
+    for place, options, served, warned in (
+        (path, [], True, False), (path, ["--socket-group", group], True, False),
+        (path, ["--socket-mode", "600"], False, False),
+        (path, ["--socket-user", "nobody", "--socket-mode", "600"], True, False),
+        (closed / "web.sock", [], False, True),
+    ):
+        argv = ["sh", "-c", 'umask 077; exec "$@"', "sh", COMMAND, "start", "hello", "--socket", str(place), *options]
+        server = Server(open_site, argv, str(place))
+        try:
+            server.wait_ready()
+            code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+            done = subprocess.run(
+                ["/usr/bin/python3", "-c", code, str(place)], user=user.pw_uid, group=user.pw_gid, extra_groups=[],
+                cwd="/", capture_output=True, check=False,
+            )
+            assert (done.returncode == 0) is served, (options, done.stderr)
+            assert (f"the directory {closed} is closed to them" in server.log()) is warned
+        finally:
+            left = server.reap()
+        assert left == []

@@ -29,7 +29,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "shared_epoll shared_state spool terminal_lender top trace underscored_fields upstream_keepalive "
         "upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
-        "instance log monkey_patched pool_settings probe route_table sink static_server upstream_request wsgi"),
+        "instance log monkey_patched pool_settings probe route_table sink socket_access static_server "
+        "upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting labelled_output limits "
         "logrotate_config nginx_config old_logs own_requests ready_queue standby_preloader static_files "
         "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
