@@ -88,7 +88,7 @@ class BorrowedTerminal:
             self._slot.at_terminal = at_terminal
 
     def _borrow(self) -> int | None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = unpatched.patient(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             connection.connect(self._path)
             said, fds, _, _ = socket.recv_fds(connection, 1, 1)

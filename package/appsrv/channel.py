@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from appsrv import message
 from appsrv.errors import ProtocolError
-from appsrv.unpatched import Socket
+from appsrv.unpatched import Socket, patient
 
 MAX_FDS = 16
 MAX_DATAGRAM = 384 * 1024
@@ -99,7 +99,7 @@ class Channel:
     def from_fd(cls, fd: int) -> Channel:
         """The channel whose end another process left open here under this number."""
         os.set_inheritable(fd, False)
-        return cls(Socket(socket.AF_UNIX, _SOCKET_TYPE, 0, fileno=fd))
+        return cls(patient(Socket(socket.AF_UNIX, _SOCKET_TYPE, 0, fileno=fd)))
 
     def fileno(self) -> int:
         """The descriptor, for selectors."""

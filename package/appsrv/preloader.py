@@ -249,7 +249,7 @@ class Preloader:
         if self._quits:
             # The server that had told it to end is no more, and this one goes on with it.
             self._quit(False)
-        hand_off = unpatched.Socket(fileno=fds[0])
+        hand_off = unpatched.patient(unpatched.Socket(fileno=fds[0]))
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None

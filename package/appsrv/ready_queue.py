@@ -28,7 +28,7 @@ from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import Registration, SharedEpoll
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_when_closed
-from appsrv.unpatched import Socket
+from appsrv.unpatched import Socket, impatient
 
 HAND_OFF = 0
 WAIT_MS = 1000
@@ -419,7 +419,7 @@ def _from_lent(
 
 def client_socket(fd: int) -> socket.socket:
     # Naming family, type and protocol spares three system calls; nobody asks the object for them.
-    return Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+    return impatient(Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd))
 
 
 def _as_file(data: bytes) -> int:

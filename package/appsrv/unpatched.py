@@ -14,6 +14,7 @@ import socket as _socket
 import time as _time
 
 Socket = _socket.socket
+default_timeout = _socket.getdefaulttimeout
 fork = os.fork
 waitpid = os.waitpid
 close = os.close
@@ -26,3 +27,20 @@ sleep = _time.sleep
 start_thread = _thread.start_new_thread
 get_ident = _thread.get_ident
 Lock = _thread.allocate_lock
+
+
+def patient(sock: _socket.socket) -> _socket.socket:
+    """A new socket of appsrv's own, without the timeout that the application may have set for all new sockets.
+
+    Otherwise a worker that waits for its server would end after that time (`socket.setdefaulttimeout`).
+    """
+    if default_timeout() is not None:
+        sock.settimeout(None)
+    return sock
+
+
+def impatient(sock: _socket.socket) -> _socket.socket:
+    """A socket whose descriptor never waits, likewise: that timeout would make it wait, and then fail otherwise."""
+    if default_timeout() is not None:
+        sock.setblocking(False)
+    return sock

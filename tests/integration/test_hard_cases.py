@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -291,3 +292,20 @@ def test_a_failure_of_the_worker_itself_is_answered(serve: Serve, site: Site) ->
         assert connection.exchange("GET", "/out-of-memory").status == 502
         connection.close()
     assert server.get("/").status == 200
+
+
+@BOTH_QUEUES
+@pytest.mark.parametrize("options", [["--threads", "4"], ["--access-log", "-"]], ids=["threads", "logged"])
+def test_a_timeout_for_all_new_sockets_is_the_applications_own(serve: Serve, options: list[str]) -> None:
+    server = serve("hurried", "--max-pool-size", "1", *options)
+    with closing(server.raw()) as client:
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        wait_for(lambda: server.workers()[0]["uptime"] > 1.0, "a worker that has waited longer than the timeout")
+        client.settimeout(20)
+        got = 0
+        while data := client.recv(1 << 20):
+            got += len(data)
+    assert got > 20 << 20
+    (worker,) = server.workers()
+    assert server.get("/").text == str(worker["pid"])
+    assert "ended" not in server.log()
