@@ -9,6 +9,8 @@ import pytest
 
 from appsrv.environ import build_environ, environ_base
 from appsrv.proxied import KEY, Proxied
+from appsrv.underscored_fields import KEY as UNDERSCORED
+from appsrv.underscored_fields import sort_out
 from appsrv.upstream_request import UpstreamRequest, request_of
 from support.served import head_of
 
@@ -50,6 +52,13 @@ def test_what_was_between_two_goes() -> None:
     )
     assert [line.partition(":")[0] for line in lines(request)[1:3]] == ["Host", "Kept"]
     assert request.upgrade == b"", "Connection does not name it"
+
+
+def test_names_with_underscores_go_unless_they_were_taken() -> None:
+    text = "GET / HTTP/1.1\nHost: x\nX_Token: 1\nX_Forwarded_For: 6.6.6.6\n\n"
+    assert fields(made(text), "x_token", "x_forwarded_for") == []
+    found = sort_out(head_of(text.replace("\n", "\r\n")).headers, ())
+    assert fields(made(text, more={UNDERSCORED: found.taken}), "x_token", "x_forwarded_for") == ["X_Token: 1"]
 
 
 def test_host_cannot_be_named_away() -> None:
