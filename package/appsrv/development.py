@@ -148,6 +148,8 @@ def serve(
     """
     server_fd, watchdog_fd = map(int, (config.take_variable(VARIABLE) or "").split(","))
     has_hook = config.take_variable(standby_preloader.VARIABLE) is None
+    # Of no use to the programs that the application starts.
+    config.take_variable("APPSRV_BOOT")
     preloader.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = preloader.configuration(watchdog)

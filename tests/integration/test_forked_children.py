@@ -99,6 +99,38 @@ def test_a_child_that_is_forked_in_the_middle_of_a_response(serve: Serve) -> Non
     assert server.get("/streamed").text == "before code 0"
 
 
+AT_IMPORT = """
+import os, sys
+
+def forked(way):
+    pid = os.fork()
+    if pid == 0:
+        if way == "exit":
+            sys.exit(3)
+        if way == "raise":
+            raise RuntimeError("the child failed at import")
+        return "child"
+    return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+CODES = []
+for way in ("exit", "raise", "return"):
+    CODES.append(forked(way))
+    if CODES[-1] == "child":
+        break
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [" ".join(CODES).encode()]
+"""
+
+
+def test_children_that_are_forked_at_import_are_no_preloaders(serve: Serve, site: Site) -> None:
+    site.write("importing.py", AT_IMPORT)
+    server = serve("importing:application")
+    assert server.get("/").text == "3 1 0"
+    server.wait_log("RuntimeError: the child failed at import$")
+
+
 def test_programs_ignore_and_block_no_signal(served: Server) -> None:
     shown = served.get("/programs").json
     assert sorted(shown) == ["import", "posix_spawn", "preexec", "subprocess", "system"]
@@ -106,6 +138,8 @@ def test_programs_ignore_and_block_no_signal(served: Server) -> None:
     for way, text in shown.items():
         for mask, inherited in zip(masks(text), before, strict=True):
             assert [number for number in OURS if mask & ~inherited & 1 << number - 1] == [], way
+    told = served.get("/variables").json
+    assert {name for name in told if name.startswith("APPSRV_")} - set(served.environment) == {"APPSRV_ENV"}
     # Neither do any of these end or stop the worker itself.
     for number in set(OURS) - {signal.SIGTERM, signal.SIGTSTP}:
         os.kill(next(iter(served.worker_pids())), number)
