@@ -35,6 +35,7 @@ def test_what_is_passed_on(line: str, application: str, own: str) -> None:
     assert " ".join(interpreter_flags.for_own_process(argv)) == own
 
 
+@pytest.mark.process
 def test_the_interpreter_reads_its_options_alike() -> None:
     """What it makes of them is the same when it gets them parted."""
     asked = "import sys; print(sys.flags, sys.warnoptions, sys._xoptions)"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ASK = """
 import os, pathlib, shutil, sys
 from appsrv import own_writes
