@@ -102,7 +102,8 @@ def _start_several(app: str | None, settings: Settings, directory: Path, environ
     from appsrv import hosting
     from appsrv.launch import run
 
-    if app is not None and directory == working_directory(environ):
+    here = working_directory(environ)
+    if app is not None and directory == here and not (here / app).is_dir():
         raise SettingsError(f"{app}: {directory} has several applications ([[apps]], apps_directory); leave APP out")
     hosted = hosting.hosted(settings, directory, environ)
     # In the foreground the log is shown, which says it too.

@@ -71,6 +71,30 @@ def working_directory(environ: Mapping[str, str]) -> Path:
         raise OperatorError("the current directory has been removed: change to another one") from None
 
 
+def turned_directory(environ: Mapping[str, str]) -> Path | None:
+    """The link by which the shell came here, if a deployment has turned it since: PWD is `/srv/shop/current`, and this
+    directory, gone or not, lies beside the one that it stands for now.
+    """
+    logical = environ.get("PWD", "")
+    if not (os.path.isabs(logical) and os.path.islink(logical) and os.path.isdir(logical)):
+        return None
+    try:
+        physical = os.getcwd()
+    except FileNotFoundError:
+        try:
+            physical = os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
+        except OSError:
+            return None
+    there = os.path.realpath(logical)
+    beside = physical != there and os.path.dirname(physical) == os.path.dirname(there)
+    return Path(os.path.normpath(logical)) if beside else None
+
+
+def place_meant(environ: Mapping[str, str]) -> Path:
+    """The directory that a command is about which names none: where the shell shows it to be."""
+    return turned_directory(environ) or working_directory(environ)
+
+
 # -- which instance ----------------------------------------------------------------------------------------
 
 
@@ -93,7 +117,7 @@ def find(name: str | None, port: int | None, pid_file: Path | None) -> tuple[Ins
 
 def running() -> tuple[list[Instance], Path]:
     environ = config.environment()
-    return instance.list_instances(directories.bases(environ)), working_directory(environ)
+    return instance.list_instances(directories.bases(environ)), place_meant(environ)
 
 
 def client_of(one: Instance) -> AdminClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -19,9 +20,9 @@ from appsrv.cli_common import (
     instance_of,
     instance_options,
     is_meant,
+    place_meant,
     running,
     say_error,
-    working_directory,
 )
 from appsrv.errors import AdminError, NotRunning
 from appsrv.instance import Instance
@@ -120,11 +121,27 @@ def restart_app(
     if path_prefix is None:
         chosen = _ask_which(groups)
     else:
-        here = working_directory(config.environment())
+        here = place_meant(config.environment())
         chosen = [(client, group) for client, group in groups if is_meant(group, path_prefix, here)]
     if not chosen and path_prefix is not None and not ignore_app_not_running:
-        raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.")
+        hint = _of_turned_link(path_prefix, [group for _, group in groups])
+        raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.{hint}")
     return max([_restart(client, group, parallel, stop_first=stop_first) for client, group in chosen], default=0)
+
+
+def _of_turned_link(path: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    """What to do where the path is a link and what runs was started in a directory that it stood for before."""
+    link = os.path.normpath(place_meant(config.environment()) / path)
+    target = os.path.realpath(link)
+    if link == target:
+        return ""
+    beside = [root for group in groups if os.path.dirname(root := group.get("root") or "") == os.path.dirname(target)]
+    if not beside:
+        return ""
+    return (
+        f" {link} stands for {target} now; {text.listed(beside)}, which is served, does not follow the link: stop it, "
+        f"and start it by the link, appsrv start {link}"
+    )
 
 
 def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:

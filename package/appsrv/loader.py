@@ -135,11 +135,20 @@ def load(spec: AppSpec) -> WSGIApplication:
     """
     module, expression = _split(spec.target)
     change_directory(spec.root)
+    spec = _without_links(spec, os.getcwd())
     if spec.root not in sys.path[:1]:
         sys.path.insert(0, spec.root)
     failure = f"{spec.target} cannot be imported{_stdlib_hint(spec)}"
     loaded: ModuleType = guarded(lambda: _import(module, spec), failure)
     return _checked(_resolve(loaded, expression, spec), spec)
+
+
+def _without_links(spec: AppSpec, root: str) -> AppSpec:
+    """What is imported later belongs to the same release, to whatever directory `current` has been turned by then."""
+    file = spec.startup_file
+    if file is not None:
+        file = os.path.join(root, os.path.relpath(file, spec.root))
+    return dataclasses.replace(spec, root=root, startup_file=file)
 
 
 def change_directory(root: str) -> None:

@@ -376,11 +376,13 @@ class Quit(Message, tag=22):
 class Loaded(Message, tag=23):
     """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be.
 
-    `settings_module`: the DJANGO_SETTINGS_MODULE that Django uses, empty for another framework.
+    `settings_module`: the DJANGO_SETTINGS_MODULE that Django uses, empty for another framework. `loaded_from`: device
+    and inode of the application's directory, empty in development.
     """
 
     broken: bool = False
     settings_module: str = ""
+    loaded_from: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False, repr=False)

@@ -51,6 +51,7 @@ from appsrv.loader import AppSpec, guarded
 from appsrv.own_lines import complain
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up
+from appsrv.root_watch import identity
 from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard
 from appsrv.settings import Settings
@@ -90,6 +91,7 @@ class Preloader:
         self._children: dict[int, _Child] = {}
         self._station: Station | None = None
         self.loaded = False
+        self.loaded_from: list[int] = []
         self._quits = False
         self._own_sigchld: Any = signal.SIG_DFL
         self._wake: tuple[int, int] | None = None
@@ -254,7 +256,7 @@ class Preloader:
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None
         self._station = Station(order.server, hand_off, board, idle, routes)
-        self._server.send(message.Loaded(self._broken, production.settings_module()))
+        self._server.send(message.Loaded(self._broken, production.settings_module(), self.loaded_from))
 
     # -- making workers -----------------------------------------------------------------------------------------------
 
@@ -429,7 +431,13 @@ def main(server_fd: int, watchdog_fd: int) -> None:
         guarded(lambda: import_urlconf(duty.settings.base_uri), "the URLconf cannot be imported")
         return application
 
-    Preloader(duty, Channel.from_fd(server_fd), watchdog).run(load)
+    _preloader_of(spec, duty, Channel.from_fd(server_fd), watchdog).run(load)
+
+
+def _preloader_of(spec: AppSpec, duty: Duty, server: Channel, watchdog: Channel) -> Preloader:
+    process = Preloader(duty, server, watchdog)
+    process.loaded_from = list(identity(spec.root))
+    return process
 
 
 def _run_generic(
@@ -454,4 +462,4 @@ def _run_generic(
         loader.change_directory(spec.root)
         return GenericApplication(upstream)
 
-    Preloader(replace(duty, upstream=upstream), server, watchdog).run(load)
+    _preloader_of(spec, replace(duty, upstream=upstream), server, watchdog).run(load)

@@ -82,6 +82,8 @@ class Preloaders:
         """(generation, serial) of those that the watchdog has been asked for and has said nothing about yet."""
         self.settings_module = ""
         """The settings module of Django in the preloader that has loaded the application last."""
+        self.loaded_from: Sequence[int] = ()
+        """The identity of the directory that it has loaded it from, see `root_watch`."""
         self._backoff = Backoff()
 
     def __iter__(self) -> Iterator[PreloaderHandle]:
@@ -208,7 +210,7 @@ class Preloaders:
     def _heed(self, handle: PreloaderHandle, msg: message.Message) -> None:
         if isinstance(msg, message.Loaded):
             handle.loaded = time.monotonic()
-            self.settings_module = msg.settings_module
+            self.settings_module, self.loaded_from = msg.settings_module, msg.loaded_from
             if not handle.serial:
                 self._owner.generation_loaded(handle.generation)
             if msg.broken:

@@ -24,7 +24,7 @@ import gevent.event
 import setproctitle
 from gevent import get_hub
 
-from appsrv import lanes, listener, message, probe, text, trace
+from appsrv import lanes, listener, message, probe, root_watch, text, trace
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, destination
 from appsrv.app_group import AppGroup
@@ -142,6 +142,7 @@ class Server:
         gevent.spawn(self._sweep)
         for group in self.groups.values():
             gevent.spawn(self._watch_restart_file, group)
+            gevent.spawn(self._watch_root, group)
         if self._settings.apps_directory is not None:
             directory = AppsDirectory(self._settings, environment())
             gevent.spawn(directory.watch, self._apps_directory_looked)
@@ -173,7 +174,9 @@ class Server:
             self.groups.drop(name)
         for group in what.new:
             log.info("%s is served from now on", group.name)
-            gevent.spawn(self._watch_restart_file, self.groups.add(group))
+            manager = self.groups.add(group)
+            gevent.spawn(self._watch_restart_file, manager)
+            gevent.spawn(self._watch_root, manager)
         self.groups.say_problems({name: why for name, why in what.problems.items() if name not in self.groups})
 
     def _watch_restart_file(self, group: Manager) -> None:
@@ -182,6 +185,16 @@ class Server:
         if os.path.exists(always):
             log.warning("%s is not heeded: touch %s to restart", always, file.path)
         file.watch(lambda: self._restart_for(file.path, group), until=lambda: group not in self.groups.all())
+
+    def _watch_root(self, group: Manager) -> None:
+        """Tell when the directory of an application has gone or was replaced, before a restart finds that out."""
+        watch = root_watch.RootWatch(group.group.spec.root)
+        while group in self.groups.all():
+            gevent.sleep(root_watch.SECONDS)
+            # In a thread: a network file system that hangs must not hold up the server.
+            line = get_hub().threadpool.apply(watch.look, (group.preloaders.loaded_from,))
+            if line is not None:
+                log.warning("%s", line)
 
     def _restart_for(self, touched: str, group: Manager) -> None:
         log.info("%s was touched", touched)

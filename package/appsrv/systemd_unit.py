@@ -78,7 +78,7 @@ def render(deployment: Deployment) -> str:
             f"Environment={_word(f'{name}={value}')}" for name, value in sorted(deployment.variables.items())
         ),
         "socket_hint": _socket_hint(deployment),
-        "start": " ".join(_word(word, "start") for word in deployment.command),
+        "start": " ".join(_word(word, "start") for word in _start(deployment)),
         "reload": " ".join(_word(word, "start") for word in _reload(deployment)),
         "stop_timeout": f"{stop:g}",
         "stop_seconds": str(math.ceil(stop) + 10),
@@ -106,6 +106,14 @@ def _plain(text: str) -> str:
     if any(ord(letter) < 32 for letter in text):
         raise SettingsError(f"{text!r} cannot be written into a unit: it has a control character in it")
     return text.replace("%", "%%")
+
+
+def _start(deployment: Deployment) -> tuple[str, ...]:
+    """With the directory's name: the kernel resolves WorkingDirectory, and no shell tells by which link it is there."""
+    words = len(deployment.executable) + 1
+    before, after = deployment.command[:words], deployment.command[words:]
+    names_app = bool(after) and not after[0].startswith("-")
+    return deployment.command if names_app else (*before, deployment.directory, *after)
 
 
 def _reload(deployment: Deployment) -> tuple[str, ...]:

@@ -184,7 +184,7 @@ def test_a_directory_without_an_application(tmp_path: Path) -> None:
 def test_the_unit(shop: Path) -> None:
     unit = lines(printed("systemd", shop, socket="/run/shop/web.sock", user="shop", stop_timeout="50"))
     start = next(line for line in unit if line.startswith("ExecStart="))
-    assert start.endswith("appsrv start --socket=/run/shop/web.sock --stop-timeout=50")
+    assert start.endswith(f"appsrv start {shop} --socket=/run/shop/web.sock --stop-timeout=50")
     assert {"User=shop", "Group=www-data", "UMask=0007", "TimeoutStopSec=60", "OOMPolicy=continue"} <= unit
     assert not any(line.startswith("AmbientCapabilities") for line in unit)
     assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in lines(printed("systemd", shop, port="80"))
