@@ -64,7 +64,8 @@ def working_directory(environ: Mapping[str, str]) -> Path:
     """As the shell shows it: `/srv/shop/current` stays a link, which the next deployment will turn."""
     logical = environ.get("PWD", "")
     try:
-        if os.path.isabs(logical) and os.path.samefile(logical, os.getcwd()):
+        # PWD may be another user's (su -m), or stale: then it is neither there nor this directory.
+        if os.path.isabs(logical) and os.path.exists(logical) and os.path.samefile(logical, os.getcwd()):
             return Path(os.path.normpath(logical))
         return Path.cwd()
     except FileNotFoundError:

@@ -21,8 +21,6 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
-import setproctitle
-
 from appsrv import channel as channels
 from appsrv import (
     command_line,
@@ -51,6 +49,7 @@ from appsrv.loader import AppSpec, guarded
 from appsrv.own_lines import complain
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up
+from appsrv.process_title import set_title
 from appsrv.root_watch import identity
 from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard
@@ -101,7 +100,7 @@ class Preloader:
 
         `loaded` is called in between.
         """
-        setproctitle.setproctitle(f"appsrv preloader {self._duty.name}")
+        set_title(f"appsrv preloader {self._duty.name}")
         forked_child.on_fork(self._let_child_go)
         # What is here already is no garbage: the collector need not walk it while the application loads.
         gc.freeze()
@@ -309,7 +308,7 @@ class Preloader:
 
     def _let_child_go(self) -> None:
         """In a child of the application's, forked at import or in a hook: nothing of the preloader is its own."""
-        setproctitle.setproctitle(forked_child.title(self._duty.name))
+        set_title(forked_child.title(self._duty.name))
         self._shed()
         if self._station is not None:
             self._station.close()

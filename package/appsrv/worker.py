@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-import setproctitle
-
 from appsrv import forked_child, hooks, message, own_lines, own_signals, unpatched
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
@@ -40,6 +38,7 @@ from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_lines import complain
 from appsrv.own_requests import ask, ill
 from appsrv.probe import with_probe
+from appsrv.process_title import set_title
 from appsrv.ready_queue import (
     Connection,
     EpollQueue,
@@ -177,7 +176,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
-        setproctitle.setproctitle(f"appsrv worker {self._duty.name}")
+        set_title(f"appsrv worker {self._duty.name}")
         forked_child.on_fork(self._let_child_go)
         self._handle_signals()
         if self._duty.settings.label_output:
@@ -235,7 +234,7 @@ class Worker:
 
     def _let_child_go(self) -> None:
         """In a child of the application's: it has no connection, and nothing that leads to the server."""
-        setproctitle.setproctitle(forked_child.title(self._duty.name))
+        set_title(forked_child.title(self._duty.name))
         forget_pieces()
         self._terminal.let_child_go()
         for exchange in self._exchanges:

@@ -21,8 +21,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("__init__ access_format beneath busy_threads conditional cpus death django_urls errors exit_functions "
         "family fifo file_wrapper fleet foreign_variables hangup http_syntax idle_watch interpreter_flags "
         "left_out line_label log_format menu monitoring open_sockets out_of_memory own_lines own_signals "
-        "own_writes pace process_group production project request_id restart_file root_watch routes screen "
-        "signals slumber tally tcp_reset terminal text tracebacks trusted_proxies unpatched values"),
+        "own_writes pace process_group process_title production project request_id restart_file root_watch routes "
+        "screen signals slumber tally tcp_reset terminal text tracebacks trusted_proxies unpatched values"),
         ("certificates connection_limits directories environ forked_child handover http1 http1_body http_response "
         "kernel_stamps leadership limit_log listener loader log_reader message metrics output pid_file pool "
         "privileges proxied proxy_protocol reloader removed_fields response_head scoreboard service settings "
