@@ -57,12 +57,6 @@ def writable_state(environ: Mapping[str, str], *parts: str) -> Path | None:
     return place if os.access(place, os.W_OK | os.X_OK) else None
 
 
-def is_ours(place: str | Path) -> bool:
-    """Whether it is a directory of this user; $XDG_RUNTIME_DIR of another user survives `su` and `sudo`."""
-    found = _directory(place)
-    return found is not None and found.st_uid == os.geteuid()
-
-
 def is_changed_by_all(place: Path) -> bool:
     """Whether every user can rename in it what is another's: all may write, and it has no sticky bit (inode(7)).
 
@@ -92,11 +86,24 @@ def private_directory(place: Path) -> Path:
 
 
 def directories_in(base: Path) -> Iterator[Path]:
-    """The directories in a base of this user, by name; none where it is another's."""
-    if not is_ours(base):
+    """The directories in a base of this user, by name; none where it is another's or a link."""
+    if not _is_ours(base):
         return
     with contextlib.suppress(OSError):
         yield from (entry for entry in sorted(base.iterdir()) if entry.is_dir() and not entry.is_symlink())
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether it is a directory of this user, and no link to one.
+
+    $XDG_RUNTIME_DIR of another user survives `su` and `sudo`. In the temporary directory every user can make a link of
+    that name to any directory of this user, where what looks like a dead instance would be removed.
+    """
+    try:
+        found = os.lstat(place)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _home() -> str:

@@ -132,6 +132,15 @@ def test_what_a_killed_instance_left_is_used_again_or_cleaned_up(base: Path) -> 
     assert not path.exists()
 
 
+def test_nothing_is_removed_through_a_link_in_place_of_a_base(base: Path, tmp_path: Path) -> None:
+    (base / "project").mkdir(parents=True)
+    (base / "project" / "lock").touch()
+    link = tmp_path / "appsrv-0"
+    link.symlink_to(base)
+    assert instance.list_instances([link]) == []
+    assert (base / "project" / "lock").exists()
+
+
 def test_a_starting_instance_is_not_listed_and_not_removed(base: Path) -> None:
     directory = InstanceDirectory.create(base, "/srv/shop", "127.0.0.1:8000")
     assert instance.list_instances([base]) == []
