@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,34 @@ def test_what_a_killed_instance_left_is_used_again_or_cleaned_up(base: Path) -> 
     directory.close()
     assert instance.list_instances([base]) == []
     assert not path.exists()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is known by its lock (proc)")
+def test_a_watchdog_whose_descriptors_are_hidden_is_signalled() -> None:
+    """As those of a service with AmbientCapabilities are; a process without the lock is not signalled."""
+    code = (
+        "import ctypes, fcntl, sys; ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE\n"
+        "lock = open(sys.argv[1], 'w')\n"
+        "if sys.argv[2] == 'locks': fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        directory.chmod(0o755)
+        for locks, ends_with in (("locks", -signal.SIGTERM), ("opens", 0)):
+            command = [sys.executable, "-c", code, str(directory / "lock"), locks]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+                assert child.stdout is not None
+                child.stdout.readline()
+                user = os.geteuid()
+                os.seteuid(user or 65534)
+                try:
+                    Instance(directory, replace(INFO, pid=child.pid)).send_signal(signal.SIGTERM)
+                finally:
+                    os.seteuid(user)
+                child.communicate()
+                assert child.returncode == ends_with
 
 
 def test_nothing_is_removed_through_a_link_in_place_of_a_base(base: Path, tmp_path: Path) -> None:
