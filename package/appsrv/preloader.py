@@ -217,7 +217,11 @@ class Preloader:
         """Whether this process ends with its last worker: what the application has registered with atexit runs then."""
         self._quits = quits
         # While that runs the watchdog may already ask this process to end; it kills it when the time of a stop is over.
-        unpatched.on_signal(signal.SIGTERM, signal.SIG_IGN if quits else signal.SIG_DFL)
+        # A handler, since what the exit functions start would inherit SIG_IGN and could not be ended by SIGTERM.
+        if quits:
+            own_signals.handle(signal.SIGTERM, _ignore)
+        else:
+            unpatched.on_signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _outlive_workers(self) -> None:
         """Wait for the workers where the server or the watchdog has gone."""
@@ -361,7 +365,7 @@ def _fork_with_pipes() -> tuple[int, list[int]]:
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
-    """SIGCHLD only has to wake the loop."""
+    """SIGCHLD only has to wake the loop; SIGTERM has no effect on a process that ends already."""
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
