@@ -45,7 +45,9 @@ class BorrowedTerminal:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.close(null)
-        sys.stdin = _Stdin(self)
+        with contextlib.suppress(OSError):
+            # The application may have closed descriptor 0. Its standard input stays as it is then.
+            sys.stdin = _Stdin(self)
         if self.exists:
             own_signals.handle(signal.SIGINT, self._interrupt)
             own_signals.do_nothing_at(signal.SIGTSTP)

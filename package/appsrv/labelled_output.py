@@ -81,7 +81,7 @@ class Labels:
         """As `TextIOBase.write`."""
         if not isinstance(text, str):
             return self._put(text)
-        me, label = threading.get_ident(), present_label(sys._getframe(1))
+        me, label = threading.get_ident(), present_label(sys._getframe().f_back)
         before, piece = self._pieces.pop(me, ("", ""))
         if piece and before != label:
             self._put_labelled(me, before, piece)

@@ -27,6 +27,7 @@ elif kind == "closed":
     sys.stdout.close(); sys.stderr.close()
 elif kind == "raises":
     sys.stdout = sys.stderr = Broken()
+    os.close(0)
 def write(*arguments): raise RuntimeError("os.write")
 os.write = write
 sys.excepthook = threading.excepthook = lambda *arguments: None

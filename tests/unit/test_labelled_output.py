@@ -135,3 +135,13 @@ def test_an_unfinished_line_at_the_end_of_the_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "no end"
+
+
+@pytest.mark.process
+def test_the_interpreter_itself_prints_a_traceback() -> None:
+    code = (
+        "import sys; from appsrv.labelled_output import label_output; "
+        "label_output([sys.stdout, sys.stderr]); raise ValueError('at the end')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert done.stderr.splitlines()[-1] == "ValueError: at the end"
