@@ -41,7 +41,7 @@ def run(
     with never_waiting() as terminal:
         watchdog.terminal = terminal
         resources = watchdog.resources
-        resources.open(sys.stdout)
+        watchdog.open(sys.stdout)
         watchdog.booted = lambda: announce(resources.info)
         if settings.log_format in (PLAIN, JSON) and development is None:
             # Standard output is the application's, or nothing but objects.
@@ -73,7 +73,7 @@ def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
     os.setsid()
     code = 0
     try:
-        watchdog.resources.open(None)
+        watchdog.open(None)
         watchdog.booted = lambda: _say(tell, {"info": watchdog.resources.info.to_json()})
         _leave_terminal()
         code = watchdog.run()

@@ -14,7 +14,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -79,8 +80,14 @@ class Resources:
         """The server log of each group, by its name."""
         self._terminal: TextIO | None = None
 
-    def open(self, terminal: TextIO | None) -> InstanceInfo:
-        """Take the address, the run directory, the pid file and the log; OperatorError when one is not free."""
+    def open(
+        self, terminal: TextIO | None, *, may_wait: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> InstanceInfo:
+        """Take the address, the run directory, the pid file and the log; OperatorError when one is not free.
+
+        `may_wait` is entered around what may wait for another process: a named pipe in the place of the log, for one
+        that reads it.
+        """
         self._check_certificate()
         try:
             # The name of the run directory needs the port, which the system may be asked to choose; otherwise the
@@ -100,7 +107,8 @@ class Resources:
                 with acting_as(self._identity):
                     check_writable(access_log)
             self._terminal = terminal
-            self.log = self._open_server_log()
+            with may_wait():
+                self.log = self._open_server_log()
             for group in self._groups:
                 self.group_logs[group.name] = self.log_of(group, self._identities[group.name])
         except BaseException:

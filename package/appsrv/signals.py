@@ -14,6 +14,7 @@ import selectors
 import signal
 import struct
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Signals:
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._came: list[Arrived] = []
+        self._interrupts = False
         self._wake = os.pipe()
         for end in self._wake:
             os.set_blocking(end, False)
@@ -52,6 +54,21 @@ class Signals:
         came, self._came = self._came, []
         return came
 
+    @contextlib.contextmanager
+    def ending_interrupts(self) -> Iterator[None]:
+        """Within it TERM and INT raise SystemExit, also when they came before: it waits for another process."""
+        self._interrupts = True
+        try:
+            for arrived in self._came:
+                self._interrupt_at(arrived.number)
+            yield
+        finally:
+            self._interrupts = False
+
+    def _interrupt_at(self, number: int) -> None:
+        if self._interrupts and number in (signal.SIGTERM, signal.SIGINT):
+            raise SystemExit(128 + number)
+
     def ignore(self) -> None:
         """The process is about to end: nobody changes how any more (the interpreter leaves what is ignored alone)."""
         for number in ENDING:
@@ -59,6 +76,7 @@ class Signals:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._came.append(Arrived(number))
+        self._interrupt_at(number)
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TextIO
 
 import setproctitle
 
@@ -30,6 +31,7 @@ from appsrv.family import become_subreaper, descendants, own_processes, send_sig
 from appsrv.group_books import Child, GroupBook
 from appsrv.hangup import Hangup, Meaning
 from appsrv.hosting import lies_in
+from appsrv.instance import InstanceInfo
 from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
@@ -103,8 +105,21 @@ class Watchdog:
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
+    def open(self, terminal: TextIO | None) -> InstanceInfo:
+        """Take what the instance owns. Signals are handled before that: one that ends this process gives it back."""
+        self._hangup = Hangup.of_this_process()
+        self._signals = Signals(self._selector)
+        try:
+            return self.resources.open(terminal, may_wait=self._signals.ending_interrupts)
+        except BaseException:
+            self._signals.ignore()
+            raise
+
     def run(self) -> int:
-        """Serve until told to stop; returns the exit code. Raises what kept the first generation from booting."""
+        """Serve until told to stop; returns the exit code. Raises what kept the first generation from booting.
+
+        `open` comes before.
+        """
         setproctitle.setproctitle("appsrv watchdog")
         self._log = self.resources.log
         self._output = Collector(self._selector, self._log)
@@ -114,8 +129,6 @@ class Watchdog:
             self._books[group.name] = GroupBook(group, identity, log, self.resources.make_multiproc(group, identity))
         trace.listen(self.resources.directory.path)
         become_subreaper()
-        self._hangup = Hangup.of_this_process()
-        self._signals = Signals(self._selector)
         lender = None
         try:
             self._warn_of_root()

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import psutil
+import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Launch, Serve
 from support.load import Load
 from support.on_terminal import OnTerminal
 from support.server import COMMAND, Server, Site, free_port
@@ -162,3 +163,43 @@ def test_a_detached_worker_finishes_its_request(serve: Serve, site: Site) -> Non
     assert command.wait(10) == 0
     assert server.get("/").text != str(pid)
     connection.close()
+
+
+# A signal that comes as soon as the instance owns everything, just before it starts its processes.
+AS_SOON_AS_OPEN = """
+import os, signal, sys
+from appsrv.cli import main
+from appsrv.resources import Resources
+
+publish = Resources._publish
+
+def publish_and_end(self):
+    info = publish(self)
+    os.kill(os.getpid(), {number})
+    return info
+
+Resources._publish = publish_and_end
+sys.argv[0] = "appsrv"
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_before_the_first_process_leaves_nothing(site: Site, number: signal.Signals) -> None:
+    site.add_app("hello")
+    code = AS_SOON_AS_OPEN.format(number=int(number))
+    command = [sys.executable, "-c", code, "start", "hello:application", "--port", str(free_port())]
+    assert site.run_command(command).returncode == 0
+    assert list(site.directory.glob("*.pid")) == []
+    assert [path for path in site.run.glob("appsrv/*") if path.is_dir()] == []
+
+
+def test_term_while_the_start_waits_for_a_reader_of_the_log(site: Site, launch: Launch) -> None:
+    site.add_app("hello")
+    os.mkfifo(site.directory / "log")
+    address = ("127.0.0.1", free_port())
+    server = launch([COMMAND, "start", "hello:application", "--port", str(address[1]), "--log-file", "log"], address)
+    wait_for(lambda: list(site.directory.glob("*.pid")), "the pid file")
+    server.child.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == 143
+    assert list(site.directory.glob("*.pid")) == []
