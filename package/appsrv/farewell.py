@@ -27,6 +27,10 @@ PATIENCE = 0.5
 
 STEP = 0.02
 
+LOOK = 0.2
+"""Seconds between two looks at the scoreboard, which tells a worker to retire although it has lost its signal handler:
+a view may have replaced it with `signal.signal`."""
+
 _ANSWERS = Exchange._answer.__code__
 
 
@@ -58,7 +62,9 @@ class Streams:
 
 
 class Farewell:
-    """Cuts what streams in this process, from `begin` on.
+    """Cuts what streams in this process, from `begin` on, or once the scoreboard asks the worker to retire.
+
+    `watch` is called once, by the worker.
 
     `cut` ends a connection so that its client sees that the response is not whole. `leave` ends the process, without
     the threads that go on with responses nobody gets. `frames` gives the stacks of the threads or greenlets that serve.
@@ -74,14 +80,23 @@ class Farewell:
         self._leave = leave
         self._streams = Streams()
         self._begun = False
+        # Held until the end begins.
+        self._still = unpatched.Lock()
+        self._still.acquire()
+
+    def watch(self) -> None:
+        """Wait for the end in a thread of its own."""
+        unpatched.start_thread(self._run, ())
 
     def begin(self) -> None:
-        """The worker is to end. For signal handlers, too: it takes no lock, as starting a `threading.Thread` does."""
+        """The worker is to end. For signal handlers, too: it waits for no lock."""
         if not self._begun:
             self._begun = True
-            unpatched.start_thread(self._run, ())
+            self._still.release()
 
     def _run(self) -> None:
+        while not self._still.acquire(timeout=LOOK) and not self._slot.retiring:
+            pass
         while not self._over(time.monotonic()):
             unpatched.sleep(STEP)
         self._leave()

@@ -188,6 +188,8 @@ class Worker:
 
             greenlets.renew()
         hooks.run_after_fork()
+        if self._farewell is not None:
+            self._farewell.watch()
         if self._duty.watch is not None:
             knows_of_files = self._watch_files if self._first else self._hear_of_files
             # A thread whatever has become of `threading`: it waits for files where nothing is cooperative.

@@ -229,3 +229,27 @@ def test_threads_that_are_all_streaming(project: Project, served: Server, listen
     one_more = listen("waiting")
     wait_for(lambda: one_more.asked == 1, "the ninth request")
     assert served.stop(signal.SIGINT) == 0
+
+
+HANDLER = """
+import signal, appsrv.hooks
+
+@appsrv.hooks.after_fork
+def take_term():
+    signal.signal(signal.SIGTERM, HANDLED)
+"""
+
+
+@pytest.mark.parametrize("handled", ["signal.SIG_IGN", "lambda *_: None"])
+def test_an_application_that_handles_term_itself(
+    project: Project, served: Server, listen: Listen, handled: str
+) -> None:
+    handler = HANDLER.replace("HANDLED", handled)
+    project.save("with a handler", handler)
+    wait_for(lambda: served.get("/pid").text == "with a handler", "the handler", 20)
+    source = listen("waiting")
+    wait_for(lambda: source.events, "the first event")
+    project.save("new", handler)
+    wait_for(lambda: source.events[-1] == "new", "an event of the new code")
+    assert served.stop(signal.SIGTERM) == 0
+    assert "killing worker" not in served.log()
