@@ -17,6 +17,7 @@ from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
 from appsrv.loader import load_dotenv
 from appsrv.log_format import JSON, PLAIN
+from appsrv.privileges import acting_as, identity_of
 from appsrv.settings import Settings
 from appsrv.terminal import never_waiting, occupy_standard_descriptors
 from appsrv.watchdog import Development, Watchdog
@@ -55,10 +56,14 @@ def _served(info: InstanceInfo) -> str:
 
 
 def _with_secrets(group: AppGroup, environ: Mapping[str, str]) -> AppGroup:
-    """Where `.env` is a FIFO, its writer may serve it once: it is read here, for all generations of the application."""
+    """Where `.env` is a FIFO, its writer may serve it once: it is read here, for all generations of the application.
+
+    As its user, who could otherwise make a link there to the FIFO of another application.
+    """
     if group.spec.kind == "command" or not fifo.is_fifo(os.path.join(group.spec.root, ".env")):
         return group
-    variables = {**load_dotenv(group.spec.root, environ), **group.variables}
+    with acting_as(identity_of(group.settings.user, group.settings.group)):
+        variables = {**load_dotenv(group.spec.root, environ), **group.variables}
     return replace(group, spec=replace(group.spec, reads_dotenv=False), variables=variables)
 
 
