@@ -55,6 +55,18 @@ def title(pid: int) -> str:
     return ""
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process, be it that it has ended and was not reaped."""
+    if pid <= 0:
+        return False
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
 def send_signal(pid: int, number: int) -> None:
     """Send a signal to a process that may have ended already."""
     with contextlib.suppress(ProcessLookupError):

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
+from appsrv.family import exists
+
 DELAY = 0.3
 """Seconds for which a SIGHUP of the shell waits. A terminal emulator may signal the shell just before it closes the
 terminal, and `kill -HUP %1`, which is a request to restart, is sent by the shell, too."""
@@ -47,7 +49,7 @@ class Hangup:
     def of_this_process(cls) -> Hangup:
         """To be made before SIGHUP is handled."""
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        return cls(ignored=ignored, has_terminal=_has_terminal, leader=os.getsid(0), exists=_exists)
+        return cls(ignored=ignored, has_terminal=_has_terminal, leader=os.getsid(0), exists=exists)
 
     def on_signal(self, sender: int | None) -> Meaning | None:
         """What a SIGHUP means; None when `decide` tells that later.
@@ -80,14 +82,4 @@ def _has_terminal() -> bool:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError:
         return False
-    return True
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
     return True

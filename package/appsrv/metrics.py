@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from appsrv.errors import OperatorError
+from appsrv.family import exists
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -94,19 +95,8 @@ def forget_dead(directory: str) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     for pid in {int(found[1]) for name in os.listdir(directory) if (found := _LIVE.fullmatch(name))}:
-        if not _exists(pid):
+        if not exists(pid):
             mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
 
 
 def families(status: Json) -> Iterator[Metric]:

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from appsrv.errors import AlreadyRunning, RunDirectoryError
+from appsrv.family import exists
 
 PATIENCE = 0.5
 """Seconds. A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start.
@@ -95,14 +96,14 @@ def is_stale(path: Path) -> bool:
     except OSError:
         # Another user's file: its process has to do.
         pid = read(path)
-        return path.is_file() and (pid is None or not _exists(pid))
+        return path.is_file() and (pid is None or not exists(pid))
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         pid = read(path)
-        return pid is None or not _exists(pid)
+        return pid is None or not exists(pid)
     finally:
         os.close(fd)
     return path.is_file()
@@ -150,19 +151,9 @@ def _taken_over(path: Path, content: bytes, own: int, users: Collection[int]) ->
         return ""
     if named in users:
         raise AlreadyRunning(f"appsrv is already running on PID {named}.", named)
-    if not _exists(named):
+    if not exists(named):
         return ""
     return f"the pid file {path} named process {named}, which is not an instance that uses it; it is taken over"
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _number(content: bytes) -> int | None:

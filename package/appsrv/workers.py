@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import signal
 import socket
 import time
@@ -21,6 +20,7 @@ from appsrv import channel as channels
 from appsrv import message
 from appsrv.backend import BackEnd
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
+from appsrv.family import exists
 from appsrv.handles import WorkerHandle, send_signal
 from appsrv.parking import READABLE
 from appsrv.pool import Spawn
@@ -181,7 +181,7 @@ class Workers(Mapping[int, WorkerHandle]):
         Missed twice: a server that has stood still hears between two looks what it was told meanwhile.
         """
         silent = [h for h in self._handles.values() if h.hung_up and now - h.hung_up > TOLD_WITHIN]
-        missed = [handle for handle in silent if not _exists(handle.pid)]
+        missed = [handle for handle in silent if not exists(handle.pid)]
         lost = [handle for handle in missed if handle.missed]
         for handle in missed:
             handle.missed = True
@@ -243,14 +243,3 @@ def _pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
             end.close()
         raise
     return pairs
-
-
-def _exists(pid: int) -> bool:
-    """Whether there is such a process, be it that it has ended and nobody has reaped it."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
