@@ -64,10 +64,10 @@ class Deaths:
         error_id = os.urandom(4).hex() if served else ""
         log.log(level, "worker %d of %s ended: %s", handle.pid, self._group, cause)
         for cell in served:
-            nobody = ", whose client had gone," if cell.client == GONE else ""
+            client = ", whose client had gone," if cell.client == GONE else ""
             log.error(
                 "error id %s: worker %d was serving %s%s for %.3f s when it ended: %s",
-                error_id, handle.pid, without_query(cell.request_line), nobody, time.monotonic() - cell.started, cause,
+                error_id, handle.pid, without_query(cell.request_line), client, time.monotonic() - cell.started, cause,
             )
         requests = [without_query(cell.request_line) for cell in served]
         death = Death(time.time(), handle.pid, handle.generation, cause, error_id, requests, level)

@@ -115,7 +115,7 @@ def _home() -> str:
 
 
 def _is_trusted(place: str) -> bool:
-    """Whether nobody but root and this user owns the directory: the owner can replace what others make in it."""
+    """Whether root or this user owns the directory: its owner can replace what others make in it."""
     found = _directory(place) if os.path.isabs(place) else None
     return found is not None and found.st_uid in (0, os.geteuid())
 

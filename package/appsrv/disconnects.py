@@ -40,7 +40,7 @@ def question(reading: CellReading) -> bytes:
 
 
 class Disconnects:
-    """Of one application group. `asks`: nobody else sends interim responses to its clients."""
+    """Of one application group. `asks`: the server alone sends interim responses to its clients."""
 
     def __init__(self, group: str, workers: Workers, backend: BackEnd, *, asks: bool) -> None:
         self._group = group
@@ -90,7 +90,7 @@ class Disconnects:
     # -- at a worker's end --------------------------------------------------------------------------------------------
 
     def tell_of_gone(self, serial: int) -> None:
-        """A worker is to end: name the requests in it that nobody waits for."""
+        """A worker is to end: name the requests in it whose clients have gone."""
         for handle, reading, age in self._readings(serial):
             if reading.client == HAS_GONE:
                 log.warning(

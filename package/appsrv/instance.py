@@ -189,7 +189,7 @@ class InstanceDirectory:
 
     @property
     def pid_file(self) -> Path:
-        """Where the pid file is that nobody asked for, if it cannot or should not be among the project's files."""
+        """The place of a pid file that no setting names, if it cannot or should not be among the project's files."""
         return self.path / "appsrv.pid"
 
     @property

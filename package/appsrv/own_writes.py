@@ -1,4 +1,4 @@
-"""Which files this process writes while it loads an application: what a program writes itself, nobody has saved.
+"""Which files this process writes while it loads an application: these are no saves, and need no reload.
 
 The interpreter tells of each file that is opened for writing, renamed or touched (PEP 578). What a child process writes
 is not seen. Knows files, not what is watched, nor why.
@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 WRITING_SECONDS = 1.0
-"""How long after it was opened a file may be written. What is saved into it later is somebody else's."""
+"""How long after it was opened a file may be written. A later change is a save."""
 
 TICK = 0.1
 """Seconds that the clock of files may be behind."""

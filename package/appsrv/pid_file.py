@@ -29,7 +29,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class PidFile:
-    """The pid file of this process. `notice` says what was taken over with it, if anything."""
+    """The pid file of this process. `notice` names what was taken over with it, if anything."""
 
     def __init__(self, path: Path, pid: int, fd: int, notice: str) -> None:
         self.path = path

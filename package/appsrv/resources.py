@@ -212,7 +212,7 @@ class Resources:
         except RunDirectoryError as error:
             if self._settings.pid_file is not None:
                 raise
-            # Nobody asked for it, so it is no condition to start.
+            # No setting names it, so it is no condition to start.
             self._take_pid_file_at(self.directory.pid_file, None)
             self._notices.append((logging.INFO, f"the pid file is {self.directory.pid_file}: {error}"))
 
