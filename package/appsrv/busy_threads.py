@@ -1,4 +1,4 @@
-"""Threads of an application that are still at work when its worker is to end: found, named, and waited for.
+"""Threads and children of an application that are at work when its worker is to end: found, named, waited for.
 
 Python itself waits for ordinary threads at the end of a process, for as long as the worker is let, and drops daemon
 threads where they stand. Whether a thread works or only waits for work is seen on its stack. Knows threads and frames,
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 OWN_PREFIX = "appsrv-"
 """How the names of appsrv's own threads begin."""
@@ -94,6 +95,20 @@ def busy_now() -> list[BusyThread]:
     return busy((thread for thread in threading.enumerate() if thread is not me), sys._current_frames())
 
 
+def children_now() -> list[Any]:
+    """The running children, made with `multiprocessing` and no daemons, for which Python waits at the process's end."""
+    multiprocessing: Any = sys.modules.get("multiprocessing")
+    if multiprocessing is None:
+        return []
+    return [child for child in multiprocessing.active_children() if not child.daemon]
+
+
+def let_go_of(children: Iterable[Any]) -> None:
+    """Have Python not wait for these at the end of the process, which they outlive."""
+    known: set[Any] = sys.modules["multiprocessing.process"]._children
+    known.difference_update(children)
+
+
 class LastThreads:
     """What becomes of the threads when their worker ends.
 
@@ -104,7 +119,7 @@ class LastThreads:
     def __init__(
         self, tell: Callable[[str], None], count: Callable[[int], None], most: float, stop_timeout: float,
         look: Callable[[], list[BusyThread]] = busy_now, clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] | None = None,
+        sleep: Callable[[float], None] | None = None, children: Callable[[], list[Any]] = children_now,
     ) -> None:
         self._tell = tell
         self._count = count
@@ -114,6 +129,7 @@ class LastThreads:
         self._clock = clock
         # Looked up now: gevent may have replaced it, and its greenlets are to run meanwhile.
         self._sleep = sleep or time.sleep
+        self._children = children
 
     def wait(self) -> None:
         """The worker serves nothing more: wait for its threads as far as that is wanted, and name them."""
@@ -136,6 +152,23 @@ class LastThreads:
                 waited_for, "this worker waits for threads, and is killed after stop_timeout ({limit:g} s)",
                 self._stop_timeout,
             )
+
+    def last_children(self, *, waits: bool) -> None:
+        """The process ends: name the children that Python waits for, or have it not wait for them."""
+        until = self._clock() + min(GRACE, self._stop_timeout / 4)
+        while waits and self._children() and self._clock() < until:
+            self._sleep(STEP)
+        left = self._children()
+        if not left:
+            return
+        named = ", ".join(f"{child.name} (pid {child.pid})" for child in left[:MOST_NAMED])
+        if waits:
+            self._tell(
+                "this worker waits for child processes of multiprocessing that are no daemons, and is killed after "
+                f"stop_timeout ({self._stop_timeout:g} s): {named}"
+            )
+        else:
+            let_go_of(left)
 
     def _wait(
         self, seconds: float, which: Callable[[BusyThread], bool] = lambda _: True

@@ -211,6 +211,8 @@ class Worker:
         self._finish()
         # Developers save often, and the original servers drop such threads without a word as well.
         self._threads.last_words(of_daemons=not self._duty.development)
+        # Nor do those wait for children, at TERM.
+        self._threads.last_children(waits=not self._duty.development)
         self._stop_upstream()
         own_lines.settle()
 
@@ -407,6 +409,7 @@ class Worker:
     def _leave(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
         self._finish()
+        self._threads.last_children(waits=False)
         # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
         atexit._run_exitfuncs()
         finish_output()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 
+import psutil
 import pytest
 
-from integration.conftest import Serve
-from support.server import Server, Site
+from integration.conftest import Launch, Serve
+from support.server import BIN, Server, Site, free_port
 from support.waiting import wait_for
 
 AT = r"at \S+/jobs\.py:\d+ in job"
@@ -95,3 +96,43 @@ def test_threads_of_the_concurrency_model_gevent(serve: Serve, site: Site) -> No
     release(site)
     gone(server, pid)
     assert (site.directory / "thread.done").exists()
+
+
+CHILDREN = """
+import multiprocessing, os, time
+
+def job():
+    while not os.path.exists("release"):
+        time.sleep(0.05)
+
+def application(environ, start_response):
+    child = multiprocessing.get_context("fork").Process(target=job, name="report")
+    child.start()
+    start_response("200 OK", [])
+    return [str(child.pid).encode()]
+"""
+
+
+def test_a_child_that_its_worker_waits_for_is_named(serve: Serve, site: Site) -> None:
+    site.write("children.py", CHILDREN)
+    server = serve("children:application", "--max-pool-size", "1", "--stop-timeout", "20", wait=False)
+    server.wait_listening()
+    child = int(server.get("/").text)
+    (worker,) = server.worker_pids()
+    site.command("restart-app", ".")
+    server.wait_log(rf"App {worker} stderr: appsrv: .* after stop_timeout \(20 s\): report \(pid {child}\)$")
+    release(site)
+    gone(server, worker)
+    assert lines(server, "killing") == []
+
+
+def test_a_development_server_does_not_wait_for_children(site: Site, launch: Launch) -> None:
+    site.write("requirements.txt", "appsrv\n")
+    site.write("app.py", f"{CHILDREN}\nfrom flask import Flask\napp = Flask(__name__)\napp.wsgi_app = application\n")
+    port = free_port()
+    server = launch([str(BIN / "flask"), "run", "--port", str(port)], ("127.0.0.1", port)).wait_listening()
+    child = int(server.get("/").text)
+    assert server.stop(seconds=10) == 0
+    assert psutil.pid_exists(child)
+    release(site)
+    wait_for(lambda: not psutil.pid_exists(child), "the end of the child")
