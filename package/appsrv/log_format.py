@@ -57,11 +57,17 @@ def last_state(text: str) -> str:
         return text
     if "\r" not in text:
         return _CONTROL_SEQUENCE.sub("", text)
-    shown = ""
-    for state in text.split("\r"):
+    # From the last state back, of each only what later ones have left: so the time grows in proportion to the text.
+    parts: list[str] = []
+    width = 0
+    for state in reversed(text.split("\r")):
         bare = _CONTROL_SEQUENCE.sub("", state)
-        shown = bare if _ERASES.search(state) else bare + shown[len(bare) :]
-    return shown.rstrip(" ")
+        if len(bare) > width:
+            parts.append(bare[width:])
+            width = len(bare)
+        if _ERASES.search(state):
+            break
+    return "".join(parts).rstrip(" ")
 
 
 def readable(text: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from appsrv import log
 from appsrv.errors import RunDirectoryError
 from appsrv.log import ServerLog, from_server
-from appsrv.log_format import JSON, PLAIN, TEXT, Origin
+from appsrv.log_format import JSON, PLAIN, TEXT, Origin, last_state
 from appsrv.output import LineSplitter
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
@@ -28,6 +29,18 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def test_a_line_that_was_overwritten_very_often_costs_no_time_to_speak_of() -> None:
+    began = time.process_time()
+    assert last_state("x" * 300_000 + "\ry" * 300_000) == "y" + "x" * 299_999
+    assert time.process_time() - began < 2.0
+
+
+def test_each_state_shows_where_later_ones_have_not_overwritten_it() -> None:
+    assert last_state("abcdef\rxyz\r1") == "1yzdef"
+    assert last_state("abcdef\rxyz\x1b[K\r1") == "1yz"
+    assert last_state("abc\r\x1b[2K") == ""
 
 
 def test_one_line_per_event_and_per_line_of_output(tmp_path: Path) -> None:
