@@ -13,6 +13,7 @@ import socket
 import time
 from dataclasses import dataclass
 
+from appsrv import unpatched
 from appsrv.errors import ClientDisconnected, Limit, NoRoomForResponse
 from appsrv.pace import Pace, Taken
 from appsrv.scoreboard import GONE, HALF_CLOSED, Cell
@@ -20,7 +21,7 @@ from appsrv.spool import Spool
 
 _PIECE = 256 * 1024
 _LOOKS = 4
-_RESET_WITHIN = 0.1
+_RESET_WITHIN, _RESET_LOOK = 0.1, 0.002
 # What sendfile(2) says when not the client but the file or its disk is to blame.
 _FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
 
@@ -98,10 +99,16 @@ class Sink:
                 self._wait_for_reset()
 
     def _wait_for_reset(self) -> None:
-        poll = select.poll()
+        # Without an event to wait for, only poll(2) itself tells of a reset: gevent's poll never does. Other greenlets
+        # run between two looks.
+        poll = unpatched.poll()
         poll.register(self.sock.fileno(), 0)
-        if poll.poll(1000 * _RESET_WITHIN):
-            raise ClientDisconnected("the client has gone")
+        due = time.monotonic() + _RESET_WITHIN
+        while not poll.poll(0):
+            if time.monotonic() >= due:
+                return
+            time.sleep(_RESET_LOOK)
+        raise ClientDisconnected("the client has gone")
 
     def inform(self, data: bytes) -> None:
         """The same for an interim response (RFC 9110 section 15.2): after it, a crash may still be answered."""

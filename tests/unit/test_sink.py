@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -247,3 +249,33 @@ def test_after_an_interim_response_a_crash_may_still_be_answered(pair: Pair) -> 
     assert not pair.cell.read().response_begun
     pair.sink.send(b"HTTP/1.1 200 OK\r\n\r\n")
     assert pair.cell.read().response_begun
+
+
+_DEPARTED = """
+import socket, time
+from appsrv.errors import ClientDisconnected
+from appsrv.scoreboard import Scoreboard
+from appsrv.sink import ResponseBuffer, Sink
+
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+ours, _ = listener.accept()
+ours.setblocking(False)
+cell = Scoreboard.create(1, 1).slot(0).cell(0)
+cell.begin(7, time.monotonic())
+cell.say_departed(7, gone=False)
+sink = Sink(cell, ResponseBuffer())
+sink.sock = ours
+client.close()
+try:
+    sink.send_piece(b"5\\r\\nhello\\r\\n", True)
+except ClientDisconnected as error:
+    print(error)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("patch", ["", "import appsrv.unpatched; from gevent import monkey; monkey.patch_all()\n"])
+def test_the_reset_of_a_client_that_has_gone_ends_the_step_that_was_sent_to_it(patch: str) -> None:
+    done = subprocess.run([sys.executable, "-c", patch + _DEPARTED], capture_output=True, text=True, check=True)
+    assert done.stdout == "the client has gone\n"
