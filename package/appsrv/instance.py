@@ -203,6 +203,33 @@ class InstanceDirectory:
         draft.write_text(info.to_json(), encoding="utf-8")
         draft.replace(self.path / "instance.json")
 
+    def is_in_place(self) -> bool:
+        """Whether commands find the instance: the lock is the one of that name, and the instance is described."""
+        return self._has_lock() and (self.path / "instance.json").exists()
+
+    def restore(self, info: InstanceInfo) -> None:
+        """Make again what was removed by another program; AlreadyRunning, RunDirectoryError or OSError."""
+        private_directory(self.path.parent)
+        if not self._has_lock():
+            lock = _take(self.path)
+            self.close()
+            self.lock_fd = lock
+            os.pwrite(lock, str(info.pid).encode(), 0)
+        self.write(info)
+        if info.pid_file == str(self.pid_file) and not self.pid_file.exists():
+            self.pid_file.write_text(f"{info.pid}\n")
+
+    def touch(self) -> None:
+        """Make everything in it new for programs that remove old files."""
+        for path in (self.path, *self.path.iterdir()):
+            os.utime(path, follow_symlinks=False)
+
+    def _has_lock(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.lock_fd), os.stat(self.path / "lock"))
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """The end of the instance: directory and lock go, in this order, so that nobody sees half of it."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -81,6 +81,7 @@ class Labels:
         """As `TextIOBase.write`."""
         if not isinstance(text, str):
             return self._put(text)
+        # Not `_getframe(1)`, which fails where the interpreter itself writes the traceback that ends the process.
         me, label = threading.get_ident(), present_label(sys._getframe().f_back)
         before, piece = self._pieces.pop(me, ("", ""))
         if piece and before != label:

@@ -243,6 +243,11 @@ class ReopenLogs(Message, tag=8):
 
 
 @dataclass(eq=False, repr=False)
+class AdminSocket(Message, tag=60):
+    """The run directory was made again: the listening socket that comes along is its admin socket."""
+
+
+@dataclass(eq=False, repr=False)
 class Booted(Message, tag=9):
     """The first worker of the first generation is ready. `settings_module`: that of a single Django application."""
 

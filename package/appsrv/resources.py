@@ -336,6 +336,12 @@ class Resources:
             self._directories[key] = made
         return self._directories[key]
 
+    def restore_directories(self) -> None:
+        """Make those again that were removed together with the run directory."""
+        for (_, _, identity), path in self._directories.items():
+            if identity is None:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+
     def remove_directories(self, name: str) -> None:
         """The application of this name has ended."""
         for key in [key for key in self._directories if key[1] == name]:

@@ -49,6 +49,7 @@ from appsrv.settings import Settings
 from appsrv.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
+    from appsrv.admin_routes import AdminRoutes
     from appsrv.tls import Tls
 
 log = logging.getLogger("appsrv.server")
@@ -66,8 +67,8 @@ class Server:
     """The composition. `run` returns when the instance has been told to end."""
 
     def __init__(
-        self, channel: Channel, configure: message.Configure, sockets: list[socket.socket], admin: socket.socket,
-        answers: int,
+        self, channel: Channel, configure: message.Configure, sockets: list[socket.socket],
+        admin: socket.socket | None, answers: int,
     ) -> None:
         self._answers = answers
         self._settings = Settings.from_json(configure.settings)
@@ -75,6 +76,7 @@ class Server:
         listening = len(sockets) - configure.metrics_sockets
         self._sockets, self._metrics_sockets = sockets[:listening], sockets[listening:]
         self._admin = admin
+        self._admin_routes: AdminRoutes | None = None
         self._orders = [_next_group(channel) for _ in range(configure.groups)]
         channel.sock.setblocking(False)
         self._watchdog = Outbox(channel)
@@ -243,6 +245,8 @@ class Server:
                 sock.close()
 
     def _refuse_preloader(self, order: message.Message) -> None:
+        if isinstance(order, message.AdminSocket):
+            return
         # Its channel is lost: nobody could tell it anything.
         assert isinstance(order, message.PreloaderStarted)
         send_signal(order.pid, signal.SIGTERM)
@@ -277,6 +281,8 @@ class Server:
             gevent.spawn(self._restart_all)
         elif isinstance(order, message.ReopenLogs):
             self._reopen_access_log()
+        elif isinstance(order, message.AdminSocket):
+            self._answer_commands(listener.adopt(fds[0]))
         elif isinstance(order, message.StopRequested):
             self._stop(graceful=order.graceful)
         else:
@@ -346,10 +352,19 @@ class Server:
         instance = json.loads(configure.instance)
         report = Report(instance, configure.restarts, self._settings, self.frontend)
         routes = AdminRoutes(self.groups, report, self._restart, self._reopen_access_log, self._watchdog.send)
-        routes.serve(self._admin)
+        self._admin_routes = routes
+        if self._admin is not None:
+            self._answer_commands(self._admin)
         if self._metrics_sockets:
             own = self._settings.prometheus_multiproc
             routes.monitor(self._metrics_sockets, own_metrics=own, several=self.groups.routed)
+
+    def _answer_commands(self, admin: socket.socket) -> None:
+        """On this socket from now on, or as soon as there is somebody who answers."""
+        if self._admin_routes is not None:
+            self._admin_routes.serve(admin)
+        else:
+            self._admin = admin
 
     def _stacks_of(self, model: str, pid: int) -> list[str]:
         if model == "gevent" and trace.GREENLETS_SIGNAL:
@@ -405,6 +420,15 @@ def _allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _listen_for_commands(run_directory: str) -> socket.socket | None:
+    """The admin socket; None as long as the run directory is missing, of which the watchdog tells."""
+    try:
+        return listener.listen_privately(os.path.join(run_directory, "admin.sock"))
+    except OSError as error:
+        log.error("there is no admin socket in %s: %s", run_directory, error.strerror)
+        return None
+
+
 def main(channel_fd: int) -> None:
     """A server started by the watchdog."""
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
@@ -418,7 +442,7 @@ def main(channel_fd: int) -> None:
     settings = Settings.from_json(configure.settings)
     to_watchdog(settings.log_level)
     # The run directory stays out of the reach of the user that this process is about to become.
-    admin_socket = listener.listen_privately(os.path.join(configure.run_directory, "admin.sock"))
+    admin_socket = _listen_for_commands(configure.run_directory)
     answers = trace.open_answers(configure.run_directory)
     give_up(settings.user, settings.group)
     try:

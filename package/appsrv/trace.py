@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,9 +60,17 @@ class Thread:
 
 def listen(directory: str | Path) -> None:
     """Answer from now on, and so do the processes forked from this one. `directory` is the run directory."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     # It stays open as long as the process lives: the handler has nothing but the number.
-    faulthandler.register(SIGNAL, file=os.open(Path(directory, FILE), flags, 0o600), all_threads=True, chain=False)
+    file = _open(directory, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    faulthandler.register(SIGNAL, file=file, all_threads=True, chain=False)
+
+
+def _open(directory: str | Path, flags: int) -> int:
+    """The file of the answers. Without the run directory nobody is answered, which is no reason not to run."""
+    try:
+        return os.open(Path(directory, FILE), flags | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
 
 # -- in the process that asks -----------------------------------------------------------------------------------------
@@ -69,7 +78,7 @@ def listen(directory: str | Path) -> None:
 
 def open_answers(directory: Path | str) -> int:
     """A descriptor to ask with once the run directory is out of reach, since this process has given up its rights."""
-    return os.open(Path(directory, FILE), os.O_RDWR | os.O_CLOEXEC)
+    return _open(directory, os.O_RDWR)
 
 
 def ask(directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience: float = PATIENCE) -> list[Thread]:
@@ -93,6 +102,8 @@ def ask(directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience:
 @contextlib.contextmanager
 def _answers(directory: Path | int, deadline: float, sleep: Sleep) -> Iterator[int]:
     file = directory if isinstance(directory, int) else _opened(directory)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise AdminError("the run directory was missing when this process started")
     try:
         while not _locked(file):
             if time.monotonic() > deadline:
@@ -110,7 +121,7 @@ def _answers(directory: Path | int, deadline: float, sleep: Sleep) -> Iterator[i
 
 def _opened(directory: Path) -> int:
     try:
-        return open_answers(directory)
+        return os.open(Path(directory, FILE), os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise AdminError(f"{directory / FILE} cannot be used: {error.strerror}") from None
 

@@ -32,6 +32,7 @@ from appsrv.group_books import Child, GroupBook
 from appsrv.hangup import Hangup, Meaning
 from appsrv.hosting import lies_in
 from appsrv.instance import InstanceInfo
+from appsrv.kept_directory import KeptDirectory
 from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
@@ -128,6 +129,7 @@ class Watchdog:
             log, identity = self.resources.group_logs[group.name], self._identities[group.name]
             self._books[group.name] = GroupBook(group, identity, log, self.resources.make_multiproc(group, identity))
         trace.listen(self.resources.directory.path)
+        self._kept = KeptDirectory(self.resources.directory, lambda: self.resources.info, self._log.event)
         become_subreaper()
         lender = None
         try:
@@ -184,13 +186,15 @@ class Watchdog:
         for key, _ in self._selector.select(self._patience()):
             key.data()
         self._output.say_due()
+        if time.monotonic() >= self._kept.due:
+            self._keep_directory()
         for arrived in self._signals.take():
             self._on_signal(arrived)
         self._on_hangup(self._hangup.decide())
 
     def _patience(self) -> float | None:
         due = min(self._server_due if self._server is None else self._stop_due, self._output.due, self._standby.due)
-        due = min(due, self._hangup.due)
+        due = min(due, self._hangup.due, self._kept.due)
         if self._to_server:
             due = min(due, time.monotonic() + FLUSH)
         return max(0.0, due - time.monotonic()) if due < float("inf") else None
@@ -211,6 +215,14 @@ class Watchdog:
         elif not self._stopping:
             # Another TERM is no reason to begin the time anew.
             self._stop(graceful=True)
+
+    def _keep_directory(self) -> None:
+        made = self._kept.look()
+        if made is not None:
+            with made:
+                self.resources.restore_directories()
+                if self._to_server is not None:
+                    self._to_server.send(message.AdminSocket(), [made.fileno()])
 
     def _on_hangup(self, meaning: Meaning | None) -> None:
         if meaning is Meaning.RESTART:

@@ -105,6 +105,12 @@ def test_those_that_cannot_be_asked(subject: Subject, tmp_path: Path) -> None:
         trace.ask(tmp_path, subject.process.pid)
     with pytest.raises(AdminError, match="No such file"):
         trace.ask(tmp_path / "nowhere", os.getpid())
+    answers = trace.open_answers(tmp_path / "nowhere")
+    try:
+        with pytest.raises(AdminError, match="run directory was missing"):
+            trace.ask(answers, subject.process.pid)
+    finally:
+        os.close(answers)
 
 
 def test_what_faulthandler_writes() -> None:
