@@ -11,7 +11,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import gevent
@@ -156,9 +155,14 @@ class Groups(Mapping[str, Manager]):
         board = Scoreboard.create(slots_for(settings), cells_for(settings, development=self._development))
         backend = BackEnd(self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings))
         backend.whole_bodies = group.settings.buffers_bodies
+
+        def stacks(pid: int) -> list[str]:
+            # An application that is monkey-patched is served by another model than the settings say.
+            return self._stacks(manager.preloaders.model or settings.model, pid)
+
         manager = self._managers[group.name] = Manager(
             group, self, development=self._development, board=board, backend=backend,
-            tell_watchdog=self._tell_watchdog, trace=partial(self._stacks, settings.model),
+            tell_watchdog=self._tell_watchdog, trace=stacks,
             routes=() if self._table is None else [self._table.fd],
         )
         self._frontend.backends.append(backend)

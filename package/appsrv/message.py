@@ -382,12 +382,15 @@ class Loaded(Message, tag=23):
     """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be.
 
     `settings_module`: the DJANGO_SETTINGS_MODULE that Django uses, empty for another framework. `loaded_from`: device
-    and inode of the application's directory, empty in development.
+    and inode of the application's directory, empty in development. `model` and `concurrency`: the concurrency model in
+    use and how many requests a worker serves at a time, which an application that is monkey-patched changes.
     """
 
     broken: bool = False
     settings_module: str = ""
     loaded_from: list[int] = field(default_factory=list)
+    model: str = ""
+    concurrency: int = 0
 
 
 @dataclass(eq=False, repr=False)

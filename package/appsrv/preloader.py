@@ -259,7 +259,11 @@ class Preloader:
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None
         self._station = Station(order.server, hand_off, board, idle, routes)
-        self._server.send(message.Loaded(self._broken, production.settings_module(), self.loaded_from))
+        settings = self._duty.settings
+        loaded = message.Loaded(
+            self._broken, production.settings_module(), self.loaded_from, settings.model, settings.concurrency
+        )
+        self._server.send(loaded)
 
     # -- making workers -----------------------------------------------------------------------------------------------
 

@@ -84,6 +84,9 @@ class Preloaders:
         """The settings module of Django in the preloader that has loaded the application last."""
         self.loaded_from: Sequence[int] = ()
         """The identity of the directory that it has loaded it from, see `root_watch`."""
+        self.model = ""
+        self.concurrency = 0
+        """The concurrency model in use there and how many requests a worker serves at a time; empty before a load."""
         self._backoff = Backoff()
 
     def __iter__(self) -> Iterator[PreloaderHandle]:
@@ -211,6 +214,7 @@ class Preloaders:
         if isinstance(msg, message.Loaded):
             handle.loaded = time.monotonic()
             self.settings_module, self.loaded_from = msg.settings_module, msg.loaded_from
+            self.model, self.concurrency = msg.model, msg.concurrency
             if not handle.serial:
                 self._owner.generation_loaded(handle.generation)
             if msg.broken:

@@ -119,7 +119,7 @@ class Report:
             "generation": handle.generation,
             "state": manager.worker_state(handle),
             "sessions": load.sessions,
-            "threads": manager.settings.concurrency,
+            "threads": manager.preloaders.concurrency or manager.settings.concurrency,
             "busy_threads": load.threads,
             "processed": load.processed,
             "uptime": time.time() - handle.started,

@@ -367,7 +367,7 @@ class Server:
             self._admin = admin
 
     def _stacks_of(self, model: str, pid: int) -> list[str]:
-        if model == "gevent" and trace.GREENLETS_SIGNAL:
+        if model == "gevent" and trace.shows_greenlets(pid):
             send_signal(pid, trace.GREENLETS_SIGNAL)
         threads = trace.of_application(trace.ask(self._answers, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
         answer = {"pid": pid, "threads": [dataclasses.asdict(thread) for thread in threads]}

@@ -193,6 +193,14 @@ def _catches(pid: int) -> bool:
     return bool(_masks(f"/proc/{pid}").get("SigCgt", _BIT if not os.path.isdir("/proc/self") else 0) & _BIT)
 
 
+def shows_greenlets(pid: int) -> bool:
+    """Whether the process takes GREENLETS_SIGNAL, which would end any other: one of an earlier generation, say."""
+    if not GREENLETS_SIGNAL:
+        return False
+    known = _masks(f"/proc/{pid}").get("SigCgt", -1 if not os.path.isdir("/proc/self") else 0)
+    return bool(known & (1 << (GREENLETS_SIGNAL - 1)))
+
+
 def _pending(pid: int) -> bool:
     masks = _masks(f"/proc/{pid}")
     return bool((masks.get("SigPnd", 0) | masks.get("ShdPnd", 0)) & _BIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from integration.conftest import Launch, Serve
 from support.event_source import EventSource
@@ -54,6 +55,7 @@ def test_flask_run_with_debug_and_a_save(site: Site, launch: Launch) -> None:
     site.write("app.py", APP)
     port = free_port()
     server = launch([str(BIN / "flask"), "run", "--debug", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+    assert server.workers()[0]["threads"] > 20
     assert together(server, 20) == ["all"] * 20, "more than threads says: the framework's own server has no limit"
     first = EventSource(server.address, "/stream")
     site.save("app.py", APP.replace("VERSION", "saved"))
@@ -65,9 +67,13 @@ def test_flask_run_with_debug_and_a_save(site: Site, launch: Launch) -> None:
 
 def test_threads_in_production(serve: Serve, site: Site) -> None:
     site.write("patched.py", APP)
-    server = serve("patched:app", "--threads", "4", "--max-pool-size", "1")
+    server = serve("patched:app", "--threads", "4", "--max-pool-size", "1", "--slow-request-time", "0.3")
     server.wait_log("monkey-patched the standard library with gevent: .* 4 at a time")
     assert together(server, 4) == ["all"] * 4
+    with closing(server.keep_alive()) as waiting:
+        waiting.request("GET", "/together/6")
+        server.wait_log(r"patched\.py.*in together")
+        assert server.get("/together/6").text == "all"
     assert server.stop(seconds=8) == 0
 
 

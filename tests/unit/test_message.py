@@ -28,6 +28,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     float: st.floats(0, 1e6),
     int | None: st.none() | st.integers(0, 200),
+    list[int]: st.lists(st.integers(min_value=0), max_size=3),
     list[str]: st.lists(st.text(max_size=9), max_size=3),
     dict[str, str]: st.dictionaries(st.text(max_size=9), st.text(max_size=20), max_size=3),
     list[dict[str, Any]]: st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text()), max_size=2),
