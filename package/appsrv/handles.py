@@ -18,7 +18,8 @@ from appsrv.scoreboard import Slot
 @dataclass
 class PreloaderHandle:
     """What the server knows of a preloader. `loaded`: since when the application is loaded, 0.0 if it is not;
-    `has_forked`: whether it has made a worker.
+    `has_forked`: whether it has made a worker; `ending`: since when nothing keeps it, 0.0 where something does;
+    `killed`: for it has not ended then.
     """
 
     generation: int
@@ -31,6 +32,8 @@ class PreloaderHandle:
     has_forked: bool = False
     failed: bool = False
     dismissed: bool = False
+    ending: float = 0.0
+    killed: bool = False
     reason: str = ""
 
     @property

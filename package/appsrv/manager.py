@@ -693,6 +693,9 @@ class Manager:
             handle.reason = UNSEEN
             self.worker_exited(handle.serial, 0)
         self.preloaders.check(view.now, self.settings.start_timeout)
+        self.preloaders.end_late(
+            view.now, self.settings.stop_timeout, self.workers.values(), development=self._development
+        )
         self._time_limits.check(view.now)
         self._disconnects.check(view.now)
         self.queue.look_after(view)

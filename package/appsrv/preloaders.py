@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 import gevent
@@ -30,6 +30,9 @@ log = logging.getLogger("appsrv.preloaders")
 
 PROVEN = 1.0
 """Seconds after which a preloader that has loaded the application is of use, whether or not it has forked a worker."""
+
+EXIT_FUNCTIONS = 2.0
+"""Seconds that a preloader has at least for the exit functions of the application, where stop_timeout is shorter."""
 
 
 class Owner(Protocol):
@@ -160,6 +163,22 @@ class Preloaders:
                 self._failed(handle, Failure(time.time(), reason))
                 send_signal(handle.pid, signal.SIGKILL)
 
+    def end_late(
+        self, now: float, stop_timeout: float, workers: Collection[WorkerHandle], *, development: bool
+    ) -> None:
+        """Kill those that have no worker left and do not end, such as in an exit function of the application."""
+        allowed = max(stop_timeout, EXIT_FUNCTIONS)
+        for handle in self:
+            if not should_end(handle, workers, development=development):
+                handle.ending = 0.0
+            elif not handle.ending:
+                handle.ending = now
+            elif now - handle.ending > allowed and not handle.killed:
+                handle.killed = True
+                handle.reason = _why_late(handle, allowed)
+                log.warning("killing the preloader %d of %s: %s", handle.pid, self._group, handle.reason)
+                send_signal(handle.pid, signal.SIGKILL)
+
     def flush(self) -> None:
         """Send what had to wait."""
         for handle in self:
@@ -236,6 +255,23 @@ class Preloaders:
     def _failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         handle.failed = True
         self._owner.load_failed(handle, failure)
+
+
+def should_end(handle: PreloaderHandle, workers: Collection[WorkerHandle], *, development: bool) -> bool:
+    """Whether nothing keeps the process: no order, no worker. In development one that has failed waits for a change."""
+    if not (handle.dismissed or (handle.failed and not development)):
+        return False
+    return not any(w.generation == handle.generation and handle.serial in (0, w.serial) for w in workers)
+
+
+def _why_late(handle: PreloaderHandle, allowed: float) -> str:
+    late = f"it has no worker and has not ended within {allowed:g} s (stop_timeout)"
+    if not (handle.loaded or handle.failed):
+        return f"{late}, it still imports the application"
+    return (
+        f"{late}; look for exit functions (atexit) that the application registers at import, and threads that it "
+        "starts there, which do not end"
+    )
 
 
 def _messages_of(handle: PreloaderHandle) -> Iterator[message.Message]:

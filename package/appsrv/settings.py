@@ -269,7 +269,8 @@ class Settings:
     )
     stop_timeout: float = setting(
         30.0, values.seconds(), metavar="SECONDS", group=_POOL,
-        help="How long a worker that is to leave may take to finish its requests before it is killed.",
+        help="How long a worker that is to leave may take to finish its requests before it is killed. "
+        "A preloader whose last worker has ended has as long, and at least 2 s, for the application's exit functions.",
     )
     busy_threads: str = setting(
         "cut", values.choice("cut", "wait"), metavar="WHAT", group=_POOL,

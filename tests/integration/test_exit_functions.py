@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -110,3 +111,35 @@ def test_spawned_directly_the_process_is_both(serve: Serve, site: Site) -> None:
     assert worker == importer
     assert server.stop() == 0
     assert (ends(site), left(site, "own"), left(site, "shared")) == ([f"worker {worker}", f"import {worker}"], [], [])
+
+
+HANGS = """
+import atexit, os, time
+if not os.path.exists("mended"):
+    atexit.register(lambda: time.sleep(600))
+    if os.path.exists("broken"):
+        raise RuntimeError("broken")
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [f"{os.getpid()} {os.getppid()} [1] True".encode()]
+"""
+
+
+def test_one_that_hangs_does_not_keep_the_preloader_after_a_restart(serve: Serve, site: Site) -> None:
+    site.write("hangs.py", HANGS)
+    server = serve("hangs:application", "--max-pool-size", "1", "--stop-timeout", "1")
+    _, old = numbers_of(server)
+    assert site.command("restart-app", ".").returncode == 0
+    line = rf"killing the preloader {old} of \S+: .* within 2 s \(stop_timeout\); .*\(atexit\)"
+    server.wait_log(line)
+    wait_for(lambda: old not in server.titles(), "the end of the old preloader")
+    assert len(re.findall(line, server.log())) == 1
+    _, importer = numbers_of(server)
+
+    # The same in a process that could not import the application.
+    site.write("broken", "")
+    assert site.command("restart-app", ".").returncode != 0
+    failed = int(server.wait_log(rf"killing the preloader (?!{old} )(\d+) ")[1])
+    assert failed != importer
+    wait_for(lambda: failed not in server.titles(), "the end of the preloader that has failed")
+    assert numbers_of(server)[1] == importer
