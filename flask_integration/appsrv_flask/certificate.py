@@ -7,7 +7,6 @@ it is not asked again at the next start. Knows no server.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,7 @@ def settings_for(cert: Any) -> dict[str, str]:
     if cert is None:
         return {}
     if cert == ADHOC:
-        # Without a place to keep it, each start makes another one.
-        state = development.state_directory()
-        return {"ssl_certificate": str(made_up(state or Path(tempfile.mkdtemp(prefix="appsrv-"))))}
+        return {"ssl_certificate": str(made_up(development.kept_directory()))}
     certificate, key = cert
     return {"ssl_certificate": certificate, "ssl_certificate_key": key}
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from appsrv import config, directories, interpreter_flags, own_writes, preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed
-from appsrv.errors import AppLoadError, AppsrvError, SettingsError
+from appsrv.errors import AppLoadError, AppsrvError, RunDirectoryError, SettingsError
 from appsrv.exchange import WSGIApplication
 from appsrv.fifo import is_fifo
 from appsrv.interpreter_flags import same_command
@@ -63,6 +64,18 @@ def inside_preloader() -> bool:
 def state_directory() -> Path | None:
     """Where something may be kept for this user from one start to the next; None where there is no such place."""
     return directories.writable_state(config.environment())
+
+
+def kept_directory() -> Path:
+    """The state directory; without one, this user's own in the temporary directory, which is the same each time."""
+    state = state_directory()
+    if state is not None:
+        return state
+    try:
+        return directories.private_directory(Path(tempfile.gettempdir(), f"appsrv-{os.geteuid()}"))
+    except RunDirectoryError:
+        # Another user has taken the name.
+        return Path(tempfile.mkdtemp(prefix="appsrv-"))
 
 
 def start(
@@ -199,5 +212,6 @@ def _url(made: Mapping[str, object]) -> str:
 
 
 __all__ = [
-    "AppLoadError", "Framework", "inside_preloader", "is_fifo", "same_command", "serve", "start", "state_directory",
+    "AppLoadError", "Framework", "inside_preloader", "is_fifo", "kept_directory", "same_command", "serve", "start",
+    "state_directory",
 ]

@@ -8,6 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,29 @@ def test_a_certificate_made_up_is_kept(started: list[dict[str, Any]], tmp_path: 
     flask_run("--cert", "adhoc", XDG_STATE_HOME=str(state))
     assert path.read_bytes() != first
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_certificate_made_up_is_kept_without_a_state_directory(
+    started: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    no_directory = tmp_path / "file"
+    no_directory.touch()
+    flask_run("--cert", "adhoc", XDG_STATE_HOME=str(no_directory))
+    flask_run("--cert", "adhoc", XDG_STATE_HOME=str(no_directory))
+    kept = temporary / f"appsrv-{os.geteuid()}"
+    assert [*temporary.rglob("*")] == [kept, kept / "adhoc-certificate.pem"]
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert started[0]["flags"] == started[1]["flags"] == {"ssl_certificate": str(kept / "adhoc-certificate.pem")}
+
+    # What another may have put there is not used.
+    (kept / "adhoc-certificate.pem").unlink()
+    kept.rmdir()
+    kept.symlink_to(tmp_path)
+    flask_run("--cert", "adhoc", XDG_STATE_HOME=str(no_directory))
+    assert Path(started[2]["flags"]["ssl_certificate"]).parent not in (kept, tmp_path)
 
 
 def test_original_serves_a_project_that_does_not_name_appsrv(
