@@ -27,13 +27,14 @@ class LeftOut(NamedTuple):
     close: bool
 
 
-# The meaning of a line: an ordinary one, a Date, a field of the connection, such a one that ends it, `Upgrade`, or (0
-# and more) the Content-Length.
+# The meaning of a line: an ordinary one, a Date, a field of the connection, such a one that ends it, `Upgrade`,
+# `Connection: upgrade`, or (0 and more) the Content-Length.
 ORDINARY = -1
 DATE = -2
 HOP_BY_HOP = -3
 CLOSE = -4
 UPGRADE = -5
+CONNECTION_UPGRADE = -6
 
 _CACHE_SIZE = 2048
 _CACHED_LENGTH = 256
@@ -70,6 +71,7 @@ def encode_head(status: str, headers: Iterable[tuple[str, str]]) -> tuple[Encode
     code, status_line = _status_lines.get(status) or _encode_status(status)
     pairs = [_as_tuple(pair) for pair in headers]
     length, has_date, lines, names, close = -1, False, [status_line], [], False
+    upgrades, connections = False, []
     for pair in pairs:
         line, meaning = _known_line(pair) or _encode_header(pair)
         if meaning >= 0:
@@ -85,10 +87,15 @@ def encode_head(status: str, headers: Iterable[tuple[str, str]]) -> tuple[Encode
         elif meaning == UPGRADE and code == 426:
             # It says what to upgrade to, and Connection that it is for this connection (RFC 9110 section 15.5.22).
             lines += (line, b"Connection: upgrade\r\n")
+            upgrades = True
         elif meaning == CLOSE:
             close = True
+        elif meaning == CONNECTION_UPGRADE:
+            connections.append(pair[0])
         else:
             names.append(pair[0])
+    if not upgrades:
+        names += connections
     result = code, b"".join(lines), length, has_date
     if names or close:
         return result, LeftOut(names, close)
@@ -159,9 +166,15 @@ def _meaning(name: str, value: str) -> int:
     if name in _HOP_BY_HOP:
         if name == "upgrade":
             return UPGRADE
-        return CLOSE if name == "connection" and "close" in split_list(value) else HOP_BY_HOP
+        return _meaning_of_connection(split_list(value)) if name == "connection" else HOP_BY_HOP
     if name == "content-length":
         if not _LENGTH.fullmatch(value):
             raise ApplicationError(f"malformed Content-Length in a response: {value!r}")
         return int(value)
     return DATE if name == "date" else ORDINARY
+
+
+def _meaning_of_connection(options: list[str]) -> int:
+    if "close" in options:
+        return CLOSE
+    return CONNECTION_UPGRADE if options == ["upgrade"] else HOP_BY_HOP

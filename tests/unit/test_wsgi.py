@@ -137,6 +137,28 @@ def test_426_names_what_to_upgrade_to() -> None:
     assert (served.headers["upgrade"], served.headers["connection"], served.log) == ("echo", "upgrade", "")
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_426_may_have_the_connection_field_that_goes_with_it(turn: int) -> None:
+    fields = [("Upgrade", "echo"), ("Connection", " Upgrade")][::turn]
+    left_out._told.clear()
+    served = Served(app_of([b"a"], *fields, status="426 Upgrade Required"))
+    sent = [pair for pair in served.fields if pair[0].lower() in ("connection", "upgrade")]
+    assert (sent, served.log) == ([("Upgrade", "echo"), ("Connection", "upgrade")], "")
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        ("426 Upgrade Required", [("Connection", "upgrade")]),
+        ("426 Upgrade Required", [("Upgrade", "echo"), ("Connection", "upgrade, x-a")]),
+        ("200 OK", [("Upgrade", "echo"), ("Connection", "upgrade")]),
+    ],
+)
+def test_any_other_connection_field_is_told(status: str, fields: list[tuple[str, str]]) -> None:
+    left_out._told.clear()
+    assert "Connection" in Served(app_of([b"a"], *fields, status=status)).log
+
+
 def test_what_every_server_takes() -> None:
     lenient = app_of([b"a"], ["X-A", "b"], ("X-B", "\t c "), ("Content-Length", " 1"), length(1))  # type: ignore[arg-type]
     for _ in range(2):
