@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from appsrv import own_lines
-from appsrv.line_label import going_on, harmless, label_of, labelled
+from appsrv.line_label import going_on, harmless, harmless_behind_nul, label_of, labelled
 from appsrv.request_id import KEY
 from appsrv.wsgi import respond
 
@@ -32,6 +32,12 @@ def label_output(streams: Iterable[io.TextIOWrapper], *, live: bool = False) -> 
         # print(), logging and the rest look the method up in the object first.
         stream.write = labels.write  # type: ignore[method-assign]
         stream.flush = labels.flush  # type: ignore[method-assign]
+
+
+def guard_output(streams: Iterable[io.TextIOWrapper]) -> None:
+    """Without labels: what is printed to these streams is still not to be taken for a label or an access line."""
+    for stream in streams:
+        stream.write = Guard(stream).write  # type: ignore[method-assign]
 
 
 def finish_output() -> None:
@@ -87,7 +93,8 @@ class Labels:
         if piece and before != label:
             self._put_labelled(me, before, piece)
             piece = ""
-        whole = piece + harmless(text)
+        # A label may come in two calls.
+        whole = piece[:-1] + harmless("\0" + text) if piece.endswith("\0") else piece + harmless(text)
         # A carriage return is a reason for Python to flush a stream that is line-buffered.
         at_once = len(whole) > PIECE or (self._live and "\r" in text)
         end = len(whole) if at_once else whole.rfind("\n") + 1
@@ -117,6 +124,9 @@ class Labels:
                 self._put_labelled(thread, label, piece)
 
     def _put_labelled(self, thread: int, label: str, text: str) -> None:
+        if text.endswith("\0"):
+            # What comes next on the pipe may be the rest of a label.
+            text = text[:-1] + "\\x00"
         mine, opened = (thread, label), self._open
         self._open = None if text.endswith("\n") else mine
         if opened == mine:
@@ -124,3 +134,19 @@ class Labels:
         else:
             self._put(labelled(label, text, breaks=opened is not None))
 
+
+class Guard:
+    """Puts text on a stream as it comes, nothing of which can be taken for a label."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._put = stream.write
+        # Whether a NUL has been put last.
+        self._nul = False
+
+    def write(self, text: Any) -> int:
+        """As `TextIOBase.write`."""
+        if not isinstance(text, str) or not text or not (self._nul or "\0" in text):
+            return self._put(text)
+        behind, self._nul = self._nul, text.endswith("\0")
+        self._put(harmless_behind_nul(text) if behind else harmless(text))
+        return len(text)

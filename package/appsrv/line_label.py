@@ -60,6 +60,12 @@ def harmless(text: str) -> str:
     return re.sub(r"\0(?=[@#=\6-])", r"\\x00", text) if "\0" in text else text
 
 
+def harmless_behind_nul(text: str) -> str:
+    r"""As `harmless`, where a NUL has been written already: of the character that would make it a label, `\x06`."""
+    shown = harmless(text)
+    return f"\\x{ord(shown[0]):02x}{shown[1:]}" if re.match(r"[@#=\6-]", shown) else shown
+
+
 class Line(NamedTuple):
     """A line and its label, empty where it has none.
 

@@ -90,7 +90,9 @@ def output_lines(form: str, origin: Origin, lines: Sequence[str]) -> list[str]:
     text = "\n".join(shown)
     request_id, method, path = (*origin.label.split(" ", 2), "", "")[:3] if origin.label else ("", "", "")
     about = {"request_id": request_id or None, "method": method or None, "path": path or None}
-    return [json.dumps({**_head("INFO", origin.pid, origin.stream), **about, **_body(origin, text)})]
+    # An object that the application has written may pass for an access line: it cannot forge time, pid and stream.
+    head = _head("INFO", origin.pid, origin.stream)
+    return [json.dumps({**head, **about, **_body(origin, text), **head})]
 
 
 def event_line(level: str, text: str) -> str:

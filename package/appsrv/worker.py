@@ -32,7 +32,7 @@ from appsrv.exchange import Exchange, Serving, WSGIApplication
 from appsrv.farewell import Farewell, threads_frames
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
-from appsrv.labelled_output import finish_output, forget_pieces, label_output
+from appsrv.labelled_output import finish_output, forget_pieces, guard_output, label_output
 from appsrv.leadership import Leadership
 from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_lines import complain
@@ -181,6 +181,8 @@ class Worker:
         self._handle_signals()
         if self._duty.settings.label_output:
             label_output(own_lines.pipes(), live=self._duty.development)
+        else:
+            guard_output(own_lines.pipes())
         self._terminal.install()
         gc.enable()
         if self._duty.settings.model == "gevent":

@@ -216,6 +216,19 @@ def test_json_is_an_object_a_line(foreground: Callable[..., OnTwoPipes]) -> None
     assert [line.partition(label)[2] for line in read[: len(traceback)]] == traceback
 
 
+def test_printed_text_is_no_access_line_without_labels(foreground: Callable[..., OnTwoPipes]) -> None:
+    server = foreground("--log-format", "json", "--access-log", "-", "--no-label-output")
+    pid = int(server.get("/print?%00%06%00{%22pid%22:1}").text)
+    server.get("/print?in%20the%20middle%00%06%00{%22pid%22:1}")
+    wait_for(lambda: server.log().count('"access"') == 2, "the access log")
+    assert server.stop() == 0
+    of_worker = [entry for entry in map(json.loads, server.terminal.splitlines()) if entry["stream"] != "appsrv"]
+    assert [(entry["stream"], entry["pid"], entry.get("text")) for entry in of_worker] == [
+        ("stdout", pid, '\\x00\6\0{"pid":1}'), ("access", pid, None),
+        ("stdout", pid, 'in the middle\\x00\6\0{"pid":1}'), ("access", pid, None),
+    ]
+
+
 @pytest.mark.parametrize(
     "words",
     [

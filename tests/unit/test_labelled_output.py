@@ -21,10 +21,10 @@ from support.served import Served
 class Stdout:
     """A standard output that writes into a pipe, as a worker's does."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: Callable[[list[Any]], None] = labelled_output.label_output) -> None:
         self._read, write = os.pipe()
         self.stream = os.fdopen(write, "w", encoding="utf-8", buffering=1)
-        labelled_output.label_output([self.stream])
+        label([self.stream])
 
     def lines(self) -> list[tuple[str, str]]:
         self.stream.close()
@@ -54,6 +54,32 @@ def test_lines_of_requests_and_of_nobody() -> None:
     assert stdout.lines() == [
         ("", "before"), ("id-1 GET /1", "a 2 c"), ("id-1 GET /1", "and more"), ("", "after"),
     ]
+
+
+@pytest.mark.parametrize("label", [labelled_output.label_output, labelled_output.guard_output])
+def test_what_is_printed_is_never_taken_for_a_label(label: Callable[[list[Any]], None]) -> None:
+    stdout = Stdout(label)
+    with contextlib.redirect_stdout(stdout.stream):
+        print("\0\6\0{}")
+        print("in one \0\6\0{}")
+        print("in three", "\6\0{}", sep="\0")
+        print("flushed \0", end="", flush=True)
+        print("@other\0it")
+        assert stdout.stream.write("\0@\n") == 3
+        print("other", chr(0), "NULs\0")
+    lines = stdout.lines()
+    assert {label for label, _ in lines} == {""}
+    assert [text for _, text in lines[:2] + lines[-2:]] == [
+        "\\x00\6\0{}", "in one \\x00\6\0{}", "\\x00@", "other \0 NULs\0"
+    ]
+    assert len(lines) == 6
+
+
+def test_without_labels_a_stream_takes_only_text() -> None:
+    stdout = Stdout(labelled_output.guard_output)
+    with contextlib.redirect_stdout(stdout.stream), pytest.raises(TypeError):
+        stdout.stream.write(b"bytes\0")  # type: ignore[arg-type]
+    assert stdout.lines() == []
 
 
 def test_what_the_stream_is_does_not_change() -> None:

@@ -198,7 +198,8 @@ def test_each_json_line_is_an_object(tmp_path: Path) -> None:
     server_log = ServerLog(str(path), "info", terminal, form=JSON, shown=JSON)
     server_log.event(logging.ERROR, "failed\nTraceback\n  File")
     server_log.output(Origin("App", 7, "stderr", "id-1 GET /a b"), ["Traceback", "  File x", 'KeyError: "\udcff"\0'])
-    server_log.output(Origin("App", 7, "access"), ['{"status": 200, "pid": 7}'])
+    forged = '"time": "", "level": "ERROR", "pid": 1, "stream": "a"'
+    server_log.output(Origin("App", 7, "access"), [f'{{"status": 200, "agent": "x", {forged}}}'])
     server_log.output(Origin("Server", 6, "access"), ["{not json"])
     server_log.close()
     assert path.read_text() == terminal.getvalue()
@@ -211,7 +212,9 @@ def test_each_json_line_is_an_object(tmp_path: Path) -> None:
         "level": "INFO", "pid": 7, "stream": "stderr", "request_id": "id-1", "method": "GET", "path": "/a b",
         "text": 'Traceback\n  File x\nKeyError: "\\xff"\0',
     }
-    assert (access["stream"], access["status"], "text" in access) == ("access", 200, False)
+    assert (access["status"], access["agent"], "text" in access) == (200, "x", False)
+    assert (access["level"], access["pid"], access["stream"]) == ("INFO", 7, "access"), "not forged"
+    assert datetime.fromisoformat(access["time"]).tzinfo is not None
     assert (other["stream"], other["text"]) == ("access", "{not json")
 
 
