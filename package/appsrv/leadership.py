@@ -15,7 +15,6 @@ from collections.abc import Callable
 from appsrv import unpatched
 
 PATIENCE = 0.002
-_LOOK_UP_MS = 1000
 
 
 class Leadership:
@@ -25,8 +24,10 @@ class Leadership:
     serves it. It returns False when the worker is to end.
     """
 
-    def __init__(self, queue: int, turn: Callable[[int], bool]) -> None:
+    def __init__(self, queue: int, turn: Callable[[int], bool], check_ms: int) -> None:
+        """`check_ms`: how often, in milliseconds, the deputy checks whether the end has come."""
         self._queue = queue
+        self._check_ms = check_ms
         self._turn = turn
         self._bench = threading.Semaphore(0)
         self._leader: int | None = 0
@@ -81,7 +82,7 @@ class Leadership:
         poll = unpatched.poll()
         poll.register(self._queue, unpatched.POLLIN)
         while not self._over:
-            if not poll.poll(_LOOK_UP_MS):
+            if not poll.poll(self._check_ms):
                 continue
             unpatched.sleep(PATIENCE)
             since = self._busy_since

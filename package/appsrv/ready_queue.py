@@ -32,6 +32,10 @@ from appsrv.unpatched import Socket, impatient
 
 HAND_OFF = 0
 WAIT_MS = 1000
+"""How long `take` waits. A signal to retire interrupts the wait of the main thread only (PEP 475 in `poll`; the kernel
+delivers it to one thread), so that another thread learns of it after this time."""
+DEVELOPMENT_WAIT_MS = 100
+"""The same in a development server, where each save waits for the end of a worker."""
 INLINE = 60 * 1024
 TOLD_AT_ONCE = 16
 
@@ -89,6 +93,10 @@ class ReadyQueue:
 
     def take(self) -> Connection | None:
         """The next connection with something to read; None after a second, or when a signal came."""
+        raise NotImplementedError
+
+    def wait_at_most(self, milliseconds: int) -> None:
+        """Have `take` return after this time at the latest."""
         raise NotImplementedError
 
     def park(self, connection: Connection, now: float) -> None:
@@ -282,6 +290,10 @@ class PortableQueue(ReadyQueue):
         else:
             connection.sock.close()
 
+    def wait_at_most(self, milliseconds: int) -> None:
+        timeout = struct.pack("@ll", 0, milliseconds * 1000)
+        self._hand_off.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+
     def _take_next(self, flags: int = 0) -> Connection | None:
         try:
             data, fds = self._receiver.receive(flags)
@@ -328,6 +340,10 @@ class EpollQueue(ReadyQueue):
         cid = self._next(WAIT_MS)
         connection = self._held.get(cid)
         return connection if connection is not None or cid is None else self._take_unknown(cid)
+
+    def wait_at_most(self, milliseconds: int) -> None:
+        next_entry = self._next
+        self._next = lambda timeout_ms: next_entry(min(timeout_ms, milliseconds))
 
     def _take_in_turn(self) -> Connection | None:
         # All of the hand-off socket has one place in the epoll's order: while there is more in it, every other

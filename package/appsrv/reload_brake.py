@@ -14,8 +14,9 @@ import gevent
 
 log = logging.getLogger("appsrv.reload")
 
-AT_START_SECONDS = 2.0
-"""What changes within this time after the application was loaded may be the work of its start."""
+AT_START_SECONDS = 0.75
+"""A change within this time after the application was loaded may be the work of its start. A person, or an editor that
+saves after each pause, takes longer from one save to the next."""
 
 RELOADS_IN_A_ROW = 3
 """So many reloads for the same file, each so shortly after the one before, are a loop."""

@@ -40,6 +40,8 @@ from appsrv.own_requests import ask, ill
 from appsrv.probe import with_probe
 from appsrv.process_title import set_title
 from appsrv.ready_queue import (
+    DEVELOPMENT_WAIT_MS,
+    WAIT_MS,
     Connection,
     EpollQueue,
     ImpatientEpollQueue,
@@ -160,7 +162,10 @@ class Worker:
         self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
         self._terminal = BorrowedTerminal(duty.terminal, self._slot)
         self._exchanges = self._make_exchanges(station.routes)
-        self._leadership = Leadership(self._queue.fileno(), self._turn)
+        wait_ms = DEVELOPMENT_WAIT_MS if duty.development else WAIT_MS
+        if duty.development:
+            self._queue.wait_at_most(wait_ms)
+        self._leadership = Leadership(self._queue.fileno(), self._turn, wait_ms)
         self._farewell = (
             Farewell(self._slot, self._cut, self._leave, lambda: self._stacks()) if duty.development else None
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -189,3 +190,23 @@ def test_new_code_that_fails_once_the_code_before_was_stopped(serve: Serve, site
     wait_for(lambda: server.get("/").text == "three", "the next try", 30)
     bad = send(server.admin_socket(), "POST", "/restart", b'{"prefix": "/", "stop_first": 1}')
     assert bad.status == 400
+
+
+def new_worker(server: Server, before: set[int]) -> set[int]:
+    return server.worker_pids() - before
+
+
+def test_an_idle_worker_lets_go_before_a_save_is_loaded(site: Site, launch: Launch) -> None:
+    """Its threads wait for requests, and a signal reaches one of them only."""
+    site.add_project("flask")
+    file = site.directory / "app.py"
+    source = file.read_text() + PORT.replace("PORT", str(free_port()))
+    file.write_text(source)
+    port = free_port()
+    server = launch([str(BIN / "flask"), "run", "--debug", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+    for number in range(3):
+        before = server.worker_pids()
+        file.write_text(f"{source}\n# {number}\n")
+        wait_for(partial(new_worker, server, before), "a worker of the new code")
+    assert "Address already in use" not in server.log()
+    assert "again" not in server.log()

@@ -19,7 +19,7 @@ class Requests:
     def __init__(self, threads: int) -> None:
         self.ours, self.queue = socket.socketpair()
         self.queue.settimeout(0.02)
-        self.leadership = Leadership(self.queue.fileno(), self.turn)
+        self.leadership = Leadership(self.queue.fileno(), self.turn, 20)
         self.release = threading.Semaphore(0)
         self.served: list[tuple[str, int]] = []
         self.done = 0
@@ -75,9 +75,8 @@ Start = Callable[[int], Requests]
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Start so many threads."""
-    monkeypatch.setattr(module, "_LOOK_UP_MS", 20)
     made: list[Requests] = []
 
     def start_threads(count: int) -> Requests:
