@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from integration.conftest import Launch, Serve
 from support.processes import alive_pid
-from support.server import BIN, Server, Site, free_port
+from support.server import BIN, COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
 MODELS = {
@@ -179,3 +180,32 @@ def test_a_child_that_lives_on_holds_nothing_up(served: Server) -> None:
     finally:
         process.terminate()
         wait_for(lambda: not alive_pid(child["pid"]), "the end of the child by TERM")
+
+COMMANDS = """
+import subprocess, sys
+from django.http import JsonResponse
+from django.urls import path
+
+def command(request, arguments):
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments.split(",")], capture_output=True, text=True, timeout=30
+    )
+    return JsonResponse([done.returncode, done.stdout, done.stderr], safe=False)
+
+urlpatterns += [path("command/<str:arguments>", command)]
+"""
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "manage.py", "runserver"], [COMMAND, "start", "--port"]])
+def test_management_commands_that_a_view_runs_are_those_of_django(
+    site: Site, launch: Launch, command: list[str]
+) -> None:
+    site.add_project("django")
+    urls = site.directory / "uploads" / "urls.py"
+    urls.write_text(urls.read_text() + COMMANDS)
+    port = free_port()
+    server = launch([*command, str(port)], ("127.0.0.1", port)).wait_ready()
+    code, out, error = json.loads(server.get("/command/check").body)
+    assert (code, out, error) == (0, "System check identified no issues (0 silenced).\n", "")
+    code, out, error = json.loads(server.get("/command/shell,-c,print(40+2)").body)
+    assert (code, out.splitlines()[-1], error) == (0, "42", "")
