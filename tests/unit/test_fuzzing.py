@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.process
-
 TESTS = Path(__file__).resolve().parents[1]
 RUNS = 6000
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("atheris") is None, reason="atheris is not installed (extra [fuzz]; it has few wheels)"
-)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        importlib.util.find_spec("atheris") is None, reason="atheris is not installed (extra [fuzz]; it has few wheels)"
+    ),
+]
 
 
 def fuzz(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
