@@ -223,13 +223,24 @@ def test_nothing_is_accepted_after_the_stop(world: World) -> None:
 
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """This process may open nothing more."""
+    """This process may open nothing more until it closes something.
+
+    The limit lies above every open descriptor and fillers take the free numbers below it. A limit at the lowest free
+    number would not do: the kernel could not give out the number of a descriptor that is closed above it.
+    """
+    gc.collect()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    fillers: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        channels.close_all(fillers)
 
 
 def test_being_out_of_descriptors_is_only_a_pause(world: World, caplog: pytest.LogCaptureFixture) -> None:
