@@ -1,6 +1,6 @@
 """Accepts clients' connections, within the limits of how many there may be.
 
-A full house first closes what has been idle longest: a client that asks nothing is better off than one that cannot ask.
+At the limit, it first closes what has been idle longest: a client that asks nothing is better off than one that cannot ask.
 Where none is idle, new clients wait in the backlog. Knows listening sockets and numbers, not what becomes of a
 connection.
 """
@@ -31,13 +31,13 @@ _READABLE = 1
 _MAPPED = "::ffff:"
 
 
-class House(Protocol):
+class Connections(Protocol):
     """What the acceptor knows of the front end."""
 
     def count(self) -> int:
         """Connections there are."""
 
-    def welcome(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+    def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         """A new connection."""
 
     def note_refused(self, address: str, seen: bytes, response: Response) -> None:
@@ -53,9 +53,9 @@ class House(Protocol):
 class Acceptor:
     """The listening sockets of one application group."""
 
-    def __init__(self, limits: ConnectionLimits, house: House) -> None:
+    def __init__(self, limits: ConnectionLimits, connections: Connections) -> None:
         self.limits = limits
-        self._house = house
+        self._connections = connections
         self._watchers: list[Any] = []
         self._loop = get_hub().loop
 
@@ -75,7 +75,7 @@ class Acceptor:
     def _accept(self, watcher: Any, sock: socket.socket, listener: int) -> None:
         family = sock.family
         for _ in range(AT_ONCE):
-            if self._house.count() >= self.limits.most and not self._make_room_for_one(watcher, sock, listener):
+            if self._connections.count() >= self.limits.most and not self._make_room_for_one(watcher, sock, listener):
                 return
             try:
                 # `accept` asks the system again for what is known here, which makes it twice as slow.
@@ -96,11 +96,11 @@ class Acceptor:
 
     def _let_in(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         client.setblocking(False)
-        if self.limits.crowded(address) and not self._house.make_room_of(address):
+        if self.limits.crowded(address) and not self._connections.make_room_of(address):
             page = crowded_page()
-            self._house.note_refused(address, _turn_away(client, page), page)
+            self._connections.note_refused(address, _turn_away(client, page), page)
             return
-        self._house.welcome(client, address, port, listener)
+        self._connections.add(client, address, port, listener)
 
     def _make_room_for_one(self, watcher: Any, sock: socket.socket, listener: int) -> bool:
         """Whether a client that waits may come in; where none waits, nobody has to go."""
@@ -112,7 +112,7 @@ class Acceptor:
         return True
 
     def _make_room(self) -> int:
-        closed = self._house.close_longest_idle(self.limits.at_once)
+        closed = self._connections.close_longest_idle(self.limits.at_once)
         if closed:
             _say(self.limits.count_closed_idle(closed, time.monotonic()))
         return closed

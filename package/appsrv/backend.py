@@ -1,7 +1,7 @@
 """The back end: where the requests of one application group go, and what its workers say of connections.
 
 The front end owns every connection and decides whose a request is; from then on the connection is that group's, until
-a later request on it is for another one. Knows workers as posts to write to; how many there should be is the manager's
+a later request on it is for another one. Knows of a worker only how to write to it; how many there should be is the manager's
 business.
 """
 
@@ -31,7 +31,7 @@ log = logging.getLogger("appsrv.backend")
 INLINE_BODY = 32 * 1024
 
 
-class Post(Protocol):
+class WorkerDelivery(Protocol):
     """What is known here of a worker: how to write to it, and how to make it look."""
 
     outbox: Outbox
@@ -95,7 +95,7 @@ class BackEnd:
         self.busy: Callable[[], set[int]] = set
         self.whole_bodies = True
         self._limits = limits
-        self._posts: set[Post] = set()
+        self._workers: set[WorkerDelivery] = set()
         self._handlers = self._message_handlers()
         parking.connections = self.connections
         if isinstance(parking, WatchedParking):
@@ -222,15 +222,15 @@ class BackEnd:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
-    def worker_joined(self, post: Post) -> None:
+    def worker_joined(self, worker: WorkerDelivery) -> None:
         """A worker may take connections from now on."""
-        self._posts.add(post)
-        self.parking.workers = len(self._posts)
+        self._workers.add(worker)
+        self.parking.workers = len(self._workers)
 
-    def worker_gone(self, post: Post, served: Iterable[tuple[int, bool, str]], error_id: str) -> None:
+    def worker_gone(self, worker: WorkerDelivery, served: Iterable[tuple[int, bool, str]], error_id: str) -> None:
         """A worker has died. `served`: the connections it had, whether a response had begun on them, request lines."""
-        self._posts.discard(post)
-        self.parking.workers = len(self._posts)
+        self._workers.discard(worker)
+        self.parking.workers = len(self._workers)
         self.parking.worker_died()
         for cid, begun, line in served:
             connection = self.connections.get(cid)
@@ -242,7 +242,7 @@ class BackEnd:
             else:
                 self.frontend.refuse(connection, error_response(502, error_id=error_id), line.encode())
         for connection in self.frontend.connections.values():
-            _holds_no_more(connection, post)
+            _holds_no_more(connection, worker)
 
     def recover_lost(self) -> None:
         """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
@@ -260,10 +260,10 @@ class BackEnd:
 
     # -- what workers say ---------------------------------------------------------------------------------------------
 
-    def heard(self, post: Post, msg: message.Message, fds: list[int]) -> None:
+    def handle_message(self, worker: WorkerDelivery, msg: message.Message, fds: list[int]) -> None:
         """A worker has said something about a connection."""
         if isinstance(msg, message.ClosedAll):
-            self._on_closed_all(post, msg.data)
+            self._on_closed_all(worker, msg.data)
             return
         handler = self._handlers.get(type(msg))
         cid: int = getattr(msg, "cid", 0)
@@ -272,14 +272,14 @@ class BackEnd:
             log.error("a worker sent what the front end does not know: %s", msg)
         elif connection is not None:
             try:
-                handler(post, connection, msg, fds)
+                handler(worker, connection, msg, fds)
             except OSError as error:
                 log.error("a connection is given up: %s", error.strerror)
                 self.frontend.close(connection, reset=True)
         elif isinstance(msg, message.Wanted | message.Holding):
             # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
-            post.outbox.send(message.Gone(cid))
-            post.call()
+            worker.outbox.send(message.Gone(cid))
+            worker.call()
         channels.close_all(fds)
 
     def give_up(self, msg: message.Message) -> None:
@@ -299,55 +299,55 @@ class BackEnd:
             message.Undelivered: self._on_undelivered,
         }
 
-    def _on_holding(self, post: Post, connection: ClientConnection, _msg: object, _fds: object) -> None:
+    def _on_holding(self, worker: WorkerDelivery, connection: ClientConnection, _msg: object, _fds: object) -> None:
         if connection.holders is None:
             connection.holders = set()
-        connection.holders.add(post)
+        connection.holders.add(worker)
 
-    def _on_closed(self, post: Post, connection: ClientConnection, msg: message.Closed, _fds: object) -> None:
-        _holds_no_more(connection, post)
+    def _on_closed(self, worker: WorkerDelivery, connection: ClientConnection, msg: message.Closed, _fds: object) -> None:
+        _holds_no_more(connection, worker)
         if msg.linger:
             self.frontend.in_lane(connection, self.frontend.linger)
         else:
             self.frontend.close(connection, reset=bool(msg.reset))
 
-    def _on_closed_all(self, post: Post, data: bytes) -> None:
+    def _on_closed_all(self, worker: WorkerDelivery, data: bytes) -> None:
         for (cid,) in struct.iter_unpack("<Q", data):
             connection = self.frontend.connections.get(cid)
             if connection is not None:
-                _holds_no_more(connection, post)
+                _holds_no_more(connection, worker)
                 self.frontend.close(connection)
 
-    def _on_wanted(self, post: Post, connection: ClientConnection, _msg: object, _fds: object) -> None:
+    def _on_wanted(self, worker: WorkerDelivery, connection: ClientConnection, _msg: object, _fds: object) -> None:
         peer = connection.address.encode()
         lent = message.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
-        post.outbox.send(lent, [connection.sock.fileno()])
+        worker.outbox.send(lent, [connection.sock.fileno()])
 
     def _on_limit_reached(
-        self, _post: Post, connection: ClientConnection, msg: message.LimitReached, _fds: object
+        self, _worker: WorkerDelivery, connection: ClientConnection, msg: message.LimitReached, _fds: object
     ) -> None:
         self.frontend.limit_reached(connection, Limit(msg.setting, msg.value), msg.what)
 
     def _on_given_back(
-        self, post: Post, connection: ClientConnection, msg: message.GivenBack, fds: list[int]
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: message.GivenBack, fds: list[int]
     ) -> None:
-        _holds_no_more(connection, post)
+        _holds_no_more(connection, worker)
         data = _whole_file(fds[0]) if fds else msg.data
         self.frontend.in_lane(connection, self.frontend.read_on, data)
 
     def _on_undelivered(
-        self, post: Post, connection: ClientConnection, msg: message.Undelivered, fds: list[int]
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: message.Undelivered, fds: list[int]
     ) -> None:
-        _holds_no_more(connection, post)
+        _holds_no_more(connection, worker)
         places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
         files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
         first = msg.data[16 * msg.files :]
         self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
 
 
-def _holds_no_more(connection: ClientConnection, post: Post) -> None:
+def _holds_no_more(connection: ClientConnection, worker: WorkerDelivery) -> None:
     if connection.holders is not None:
-        connection.holders.discard(post)
+        connection.holders.discard(worker)
 
 
 def _whole_file(fd: int) -> bytes:

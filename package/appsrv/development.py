@@ -168,14 +168,14 @@ def serve(
     configure = preloader.configuration(watchdog)
     if configure.bind_errno is not None:
         raise OSError(configure.bind_errno, configure.bind_reason)
-    duty = preloader.duty_of(configure, watch=watch, log_request=log_request)
+    role = preloader.role_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
-    process = preloader.Preloader(duty, Channel.from_fd(server_fd), watchdog, broken=broken)
+    process = preloader.Preloader(role, Channel.from_fd(server_fd), watchdog, broken=broken)
 
     def order_standby() -> None:
         against = standby.reason_against(
             config.environment(), sys.modules, has_hook=has_hook, reloads=watch is not None,
-            wanted=duty.settings.standby_preloader,
+            wanted=role.settings.standby_preloader,
         )
         _order_standby(watchdog, None if against else framework)
 

@@ -93,7 +93,7 @@ class FrontEnd:
         """Connections there are."""
         return len(self.connections)
 
-    def welcome(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+    def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         """A new connection: whichever worker is free first looks what it wants."""
         self.accepted += 1
         connection = ClientConnection(self.accepted, client, address, port, listener)
@@ -305,9 +305,9 @@ class FrontEnd:
             reset_now(connection.sock)
         elif connection.holders:
             _end_of_sending(connection.sock)
-        for post in connection.holders or ():
-            post.outbox.send(message.Gone(connection.cid))
-            post.call()
+        for worker in connection.holders or ():
+            worker.outbox.send(message.Gone(connection.cid))
+            worker.call()
         connection.sock.close()
 
     def sweep(self) -> None:

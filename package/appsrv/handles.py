@@ -117,12 +117,12 @@ class Failure:
 
 
 # Told what this process may not do itself: the watchdog has stayed root, where applications are different users'.
-_deputies: list[Callable[[int, int], None]] = []
+_privileged_senders: list[Callable[[int, int], None]] = []
 
 
-def let_send_signals(deputy: Callable[[int, int], None]) -> None:
-    """`deputy` sends (pid, number) where this process lacks the permission."""
-    _deputies[:] = [deputy]
+def send_signals_through(sender: Callable[[int, int], None]) -> None:
+    """`sender` sends (pid, number) where this process lacks the permission."""
+    _privileged_senders[:] = [sender]
 
 
 def send_signal(pid: int, number: int) -> None:
@@ -134,5 +134,5 @@ def send_signal(pid: int, number: int) -> None:
     except ProcessLookupError:
         return
     except PermissionError:
-        for send in _deputies:
+        for send in _privileged_senders:
             send(pid, number)

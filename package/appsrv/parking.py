@@ -29,7 +29,7 @@ from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
 
 if TYPE_CHECKING:
-    from appsrv.backend import BackEnd, Post
+    from appsrv.backend import BackEnd, WorkerDelivery
 
 READABLE, WRITABLE = 1, 2
 _SHUT = getattr(select, "POLLRDHUP", 0)
@@ -47,7 +47,7 @@ class ClientConnection:
 
     `lane` is set while a greenlet of the server works on it, `asked` once its client was asked whether it is there.
     `cut` is set where a reset of `sock` would not reach the client, and does it. `backend` is that of its last request,
-    `holders` are the posts of the workers that keep a descriptor of it.
+    `holders` are the workers that keep a descriptor of it.
     """
 
     __slots__ = ("address", "asked", "backend", "cid", "cut", "holders", "lane", "listener", "port", "sock", "watch")
@@ -62,7 +62,7 @@ class ClientConnection:
         self.asked = False
         self.cut: Callable[[], None] | None = None
         self.backend: BackEnd | None = None
-        self.holders: set[Post] | None = None
+        self.holders: set[WorkerDelivery] | None = None
         self.watch: Any = None
 
 

@@ -57,7 +57,7 @@ from appsrv.settings import Settings
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
 from appsrv.terminal import SOCKET as TERMINAL
-from appsrv.worker import Duty, Station, Watch, Worker, environs, heed
+from appsrv.worker import Watch, Worker, WorkerContext, WorkerRole, environs, heed
 from appsrv.x_sendfile import with_x_sendfile
 
 Load = Callable[[], WSGIApplication]
@@ -81,14 +81,14 @@ class BecomeWorker(Exception):
 class Preloader:
     """The preloader's loop. `run` returns when its time, or that of the worker it has become, is over."""
 
-    def __init__(self, duty: Duty, server: Channel, watchdog: Channel, *, broken: bool = False) -> None:
+    def __init__(self, role: WorkerRole, server: Channel, watchdog: Channel, *, broken: bool = False) -> None:
         """`broken`: the application is one that only tells why the real one cannot be loaded."""
         self._broken = broken
-        self._duty = duty
+        self._role = role
         self._server = server
         self._watchdog = watchdog
         self._children: dict[int, _Child] = {}
-        self._station: Station | None = None
+        self._context: WorkerContext | None = None
         self.loaded = False
         self.loaded_from: list[int] = []
         self._quits = False
@@ -100,14 +100,14 @@ class Preloader:
 
         `loaded` is called in between.
         """
-        set_title(f"appsrv preloader {self._duty.name}")
+        set_title(f"appsrv preloader {self._role.name}")
         forked_child.on_fork(self._let_child_go)
         # What is here already is no garbage: the collector need not walk it while the application loads.
         gc.freeze()
         try:
             with forked_child.kept_out():
                 application = load()
-            self._duty = replace(self._duty, application=self._with_files(application))
+            self._role = replace(self._role, application=self._with_files(application))
         except AppLoadError as error:
             self._report_failure(error)
             return
@@ -119,16 +119,16 @@ class Preloader:
         own_lines.settle()
 
     def _follow_patches(self) -> None:
-        settings, development = self._duty.settings, self._duty.development
+        settings, development = self._role.settings, self._role.development
         served = monkey_patched.settings_for(settings, monkey_patched.patched_by(), development=development)
         # In greenlets a development server serves as the framework's own server does: there is nothing to tell.
         if served is not settings and not (development and served.model == "gevent"):
             complain(monkey_patched.note(served))
-        self._duty = replace(self._duty, settings=served)
+        self._role = replace(self._role, settings=served)
 
     def _with_files(self, application: WSGIApplication) -> WSGIApplication:
         """The application, with the files that appsrv serves in front of it and for it."""
-        settings, development = self._duty.settings, self._duty.development
+        settings, development = self._role.settings, self._role.development
         if settings.environment == "production":
             for note in production.notes(application):
                 complain(note)
@@ -153,15 +153,15 @@ class Preloader:
     def _leave_to_the_end(self) -> None:
         """The process closes its sockets by its end. Python would warn of each where the application asks for that."""
         sockets = [self._server.sock, self._watchdog.sock]
-        for sock in sockets if self._station is None else [*sockets, self._station.hand_off]:
+        for sock in sockets if self._context is None else [*sockets, self._context.hand_off]:
             sock.detach()
 
     def _report_failure(self, error: AppLoadError) -> None:
         with contextlib.suppress(ChannelClosed):
             self._server.send(message.LoadFailed(str(error), error.traceback, error.exit_code))
-        if self._duty.watch is not None:
+        if self._role.watch is not None:
             # Nobody else has loaded anything that would have to be forgotten.
-            self._duty.watch(self._report_change, lambda _: None)
+            self._role.watch(self._report_change, lambda _: None)
 
     def _report_change(self, paths: list[str]) -> None:
         with contextlib.suppress(ChannelClosed):
@@ -179,12 +179,12 @@ class Preloader:
 
     def _share_memory(self) -> None:
         """Load what the first request would load, let go of what must not be shared, and keep the collector off it."""
-        path = self._duty.settings.warm_up_path
+        path = self._role.settings.warm_up_path
         if path is not None:
-            status = ask(self._duty.application, path, environs(self._duty)[0], agent="appsrv-warm-up")
+            status = ask(self._role.application, path, environs(self._role)[0], agent="appsrv-warm-up")
             if status >= 400:
                 complain(f"the warm-up request GET {path} was answered with {status}")
-        if self._duty.settings.spawn_method == "direct":
+        if self._role.settings.spawn_method == "direct":
             return
         hooks.run_before_fork()
         if threading.active_count() > 1:
@@ -239,8 +239,8 @@ class Preloader:
         elif isinstance(order, message.Spawn):
             self._spawn(order, fds)
         elif isinstance(order, message.FilesChanged):
-            if self._duty.watch is not None:
-                heed(self._duty.watch, order.paths)
+            if self._role.watch is not None:
+                heed(self._role.watch, order.paths)
         elif isinstance(order, message.Quit):
             self._reap()
             self._quit(True)
@@ -249,8 +249,8 @@ class Preloader:
 
     def _attach(self, order: message.Attach, fds: list[int]) -> None:
         """Work for this server from now on; workers of another one have seen the end of their channels."""
-        if self._station is not None:
-            self._station.close()
+        if self._context is not None:
+            self._context.close()
         if self._quits:
             # The server that had told it to end is no more, and this one goes on with it.
             self._quit(False)
@@ -258,8 +258,8 @@ class Preloader:
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None
-        self._station = Station(order.server, hand_off, board, idle, routes)
-        settings = self._duty.settings
+        self._context = WorkerContext(order.server, hand_off, board, idle, routes)
+        settings = self._role.settings
         loaded = message.Loaded(
             self._broken, production.settings_module(), self.loaded_from, settings.model, settings.concurrency
         )
@@ -268,7 +268,7 @@ class Preloader:
     # -- making workers -----------------------------------------------------------------------------------------------
 
     def _spawn(self, order: message.Spawn, fds: list[int]) -> None:
-        assert self._station is not None
+        assert self._context is not None
         if order.become:
             self._stop_listening_for_children()
             raise BecomeWorker(self._worker(order, fds))
@@ -276,29 +276,29 @@ class Preloader:
             pid, pipes = _fork_with_pipes()
         except OSError as error:
             channels.close_all(fds)
-            self._server.send(message.Spawned(self._station.server, order.serial, -1, str(error)))
+            self._server.send(message.Spawned(self._context.server, order.serial, -1, str(error)))
             return
         if pid == 0:
             self._shed()
             raise BecomeWorker(self._worker(order, fds))
         channels.close_all(fds)
-        self._children[pid] = _Child(order.serial, self._station.server)
+        self._children[pid] = _Child(order.serial, self._context.server)
         self._watchdog.send(message.OutputPipes(pid), pipes)
         channels.close_all(pipes)
-        self._server.send(message.Spawned(self._station.server, order.serial, pid))
+        self._server.send(message.Spawned(self._context.server, order.serial, pid))
 
     def _worker(self, order: message.Spawn, fds: list[int]) -> Worker:
-        assert self._station is not None
+        assert self._context is not None
         self._mark_first(order.first)
         channel, *changes = map(Channel.from_fd, fds)
         return Worker(
-            self._duty, self._station, channel, order.slot, first=order.first, check=order.check,
+            self._role, self._context, channel, order.slot, first=order.first, check=order.check,
             changes=changes[0] if changes else None,
         )
 
     def _mark_first(self, first: bool) -> None:
         # Schedulers of applications ask these variables whether they are in the one process that may run them.
-        if self._duty.development and not first:
+        if self._role.development and not first:
             for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
                 config.take_variable(name)
 
@@ -316,10 +316,10 @@ class Preloader:
 
     def _let_child_go(self) -> None:
         """In a child of the application's, forked at import or in a hook: nothing of the preloader is its own."""
-        set_title(forked_child.title(self._duty.name))
+        set_title(forked_child.title(self._role.name))
         self._shed()
-        if self._station is not None:
-            self._station.close()
+        if self._context is not None:
+            self._context.close()
 
     def _stop_listening_for_children(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -337,7 +337,7 @@ class Preloader:
                 done, status = pid, 0
             if done:
                 child = self._children.pop(pid)
-                if self._duty.upstream is not None:
+                if self._role.upstream is not None:
                     process_group.kill_rest(pid)
                 self._server.send(message.WorkerExited(child.server, child.serial, pid, status))
 
@@ -400,12 +400,12 @@ def configuration(channel: Channel) -> message.Configure:
     return first
 
 
-def duty_of(
+def role_of(
     configure: message.Configure, *, watch: Watch | None = None, log_request: LogRequest | None = None
-) -> Duty:
+) -> WorkerRole:
     """What the configuration asks for; the application is still to come."""
     group = AppGroup.from_json(configure.group)
-    return Duty(
+    return WorkerRole(
         group.name, _not_loaded, group.settings, configure.listeners, configure.development, log_request, watch,
         os.path.join(configure.run_directory, TERMINAL),
     )
@@ -423,32 +423,32 @@ def main(server_fd: int, watchdog_fd: int) -> None:
     group = AppGroup.from_json(configure.group)
     spec = group.spec
     config.extend_environment(loader.application_environment(spec, config.environment()))
-    duty = duty_of(configure)
+    role = role_of(configure)
     if spec.start_command is not None:
-        _run_generic(duty, spec, configure, Channel.from_fd(server_fd), watchdog)
+        _run_generic(role, spec, configure, Channel.from_fd(server_fd), watchdog)
         return
     command_line.take_over(spec, sys.modules["__main__"])
 
     def load() -> WSGIApplication:
-        if duty.settings.model == "gevent":
+        if role.settings.model == "gevent":
             from appsrv import greenlets
 
             greenlets.patch()
         application = loader.load(spec)
-        guarded(lambda: import_urlconf(duty.settings.base_uri), "the URLconf cannot be imported")
+        guarded(lambda: import_urlconf(role.settings.base_uri), "the URLconf cannot be imported")
         return application
 
-    _preloader_of(spec, duty, Channel.from_fd(server_fd), watchdog).run(load)
+    _preloader_of(spec, role, Channel.from_fd(server_fd), watchdog).run(load)
 
 
-def _preloader_of(spec: AppSpec, duty: Duty, server: Channel, watchdog: Channel) -> Preloader:
-    process = Preloader(duty, server, watchdog)
+def _preloader_of(spec: AppSpec, role: WorkerRole, server: Channel, watchdog: Channel) -> Preloader:
+    process = Preloader(role, server, watchdog)
     process.loaded_from = list(identity(spec.root))
     return process
 
 
 def _run_generic(
-    duty: Duty, spec: AppSpec, configure: message.Configure, server: Channel, watchdog: Channel
+    role: WorkerRole, spec: AppSpec, configure: message.Configure, server: Channel, watchdog: Channel
 ) -> None:
     """A preloader of a generic application: nothing of it is loaded but the proxy in front of its processes."""
     from appsrv import greenlets
@@ -458,7 +458,7 @@ def _run_generic(
     from appsrv.generic_app import GenericApplication
     from appsrv.upstream_process import Upstream
 
-    settings = duty.settings
+    settings = role.settings
     kind = dict.fromkeys(("NODE_ENV", "RACK_ENV", "RAILS_ENV"), settings.environment)
     upstream = Upstream(
         spec.start_command, root=spec.root, directory=configure.upstreams, environ={**kind, **config.environment()},
@@ -469,4 +469,4 @@ def _run_generic(
         loader.change_directory(spec.root)
         return GenericApplication(upstream)
 
-    _preloader_of(spec, replace(duty, upstream=upstream), server, watchdog).run(load)
+    _preloader_of(spec, replace(role, upstream=upstream), server, watchdog).run(load)

@@ -35,7 +35,7 @@ from appsrv.config import environment
 from appsrv.connection_limits import ConnectionLimits, most_connections
 from appsrv.frontend import SWEEP, FrontEnd, nobody_here
 from appsrv.groups import Groups
-from appsrv.handles import Outcome, let_send_signals, send_signal
+from appsrv.handles import Outcome, send_signal, send_signals_through
 from appsrv.http_response import Response
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import stamp_connections_of
@@ -84,7 +84,7 @@ class Server:
         self._stopping: gevent.Greenlet[..., None] | None = None
         self._over = gevent.event.Event()
         self._orphaned = False
-        let_send_signals(lambda pid, number: self._watchdog.send(message.SendSignal(pid, number)))
+        send_signals_through(lambda pid, number: self._watchdog.send(message.SendSignal(pid, number)))
         self._tls: Tls | None = None
         self.frontend = self._front_end()
         self.groups = Groups(

@@ -84,7 +84,7 @@ def heed(watch: Watch, paths: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Station:
+class WorkerContext:
     """What a server gave a preloader for its workers: where requests come from and where to say what one does.
 
     `idle`: where a connection goes that waits for its next request, the shared epoll or the release pipe. `routes`:
@@ -107,7 +107,7 @@ class Station:
             unpatched.close(self.routes.fd)
 
 
-class Companion(Protocol):
+class ApplicationProcess(Protocol):
     """The process of a generic application, of which each worker has one (module `upstream_process`)."""
 
     relays: Any
@@ -129,7 +129,7 @@ class Companion(Protocol):
 
 
 @dataclass(frozen=True)
-class Duty:
+class WorkerRole:
     """What all workers of one preloader do: the application and how to serve it.
 
     `upstream`: the process that is the application, where it is a generic one.
@@ -143,31 +143,31 @@ class Duty:
     log_request: LogRequest | None = None
     watch: Watch | None = None
     terminal: str = ""
-    upstream: Companion | None = None
+    upstream: ApplicationProcess | None = None
 
 
 class Worker:
     """One worker, in its own process. `run` returns when it has retired."""
 
     def __init__(
-        self, duty: Duty, station: Station, channel: Channel, slot: int, *, first: bool, check: bool,
+        self, role: WorkerRole, context: WorkerContext, channel: Channel, slot: int, *, first: bool, check: bool,
         changes: Channel | None = None,
     ) -> None:
         """`changes`: where it is told of changed files, unless it is the first, which watches them."""
-        self._duty = duty
+        self._role = role
         self._channel = channel
-        self._station = station
-        self._board = station.board
-        self._slot = station.board.slot(slot)
-        self._queue = _ready_queue(station, channel, self._slot, waits=duty.settings.model != "gevent")
-        self._terminal = BorrowedTerminal(duty.terminal, self._slot)
-        self._exchanges = self._make_exchanges(station.routes)
-        wait_ms = DEVELOPMENT_WAIT_MS if duty.development else WAIT_MS
-        if duty.development:
+        self._context = context
+        self._board = context.board
+        self._slot = context.board.slot(slot)
+        self._queue = _ready_queue(context, channel, self._slot, waits=role.settings.model != "gevent")
+        self._terminal = BorrowedTerminal(role.terminal, self._slot)
+        self._exchanges = self._make_exchanges(context.routes)
+        wait_ms = DEVELOPMENT_WAIT_MS if role.development else WAIT_MS
+        if role.development:
             self._queue.wait_at_most(wait_ms)
         self._leadership = Leadership(self._queue.fileno(), self._turn, wait_ms)
         self._farewell = (
-            Farewell(self._slot, self._cut, self._leave, lambda: self._stacks()) if duty.development else None
+            Farewell(self._slot, self._cut, self._leave, lambda: self._stacks()) if role.development else None
         )
         self._first = first
         self._check = check
@@ -181,26 +181,26 @@ class Worker:
 
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
-        set_title(f"appsrv worker {self._duty.name}")
+        set_title(f"appsrv worker {self._role.name}")
         forked_child.on_fork(self._let_child_go)
         self._handle_signals()
-        if self._duty.settings.label_output:
-            label_output(own_lines.pipes(), live=self._duty.development)
+        if self._role.settings.label_output:
+            label_output(own_lines.pipes(), live=self._role.development)
         else:
             guard_output(own_lines.pipes())
         self._terminal.install()
         gc.enable()
-        if self._duty.settings.model == "gevent":
+        if self._role.settings.model == "gevent":
             from appsrv import greenlets
 
             greenlets.renew()
         hooks.run_after_fork()
         if self._farewell is not None:
             self._farewell.watch()
-        if self._duty.watch is not None:
+        if self._role.watch is not None:
             knows_of_files = self._watch_files if self._first else self._hear_of_files
             # A thread whatever has become of `threading`: it waits for files where nothing is cooperative.
-            unpatched.start_thread(knows_of_files, (self._duty.watch,))
+            unpatched.start_thread(knows_of_files, (self._role.watch,))
         with contextlib.suppress(ChannelClosed):
             if not self._start_upstream():
                 return
@@ -208,23 +208,23 @@ class Worker:
                 self._stop_upstream()
                 return
             self._channel.send(message.Ready(os.getpid()))
-            if self._duty.settings.model == "gevent":
+            if self._role.settings.model == "gevent":
                 self._run_greenlets()
-            elif self._duty.settings.threads > 1:
-                self._leadership.run(self._duty.settings.threads)
+            elif self._role.settings.threads > 1:
+                self._leadership.run(self._role.settings.threads)
             else:
                 self._run_alone()
         self._threads.wait()
         self._finish()
         # Developers save often, and the original servers drop such threads without a word as well.
-        self._threads.last_words(of_daemons=not self._duty.development)
+        self._threads.last_words(of_daemons=not self._role.development)
         # Nor do those wait for children, at TERM.
-        self._threads.last_children(waits=not self._duty.development)
+        self._threads.last_children(waits=not self._role.development)
         self._stop_upstream()
         own_lines.settle()
 
     def _last_threads(self) -> LastThreads:
-        settings, slot = self._duty.settings, self._slot
+        settings, slot = self._role.settings, self._slot
 
         def count(threads: int) -> None:
             slot.busy_threads = threads
@@ -233,7 +233,7 @@ class Worker:
         return LastThreads(self._tell_of_threads, count, most, settings.stop_timeout)
 
     def _tell_of_threads(self, text: str) -> None:
-        if self._duty.upstream is None:
+        if self._role.upstream is None:
             complain(text)
 
     def _finish(self) -> None:
@@ -245,7 +245,7 @@ class Worker:
 
     def _let_child_go(self) -> None:
         """In a child of the application's: it has no connection, and nothing that leads to the server."""
-        set_title(forked_child.title(self._duty.name))
+        set_title(forked_child.title(self._role.name))
         forget_pieces()
         self._terminal.let_child_go()
         for exchange in self._exchanges:
@@ -254,23 +254,23 @@ class Worker:
         for channel in (self._channel, self._changes):
             if channel is not None:
                 channel.close()
-        self._station.close()
-        if self._duty.settings.model == "gevent":
+        self._context.close()
+        if self._role.settings.model == "gevent":
             from appsrv import greenlets
 
             greenlets.let_child_go(lambda: forked_child.leave(0))
 
     def _start_upstream(self) -> bool:
         """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
-        if self._duty.upstream is None:
+        if self._role.upstream is None:
             return True
         try:
-            return self._duty.upstream.start(lambda: self._retiring or self._slot.retiring, self._upstream_ended)
+            return self._role.upstream.start(lambda: self._retiring or self._slot.retiring, self._upstream_ended)
         except NotStarted as error:
             complain(str(error))
             self._channel.send(message.StartFailed(str(error), error.ended))
             if error.ended:
-                self._duty.upstream.end_like_it()
+                self._role.upstream.end_like_it()
             sys.exit(error.exit_code)
 
     def _upstream_ended(self) -> None:
@@ -278,16 +278,16 @@ class Worker:
             self._channel.send(message.UpstreamEnded())
 
     def _stop_upstream(self) -> None:
-        if self._duty.upstream is not None:
-            self._duty.upstream.stop()
+        if self._role.upstream is not None:
+            self._role.upstream.stop()
 
     def _is_healthy(self) -> bool:
         """Ask the application for `health_path`, and tell the server when the answer is no good."""
-        settings = self._duty.settings
+        settings = self._role.settings
         assert settings.health_path is not None
-        environ = environs(self._duty)[0]
+        environ = environs(self._role)[0]
         agent, host = "appsrv-health-check", settings.health_host
-        status = ask(self._duty.application, settings.health_path, environ, agent=agent, host=host)
+        status = ask(self._role.application, settings.health_path, environ, agent=agent, host=host)
         if ill(status):
             said = f"the health check GET {settings.health_path} was answered with {status}"
             self._channel.send(message.Unhealthy(said))
@@ -307,7 +307,7 @@ class Worker:
     def _run_greenlets(self) -> None:
         from appsrv.greenlets import Greenlets
 
-        orders, upstream = self._channel.fileno(), self._duty.upstream
+        orders, upstream = self._channel.fileno(), self._role.upstream
         greenlets = Greenlets(
             self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
             self._board, upstream.retire if upstream is not None else None,
@@ -348,32 +348,32 @@ class Worker:
 
     def _access_log(self) -> WorkerAccessLog | None:
         """Who is to be told of requests; None when nobody is."""
-        duty = self._duty
-        to, log = place(duty.settings, framework=duty.log_request is not None), None
+        role = self._role
+        to, log = place(role.settings, framework=role.log_request is not None), None
         if to is not None:
-            log = AccessLog(duty.settings, destination(to, complain), complain)
+            log = AccessLog(role.settings, destination(to, complain), complain)
             self._queue.client_socket = StampedSocket
-        if log is None and duty.log_request is None:
+        if log is None and role.log_request is None:
             return None
-        return WorkerAccessLog(log, duty.log_request, self._board, self._slot.reopen_asked)
+        return WorkerAccessLog(log, role.log_request, self._board, self._slot.reopen_asked)
 
     def _make_exchanges(self, routes: RouteTable | None) -> list[Exchange]:
-        duty = self._duty
-        keep_alive = duty.settings.keepalive_timeout > 0
-        application = with_request_id(duty.application) if duty.settings.request_id else duty.application
-        application = with_probe(application, duty.settings.probe_path, self._board.stopping)
-        development = duty.development or duty.settings.environment == "development"
+        role = self._role
+        keep_alive = role.settings.keepalive_timeout > 0
+        application = with_request_id(role.application) if role.settings.request_id else role.application
+        application = with_probe(application, role.settings.probe_path, self._board.stopping)
+        development = role.development or role.settings.environment == "development"
         serving = Serving(
-            application, limits_of(duty.settings), environs(duty), development, keep_alive, self._access_log(),
-            TrustedProxies(duty.settings.forwarded_allow_ips, carried=duty.settings.proxy_protocol),
-            response_buffer_of(duty.settings), None if routes is None else _only_for(duty.name, routes),
-            duty.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),
+            application, limits_of(role.settings), environs(role), development, keep_alive, self._access_log(),
+            TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
+            response_buffer_of(role.settings), None if routes is None else _only_for(role.name, routes),
+            role.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),
         )
-        slot, counted = self._slot, duty.settings.counts_requests
+        slot, counted = self._slot, role.settings.counts_requests
         make = self._maker_of_exchanges()
         exchanges = [
             make(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
-            for n in range(duty.settings.concurrency)
+            for n in range(role.settings.concurrency)
         ]
         for exchange in exchanges:
             if isinstance(exchange, AttendedExchange):
@@ -381,14 +381,14 @@ class Worker:
         return exchanges
 
     def _fields_removed(self, why: str, address: str, names: list[str]) -> None:
-        if not address and self._duty.settings.proxy_protocol:
+        if not address and self._role.settings.proxy_protocol:
             # Of a client that the proxy could not name there is nothing to be said.
             return
         with contextlib.suppress(ChannelClosed, OSError):
             self._channel.send(message.FieldsRemoved(why, address, names))
 
     def _maker_of_exchanges(self) -> Callable[..., Exchange]:
-        upstream, settings = self._duty.upstream, self._duty.settings
+        upstream, settings = self._role.upstream, self._role.settings
         if upstream is None:
             return AttendedExchange if self._terminal.exists else Exchange
         from appsrv.proxied_exchange import ProxiedExchange
@@ -438,12 +438,12 @@ class Worker:
                 heed(watch, msg.paths)
 
 
-def _ready_queue(station: Station, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
-    if isinstance(station.idle, SharedEpoll):
+def _ready_queue(context: WorkerContext, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
+    if isinstance(context.idle, SharedEpoll):
         by_epoll = EpollQueue if waits else ImpatientEpollQueue
-        return by_epoll(station.hand_off, channel, station.board, slot, station.idle)
+        return by_epoll(context.hand_off, channel, context.board, slot, context.idle)
     portable = PortableQueue if waits else ImpatientPortableQueue
-    return portable(station.hand_off, channel, station.board, slot, station.idle)
+    return portable(context.hand_off, channel, context.board, slot, context.idle)
 
 
 def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
@@ -456,9 +456,9 @@ def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
     return is_ours
 
 
-def environs(duty: Duty) -> list[dict[str, Any]]:
-    """One environ to start from for each listening socket, in the order of `duty.listeners`."""
-    settings, errors = duty.settings, own_lines.error_stream()
+def environs(role: WorkerRole) -> list[dict[str, Any]]:
+    """One environ to start from for each listening socket, in the order of `role.listeners`."""
+    settings, errors = role.settings, own_lines.error_stream()
     return [
         environ_base(
             server_name=None if listener["path"] else listener["host"],
@@ -469,6 +469,6 @@ def environs(duty: Duty) -> list[dict[str, Any]]:
             url_scheme="https" if listener["tls"] else "http",
             script_name=settings.base_uri,
         )
-        for listener in duty.listeners
+        for listener in role.listeners
     ]
 

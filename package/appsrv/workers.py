@@ -217,7 +217,7 @@ class Workers(Mapping[int, WorkerHandle]):
                 elif isinstance(msg, message.FilesChanged):
                     self._owner.worker_saw_files(handle, msg.paths)
                 else:
-                    self._backend.heard(handle, msg, fds)
+                    self._backend.handle_message(handle, msg, fds)
         except ChannelClosed:
             handle.hung_up = handle.hung_up or time.monotonic()
             handle.watcher.stop()

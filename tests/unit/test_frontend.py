@@ -62,7 +62,7 @@ class Worker:
 
     def says(self, msg: message.Message, fds: list[int] | None = None) -> None:
         """As if it came from the worker; the front end closes the descriptors."""
-        self.back.heard(self, msg, [os.dup(fd) for fd in fds or []])
+        self.back.handle_message(self, msg, [os.dup(fd) for fd in fds or []])
 
     def hears(self) -> message.Message | None:
         """The next thing the front end has told it."""
@@ -500,7 +500,7 @@ def test_a_response_that_cannot_be_kept_ends_its_connection_only(
     with tempfile.TemporaryFile() as file:
         fd = os.dup(file.fileno())
         monkeypatch.setattr(os, "dup", full)
-        world.back.heard(world.one, message.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)), [fd])
+        world.back.handle_message(world.one, message.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)), [fd])
         monkeypatch.undo()
     assert "Too many open files" in caplog.text
     with pytest.raises(ConnectionResetError):

@@ -30,7 +30,7 @@ SLOTS = 3
 SHORT_MS = 20
 
 
-class Post:
+class WorkerDelivery:
     """A worker as the front end has it; nobody writes to it here."""
 
     outbox: Any = None
@@ -50,7 +50,7 @@ class World:
         self.parking.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, SHORT_MS * 1000))
         self.queues: list[ReadyQueue] = []
         self.ends: list[Channel] = []
-        self.posts: list[Post] = []
+        self.workers: list[WorkerDelivery] = []
         self.connections: dict[int, ClientConnection] = {}
         self.clients: dict[int, socket.socket] = {}
         self.taken: list[Connection] = []
@@ -71,7 +71,7 @@ class World:
         else:
             self.queues.append(PortableQueue(*shared, self.fds[1]))
         self.ends.append(Channel(ours))
-        self.posts.append(Post())
+        self.workers.append(WorkerDelivery())
 
     def client(self, data: bytes = b"", address: str = "192.0.2.1") -> ClientConnection:
         """A client that has connected, and sent this."""
@@ -117,7 +117,7 @@ class World:
         known = self.connections[connection.cid]
         try:
             assert self.heard(worker)[0] == message.Holding(connection.cid)
-            known.holders = {self.posts[worker]} | (known.holders or set())
+            known.holders = {self.workers[worker]} | (known.holders or set())
         except BlockingIOError:
             pass
         if self.kind == "portable":
