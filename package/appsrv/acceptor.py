@@ -1,8 +1,8 @@
 """Accepts clients' connections, within the limits of how many there may be.
 
-At the limit, it first closes what has been idle longest: a client that asks nothing is better off than one that cannot ask.
-Where none is idle, new clients wait in the backlog. Knows listening sockets and numbers, not what becomes of a
-connection.
+At the limit, it first closes the longest idle connections: a client that asks nothing loses less than one
+that cannot ask. Where none is idle, new clients wait in the backlog. Knows listening sockets and numbers, not what
+becomes of a connection.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class AccessLog:
 
 
 class WorkerAccessLog:
-    """What a worker's exchanges tell of requests: for the framework's own log, for ours, or for both."""
+    """What a worker's handlers tell of requests: for the framework's own log, for ours, or for both."""
 
     def __init__(
         self, log: AccessLog | None, framework: LogRequest | None, board: Scoreboard, reopen_asked: memoryview

@@ -1,8 +1,8 @@
 """The back end: where the requests of one application group go, and what its workers say of connections.
 
 The front end owns every connection and decides whose a request is; from then on the connection is that group's, until
-a later request on it is for another one. Knows of a worker only how to write to it; how many there should be is the manager's
-business.
+a later request on it is for another one. Knows of a worker only how to write to it; the manager decides how many there
+are.
 """
 
 from __future__ import annotations
@@ -304,7 +304,9 @@ class BackEnd:
             connection.holders = set()
         connection.holders.add(worker)
 
-    def _on_closed(self, worker: WorkerDelivery, connection: ClientConnection, msg: message.Closed, _fds: object) -> None:
+    def _on_closed(
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: message.Closed, _fds: object
+    ) -> None:
         _holds_no_more(connection, worker)
         if msg.linger:
             self.frontend.in_lane(connection, self.frontend.linger)

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from appsrv import own_lines, own_signals, unpatched
-from appsrv.exchange import Exchange
+from appsrv.exchange import ConnectionHandler
 from appsrv.labelled_output import Labels
 from appsrv.ready_queue import Connection
 from appsrv.scoreboard import Slot
@@ -234,12 +234,12 @@ class _Stdin(io.TextIOWrapper):
         return super().read(size)
 
 
-class AttendedExchange(Exchange):
-    """An exchange of a worker that may have the terminal: with the end of a request it gives it back."""
+class TerminalConnectionHandler(ConnectionHandler):
+    """A handler of a worker that may have the terminal: with the end of a request it gives it back."""
 
     terminal: BorrowedTerminal
 
     def serve(self, connection: Connection, now: float) -> None:
-        """As `Exchange.serve`."""
+        """As `ConnectionHandler.serve`."""
         super().serve(connection, now)
         self.terminal.request_over()

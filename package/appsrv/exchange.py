@@ -25,7 +25,7 @@ from appsrv.limit_log import outcome_of
 from appsrv.probe import PROBED
 from appsrv.ready_queue import INLINE, Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell, CellReading
-from appsrv.sink import ResponseBuffer, Sink
+from appsrv.sink import ResponseBuffer, ResponseWriter
 from appsrv.tally import Tally
 from appsrv.trusted_proxies import TrustedProxies
 from appsrv.wsgi import CLIENT_LEFT, Outcome, respond
@@ -47,7 +47,7 @@ class AccessLog(Protocol):
 
 
 @dataclass(frozen=True)
-class Serving:
+class HandlerOptions:
     """What every exchange of a worker shares: the application, the limits, one environ to start from per listener.
 
     `proxies`: whose word counts about who the client is, and, with `underscores`, whose fields may have them in their
@@ -68,27 +68,27 @@ class Serving:
     reporter: removed_fields.Reporter | None = None
 
 
-class Exchange:
+class ConnectionHandler:
     """The turn-taker of one thread: built once, used for every connection the thread takes.
 
     `tally`: where requests are counted, if they are.
     """
 
-    def __init__(self, serving: Serving, queue: ReadyQueue, cell: Cell, tally: Tally | None = None) -> None:
-        self._serving = serving
+    def __init__(self, options: HandlerOptions, queue: ReadyQueue, cell: Cell, tally: Tally | None = None) -> None:
+        self._options = options
         self._queue = queue
         self._cell = cell
-        self._sink = Sink(cell, serving.buffer)
+        self._writer = ResponseWriter(cell, options.buffer)
         self._date = b""
         self._date_due = 0.0
-        # What every request needs, spared the way through `serving`.
-        self._limits = serving.limits
-        self._application = serving.application
-        self._environs = serving.environs
-        self._access_log = serving.access_log
+        # What every request needs, spared the way through `options`.
+        self._limits = options.limits
+        self._application = options.application
+        self._environs = options.environs
+        self._access_log = options.access_log
         self._tally = tally
-        self._is_ours = serving.is_ours
-        self._observed = tally is not None or serving.access_log is not None
+        self._is_ours = options.is_ours
+        self._observed = tally is not None or options.access_log is not None
 
     def serve(self, connection: Connection, now: float) -> None:
         """Answer what the connection has to ask; afterwards it is somebody else's. `now` is monotonic."""
@@ -116,7 +116,7 @@ class Exchange:
 
     def let_go(self) -> None:
         """In a child of this process: the response, if there is one, is its parent's."""
-        self._sink.let_go()
+        self._writer.let_go()
 
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
@@ -170,7 +170,7 @@ class Exchange:
         if head.content_length is not None and len(data) - offset >= head.content_length and not head.chunked:
             end = offset + head.content_length
             return data[offset:end], data[end:]
-        reader = body_reader(head, self._serving.limits)
+        reader = body_reader(head, self._options.limits)
         pieces, raw, rest = [], [data[:offset]], data[offset:]
         while True:
             raw.append(rest)
@@ -211,11 +211,11 @@ class Exchange:
 
         `length` is that of `body`, None when the request has none.
         """
-        sink = self._sink
-        sink.sock = connection.sock
+        writer = self._writer
+        writer.sock = connection.sock
         if head.version != "1.1":
             self._cell.speaks_http_1_0()
-        if not self._serving.keep_alive:
+        if not self._options.keep_alive:
             head = head._replace(keep_alive=False)
         environ = build_environ(
             self._environs[connection.listener], head, body, length, connection.address, connection.port
@@ -225,8 +225,8 @@ class Exchange:
         if self._observed:
             outcome = self._respond_and_tell(connection, environ, head)
         else:
-            outcome = respond(self._application, environ, head, sink, self._date, self._serving.development)
-        if outcome.cut or sink.pending or not outcome.keep_alive:
+            outcome = respond(self._application, environ, head, writer, self._date, self._options.development)
+        if outcome.cut or writer.pending or not outcome.keep_alive:
             if isinstance(outcome.error, RequestError | ClientDisconnected):
                 self._tell_limit(connection, outcome.error)
             self._let_go(connection, outcome, more)
@@ -239,25 +239,25 @@ class Exchange:
 
     def _judge_fields(self, environ: Environ, head: RequestHead) -> None:
         """Take from whom is connected what it may say, and keep the rest from the application."""
-        peer, proxies = environ["REMOTE_ADDR"], self._serving.proxies
+        peer, proxies = environ["REMOTE_ADDR"], self._options.proxies
         if head.underscored:
             self._judge_underscores(environ, head, peer)
         if head.forwarded:
             self._report(removed_fields.UNTRUSTED, peer, forwarded.apply(environ, proxies))
 
     def _judge_underscores(self, environ: Environ, head: RequestHead, peer: str) -> None:
-        if self._serving.underscores and self._serving.proxies.peer(peer):
+        if self._options.underscores and self._options.proxies.peer(peer):
             found = underscored_fields.sort_out(head.headers, head.variables)
             environ.update(found.variables)
             environ[underscored_fields.KEY] = found.taken
             self._report(removed_fields.AMBIGUOUS, peer, found.refused)
             return
-        why = removed_fields.UNTRUSTED_UNDERSCORE if self._serving.underscores else removed_fields.UNDERSCORE
+        why = removed_fields.UNTRUSTED_UNDERSCORE if self._options.underscores else removed_fields.UNDERSCORE
         self._report(why, peer, underscored_fields.names_of(head.headers))
 
     def _report(self, why: str, peer: str, names: list[str]) -> None:
-        if names and self._serving.reporter is not None:
-            self._serving.reporter.removed(why, peer, names)
+        if names and self._options.reporter is not None:
+            self._options.reporter.removed(why, peer, names)
 
     def _begin_next(self, cid: int) -> None:
         """A pipelined request has its own time and its own response."""
@@ -270,7 +270,7 @@ class Exchange:
         """The same, for those who want to know of each request."""
         started = time.time() if self._access_log is not None else 0.0
         began = time.monotonic()
-        outcome = respond(self._application, environ, head, self._sink, self._date, self._serving.development)
+        outcome = respond(self._application, environ, head, self._writer, self._date, self._options.development)
         if PROBED in environ:
             return outcome
         if self._tally is not None:
@@ -287,16 +287,16 @@ class Exchange:
         """
         if outcome.cut:
             self._abandon(connection)
-        elif self._sink.pending:
-            first, files = self._sink.rest(INLINE)
+        elif self._writer.pending:
+            first, files = self._writer.rest(INLINE)
             self._queue.undelivered(connection, first, files, keep_alive=outcome.keep_alive and not more)
         else:
             self._queue.close(connection)
-        self._sink.forget()
+        self._writer.forget()
 
     def _refuse(self, connection: Connection, error: RequestError) -> None:
         """Answer a request that breaks the rules, and end the connection: what follows it cannot be told."""
-        response = error_response(error.status, detail=error.detail(development=self._serving.development))
+        response = error_response(error.status, detail=error.detail(development=self._options.development))
         with contextlib.suppress(OSError):
             connection.sock.send(serialize(response, keep_alive=False, head=None))
         if self._tally is not None:
@@ -312,7 +312,7 @@ class Exchange:
 
     def _abandon(self, connection: Connection) -> None:
         """End the connection so that nobody takes what was sent for the whole (RFC 9112 section 8)."""
-        self._sink.forget()
+        self._writer.forget()
         self._queue.close(connection, reset=True)
 
     def _set_date(self, now: float) -> None:

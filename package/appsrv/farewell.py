@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from appsrv import unpatched
-from appsrv.exchange import Exchange
+from appsrv.exchange import ConnectionHandler
 from appsrv.ready_queue import Connection
 from appsrv.scoreboard import Slot
 from appsrv.wsgi import STREAMS
@@ -31,7 +31,7 @@ LOOK = 0.2
 """Seconds between two looks at the scoreboard, which tells a worker to retire although it has lost its signal handler:
 a view may have replaced it with `signal.signal`."""
 
-_ANSWERS = Exchange._answer.__code__
+_ANSWERS = ConnectionHandler._answer.__code__
 
 
 class Request(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from appsrv import own_lines, trace, unpatched
 from appsrv.errors import AppLoadError
-from appsrv.exchange import Exchange
+from appsrv.exchange import ConnectionHandler
 from appsrv.ready_queue import Connection, Orphaned, ReadyQueue
 from appsrv.scoreboard import Scoreboard, Slot
 
@@ -106,7 +106,7 @@ class Greenlets:
     """
 
     def __init__(
-        self, queue: ReadyQueue, exchanges: list[Exchange], orders: int, calls: memoryview, attend: Attend,
+        self, queue: ReadyQueue, handlers: list[ConnectionHandler], orders: int, calls: memoryview, attend: Attend,
         retiring: Callable[[], bool], slot: Slot, board: Scoreboard, leave: Callable[[], None] | None = None,
     ) -> None:
         import gevent
@@ -114,9 +114,9 @@ class Greenlets:
 
         self._gevent = gevent
         self._queue = queue
-        self._free = list(exchanges)
+        self._free = list(handlers)
         self._serving: set[Any] = set()
-        self._most = len(exchanges)
+        self._most = len(handlers)
         self._calls = calls
         self._attend = attend
         self._retiring = retiring
@@ -192,12 +192,12 @@ class Greenlets:
         # It begins at once: this worker takes another one when the first has to wait, and not to hoard them.
         self._gevent.sleep(0)
 
-    def _serve(self, exchange: Exchange, connection: Connection) -> None:
+    def _serve(self, handler: ConnectionHandler, connection: Connection) -> None:
         try:
-            exchange.serve(connection, time.monotonic())
+            handler.serve(connection, time.monotonic())
         except BaseException as error:
             self._failure = error
-        self._free.append(exchange)
+        self._free.append(handler)
         if not self._left:
             self._slot.say_in_progress(self._most - len(self._free))
         self._wake.set()

@@ -11,26 +11,26 @@ import time
 from typing import IO, Any, cast
 
 from appsrv.environ import Environ
-from appsrv.exchange import Exchange, Serving
+from appsrv.exchange import ConnectionHandler, HandlerOptions
 from appsrv.http_syntax import RequestHead
 from appsrv.proxied import KEY, Proxied
 from appsrv.ready_queue import Connection, ReadyQueue, Spooled
 from appsrv.scoreboard import Cell
-from appsrv.sink import Sink
+from appsrv.sink import ResponseWriter
 from appsrv.streamed_input import Patience, StreamedInput
 from appsrv.tally import Tally
 from appsrv.upgraded import Relays
 from appsrv.wsgi import Outcome
 
 
-class ProxiedExchange(Exchange):
+class ProxiedConnectionHandler(ConnectionHandler):
     """`relays` has the connections that are no longer HTTP; `patience` is for bodies, None: they are buffered."""
 
     def __init__(
-        self, serving: Serving, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *, relays: Relays,
+        self, options: HandlerOptions, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *, relays: Relays,
         patience: Patience | None,
     ) -> None:
-        super().__init__(serving, queue, cell, tally)
+        super().__init__(options, queue, cell, tally)
         self._relays = relays
         self._patience = patience
         self._observed = True
@@ -44,7 +44,7 @@ class ProxiedExchange(Exchange):
         return super()._answer(connection, head, body, length, more)
 
     def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
-        client = _Client(head, connection.sock, self._sink)
+        client = _Client(head, connection.sock, self._writer)
         client.streamed = self._input is not None
         # What has been read behind the request cannot go along.
         client.may_switch = not self._followed
@@ -63,7 +63,7 @@ class ProxiedExchange(Exchange):
     ) -> tuple[bool, bytes] | None:
         if self._patience is None or _is_whole(head, data, offset):
             return super()._serve_body(connection, head, data, offset)
-        limits, self._sink.sock = self._serving.limits, connection.sock
+        limits, self._writer.sock = self._options.limits, connection.sock
         body = StreamedInput(connection.sock, head, data[offset:], limits, self._patience)
         self._input = body
         try:
@@ -89,10 +89,10 @@ class ProxiedExchange(Exchange):
 
     def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
         unread = self._input is not None and not self._input.complete
-        if unread and not outcome.cut and not self._sink.pending:
+        if unread and not outcome.cut and not self._writer.pending:
             # The client still sends: it is to see the answer, and not the reset that unread data brings.
             self._queue.close(connection, linger=True)
-            self._sink.forget()
+            self._writer.forget()
         else:
             super()._let_go(connection, outcome, more)
 
@@ -100,15 +100,15 @@ class ProxiedExchange(Exchange):
 class _Client(Proxied):
     """The client's side of one request."""
 
-    def __init__(self, head: RequestHead, sock: socket.socket, sink: Sink) -> None:
+    def __init__(self, head: RequestHead, sock: socket.socket, writer: ResponseWriter) -> None:
         super().__init__(head)
         self._sock = sock
-        self._sink = sink
+        self._writer = writer
         self.upstream: Any = None
         self.first = b""
 
     def inform(self, data: bytes) -> None:
-        self._sink.inform(data)
+        self._writer.inform(data)
 
     def gone(self) -> bool:
         try:

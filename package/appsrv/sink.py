@@ -40,7 +40,7 @@ class ResponseBuffer:
     rate: float = 0.0
 
 
-class Sink:
+class ResponseWriter:
     """The way of responses to clients, one after the other. `sock`: the client's connection, to be set before each.
 
     `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.

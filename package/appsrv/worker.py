@@ -23,12 +23,12 @@ from typing import Any, NoReturn, Protocol
 from appsrv import forked_child, hooks, message, own_lines, own_signals, unpatched
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
-from appsrv.borrowed_terminal import AttendedExchange, BorrowedTerminal
+from appsrv.borrowed_terminal import BorrowedTerminal, TerminalConnectionHandler
 from appsrv.busy_threads import LastThreads
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.environ import environ_base
 from appsrv.errors import NotStarted
-from appsrv.exchange import Exchange, Serving, WSGIApplication
+from appsrv.exchange import ConnectionHandler, HandlerOptions, WSGIApplication
 from appsrv.farewell import Farewell, threads_frames
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
@@ -161,7 +161,7 @@ class Worker:
         self._slot = context.board.slot(slot)
         self._queue = _ready_queue(context, channel, self._slot, waits=role.settings.model != "gevent")
         self._terminal = BorrowedTerminal(role.terminal, self._slot)
-        self._exchanges = self._make_exchanges(context.routes)
+        self._handlers = self._make_handlers(context.routes)
         wait_ms = DEVELOPMENT_WAIT_MS if role.development else WAIT_MS
         if role.development:
             self._queue.wait_at_most(wait_ms)
@@ -248,8 +248,8 @@ class Worker:
         set_title(forked_child.title(self._role.name))
         forget_pieces()
         self._terminal.let_child_go()
-        for exchange in self._exchanges:
-            exchange.let_go()
+        for handler in self._handlers:
+            handler.let_go()
         self._queue.let_go()
         for channel in (self._channel, self._changes):
             if channel is not None:
@@ -295,7 +295,7 @@ class Worker:
 
     def _run_alone(self) -> None:
         """The loop of a worker with one thread: nobody else wants the queue."""
-        take, serve, calls, clock = self._queue.take, self._exchanges[0].serve, self._calls, time.monotonic
+        take, serve, calls, clock = self._queue.take, self._handlers[0].serve, self._calls, time.monotonic
         with contextlib.suppress(Orphaned):
             while not self._retiring:
                 connection = take()
@@ -309,7 +309,7 @@ class Worker:
 
         orders, upstream = self._channel.fileno(), self._role.upstream
         greenlets = Greenlets(
-            self._queue, self._exchanges, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
+            self._queue, self._handlers, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
             self._board, upstream.retire if upstream is not None else None,
         )
         self._wake, self._stacks = greenlets.wake, greenlets.frames
@@ -322,7 +322,7 @@ class Worker:
                 connection = self._take()
             if connection is not None:
                 self._leadership.busy()
-                self._exchanges[me].serve(connection, time.monotonic())
+                self._handlers[me].serve(connection, time.monotonic())
         except Orphaned:
             self._retiring = True
         return not self._retiring
@@ -357,28 +357,28 @@ class Worker:
             return None
         return WorkerAccessLog(log, role.log_request, self._board, self._slot.reopen_asked)
 
-    def _make_exchanges(self, routes: RouteTable | None) -> list[Exchange]:
+    def _make_handlers(self, routes: RouteTable | None) -> list[ConnectionHandler]:
         role = self._role
         keep_alive = role.settings.keepalive_timeout > 0
         application = with_request_id(role.application) if role.settings.request_id else role.application
         application = with_probe(application, role.settings.probe_path, self._board.stopping)
         development = role.development or role.settings.environment == "development"
-        serving = Serving(
+        options = HandlerOptions(
             application, limits_of(role.settings), environs(role), development, keep_alive, self._access_log(),
             TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
             response_buffer_of(role.settings), None if routes is None else _only_for(role.name, routes),
             role.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),
         )
         slot, counted = self._slot, role.settings.counts_requests
-        make = self._maker_of_exchanges()
-        exchanges = [
-            make(serving, self._queue, slot.cell(n), slot.tally(n) if counted else None)
+        make = self._maker_of_handlers()
+        handlers = [
+            make(options, self._queue, slot.cell(n), slot.tally(n) if counted else None)
             for n in range(role.settings.concurrency)
         ]
-        for exchange in exchanges:
-            if isinstance(exchange, AttendedExchange):
-                exchange.terminal = self._terminal
-        return exchanges
+        for handler in handlers:
+            if isinstance(handler, TerminalConnectionHandler):
+                handler.terminal = self._terminal
+        return handlers
 
     def _fields_removed(self, why: str, address: str, names: list[str]) -> None:
         if not address and self._role.settings.proxy_protocol:
@@ -387,15 +387,15 @@ class Worker:
         with contextlib.suppress(ChannelClosed, OSError):
             self._channel.send(message.FieldsRemoved(why, address, names))
 
-    def _maker_of_exchanges(self) -> Callable[..., Exchange]:
+    def _maker_of_handlers(self) -> Callable[..., ConnectionHandler]:
         upstream, settings = self._role.upstream, self._role.settings
         if upstream is None:
-            return AttendedExchange if self._terminal.exists else Exchange
-        from appsrv.proxied_exchange import ProxiedExchange
+            return TerminalConnectionHandler if self._terminal.exists else ConnectionHandler
+        from appsrv.proxied_exchange import ProxiedConnectionHandler
         from appsrv.streamed_input import Patience
 
         patience = None if settings.buffers_bodies else Patience(settings.body_timeout, settings.min_data_rate)
-        return functools.partial(ProxiedExchange, relays=upstream.relays, patience=patience)
+        return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, patience=patience)
 
     def _handle_signals(self) -> None:
         own_signals.handle(signal.SIGTERM, self._on_term)

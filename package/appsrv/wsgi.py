@@ -1,6 +1,6 @@
-"""Runs a WSGI application for one request and writes what it answers to a sink (PEP 3333).
+"""Runs a WSGI application for one request and writes its response to a `ResponseOutput` (PEP 3333).
 
-It knows no sockets and no processes: bytes go to a `Sink`, files to the same by their descriptor. Whatever
+It knows no sockets and no processes: bytes go to a `ResponseOutput`, files to the same by their descriptor. Whatever
 the application does, exactly one framing goes out, and a body that is not whole never looks complete.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
     "STREAMS",
     "Environ",
     "Outcome",
-    "Sink",
+    "ResponseOutput",
     "WSGIApplication",
     "build_environ",
     "environ_base",
@@ -49,7 +49,7 @@ _JOIN_LIMIT = 256 * 1024
 _READ_LIMIT = 32 * 1024
 
 
-class Sink(Protocol):
+class ResponseOutput(Protocol):
     """Where a response goes. Every call takes all it is given, or raises `ClientDisconnected`."""
 
     def send(self, data: bytes, /) -> None:
@@ -97,7 +97,7 @@ def respond(
     app: WSGIApplication,
     environ: Environ,
     head: RequestHead,
-    sink: Sink,
+    writer: ResponseOutput,
     date: bytes,
     development: bool = False,
     log_exception: LogException = log_to_errors,
@@ -107,7 +107,7 @@ def respond(
     Raises nothing that the application throws, `SystemExit` included: that is answered with 500, or cut when
     the head has already gone, and stands in the outcome.
     """
-    answer = _Answer(head, sink, date)
+    answer = _Answer(head, writer, date)
     try:
         body = app(environ, answer.start_response)
         if forked_child.IN_CHILD:
@@ -164,10 +164,10 @@ class _Answer(Outcome):
 
     __slots__ = (
         *("added", "block", "bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "left_out"),
-        *("length", "sink"),
+        *("length", "writer"),
     )
 
-    def __init__(self, head: RequestHead, sink: Sink, date: bytes) -> None:
+    def __init__(self, head: RequestHead, writer: ResponseOutput, date: bytes) -> None:
         # Every attribute is set here, without super(): a default of the class is found five times slower.
         self.status = 0
         self.body_bytes = 0
@@ -175,7 +175,7 @@ class _Answer(Outcome):
         self.started = self.finished = self.cut = False
         self.error = self.error_id = None
         self.head = head
-        self.sink = sink
+        self.writer = writer
         self.date = date
         self.length = -1
         self.bodiless = self.chunked = self.has_date = False
@@ -232,13 +232,13 @@ class _Answer(Outcome):
         """PEP 3333's `write` callable, and the way of each piece of an iterable."""
         if not isinstance(data, bytes):
             raise ApplicationError(f"a piece of the response body is not bytes: {type(data).__name__}")
-        if self.finished:  # Somebody kept `write`; the sink may be at another response by now.
+        if self.finished:  # Somebody kept `write`; the writer may be at another response by now.
             raise ApplicationError("write was called after the response had ended")
         if not data:
-            self.sink.send_piece(b"", False)
+            self.writer.send_piece(b"", False)
             return
         head = b"" if self.started else self._start_stream()
-        self.sink.send_piece(head + self._framed(data), self.chunked)
+        self.writer.send_piece(head + self._framed(data), self.chunked)
 
     # -- the ways to send a body ---------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class _Answer(Outcome):
             # Nearly every response: what `_fit` and `_start` would find out about it is known.
             self.started = True
             self.body_bytes = self.length
-            self.sink.send(b"".join((self.block, b"Date: ", self.date, b"\r\n\r\n", data)))
+            self.writer.send(b"".join((self.block, b"Date: ", self.date, b"\r\n\r\n", data)))
             self.finished = True
         else:
             self._send_whole(data)
@@ -271,10 +271,10 @@ class _Answer(Outcome):
             data = b""
         self.body_bytes = len(data)
         if len(data) <= _JOIN_LIMIT:
-            self.sink.send(head + data)
+            self.writer.send(head + data)
         else:
-            self.sink.send(head)
-            self.sink.send(data)
+            self.writer.send(head)
+            self.writer.send(data)
         self.finished = True
 
     def send_all(self, body: Iterable[bytes]) -> None:
@@ -287,7 +287,7 @@ class _Answer(Outcome):
 
     def send_stream(self, body: StreamedBody) -> None:
         """Send the head at once, then each piece as it comes."""
-        self.sink.send(self._start_stream() + (self._framed(body.first) if body.first else b""))
+        self.writer.send(self._start_stream() + (self._framed(body.first) if body.first else b""))
         if not self.bodiless:
             self.send_all(body.rest)
         else:
@@ -313,10 +313,10 @@ class _Answer(Outcome):
             if len(data) < count:
                 raise ApplicationError("the file became shorter while it was sent")
             self.body_bytes = count
-            self.sink.send(self._start() + data)
+            self.writer.send(self._start() + data)
         else:
-            self.sink.send(self._start())
-            self.sink.sendfile(fd, offset, count)
+            self.writer.send(self._start())
+            self.writer.sendfile(fd, offset, count)
             self.body_bytes = count
 
     # -- framing -------------------------------------------------------------------------------------------
@@ -383,9 +383,9 @@ class _Answer(Outcome):
                 raise ApplicationError(f"the body is empty, Content-Length says {self.length}")
             if not self.bodiless:
                 self._announce(0)
-            self.sink.send(self._start())
+            self.writer.send(self._start())
         elif self.chunked:
-            self.sink.send(b"0\r\n\r\n")
+            self.writer.send(b"0\r\n\r\n")
         elif self.body_bytes < self.length and not self.bodiless:
             raise ApplicationError(f"the body ended after {self.body_bytes} of {self.length} bytes")
         self.finished = True
@@ -420,7 +420,7 @@ def _fail(answer: _Answer, environ: Environ, error: BaseException, development: 
         return
     if answer.started:
         answer.cut, answer.keep_alive = True, False
-        answer.sink.cut()
+        answer.writer.cut()
     else:
         _send_error_page(answer, error, text, development)
 
@@ -436,7 +436,7 @@ def _send_error_page(answer: _Answer, error: BaseException, text: str, developme
     page = error_response(status, error_id=answer.error_id, detail=detail, traceback=(development and text) or None)
     answer.status, answer.started, answer.keep_alive = status, True, keep_alive
     try:
-        answer.sink.send(serialize(page, keep_alive=keep_alive, head=head, date=answer.date))
+        answer.writer.send(serialize(page, keep_alive=keep_alive, head=head, date=answer.date))
     except ClientDisconnected:
         answer.cut, answer.keep_alive = True, False
         return

@@ -1,4 +1,4 @@
-"""Serving one request of a WSGI application into a recording sink, and reading back what a client would see."""
+"""Serving one request of a WSGI application into a recording writer, and reading back what a client would see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = ("Content-Type", "text/plain")
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
-class RecordingSink:
+class RecordingWriter:
     """Keeps each call; reads files, as the kernel would."""
 
     def __init__(self, breaks_after: int = 1000) -> None:
@@ -65,25 +65,25 @@ class Served:
         *,
         target: str = "/path",
         fields: str = "",
-        sink: RecordingSink | None = None,
+        writer: RecordingWriter | None = None,
         development: bool = False,
     ) -> None:
-        self.sink = sink or RecordingSink()
+        self.writer = writer or RecordingWriter()
         self.errors = io.StringIO()
         head = head_of(f"{method} {target} HTTP/{version}\r\nHost: a.example\r\n{fields}\r\n")
         base = environ_base(
             server_name="a.example", server_port=80, multithread=False, multiprocess=True, errors=self.errors
         )
         environ = build_environ(base, head, input=io.BytesIO(), remote_addr="127.0.0.1", remote_port="9")
-        self.outcome: Outcome = respond(app, environ, head, self.sink, date=DATE, development=development)
+        self.outcome: Outcome = respond(app, environ, head, self.writer, date=DATE, development=development)
         self.log = self.errors.getvalue()
         self._read(method)
 
     def _read(self, method: str) -> None:
         """Read the response as RFC 9112 section 6.3 says; `rest` must be empty for a connection in step."""
-        if not self.sink.sent:
+        if not self.writer.sent:
             return
-        top, _, rest = self.sink.wire.partition(b"\r\n\r\n")
+        top, _, rest = self.writer.wire.partition(b"\r\n\r\n")
         self.status_line, *lines = top.decode("latin-1").split("\r\n")
         self.status = int(self.status_line.split(" ")[1])
         self.fields = [tuple(line.split(": ", 1)) for line in lines]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from appsrv.environ import environ_base
-from appsrv.exchange import Exchange, Serving
+from appsrv.exchange import ConnectionHandler, HandlerOptions
 from appsrv.farewell import MOMENT, PATIENCE, Request, Streams, streaming_now, threads_frames
 from appsrv.http1 import parse_head
 from appsrv.http_syntax import Limits
 from appsrv.ready_queue import Connection
 from appsrv.scoreboard import CellReading
-from support.served import RecordingSink
+from support.served import RecordingWriter
 
 BASE = environ_base(
     server_name="localhost", server_port=8000, multithread=True, multiprocess=False, errors=io.StringIO(),
@@ -55,26 +55,26 @@ def test_the_worker_ends_when_nothing_but_cut_streams_is_left() -> None:
     assert not streams.are_all([], cut + 1.1 * PATIENCE), "the worker ends by itself"
 
 
-class _Sink(RecordingSink):
+class _Writer(RecordingWriter):
     pending = False
 
 
-class _Exchange(Exchange):
-    """An exchange in the middle of a request, without a connection, a queue and a scoreboard."""
+class _Handler(ConnectionHandler):
+    """A handler in the middle of a request, without a connection, a queue and a scoreboard."""
 
     def __init__(self, application: Any) -> None:
         self._application = application
-        self._serving = Serving(application, Limits(), [BASE], development=True)
-        self._environs = self._serving.environs
+        self._options = HandlerOptions(application, Limits(), [BASE], development=True)
+        self._environs = self._options.environs
         self._observed = False
         self._date = b""
         self._queue = SimpleNamespace(park=lambda *_: None)  # type: ignore[assignment]
-        self.sink = _Sink()
-        self._sink = self.sink  # type: ignore[assignment]
+        self.writer = _Writer()
+        self._writer = self.writer  # type: ignore[assignment]
         self.answering = threading.Thread(target=self._answer_one)
 
     def progress(self) -> CellReading:
-        return CellReading(7, 1.5, 0, 0.0, bool(self.sink.sent), "GET /")
+        return CellReading(7, 1.5, 0, 0.0, bool(self.writer.sent), "GET /")
 
     def _answer_one(self) -> None:
         parsed = parse_head(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Limits())
@@ -132,12 +132,12 @@ class Held:
 )
 def test_what_streams_is_seen_on_the_stacks(way: str, streams: bool) -> None:
     held = Held()
-    exchange = _Exchange(getattr(held, way))
-    exchange.answering.start()
+    handler = _Handler(getattr(held, way))
+    handler.answering.start()
     assert held.there.wait(10)
     try:
         assert list(streaming_now(threads_frames())) == ([Request(7, 1.5)] if streams else [])
     finally:
         held.go_on.set()
-        exchange.answering.join(10)
+        handler.answering.join(10)
     assert streaming_now(threads_frames()) == {}

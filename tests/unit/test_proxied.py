@@ -9,7 +9,7 @@ import pytest
 
 from appsrv.errors import RequestError, UpstreamError
 from appsrv.proxied import StreamedBody, SwitchedProtocols
-from support.served import TEXT, App, RecordingSink, Served
+from support.served import TEXT, App, RecordingWriter, Served
 
 
 def streamed(first: bytes, *rest: bytes, error: BaseException | None = None, closed: list[str] | None = None) -> App:
@@ -35,14 +35,14 @@ def raising(error: BaseException) -> App:
 def test_the_head_does_not_wait_for_the_body() -> None:
     closed: list[str] = []
     served = Served(streamed(b"", b"one", b"two", closed=closed))
-    assert served.sink.sent[0].endswith(b"\r\n\r\n"), "the head alone"
-    assert served.sink.sent[1] == b"3\r\none\r\n"
+    assert served.writer.sent[0].endswith(b"\r\n\r\n"), "the head alone"
+    assert served.writer.sent[1] == b"3\r\none\r\n"
     assert (served.body, served.complete, closed) == (b"onetwo", True, ["closed"])
 
 
 def test_what_has_come_with_it_goes_with_it() -> None:
     served = Served(streamed(b"one", b"two"))
-    assert served.sink.sent[0].endswith(b"\r\n\r\n3\r\none\r\n")
+    assert served.writer.sent[0].endswith(b"\r\n\r\n3\r\none\r\n")
     assert (served.body, served.complete) == (b"onetwo", True)
 
 
@@ -64,9 +64,9 @@ def test_an_answer_that_cannot_be_passed_on() -> None:
 
 
 def test_one_that_breaks_off_is_cut() -> None:
-    sink = RecordingSink()
-    served = Served(streamed(b"x", error=UpstreamError("it broke off", "")), sink=sink)
-    assert (served.outcome.cut, sink.was_cut, served.complete) == (True, 1, False)
+    writer = RecordingWriter()
+    served = Served(streamed(b"x", error=UpstreamError("it broke off", "")), writer=writer)
+    assert (served.outcome.cut, writer.was_cut, served.complete) == (True, 1, False)
 
 
 def test_a_body_that_breaks_the_rules_while_it_is_passed_on() -> None:
@@ -77,4 +77,4 @@ def test_a_body_that_breaks_the_rules_while_it_is_passed_on() -> None:
 def test_a_switch_of_protocols_leaves_the_connection_alone() -> None:
     served = Served(raising(SwitchedProtocols()))
     assert (served.outcome.status, served.outcome.keep_alive, served.outcome.cut) == (101, False, False)
-    assert (served.sink.sent, served.log, served.outcome.error) == ([], "", None)
+    assert (served.writer.sent, served.log, served.outcome.error) == ([], "", None)

@@ -310,7 +310,7 @@ def test_only_the_id_of_a_connection_that_all_workers_hold_is_handed_over(portab
         assert len(os.listdir("/dev/fd")) == before + fds
         assert taken.sock.recv(100) == b"again"
         world.park(taken, worker)
-    assert world.connections[1].holders == set(world.posts)
+    assert world.connections[1].holders == set(world.workers)
 
 
 def test_a_worker_keeps_one_descriptor_of_a_connection(portable_world: World) -> None:
@@ -382,7 +382,7 @@ def test_a_connection_is_borrowed_from_the_front_end(world: World) -> None:
     assert (taken.cid, taken.address, taken.sock.recv(100)) == (1, "192.0.2.1", b"second")
     world.queues[1].park(taken, 1.0)
     assert world.heard(1)[0] == message.Holding(1)
-    connection.holders = {world.posts[0]}
+    connection.holders = {world.workers[0]}
     world.clients[1].send(b"third")
     again = world.take_soon(1)
     assert again is taken, "it holds the connection now"

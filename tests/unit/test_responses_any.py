@@ -98,7 +98,7 @@ def app_of(plan: Plan) -> Callable[..., Any]:
 def test_the_connection_is_in_step_or_ends(plan: Plan, method: str, version: str, fields: str) -> None:
     served = Served(app_of(plan), method, version, fields=fields)
     outcome = served.outcome
-    assert outcome.cut == bool(served.sink.was_cut)
+    assert outcome.cut == bool(served.writer.was_cut)
     assert served.rest == b"", "bytes that the client would take for the next response"
     if outcome.cut:
         assert not outcome.keep_alive

@@ -18,13 +18,13 @@ import pytest
 
 from appsrv.errors import ClientDisconnected, NoRoomForResponse
 from appsrv.scoreboard import Scoreboard
-from appsrv.sink import ResponseBuffer, Sink
+from appsrv.sink import ResponseBuffer, ResponseWriter
 
 BIG = bytes(range(256)) * 8192  # 2 MiB: more than a socket takes at once
 
 
 class Pair:
-    """A sink with its client at the other end."""
+    """A writer with its client at the other end."""
 
     def __init__(self, buffer: ResponseBuffer | None = None) -> None:
         self.client, self.ours = socket.socketpair()
@@ -32,8 +32,8 @@ class Pair:
         self.client.settimeout(10)
         self.board = Scoreboard.create(1, 1)
         self.cell = self.board.slot(0).cell(0)
-        self.sink = Sink(self.cell, buffer or ResponseBuffer())
-        self.sink.sock = self.ours
+        self.writer = ResponseWriter(self.cell, buffer or ResponseBuffer())
+        self.writer.sock = self.ours
 
     def received(self) -> bytes:
         """What the client can read now."""
@@ -48,57 +48,57 @@ class Pair:
 
     def rest(self, inline: int = 1 << 16) -> bytes:
         """What is left for the drain lane, as the client would get it."""
-        first, files = self.sink.rest(inline)
+        first, files = self.writer.rest(inline)
         return first + b"".join(os.pread(fd, length, offset) for fd, offset, length in files)
 
     def close(self) -> None:
         """Give everything back."""
-        self.sink.forget()
+        self.writer.forget()
         self.ours.close()
         self.client.close()
 
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """A sink and its client."""
+    """A writer and its client."""
     made = Pair()
     yield made
     made.close()
 
 
 def test_a_quick_client_leaves_nothing_behind(pair: Pair) -> None:
-    pair.sink.send(b"HTTP/1.1 200 OK\r\n\r\n")
-    pair.sink.send(b"body")
-    assert not pair.sink.pending
+    pair.writer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    pair.writer.send(b"body")
+    assert not pair.writer.pending
     assert pair.received() == b"HTTP/1.1 200 OK\r\n\r\nbody"
 
 
 def test_the_first_byte_is_noted_before_it_leaves(pair: Pair) -> None:
     pair.cell.begin(7, 1.0)
     assert not pair.cell.read().response_begun
-    pair.sink.send(b"x")
+    pair.writer.send(b"x")
     assert pair.cell.read().response_begun
     pair.cell.begin(8, 1.0)
-    pair.sink.sock = pair.ours
+    pair.writer.sock = pair.ours
     assert not pair.cell.read().response_begun
-    pair.sink.send(b"x")
+    pair.writer.send(b"x")
     assert pair.cell.read().response_begun
 
 
 @pytest.mark.parametrize("inline", [0, 1 << 22])
 def test_a_slow_client_does_not_hold_the_worker(pair: Pair, inline: int) -> None:
-    pair.sink.send(b"head")
-    pair.sink.send(BIG)
-    pair.sink.send(b"tail")
-    assert pair.sink.pending
+    pair.writer.send(b"head")
+    pair.writer.send(BIG)
+    pair.writer.send(b"tail")
+    assert pair.writer.pending
     rest = pair.rest(inline)
     assert pair.received() + rest == b"head" + BIG + b"tail"
 
 
 def test_the_backlog_goes_on_as_the_client_takes_it(pair: Pair) -> None:
-    pair.sink.send(BIG)
+    pair.writer.send(BIG)
     got = pair.received()
-    pair.sink.send(b"more")
+    pair.writer.send(b"more")
     got += pair.received()
     assert got + pair.rest() == BIG + b"more"
 
@@ -107,8 +107,8 @@ def test_a_file_is_sent_without_reading_it(pair: Pair) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
-        pair.sink.sendfile(file.fileno(), 3, 4)
-    assert not pair.sink.pending
+        pair.writer.sendfile(file.fileno(), 3, 4)
+    assert not pair.writer.pending
     assert pair.received() == b"3456"
 
 
@@ -116,8 +116,8 @@ def test_the_rest_of_a_file_outlives_its_descriptor(pair: Pair) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(BIG)
         file.flush()
-        pair.sink.sendfile(file.fileno(), 0, len(BIG))
-    assert pair.sink.pending
+        pair.writer.sendfile(file.fileno(), 0, len(BIG))
+    assert pair.writer.pending
     rest = pair.rest()
     assert pair.received() + rest == BIG
 
@@ -126,8 +126,8 @@ def test_a_file_after_a_backlog_waits_its_turn(pair: Pair) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"file")
         file.flush()
-        pair.sink.send(BIG)
-        pair.sink.sendfile(file.fileno(), 1, 3)
+        pair.writer.send(BIG)
+        pair.writer.sendfile(file.fileno(), 1, 3)
     rest = pair.rest()
     assert pair.received() + rest == BIG + b"ile"
 
@@ -137,7 +137,7 @@ def test_a_file_that_becomes_shorter_is_told(pair: Pair) -> None:
         file.write(b"abc")
         file.flush()
         with pytest.raises(EOFError):
-            pair.sink.sendfile(file.fileno(), 0, 10)
+            pair.writer.sendfile(file.fileno(), 0, 10)
 
 
 def test_a_file_that_cannot_be_read_is_not_the_clients_fault(pair: Pair, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_read_is_not_the_clients_fault(pair: Pair, tmp_pat
     descriptor = os.open(tmp_path / "file", os.O_WRONLY)
     try:
         with pytest.raises(OSError, match="Bad file descriptor"):
-            pair.sink.sendfile(descriptor, 0, 3)
+            pair.writer.sendfile(descriptor, 0, 3)
     finally:
         os.close(descriptor)
 
@@ -153,30 +153,30 @@ def test_a_file_that_cannot_be_read_is_not_the_clients_fault(pair: Pair, tmp_pat
 def test_a_client_that_has_gone_is_told(pair: Pair) -> None:
     pair.client.close()
     with pytest.raises(ClientDisconnected):
-        pair.sink.send(b"x")
+        pair.writer.send(b"x")
     with tempfile.TemporaryFile() as file:
         file.write(b"abc")
         file.flush()
         with pytest.raises(ClientDisconnected):
-            pair.sink.sendfile(file.fileno(), 0, 3)
+            pair.writer.sendfile(file.fileno(), 0, 3)
 
 
 def test_a_client_that_goes_with_a_backlog_is_told(pair: Pair) -> None:
-    pair.sink.send(BIG)
+    pair.writer.send(BIG)
     pair.client.close()
     with pytest.raises(ClientDisconnected):
-        pair.sink.send(b"x")
+        pair.writer.send(b"x")
 
 
 def test_a_cut_drops_what_is_left(pair: Pair) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(BIG)
         file.flush()
-        pair.sink.send(BIG)
-        pair.sink.sendfile(file.fileno(), 0, len(BIG))
-    _, files = pair.sink.rest(0)
-    pair.sink.cut()
-    assert not pair.sink.pending
+        pair.writer.send(BIG)
+        pair.writer.sendfile(file.fileno(), 0, len(BIG))
+    _, files = pair.writer.rest(0)
+    pair.writer.cut()
+    assert not pair.writer.pending
     for fd, _, _ in files:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
@@ -193,8 +193,8 @@ def test_a_response_larger_than_the_buffer_waits_for_its_client() -> None:
     client = threading.Thread(target=read)
     client.start()
     for _ in range(3):
-        pair.sink.send(BIG)
-    first, files = pair.sink.rest(0)
+        pair.writer.send(BIG)
+    first, files = pair.writer.rest(0)
     assert first == b""
     rest = b"".join(os.pread(fd, length, offset) for fd, offset, length in files)
     assert len(rest) <= 64 * 1024
@@ -216,7 +216,7 @@ def test_a_worker_does_not_wait_for_a_client_that_takes_nothing_or_next_to_nothi
     client = threading.Thread(target=sip)
     client.start()
     with pytest.raises(ClientDisconnected, match="too slowly"):
-        pair.sink.send(BIG)
+        pair.writer.send(BIG)
     over.set()
     client.join(10)
     pair.close()
@@ -236,18 +236,18 @@ def small_files() -> Iterator[None]:
 def test_a_full_disk_ends_the_response_and_says_where_there_is_no_room(tmp_path: Path) -> None:
     pair = Pair(ResponseBuffer(memory=1000, directory=str(tmp_path)))
     with small_files(), pytest.raises(NoRoomForResponse, match=f"no room in {tmp_path} .* data_buffer_dir"):
-        pair.sink.send(BIG)
+        pair.writer.send(BIG)
     # An application that goes on all the same must not send what does not follow.
     with pytest.raises(NoRoomForResponse):
-        pair.sink.send(b"x")
+        pair.writer.send(b"x")
     pair.close()
 
 
 def test_after_an_interim_response_a_crash_may_still_be_answered(pair: Pair) -> None:
-    pair.sink.inform(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    pair.writer.inform(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     assert pair.received() == b"HTTP/1.1 103 Early Hints\r\n\r\n"
     assert not pair.cell.read().response_begun
-    pair.sink.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    pair.writer.send(b"HTTP/1.1 200 OK\r\n\r\n")
     assert pair.cell.read().response_begun
 
 
@@ -255,7 +255,7 @@ _DEPARTED = """
 import socket, time
 from appsrv.errors import ClientDisconnected
 from appsrv.scoreboard import Scoreboard
-from appsrv.sink import ResponseBuffer, Sink
+from appsrv.sink import ResponseBuffer, ResponseWriter
 
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
@@ -264,11 +264,11 @@ ours.setblocking(False)
 cell = Scoreboard.create(1, 1).slot(0).cell(0)
 cell.begin(7, time.monotonic())
 cell.say_departed(7, gone=False)
-sink = Sink(cell, ResponseBuffer())
-sink.sock = ours
+writer = ResponseWriter(cell, ResponseBuffer())
+writer.sock = ours
 client.close()
 try:
-    sink.send_piece(b"5\\r\\nhello\\r\\n", True)
+    writer.send_piece(b"5\\r\\nhello\\r\\n", True)
 except ClientDisconnected as error:
     print(error)
 """

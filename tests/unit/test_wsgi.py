@@ -13,13 +13,13 @@ from appsrv import left_out
 from appsrv.errors import ClientDisconnected
 from appsrv.file_wrapper import FileWrapper
 from appsrv.wsgi import Environ
-from support.served import DATE, TEXT, App, Body, RecordingSink, Served, app_of, length
+from support.served import DATE, TEXT, App, Body, RecordingWriter, Served, app_of, length
 
 
 def test_hello_leaves_in_one_piece() -> None:
     served = Served(app_of([b"Hello"], length(5)))
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nDate: %b\r\n\r\n" % DATE
-    assert served.sink.sent == [head + b"Hello"]
+    assert served.writer.sent == [head + b"Hello"]
     outcome = served.outcome
     assert (outcome.status, outcome.body_bytes, outcome.keep_alive, outcome.started) == (200, 5, True, True)
     assert (outcome.cut, outcome.error, outcome.error_id) == (False, None, None)
@@ -29,7 +29,7 @@ def test_hello_leaves_in_one_piece() -> None:
 def test_a_known_body_gets_its_length(body: Any) -> None:
     served = Served(app_of(body))
     assert (served.headers["content-length"], served.body, served.rest) == ("5", b"Hello", b"")
-    assert len(served.sink.sent) == 1
+    assert len(served.writer.sent) == 1
 
 
 @pytest.mark.parametrize("body", [[], [b""], (), list])
@@ -39,15 +39,15 @@ def test_an_empty_body(body: Any) -> None:
 
 
 def test_a_stream_is_chunked_and_each_piece_leaves_at_once() -> None:
-    sink = RecordingSink()
+    writer = RecordingWriter()
     seen = []
 
     def stream() -> Iterator[bytes]:
         for piece in (b"one", b"", b"two"):
             yield piece
-            seen.append(len(sink.sent))
+            seen.append(len(writer.sent))
 
-    served = Served(app_of(stream), sink=sink)
+    served = Served(app_of(stream), writer=writer)
     assert (served.headers["transfer-encoding"], served.body, served.complete) == ("chunked", b"onetwo", True)
     assert seen == [1, 1, 2]
     assert served.outcome.body_bytes == 6
@@ -164,7 +164,7 @@ def test_what_every_server_takes() -> None:
     for _ in range(2):
         served = Served(lenient)
         assert (served.status, served.body, served.rest, served.log) == (200, b"a", b"", "")
-        assert b"X-A: b\r\nX-B: c\r\nContent-Length: 1\r\nDate" in served.sink.wire
+        assert b"X-A: b\r\nX-B: c\r\nContent-Length: 1\r\nDate" in served.writer.wire
 
 
 def test_the_applications_date_stands() -> None:
@@ -210,7 +210,7 @@ def test_start_response_as_late_as_the_first_piece() -> None:
 def test_a_large_body_is_not_copied_behind_its_head() -> None:
     body = bytes(1024 * 1024)
     served = Served(app_of([body]))
-    assert served.sink.sent[1] is body
+    assert served.writer.sent[1] is body
 
 
 def test_status_without_reason_and_other_latin1() -> None:
@@ -235,7 +235,7 @@ def test_close_is_called_once(body: Body, method: str) -> None:
 
 def test_close_is_called_when_the_client_has_gone() -> None:
     body = Body(b"a", b"b")
-    served = Served(app_of(body), sink=RecordingSink(breaks_after=1))
+    served = Served(app_of(body), writer=RecordingWriter(breaks_after=1))
     assert (body.closed, served.outcome.cut, served.log) == (1, True, "")
     assert isinstance(served.outcome.error, ClientDisconnected)
 

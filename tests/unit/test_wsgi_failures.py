@@ -11,7 +11,7 @@ import pytest
 
 from appsrv.errors import ApplicationError
 from appsrv.wsgi import Environ, respond
-from support.served import DATE, TEXT, App, Body, RecordingSink, Served, app_of, head_of, length
+from support.served import DATE, TEXT, App, Body, RecordingWriter, Served, app_of, head_of, length
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_500_to_head_has_no_body() -> None:
 def test_an_exception_after_the_head_cuts() -> None:
     for body in (Body(b"a", error=ValueError("late")), Body(b"a", error=SystemExit())):
         served = Served(app_of(body))
-        assert (served.sink.was_cut, served.outcome.cut, served.outcome.keep_alive) == (1, True, False)
+        assert (served.writer.was_cut, served.outcome.cut, served.outcome.keep_alive) == (1, True, False)
         assert not served.complete
         assert served.outcome.error_id is not None
 
@@ -135,9 +135,9 @@ BREACHES: dict[str, App] = {
 def test_a_breach_of_pep_3333_is_a_500_and_the_connection_stays(name: str) -> None:
     served = Served(BREACHES[name])
     assert (served.status, served.rest, served.complete) == (500, b"", True)
-    assert (served.outcome.keep_alive, served.outcome.cut, served.sink.was_cut) == (True, False, 0)
+    assert (served.outcome.keep_alive, served.outcome.cut, served.writer.was_cut) == (True, False, 0)
     assert served.outcome.error_id in served.log  # type: ignore[operator]
-    assert b"Set-Cookie" not in served.sink.wire
+    assert b"Set-Cookie" not in served.writer.wire
 
 
 def test_start_response_twice() -> None:
@@ -159,7 +159,7 @@ def test_a_body_longer_than_announced_is_cut_off_there(body: Any) -> None:
 
 def test_a_stream_shorter_than_announced_is_cut() -> None:
     served = Served(app_of(lambda: iter([b"a"]), length(3)))
-    assert (served.complete, served.outcome.cut, served.sink.was_cut) == (False, True, 1)
+    assert (served.complete, served.outcome.cut, served.writer.was_cut) == (False, True, 1)
 
 
 def test_a_log_that_fails_changes_nothing() -> None:
@@ -168,17 +168,17 @@ def test_a_log_that_fails_changes_nothing() -> None:
             raise OSError("disk full")
 
     head = head_of("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    sink = RecordingSink()
-    outcome = respond(app_of(None), {"wsgi.errors": Broken(), "REQUEST_METHOD": "GET"}, head, sink, date=DATE)
+    writer = RecordingWriter()
+    outcome = respond(app_of(None), {"wsgi.errors": Broken(), "REQUEST_METHOD": "GET"}, head, writer, date=DATE)
     assert (outcome.status, outcome.keep_alive) == (500, True)
 
 
 def test_a_client_that_left_before_the_500() -> None:
-    assert Served(app_of(None), sink=RecordingSink(breaks_after=0)).outcome.cut
+    assert Served(app_of(None), writer=RecordingWriter(breaks_after=0)).outcome.cut
 
 
 def test_write_kept_beyond_the_response_sends_nothing() -> None:
-    """Whatever way it ended: the sink is at another response by then."""
+    """Whatever way it ended: the writer is at another response by then."""
     kept: list[Callable[[bytes], None]] = []
 
     def keeping(body: Any) -> App:
@@ -192,11 +192,11 @@ def test_write_kept_beyond_the_response_sends_nothing() -> None:
     ways: list[Any] = [[b"a"], [b"a", b"b"], Body(b"a"), Body(), *failing]
     for body in ways:
         served = Served(keeping(body))
-        sent = served.sink.wire
+        sent = served.writer.wire
         with pytest.raises(ApplicationError, match="after the response had ended"):
             kept.pop()(b"late")
-        assert served.sink.wire == sent
-    gone = Served(keeping(Body(b"a", b"b")), sink=RecordingSink(breaks_after=1))
+        assert served.writer.wire == sent
+    gone = Served(keeping(Body(b"a", b"b")), writer=RecordingWriter(breaks_after=1))
     with pytest.raises(ApplicationError):
         kept.pop()(b"late")
     assert gone.outcome.cut

@@ -37,7 +37,7 @@ def test_a_file_is_sent_with_its_length_and_closed(tmp_path: Path, content: byte
     served = Served(file_app(file))
     assert (served.body, served.rest, served.headers["content-length"]) == (content, b"", str(len(content)))
     assert served.outcome.body_bytes == len(content)
-    assert served.sink.files == ([len(content)] if len(content) > 50_000 else [])
+    assert served.writer.files == ([len(content)] if len(content) > 50_000 else [])
     assert file.closed
 
 

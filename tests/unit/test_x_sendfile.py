@@ -41,7 +41,7 @@ def film(root: Path, *headers: tuple[str, str], **given: Any) -> App:
 def test_a_file_by_its_path(root: Path) -> None:
     served = Served(film(root, ("Content-Length", "7"), ("Set-Cookie", "a=b"), ("ETag", '"empty"')))
     assert (served.status, served.body, served.rest) == (200, CONTENT, b"")
-    assert served.sink.files == [len(CONTENT)]
+    assert served.writer.files == [len(CONTENT)]
     assert served.headers["content-type"] == "text/plain"
     assert served.headers["set-cookie"] == "a=b"
     assert served.headers["last-modified"] == "Sun, 22 Nov 2026 16:00:00 GMT"
@@ -106,7 +106,7 @@ def test_ranges_and_conditions(root: Path) -> None:
 def test_head(root: Path) -> None:
     served = Served(film(root), "HEAD")
     assert (served.status, served.headers["content-length"]) == (200, str(len(CONTENT)))
-    assert served.sink.wire.endswith(b"\r\n\r\n")
+    assert served.writer.wire.endswith(b"\r\n\r\n")
 
 
 def test_other_methods_and_statuses_get_the_whole(root: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_empty_file(root: Path) -> None:
 )
 def test_whatever_lies_elsewhere_is_500_and_logged(root: Path, named: tuple[str, str]) -> None:
     served = Served(sending(root, (named[0], named[1].format(root=root))))
-    assert (served.status, b"secret" in served.sink.wire) == (500, False)
+    assert (served.status, b"secret" in served.writer.wire) == (500, False)
     assert served.outcome.error_id
     assert served.outcome.error_id in served.log
     assert served.outcome.error_id.encode() in served.body
