@@ -200,16 +200,31 @@ class Server:
 
     def _restart_for(self, touched: str, group: Manager) -> None:
         log.info("%s was touched", touched)
-        self._restart(group)
+        self._restart_with_certificate(group)
 
     def _restart_all(self) -> None:
+        """Restart every application. The certificate belongs to the whole instance: it is read once."""
+        self._reload_certificate()
         # One after the other: all at once would load all applications at once.
         for group in list(self.groups.values()):
-            self._restart(group)
+            self._restart_application(group)
 
-    def _restart(self, group: Manager, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
+    def _restart_with_certificate(
+        self, group: Manager, parallel: int | None = None, *, stop_first: bool = False
+    ) -> Outcome:
+        """Restart one application because a person or a deployment asks for it.
+
+        The certificate is read again at once, although `Tls.watch` would notice new files some seconds later: a
+        deployment that renews the certificate and restarts the application expects both to be in use afterwards.
+        """
+        self._reload_certificate()
+        return self._restart_application(group, parallel, stop_first=stop_first)
+
+    def _reload_certificate(self) -> None:
         if self._tls is not None:
             self._tls.load()
+
+    def _restart_application(self, group: Manager, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
         # Between two pulses a quick restart would begin and end unseen.
         gevent.spawn(self._say_state)
         outcome = group.restart(parallel, stop_first=stop_first)
@@ -351,7 +366,9 @@ class Server:
         configure = self._configure
         instance = json.loads(configure.instance)
         report = Report(instance, configure.restarts, self._settings, self.frontend)
-        routes = AdminRoutes(self.groups, report, self._restart, self._reopen_access_log, self._watchdog.send)
+        routes = AdminRoutes(
+            self.groups, report, self._restart_with_certificate, self._reopen_access_log, self._watchdog.send
+        )
         self._admin_routes = routes
         if self._admin is not None:
             self._answer_commands(self._admin)
