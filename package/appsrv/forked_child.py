@@ -21,13 +21,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from appsrv import exit_functions, own_lines, own_signals, unpatched
+from appsrv import exit_functions, own_frames, own_lines, own_signals, unpatched
 from appsrv.errors import AppLoadError
 
 IN_CHILD = False
 """Whether this process is such a child. Read for each request: a plain name costs least."""
 
-_OURS = os.path.join(os.path.dirname(__file__), "")
 _drop: list[Callable[[], object]] = []
 _forks_itself: set[int] = set()
 _masks: dict[int, set[int]] = {}
@@ -112,9 +111,7 @@ def _exit_code(error: SystemExit) -> int:
 
 def _show(error: BaseException) -> None:
     # The reader looks for the application's frames: those of appsrv, which has called it, are left out.
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
-        frames = frames.tb_next
+    frames = own_frames.without_own(error.__traceback__)
     _write("".join(traceback.format_exception(type(error), error, frames)))
 
 

@@ -7,14 +7,14 @@ of the call and the environ, not HTTP.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from types import FrameType
 from typing import Any
 
+from appsrv import own_frames
+
 __all__ = ["place_of_call", "tell"]
 
-_OWN = os.path.join(os.path.dirname(__file__), "")
 # Names and places that the log has. So many places at most: what an application generates is not told for ever.
 _told: set[tuple[str, str]] = set()
 _MOST = 50
@@ -23,7 +23,7 @@ _MOST = 50
 def place_of_call() -> str:
     """Where the application calls start_response: the innermost file and line outside of appsrv."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+    while frame is not None and own_frames.is_own(frame.f_code.co_filename):
         frame = frame.f_back
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from appsrv import fifo
+from appsrv import fifo, own_frames
 from appsrv.errors import AppLoadError, SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ FACTORIES = ("create_app", "make_app")
 Arguments = tuple[list[Any], dict[str, Any]]
 
 _MACHINERY = (
-    os.path.join(os.path.dirname(__file__), ""),
+    own_frames.PACKAGE_DIRECTORY,
     os.path.join(os.path.dirname(importlib.__file__), ""),
     "<frozen importlib",
 )

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from appsrv import own_frames
 from appsrv.errors import AdminError
 
 FILE = "stacks"
@@ -231,20 +232,16 @@ def _why_silent(pid: int) -> str:
 
 # -- what concerns the application ------------------------------------------------------------------------------------
 
-_OWN = os.path.join(os.path.dirname(__file__), "")
-_CALLS_APPLICATION = os.path.join(_OWN, "wsgi.py")
-
-
 def of_application(threads: Sequence[Thread]) -> list[Thread]:
     """The threads that answer requests, from where the application begins, and those that it has started itself."""
     return [replace(thread, frames=frames) for thread in threads if (frames := _application_frames(thread.frames))]
 
 
 def _application_frames(frames: list[Frame]) -> list[Frame]:
-    own = [number for number, frame in enumerate(frames) if frame.file.startswith(_OWN)]
+    own = [number for number, frame in enumerate(frames) if own_frames.is_own(frame.file)]
     if not own:
         return frames
-    calls = [number for number in own if frames[number].file == _CALLS_APPLICATION]
+    calls = [number for number in own if frames[number].file == own_frames.CALLS_APPLICATION]
     return frames[calls[-1] + 1 :] if calls else []
 
 

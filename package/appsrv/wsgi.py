@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
-from appsrv import forked_child, left_out, own_lines
+from appsrv import forked_child, left_out, own_frames, own_lines
 from appsrv.environ import Environ, build_environ, environ_base
 from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse, RequestError, UpstreamError
 from appsrv.file_wrapper import FileWrapper, plain_file
@@ -40,7 +40,6 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 WSGIApplication = Callable[[Environ, Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 LogException = Callable[[Environ, str, str], None]
 
-_OURS = os.path.join(os.path.dirname(__file__), "")
 # The status of a request whose client left before it had one.
 CLIENT_LEFT = 499
 # A body up to this size leaves together with its head, in one piece.
@@ -460,7 +459,5 @@ def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
 
 def _application_traceback(error: BaseException) -> str:
     """The traceback without our own frames on top: the reader looks for the application's."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
-        frames = frames.tb_next
+    frames = own_frames.without_own(error.__traceback__)
     return "".join(traceback.format_exception(type(error), error, frames))

@@ -19,14 +19,14 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
         ("__init__ access_format beneath busy_threads conditional cpus death django_urls errors exit_functions family "
-        "fifo file_wrapper fleet foreign_variables http_syntax idle_watch interpreter_flags left_out line_label "
-        "log_format menu monitoring open_sockets out_of_memory own_lines own_signals own_writes pace process_group "
+        "fifo file_wrapper fleet foreign_variables http_syntax idle_watch interpreter_flags line_label log_format "
+        "menu monitoring open_sockets out_of_memory own_frames own_lines own_signals own_writes pace process_group "
         "process_title production project request_id restart_file root_watch routes screen signals slumber tally "
         "tcp_reset terminal text tracebacks trusted_proxies unpatched values"),
         ("certificates connection_limits directories environ forked_child handover hangup http1 http1_body "
-        "http_response kernel_stamps leadership limit_log listener loader log_reader message metrics output pid_file "
-        "pool privileges proxied proxy_protocol reloader removed_fields response_head scoreboard service settings "
-        "shared_epoll shared_state spool terminal_lender top trace underscored_fields upstream_keepalive "
+        "http_response kernel_stamps leadership left_out limit_log listener loader log_reader message metrics output "
+        "pid_file pool privileges proxied proxy_protocol reloader removed_fields response_head scoreboard service "
+        "settings shared_epoll shared_state spool terminal_lender top trace underscored_fields upstream_keepalive "
         "upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
         "instance log monkey_patched pool_settings probe route_table sink socket_access static_server "
