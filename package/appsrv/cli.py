@@ -23,6 +23,7 @@ from appsrv.cli_steer import detach_process, reopen_logs, restart_app, stop
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
 from appsrv.instance import InstanceInfo
 from appsrv.settings import ROWS, Settings
+from appsrv.words import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +57,7 @@ def _usage_error(error: click.UsageError) -> int:
 
 def _own_error(error: AppsrvError) -> int:
     if isinstance(error, AppLoadError) and error.traceback:
-        click.echo(text.printable(error.traceback.rstrip("\n")), err=True)
+        click.echo(printable(error.traceback.rstrip("\n")), err=True)
     return say_error(str(error), error.exit_code)
 
 

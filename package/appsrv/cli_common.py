@@ -17,7 +17,7 @@ from appsrv.errors import AdminError, NotRunning, OperatorError
 from appsrv.instance import Instance
 from appsrv.loader import is_below
 from appsrv.settings import ROWS
-from appsrv.text import in_line
+from appsrv.words import in_line
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient

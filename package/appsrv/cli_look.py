@@ -26,7 +26,7 @@ from appsrv.cli_common import (
 )
 from appsrv.errors import AdminError, NotRunning
 from appsrv.instance import Instance
-from appsrv.text import wants_colour
+from appsrv.words import printable, wants_colour
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
@@ -155,7 +155,7 @@ def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Ins
         outcome = client.detach(pid)
         return f"worker {pid} detached" if outcome.get("detached") else str(outcome.get("message"))
 
-    actions = Actions(read, lambda pid: text.stacks(_stacks(one, pid), linecache.getline).splitlines(), detach, restart)
+    actions = Actions(read, lambda pid: _stacks_as_text(one, pid).splitlines(), detach, restart)
     colour = wants_colour(config.environment(), True)
     Top(Screen(sys.stdin.fileno(), sys.stdout.fileno()), actions, sort=sort, interval=interval, colour=colour).run()
 
@@ -232,8 +232,8 @@ def trace(pid: int, as_json: bool) -> int:
     PID is that of a worker (see `appsrv status`), or of any other process of a running appsrv. It answers as well
     when it is stuck, in C code or in a system call.
     """
-    answer = _stacks(instance_of(pid), pid)
-    click.echo(json.dumps(answer, indent=2) if as_json else text.stacks(answer, linecache.getline))
+    one = instance_of(pid)
+    click.echo(json.dumps(_stacks(one, pid), indent=2) if as_json else _stacks_as_text(one, pid))
     return 0
 
 
@@ -245,3 +245,11 @@ def _stacks(whose: Instance, pid: int) -> dict[str, Any]:
 
     threads = [dataclasses.asdict(thread) for thread in stacks.ask(whose.directory, pid)]
     return {"pid": pid, "title": family.title(pid), "instance": whose.info.name, "threads": threads}
+
+
+def _stacks_as_text(whose: Instance, pid: int) -> str:
+    from appsrv import family
+    from appsrv import trace as stacks
+
+    threads = stacks.ask(whose.directory, pid)
+    return "\n".join([f"{printable(family.title(pid))} (PID {pid})", *stacks.as_text(threads, linecache.getline)])

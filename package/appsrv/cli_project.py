@@ -10,7 +10,7 @@ import click
 
 from appsrv import config, text
 from appsrv.cli_common import say_variable_notices, setting_options, working_directory
-from appsrv.text import wants_colour
+from appsrv.words import wants_colour
 
 # -- init --------------------------------------------------------------------------------------------------
 

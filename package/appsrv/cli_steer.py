@@ -26,7 +26,7 @@ from appsrv.cli_common import (
 )
 from appsrv.errors import AdminError, NotRunning
 from appsrv.instance import Instance
-from appsrv.text import wants_colour
+from appsrv.words import listed, printable, wants_colour
 
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
@@ -139,7 +139,7 @@ def _of_turned_link(path: str, groups: Sequence[Mapping[str, Any]]) -> str:
     if not beside:
         return ""
     return (
-        f" {link} stands for {target} now; {text.listed(beside)}, which is served, does not follow the link: stop it, "
+        f" {link} stands for {target} now; {listed(beside)}, which is served, does not follow the link: stop it, "
         f"and start it by the link, appsrv start {link}"
     )
 
@@ -207,8 +207,8 @@ def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None
 
 def _restart_failed(title: str, outcome: Mapping[str, Any], *, serves: bool) -> int:
     if outcome.get("traceback"):
-        click.echo(text.printable(outcome["traceback"]).rstrip("\n"), err=True)
-    reason = text.printable(outcome.get("message") or "no reason is known")
+        click.echo(printable(outcome["traceback"]).rstrip("\n"), err=True)
+    reason = printable(outcome.get("message") or "no reason is known")
     meanwhile = "its previous code keeps serving" if serves else "its requests are answered 503"
     if outcome.get("stopped"):
         meanwhile = "its previous code was stopped, its requests are answered 503, and it is tried again"

@@ -18,7 +18,7 @@ from typing import Any
 from appsrv import cpus, foreign_variables, values
 from appsrv.errors import SettingsError
 from appsrv.settings import MOUNTS, PATHS, PREFIX, ROWS, Settings, file_or_none, log_place, path
-from appsrv.text import listed
+from appsrv.words import listed
 
 # The key of appsrv.toml under which several applications stand.
 APPS = "apps"

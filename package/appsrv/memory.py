@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from gevent import get_hub
 
-from appsrv.text import memory as in_words
+from appsrv.words import memory as in_words
 from appsrv.workers import Workers
 
 INTERVAL = 1.0

@@ -35,7 +35,7 @@ from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
 from appsrv.settings import NO_FILE, Settings
 from appsrv.socket_access import SocketAccess, shared_group
-from appsrv.text import wants_colour
+from appsrv.words import wants_colour
 
 # They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.
 MOST_PASSED = 8

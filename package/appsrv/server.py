@@ -6,7 +6,6 @@ gevent's loop runs here and nowhere else. Nothing is monkey-patched.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import linecache
 import logging
@@ -24,7 +23,7 @@ import gevent.event
 import setproctitle
 from gevent import get_hub
 
-from appsrv import lanes, listener, message, probe, root_watch, text, trace
+from appsrv import lanes, listener, message, probe, root_watch, trace
 from appsrv.access_file import place
 from appsrv.access_log import AccessLog, destination
 from appsrv.app_group import AppGroup
@@ -387,8 +386,7 @@ class Server:
         if model == "gevent" and trace.shows_greenlets(pid):
             send_signal(pid, trace.GREENLETS_SIGNAL)
         threads = trace.of_application(trace.ask(self._answers, pid, sleep=gevent.sleep, patience=STACKS_WITHIN))
-        answer = {"pid": pid, "threads": [dataclasses.asdict(thread) for thread in threads]}
-        return [line for line in text.stacks(answer, linecache.getline).splitlines()[1:] if line]
+        return [line for line in trace.as_text(threads, linecache.getline) if line]
 
     def _reopen_access_log(self) -> None:
         # By the time this is answered nobody writes into the old file any more, so that it may be compressed.

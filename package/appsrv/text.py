@@ -1,4 +1,4 @@
-"""What commands show, as text: durations, sizes, the banner and the reports of `appsrv status`.
+"""What commands show, as text: the banner, the reports of `appsrv status` and the lines of `appsrv logs`.
 
 Pure: given the parsed answer of the admin socket, returns lines in the layout of passenger-status. Fields
 that a server of another version lacks are shown as empty or 0, never an error.
@@ -6,61 +6,18 @@ that a server of another version lacks are shown as empty or 0, never an error.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from appsrv.words import ago, date, duration, in_line, memory, printable
 
 if TYPE_CHECKING:
     from appsrv.instance import InstanceInfo
 
 RULE = "=" * 79
 TITLE, BOLD, RESET = "\x1b[1;33;44m", "\x1b[1m", "\x1b[0m"
-_BREAKS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 Json = Mapping[str, Any]
-
-
-def duration(seconds: float) -> str:
-    """`1d 2h 3m 4s`, without the units before the first one that counts."""
-    rest = max(0, int(seconds))
-    parts: list[str] = []
-    for length, unit in _BREAKS:
-        count, rest = divmod(rest, length)
-        if count or parts or unit == "s":
-            parts.append(f"{count}{unit}")
-    return " ".join(parts)
-
-
-def memory(count: int) -> str:
-    """`99M`: whole mebibytes."""
-    return f"{round(count / (1 << 20))}M"
-
-
-def ago(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{duration(seconds)} ago"
-
-
-def printable(text: object) -> str:
-    """Without the control characters by which a message of an application could drive the terminal."""
-    return "".join(char for char in str(text) if char in "\n\t" or char.isprintable())
-
-
-def in_line(text: object) -> str:
-    """The same for a name: what would be a line or a column of its own is shown as it is written in Python."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """`a, b and c`; of more than `most` names how many others there are."""
-    shown = [in_line(name) for name in names[:most]]
-    if len(names) > most:
-        shown.append(f"{len(names) - most} more")
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
-
-
-def date(wall_time: float) -> str:
-    """`2024-06-21 13:50:09 +0000`, local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(wall_time))
 
 
 # -- appsrv start ------------------------------------------------------------------------------------------
@@ -280,24 +237,6 @@ def _worker(worker: Json, verbose: bool) -> Iterator[str]:
         yield f"    {_STATES[worker['state']]}{waits}"
 
 
-# -- appsrv trace ------------------------------------------------------------------------------------------
-
-
-def stacks(answer: Json, source: Callable[[str, int], str]) -> str:
-    """As Python shows a traceback, each thread's most recent call last; `source` gives a line of a file, or ""."""
-    lines = [f"{printable(answer.get('title', ''))} (PID {answer.get('pid')})"]
-    for number, thread in enumerate(answer.get("threads", [])):
-        name = printable(thread.get("name")) or ("main thread" if number == 0 else "thread")
-        lines += ["", f"{name} {thread.get('ident', '')} (most recent call last):"]
-        for frame in thread.get("frames", []):
-            lines.append(printable(f'  File "{frame["file"]}", line {frame["line"]}, in {frame["function"]}'))
-            code = source(frame["file"], frame["line"]).strip()
-            lines += [printable(f"    {code}")] if code else []
-        if not thread.get("frames"):
-            lines.append("  (no frame of Python)")
-    return "\n".join(lines)
-
-
 def coloured_diff(diff: str, *, colour: bool) -> str:
     """A unified diff, green where something comes, red where it goes."""
     marks = {"+": "32", "-": "31", "@": "36"}
@@ -305,13 +244,6 @@ def coloured_diff(diff: str, *, colour: bool) -> str:
         f"\x1b[{marks[line[0]]}m{line.rstrip(chr(10))}\x1b[0m\n" if colour and line[:1] in marks else line
         for line in diff.splitlines(keepends=True)
     )
-
-
-def wants_colour(environ: Mapping[str, str], is_terminal: bool) -> bool:
-    """NO_COLOR wins over FORCE_COLOR (no-color.org); without either, terminals that can are coloured."""
-    if environ.get("NO_COLOR"):
-        return False
-    return bool(environ.get("FORCE_COLOR")) or (is_terminal and environ.get("TERM") != "dumb")
 
 
 def log_line(raw: str, level: str | None, *, colour: bool) -> str:

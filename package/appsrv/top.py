@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from appsrv.text import duration, in_line, memory, printable
+from appsrv.words import duration, in_line, memory, printable
 
 Json = Mapping[str, Any]
 BOLD, REVERSE, DIM, RESET = "\x1b[1m", "\x1b[7m", "\x1b[2m", "\x1b[0m"

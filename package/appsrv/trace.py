@@ -22,6 +22,7 @@ from pathlib import Path
 
 from appsrv import own_frames
 from appsrv.errors import AdminError
+from appsrv.words import printable
 
 FILE = "stacks"
 # A signal that hardly any application uses; where there are no real-time signals, one that few do.
@@ -259,3 +260,21 @@ def parse(content: str) -> list[Thread]:
             number = int(frame[2]) if frame[2].isdigit() else 0
             threads[-1].frames.insert(0, Frame(frame[1] or "?", number, frame[3]))
     return threads[::-1]
+
+
+# -- for people -------------------------------------------------------------------------------------------------------
+
+
+def as_text(threads: Sequence[Thread], source: Callable[[str, int], str]) -> Iterator[str]:
+    """Lines as of a Python traceback, each thread's most recent call last; `source` gives a line of a file, or ""."""
+    for number, thread in enumerate(threads):
+        name = printable(thread.name) or ("main thread" if number == 0 else "thread")
+        yield ""
+        yield f"{name} {thread.ident} (most recent call last):"
+        for frame in thread.frames:
+            yield printable(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
+            code = source(frame.file, frame.line).strip()
+            if code:
+                yield printable(f"    {code}")
+        if not thread.frames:
+            yield "  (no frame of Python)"

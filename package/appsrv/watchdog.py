@@ -44,7 +44,7 @@ from appsrv.spawning import Spawner
 from appsrv.standby_preloader import Launched, StandbyPreloader
 from appsrv.terminal import Terminal
 from appsrv.terminal_lender import TerminalLender, can_lend
-from appsrv.text import listed
+from appsrv.words import listed
 
 LAST_WORDS = 2.0
 # What the server may take beyond the time it was given to stop.

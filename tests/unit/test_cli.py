@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, cli_common, directories, instance, text
+from appsrv import cli, cli_common, directories, instance
 from appsrv.app_group import AppGroup
 from appsrv.errors import AppLoadError
 from appsrv.instance import Instance, InstanceDirectory, InstanceInfo
@@ -128,15 +128,6 @@ def test_help_names_every_setting(capfd: Capture) -> None:
     for flag in ("-a, --address HOST", "--max-pool-size NUMBER", "-d, --daemonize", "-S, --socket PATH"):
         assert flag in out
     assert "--app " not in out
-
-
-def test_colours_are_a_matter_of_terminal_and_variables() -> None:
-    assert text.wants_colour({}, True)
-    assert not text.wants_colour({}, False)
-    assert text.wants_colour({"FORCE_COLOR": "1"}, False)
-    assert not text.wants_colour({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True)
-    assert not text.wants_colour({"TERM": "dumb"}, True)
-    assert text.wants_colour({"NO_COLOR": ""}, True)
 
 
 def test_the_working_directory_is_the_logical_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

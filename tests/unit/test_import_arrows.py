@@ -22,12 +22,12 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "fifo file_wrapper fleet foreign_variables http_syntax idle_watch interpreter_flags line_label log_format "
         "menu monitoring open_sockets out_of_memory own_frames own_lines own_signals own_writes pace process_group "
         "process_title production project request_id restart_file root_watch routes screen signals slumber tally "
-        "tcp_reset terminal text tracebacks trusted_proxies unpatched values"),
+        "tcp_reset terminal tracebacks trusted_proxies unpatched values words"),
         ("certificates connection_limits directories environ forked_child handover hangup http1 http1_body "
         "http_response kernel_stamps leadership left_out limit_log listener loader log_reader message metrics output "
         "pid_file pool privileges proxied proxy_protocol reloader removed_fields response_head scoreboard service "
-        "settings shared_epoll shared_state spool terminal_lender top trace underscored_fields upstream_keepalive "
-        "upstream_response"),
+        "settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
+        "upstream_keepalive upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
         "instance log monkey_patched pool_settings probe route_table sink socket_access static_server "
         "upstream_request wsgi"),

@@ -9,6 +9,7 @@ import pytest
 
 from appsrv import text
 from appsrv.instance import InstanceInfo
+from appsrv.words import date
 from support.admin import STATUS
 
 NOW = 1700003600.0
@@ -20,7 +21,7 @@ GROUP = """\
     CPU: 0%      Memory  : 99M     Last used: 4s ago"""
 REPORT = f"""\
 Version : 0.1.0
-Date    : {text.date(NOW)}
+Date    : {date(NOW)}
 Instance: shop-8000-1f0c9a3e (appsrv/0.1.0)
 
 ----------- General information -----------
@@ -37,21 +38,6 @@ def changed(**of_group: Any) -> dict[str, Any]:
     status = copy.deepcopy(STATUS)
     status["app_groups"][0].update(of_group)
     return status
-
-
-def test_durations_and_sizes() -> None:
-    assert [text.duration(n) for n in (0, 0.9, 59, 61, 3600, 86400, 93784, -1)] == [
-        "0s",
-        "0s",
-        "59s",
-        "1m 1s",
-        "1h 0m 0s",
-        "1d 0h 0m 0s",
-        "1d 2h 3m 4s",
-        "0s",
-    ]
-    assert text.memory(99 << 20) == "99M"
-    assert text.ago(None) == "never"
 
 
 def test_the_report_has_the_layout_of_passenger_status() -> None:
@@ -185,17 +171,3 @@ def test_requests_one_per_line() -> None:
 
 def test_no_requests() -> None:
     assert text.requests_report(STATUS, [], NOW).endswith("No request is being served, none waits.")
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (["shop"], "shop"),
-        (["shop", "blog"], "shop and blog"),
-        (["a", "b", "c"], "a, b and c"),
-        (["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
-        (["two\nlines", "b"], r"two\nlines and b"),
-    ],
-)
-def test_names_are_listed(names: list[str], said: str) -> None:
-    assert text.listed(names) == said

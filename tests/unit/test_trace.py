@@ -128,6 +128,17 @@ def test_what_faulthandler_writes() -> None:
             [trace.Frame("a.py", 0, "outer"), trace.Frame("a, line 1 in b.py", 12, "inner")],
         ),
     ]
+    source = {("a.py", 0): "", ("a, line 1 in b.py", 12): "    turn()\x1b[2J\n"}
+    assert list(trace.as_text(threads, lambda file, line: source[file, line])) == [
+        "",
+        "main thread 0x00007f02 (most recent call last):",
+        "  (no frame of Python)",
+        "",
+        "worker 0x00007f01 (most recent call last):",
+        '  File "a.py", line 0, in outer',
+        '  File "a, line 1 in b.py", line 12, in inner',
+        "    turn()[2J",
+    ]
 
 
 def test_what_concerns_the_application() -> None:
