@@ -56,14 +56,16 @@ def title(pid: int) -> str:
 
 
 def exists(pid: int) -> bool:
-    """Whether there is such a process, be it that it has ended and was not reaped."""
+    """Whether there is such a process, of whichever user; one that has ended counts until it is reaped."""
     if pid <= 0:
         return False
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # The kernel looks for the process first, and for the permission to signal it then (kill(2)).
+        return True
     return True
 
 

@@ -77,6 +77,16 @@ def test_one_that_lives_is_not_lost(workers: Workers) -> None:
     assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == []
 
 
+def test_one_that_lives_as_another_user_is_not_lost(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(_pid: int, _number: int) -> None:
+        raise PermissionError
+
+    handle = hung_up(workers, os.getpid())
+    monkeypatch.setattr(os, "kill", kill)
+    for _ in range(2):
+        assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == []
+
+
 def test_one_that_has_not_hung_up_is_not_lost(workers: Workers) -> None:
     handle = workers.make(Spawn(1, 1, first=True))
     workers.hear(handle)
