@@ -308,5 +308,11 @@ def _forget_metrics(manager: Manager) -> None:
 
 
 def slots_for(settings: Settings) -> int:
-    """Room on the scoreboard for a full pool, its successors and those that are still retiring."""
-    return 3 * (settings.max_pool_size + settings.max_pool_size) + 2
+    """How many workers of an application can have a process at a time: without a free slot none is forked.
+
+    A worker that retires keeps its slot until its process has ended, which may take `stop_timeout`; until then its
+    successors need slots of their own. So there is room for a full pool and for those of the five restarts before,
+    whose workers have all retired and not ended yet. A development server has a pool of one and restarts with each
+    save of a file: for its sake there are two slots more.
+    """
+    return 6 * settings.max_pool_size + 2

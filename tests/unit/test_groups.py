@@ -15,11 +15,12 @@ from appsrv import message
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel
 from appsrv.frontend import FrontEnd
-from appsrv.groups import Groups
+from appsrv.groups import Groups, slots_for
 from appsrv.http_syntax import Limits
 from appsrv.lanes import Timeouts
 from appsrv.loader import AppSpec
 from appsrv.manager import Manager
+from appsrv.pool import Pool, PoolLimits, WorkerState
 from appsrv.server import Server
 from appsrv.settings import Settings
 
@@ -138,3 +139,22 @@ def test_one_that_comes_after_the_application_has_gone_leaves(world: World) -> N
     world.ended(NOBODY, signal.SIGTERM)
     world.until(lambda: not world.groups.all(), "nothing is left")
     assert message.DropGroup(NAME) in world.told
+
+
+def all_ready(pool: Pool) -> int:
+    """Let all that boot become ready, and none of those that retire end; how many processes there are then."""
+    while booting := [serial for serial, worker in pool.workers.items() if worker.state is WorkerState.BOOTING]:
+        pool.ready(booting[0], 0.0)
+    return len(pool.workers)
+
+
+@pytest.mark.parametrize(("size", "restarts"), [(1, 7), (6, 5)])
+@pytest.mark.parametrize("parallel", [1, 100])
+def test_the_workers_of_several_restarts_have_slots_at_a_time(size: int, restarts: int, parallel: int) -> None:
+    pool = Pool(PoolLimits(max_pool_size=size, min_instances=size))
+    pool.loaded(1, 0.0)
+    processes = [all_ready(pool)]
+    for generation in range(2, restarts + 3):
+        pool.roll(generation, 0.0, parallel)
+        processes.append(all_ready(pool))
+    assert processes[-2] <= slots_for(Settings(max_pool_size=size)) < processes[-1]
