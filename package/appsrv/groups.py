@@ -23,11 +23,11 @@ from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure
 from appsrv.hosting import needs_routes, routes_of
 from appsrv.http_syntax import RequestHead
-from appsrv.limits import limits_of
 from appsrv.loader import is_below
 from appsrv.manager import Manager
 from appsrv.monkey_patched import cells_for
 from appsrv.parking import parking
+from appsrv.request_limits import limits_of
 from appsrv.route_table import RouteTable
 from appsrv.routes import Routes
 from appsrv.scoreboard import Scoreboard

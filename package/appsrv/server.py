@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -38,13 +38,14 @@ from appsrv.handles import Outcome, send_signal, send_signals_through
 from appsrv.http_response import Response
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import stamp_connections_of
-from appsrv.limits import limits_of, request_spool_of
 from appsrv.log import AccessLines, to_watchdog
 from appsrv.manager import Manager
 from appsrv.parking import READABLE
 from appsrv.privileges import give_up
+from appsrv.request_limits import limits_of
 from appsrv.restart_file import NAME, RestartFile
 from appsrv.settings import Settings
+from appsrv.spool import Spool
 from appsrv.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Server:
             settings.header_timeout, settings.body_timeout, settings.body_timeout, settings.min_data_rate
         )
         frontend = FrontEnd(
-            limits_of(settings), timeouts, settings.keepalive_timeout, request_spool_of(settings),
+            limits_of(settings), timeouts, settings.keepalive_timeout, _request_spools(settings),
             _connection_limits(settings),
             development=self._configure.development or settings.environment == "development",
         )
@@ -408,6 +409,12 @@ def _access_log(settings: Settings, *, framework: bool) -> AccessLog | None:
     if to is None:
         return None
     return AccessLog(settings, AccessLines() if to == "-" else destination(to, log.error), log.error)
+
+
+def _request_spools(settings: Settings) -> Callable[[], Spool]:
+    """Makes the spool in which the body of a request waits until it is complete."""
+    memory, directory = settings.request_buffer_memory, settings.data_buffer_dir
+    return lambda: Spool(memory, directory)
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:

@@ -34,7 +34,6 @@ from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.labelled_output import finish_output, forget_pieces, guard_output, label_output
 from appsrv.leadership import Leadership
-from appsrv.limits import limits_of, response_buffer_of
 from appsrv.own_lines import complain
 from appsrv.own_requests import ask, ill
 from appsrv.probe import with_probe
@@ -52,10 +51,12 @@ from appsrv.ready_queue import (
 )
 from appsrv.removed_fields import Reporter
 from appsrv.request_id import with_request_id
+from appsrv.request_limits import limits_of
 from appsrv.route_table import RouteTable
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.settings import Settings
 from appsrv.shared_epoll import SharedEpoll
+from appsrv.sink import ResponseBuffer
 from appsrv.trusted_proxies import TrustedProxies
 
 Tell = Callable[[list[str]], None]
@@ -366,7 +367,7 @@ class Worker:
         options = HandlerOptions(
             application, limits_of(role.settings), environs(role), development, keep_alive, self._access_log(),
             TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
-            response_buffer_of(role.settings), None if routes is None else _only_for(role.name, routes),
+            _response_buffer(role.settings), None if routes is None else _only_for(role.name, routes),
             role.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),
         )
         slot, counted = self._slot, role.settings.counts_requests
@@ -444,6 +445,17 @@ def _ready_queue(context: WorkerContext, channel: Channel, slot: Slot, *, waits:
         return by_epoll(context.hand_off, channel, context.board, slot, context.idle)
     portable = PortableQueue if waits else ImpatientPortableQueue
     return portable(context.hand_off, channel, context.board, slot, context.idle)
+
+
+def _response_buffer(settings: Settings) -> ResponseBuffer:
+    """Where a response waits for its client, and for how long a worker waits with it."""
+    return ResponseBuffer(
+        memory=settings.response_buffer_memory,
+        size=settings.response_buffer_size,
+        directory=settings.data_buffer_dir,
+        pause=settings.body_timeout,
+        rate=settings.min_data_rate,
+    )
 
 
 def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:

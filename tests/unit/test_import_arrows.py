@@ -29,10 +29,10 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
         "upstream_keepalive upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
-        "instance log monkey_patched pool_settings probe route_table sink socket_access static_server "
+        "instance log monkey_patched pool_settings probe request_limits route_table sink socket_access static_server "
         "upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hosting kept_directory labelled_output "
-        "limits logrotate_config nginx_config old_logs own_requests ready_queue standby_preloader static_files "
+        "logrotate_config nginx_config old_logs own_requests ready_queue standby_preloader static_files "
         "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
         ("acceptor access_log admin exchange fallback lanes parking resources settings_page spawning standby "
         "top_screen upstream_connections"),
