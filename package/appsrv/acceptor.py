@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import socket
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from gevent import get_hub
 
 from appsrv.connection_limits import ConnectionLimits
 from appsrv.http_response import Response, error_response, serialize
+from appsrv.readiness import has_input
 
 log = logging.getLogger("appsrv.acceptor")
 
@@ -104,7 +104,7 @@ class Acceptor:
 
     def _make_room_for_one(self, watcher: Any, sock: socket.socket, listener: int) -> bool:
         """Whether a client that waits may come in; where none waits, nobody has to go."""
-        if not _readable(sock):
+        if not has_input(sock.fileno()):
             return False
         if not self._make_room():
             self._pause(f"max_connections ({self.limits.most}) is reached", watcher, sock, listener)
@@ -128,12 +128,6 @@ class Acceptor:
             watcher.start(self._accept, watcher, sock, listener)
             # An event loop may tell what is readable only when it becomes so.
             self._accept(watcher, sock, listener)
-
-
-def _readable(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _say(line: str | None) -> None:

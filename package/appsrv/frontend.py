@@ -29,7 +29,8 @@ from appsrv.http1 import parse_head
 from appsrv.http_response import Response, error_response, serialize
 from appsrv.http_syntax import Limits, RequestHead
 from appsrv.limit_log import LimitLog, outcome_of
-from appsrv.parking import ClientConnection, readable
+from appsrv.parking import ClientConnection
+from appsrv.readiness import has_input
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_now
 from appsrv.trusted_proxies import TrustedProxies
@@ -144,7 +145,7 @@ class FrontEnd:
             return
         self.limits.came(connection.cid, connection.address)
         connection.lane = False
-        if readable(connection.sock.fileno()):
+        if has_input(connection.sock.fileno()):
             self._push_new(connection)
         elif self.only is not None:
             self.only.adopt(connection)
@@ -326,7 +327,7 @@ class FrontEnd:
             if not connection.lane and _is_parked(connection) and (whose is None or whose(connection.address))
         ]
         quiet = [
-            connection for _, _, connection in heapq.nsmallest(most, parked) if not readable(connection.sock.fileno())
+            connection for _, _, connection in heapq.nsmallest(most, parked) if not has_input(connection.sock.fileno())
         ]
         # Only now: what has just been read from is with a worker, and no longer readable.
         busy = self.busy()
@@ -354,7 +355,7 @@ class FrontEnd:
         for connection in list((self if backend is None else backend).connections.values()):
             if connection.lane or connection.cid in busy or not _is_parked(connection):
                 continue
-            if not readable(connection.sock.fileno()):
+            if not has_input(connection.sock.fileno()):
                 _end_of_sending(connection.sock)
                 self.close(connection)
 

@@ -24,6 +24,7 @@ from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import DescriptorsLost, Receiver
 from appsrv.idle_watch import IdleWatch
+from appsrv.readiness import has_input
 from appsrv.ready_queue import HAND_OFF, hand_off_pair
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
@@ -347,7 +348,7 @@ class EpollParking(Parking):
         return [*super().fds_for_workers(), self._epoll.fd]
 
     def waiting(self, taken: int) -> int:
-        if not readable(self._epoll.fd):
+        if not has_input(self._epoll.fd):
             self._ready.clear()
             return self._in_hand_off(taken)
         parked = [c for c in self.connections.values() if self._is_parked(c)]
@@ -375,10 +376,10 @@ class EpollParking(Parking):
 
     def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
         # As long as an entry fires, what is readable may be waiting its turn.
-        if self._waiting or self._unread() or readable(self._epoll.fd):
+        if self._waiting or self._unread() or has_input(self._epoll.fd):
             return []
         left = [c for c in connections.values() if not c.lane and c.cid not in busy]
-        return [c for c in left if not self._is_parked(c) or readable(c.sock.fileno())]
+        return [c for c in left if not self._is_parked(c) or has_input(c.sock.fileno())]
 
     def recover(self, connection: ClientConnection) -> None:
         self.board.park(connection.cid, time.monotonic())
@@ -448,10 +449,3 @@ def _has_ended(sock: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-def readable(fd: int) -> bool:
-    """Whether there is something to read, or the end."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))

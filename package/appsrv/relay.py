@@ -20,7 +20,7 @@ from gevent.socket import wait_read, wait_write
 from appsrv.errors import ClientDisconnected
 from appsrv.lanes import LINGER, LINGER_BYTES, LOOKS, Timeouts, wait_writable
 from appsrv.pace import Pace, Taken
-from appsrv.parking import readable
+from appsrv.readiness import has_input
 from appsrv.tcp_reset import reset_when_closed
 
 READ = 64 * 1024
@@ -56,7 +56,7 @@ class Relay:
     @property
     def said_all(self) -> bool:
         """Whether all that came from inside is the kernel's now, on its way to the client."""
-        return not self._speaking and (self._inside.fileno() < 0 or not readable(self._inside.fileno()))
+        return not self._speaking and (self._inside.fileno() < 0 or not has_input(self._inside.fileno()))
 
     def _ended(self, greenlet: object) -> None:
         self._left -= 1

@@ -5,7 +5,6 @@ Starts no process itself: `launch` does. What a standby preloader does until it 
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 
 from appsrv import message
 from appsrv.channel import Channel, ChannelClosed
+from appsrv.readiness import has_input
 
 VARIABLE = "APPSRV_STANDBY"
 """In the environment of each preloader that a development server starts; the start-up hook takes it away."""
@@ -130,4 +130,4 @@ class StandbyPreloader:
 
 def _has_ended(channel: Channel) -> bool:
     """Whether the other side has gone: one that stands by says nothing, so that all there is to read is its end."""
-    return bool(select.select([channel], [], [], 0)[0])
+    return has_input(channel.fileno())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import select
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,8 +16,8 @@ import gevent
 import h11
 from gevent.event import Event
 
-from appsrv import unpatched
 from appsrv.http_syntax import is_field_value
+from appsrv.readiness import has_input
 from appsrv.tcp_reset import reset_when_closed
 from appsrv.upstream_request import UpstreamRequest
 from appsrv.upstream_response import ResponseHead, quick_head
@@ -112,7 +111,7 @@ class UpstreamConnection:
             self._send(data)
         except OSError as error:
             # It may have answered, and then closed without reading on.
-            if self._untouched or not _readable(self.sock.fileno()):
+            if self._untouched or not has_input(self.sock.fileno()):
                 raise ConnectionLost(str(error), silent=True, untouched=self._untouched) from error
 
     def _send(self, data: bytes) -> None:
@@ -284,7 +283,7 @@ class UpstreamConnection:
 
     def stale(self) -> bool:
         """Whether something has come on a connection on which nothing was asked: its end, most likely."""
-        return _readable(self.sock.fileno())
+        return has_input(self.sock.fileno())
 
 
 @functools.lru_cache(maxsize=256)
@@ -319,10 +318,3 @@ def _check_interim(response: h11.InformationalResponse) -> None:
     values = [response.reason, *(value for _, value in response.headers)]
     if not all(map(is_field_value, values)):
         raise BrokenResponse(f"there are control characters in the head of its {response.status_code}")
-
-
-def _readable(fd: int) -> bool:
-    # gevent's own would make an event of it.
-    poll = unpatched.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import selectors
 import signal
 import time
@@ -36,6 +35,7 @@ from appsrv.kept_directory import KeptDirectory
 from appsrv.log import ServerLog
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.privileges import Identity, check_reach, identity_of, user_of_owner
+from appsrv.readiness import has_input
 from appsrv.resources import Resources
 from appsrv.service import SERVICE_VARIABLES, Notifier, watchdog_interval
 from appsrv.settings import Settings
@@ -467,7 +467,7 @@ class Watchdog:
         # The server has claimed what the kernel has killed until now.
         self._kernel.settle()
         for child in list(self._preloaders.values()):
-            while not self._output.knows(pid) and _readable(child.channel):
+            while not self._output.knows(pid) and child.channel.fileno() >= 0 and has_input(child.channel.fileno()):
                 self._from_preloader(child)
         self._tell_server(message.LastWords(pid, self._output.last_lines(pid)))
 
@@ -602,7 +602,3 @@ def _serve_group(book: GroupBook, preloader: Child | None) -> message.ServeGroup
     return message.ServeGroup(
         book.group.to_json(), book.generation_for(preloader), book.last_generation, preloader is not None
     )
-
-
-def _readable(channel: Channel) -> bool:
-    return channel.fileno() >= 0 and bool(select.select([channel], [], [], 0)[0])

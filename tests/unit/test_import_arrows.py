@@ -25,8 +25,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "tcp_reset terminal tracebacks trusted_proxies unpatched values words"),
         ("certificates connection_limits directories environ forked_child handover hangup http1 http1_body "
         "http_response kernel_stamps leadership left_out limit_log listener loader log_reader message metrics output "
-        "pid_file pool privileges proxied proxy_protocol reloader removed_fields response_head scoreboard service "
-        "settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
+        "pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields response_head scoreboard "
+        "service settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
         "upstream_keepalive upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
         "instance log monkey_patched pool_settings probe request_limits route_table sink socket_access static_server "
