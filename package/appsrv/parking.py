@@ -23,9 +23,9 @@ from gevent import get_hub
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import DescriptorsLost, Receiver
+from appsrv.hand_off import HAND_OFF, hand_off_pair
 from appsrv.idle_watch import IdleWatch
 from appsrv.readiness import has_input
-from appsrv.ready_queue import HAND_OFF, hand_off_pair
 from appsrv.scoreboard import Scoreboard
 from appsrv.shared_epoll import AVAILABLE, Registration, SharedEpoll
 

@@ -24,18 +24,15 @@ from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import Channel, ChannelClosed, Receiver
 from appsrv.errors import Limit
+from appsrv.hand_off import HAND_OFF, WAIT_MS
 from appsrv.scoreboard import Scoreboard, Slot
 from appsrv.shared_epoll import Registration, SharedEpoll
 from appsrv.spool import Spool
 from appsrv.tcp_reset import reset_when_closed
 from appsrv.unpatched import Socket, impatient
 
-HAND_OFF = 0
-WAIT_MS = 1000
-"""How long `take` waits. A signal to retire interrupts the wait of the main thread only (PEP 475 in `poll`; the kernel
-delivers it to one thread), so that another thread learns of it after this time."""
 DEVELOPMENT_WAIT_MS = 100
-"""The same in a development server, where each save waits for the end of a worker."""
+"""The longest wait in a development server, instead of WAIT_MS: each save waits for the end of a worker."""
 INLINE = 60 * 1024
 TOLD_AT_ONCE = 16
 
@@ -415,15 +412,6 @@ class ImpatientEpollQueue(EpollQueue):
         super().__init__(hand_off, channel, board, slot, epoll)
         waiter = epoll.waiter()
         self._next = lambda timeout_ms: waiter.next(min(timeout_ms, 0))
-
-
-def hand_off_pair() -> tuple[socket.socket, socket.socket]:
-    """(front end's end, workers' end) of a hand-off socket. Reading blocks for a second at the most."""
-    ours, theirs = channels.pair()
-    ours.setblocking(False)
-    seconds = struct.pack("@ll", WAIT_MS // 1000, 0)
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-    return ours, theirs
 
 
 def _from_lent(

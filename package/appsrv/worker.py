@@ -30,6 +30,7 @@ from appsrv.environ import environ_base
 from appsrv.errors import NotStarted
 from appsrv.exchange import ConnectionHandler, HandlerOptions, WSGIApplication
 from appsrv.farewell import Farewell, threads_frames
+from appsrv.hand_off import WAIT_MS
 from appsrv.http_syntax import RequestHead
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.labelled_output import finish_output, forget_pieces, guard_output, label_output
@@ -40,7 +41,6 @@ from appsrv.probe import with_probe
 from appsrv.process_title import set_title
 from appsrv.ready_queue import (
     DEVELOPMENT_WAIT_MS,
-    WAIT_MS,
     Connection,
     EpollQueue,
     ImpatientEpollQueue,

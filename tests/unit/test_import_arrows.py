@@ -31,16 +31,16 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
         "instance log monkey_patched pool_settings probe request_limits route_table sink socket_access static_server "
         "upstream_request wsgi"),
-        ("apache_config client collector django_static dockerfile group_books hosting kept_directory labelled_output "
-        "logrotate_config nginx_config old_logs own_requests ready_queue standby_preloader static_files "
+        ("apache_config client collector django_static dockerfile group_books hand_off hosting kept_directory "
+        "labelled_output logrotate_config nginx_config old_logs own_requests standby_preloader static_files "
         "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
-        ("acceptor access_log admin exchange fallback lanes parking resources settings_page spawning standby "
-        "top_screen upstream_connections"),
-        ("apps_directory arrivals backend borrowed_terminal config_files farewell generic_app greenlets handles "
-        "proxied_exchange relay upstream_process"),
-        "deaths frontend lookout preloaders refusals reload_brake restarts succession tls worker workers",
-        "admission disconnects memory outage preloader time_limits",
-        "request_queue",
+        ("acceptor admin fallback lanes parking ready_queue resources settings_page spawning standby top_screen "
+        "upstream_connections"),
+        "access_log apps_directory arrivals backend config_files exchange generic_app handles relay upstream_process",
+        ("borrowed_terminal deaths farewell frontend greenlets lookout preloaders proxied_exchange refusals "
+        "reload_brake restarts succession tls workers"),
+        "admission disconnects memory outage time_limits worker",
+        "preloader request_queue",
         "manager",
         "groups report watchdog",
         "admin_routes launch",

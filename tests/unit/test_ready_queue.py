@@ -20,6 +20,7 @@ import pytest
 from appsrv import channel as channels
 from appsrv import message, ready_queue
 from appsrv.channel import Channel
+from appsrv.hand_off import HAND_OFF
 from appsrv.parking import ClientConnection, EpollParking, WatchedParking, parking
 from appsrv.ready_queue import Connection, EpollQueue, Orphaned, PortableQueue, ReadyQueue
 from appsrv.scoreboard import Scoreboard
@@ -711,7 +712,7 @@ def test_the_door_is_opened_again_after_a_death(epoll_world: World) -> None:
     world = epoll_world
     dead = SharedEpoll(world.parking.fds_for_workers()[2])
     world.parking.push(world.client(b"x"))
-    assert dead.waiter().next(0) == ready_queue.HAND_OFF
+    assert dead.waiter().next(0) == HAND_OFF
     assert world.take() is None
     world.parking.worker_died()
     assert world.take() is not None
