@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from appsrv import message
-from appsrv.handles import let_send_signals
+from appsrv.handles import send_signals_through
 from support.managed_group import KILLED, ManagedGroup, outcome_of
 
 Make = Callable[..., ManagedGroup]
@@ -745,7 +745,7 @@ def test_processes_of_another_user_are_signalled_by_the_watchdog(make: Make) -> 
     group = make()
     preloader, worker = group.serving()
     asked: list[tuple[int, int]] = []
-    let_send_signals(lambda pid, number: asked.append((pid, number)))
+    send_signals_through(lambda pid, number: asked.append((pid, number)))
     group.forbidden = {worker.pid, preloader.pid}
     group.manager.kill_all("a test")
     assert asked == [(worker.pid, KILLED)]
