@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from appsrv.loader import AppSpec
+from appsrv.app_spec import AppSpec
 from appsrv.settings import Settings
 
 

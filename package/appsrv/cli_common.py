@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from appsrv import config, directories, instance
+from appsrv.app_spec import is_below
 from appsrv.errors import AdminError, NotRunning, OperatorError
 from appsrv.instance import Instance
-from appsrv.loader import is_below
 from appsrv.settings import ROWS
 from appsrv.words import in_line
 

@@ -13,7 +13,7 @@ import os
 import sys
 from types import ModuleType
 
-from appsrv.loader import AppSpec
+from appsrv.app_spec import AppSpec
 
 _MAIN = "appsrv.__main__"
 

@@ -28,9 +28,9 @@ from appsrv import (
     systemd_unit,
     values,
 )
+from appsrv.app_spec import AppSpec
 from appsrv.deployment import Deployment, FrontServer, Mount
 from appsrv.errors import SettingsError
-from appsrv.loader import AppSpec
 from appsrv.settings import NO_FILE, ROWS, Row, Settings
 
 PROGRAMS: dict[str, Callable[[Deployment], str]] = {

@@ -20,12 +20,12 @@ from typing import NoReturn
 from appsrv import config, directories, interpreter_flags, own_writes, preloader, standby, standby_preloader
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.errors import AppLoadError, AppsrvError, RunDirectoryError, SettingsError
 from appsrv.exchange import WSGIApplication
 from appsrv.fifo import is_fifo
 from appsrv.interpreter_flags import same_command
-from appsrv.loader import AppSpec
 from appsrv.message import Prepare
 from appsrv.settings import Settings
 from appsrv.worker import Watch

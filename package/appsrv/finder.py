@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from appsrv.app_spec import FACTORIES, OBJECTS, AppSpec, read_dotenv
 from appsrv.errors import AppNotFound, SettingsError
-from appsrv.loader import FACTORIES, OBJECTS, AppSpec, read_dotenv
 
 STARTUP_FILES = ("wsgi.py", "app.py", "passenger_wsgi.py")
 SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"

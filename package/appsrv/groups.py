@@ -17,13 +17,13 @@ import gevent
 
 from appsrv import message
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import is_below
 from appsrv.backend import BackEnd
 from appsrv.fleet import Fleet
 from appsrv.frontend import FrontEnd
 from appsrv.handles import Failure
 from appsrv.hosting import needs_routes, routes_of
 from appsrv.http_syntax import RequestHead
-from appsrv.loader import is_below
 from appsrv.manager import Manager
 from appsrv.monkey_patched import cells_for
 from appsrv.parking import parking

@@ -14,9 +14,9 @@ from typing import Any
 
 from appsrv import config, finder
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import is_below
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance import default_log_file
-from appsrv.loader import is_below
 from appsrv.privileges import user_of_owner
 from appsrv.routes import Route, Routes
 from appsrv.settings import HOSTS, OF_PYTHON, ROWS, Row, Settings, base_uri

@@ -13,9 +13,9 @@ from typing import Any
 
 from appsrv import fifo
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import load_dotenv
 from appsrv.errors import AppsrvError, failure_of
 from appsrv.instance import InstanceInfo
-from appsrv.loader import load_dotenv
 from appsrv.log_format import JSON, PLAIN
 from appsrv.privileges import acting_as, identity_of
 from appsrv.settings import Settings

@@ -41,11 +41,12 @@ from appsrv import (
 )
 from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.django_urls import import_urlconf
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import WSGIApplication
-from appsrv.loader import AppSpec, guarded
+from appsrv.loader import guarded
 from appsrv.own_lines import complain
 from appsrv.own_requests import ask
 from appsrv.privileges import give_up

@@ -19,12 +19,12 @@ import pytest
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.backend import BackEnd
 from appsrv.channel import Channel
 from appsrv.handles import Failure, Outcome
 from appsrv.http_response import Response
 from appsrv.http_syntax import Limits
-from appsrv.loader import AppSpec
 from appsrv.manager import Manager
 from appsrv.parking import ClientConnection, parking
 from appsrv.scoreboard import Scoreboard, Slot

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.apps_directory import AppsDirectory, Changes, changes
-from appsrv.loader import AppSpec
 from appsrv.settings import Settings
 
 

@@ -23,9 +23,9 @@ import pytest
 
 from appsrv import cli, cli_common, directories, instance
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.errors import AppLoadError
 from appsrv.instance import Instance, InstanceDirectory, InstanceInfo
-from appsrv.loader import AppSpec
 from appsrv.settings import ROWS, Settings
 from support.admin import STATUS, FakeAdmin
 

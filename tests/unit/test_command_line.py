@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from appsrv.app_spec import AppSpec
 from appsrv.command_line import application_file
-from appsrv.loader import AppSpec
 
 
 @pytest.mark.parametrize(

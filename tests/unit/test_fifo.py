@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import fifo, loader
+from appsrv import app_spec, fifo
 from appsrv.errors import SettingsError
 
 
@@ -24,10 +24,10 @@ def test_what_is_written_once_is_read_once_and_remembered(tmp_path: Path) -> Non
     content = "TOKEN=s3cret\n" + "".join(f"V{number}={'x' * 200}\n" for number in range(1000))
     writer = threading.Thread(target=path.write_text, args=[content])
     writer.start()
-    first = loader.read_dotenv(str(path))
+    first = app_spec.read_dotenv(str(path))
     writer.join(10)
     assert (first["TOKEN"], len(first)) == ("s3cret", 1001)
-    assert loader.load_dotenv(str(tmp_path), {"TOKEN": "set already"}).keys() == first.keys() - {"TOKEN"}
+    assert app_spec.load_dotenv(str(tmp_path), {"TOKEN": "set already"}).keys() == first.keys() - {"TOKEN"}
 
 
 def test_a_writer_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ def test_a_writer_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyP
         fifo.read_once(str(path), 0.05)
     monkeypatch.setattr(fifo.read_once, "__defaults__", (0.05,))
     with pytest.raises(SettingsError, match=r"\.env cannot be read: no program wrote it"):
-        loader.read_dotenv(str(path))
+        app_spec.read_dotenv(str(path))
 
 
 def test_other_files_are_no_fifo(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from appsrv import finder
+from appsrv.app_spec import AppSpec
 from appsrv.errors import AppNotFound, SettingsError
-from appsrv.loader import AppSpec
 
 MANAGE = """\
 import os, sys

@@ -13,12 +13,12 @@ import pytest
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel
 from appsrv.frontend import FrontEnd
 from appsrv.groups import Groups, slots_for
 from appsrv.http_syntax import Limits
 from appsrv.lanes import Timeouts
-from appsrv.loader import AppSpec
 from appsrv.manager import Manager
 from appsrv.pool import Pool, PoolLimits, WorkerState
 from appsrv.server import Server

@@ -23,14 +23,14 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "menu monitoring open_sockets out_of_memory own_frames own_lines own_signals own_writes pace process_group "
         "process_title production project request_id restart_file root_watch routes screen signals slumber tally "
         "tcp_reset terminal tracebacks trusted_proxies unpatched values words"),
-        ("certificates connection_limits directories environ forked_child handover hangup http1 http1_body "
-        "http_response kernel_stamps leadership left_out limit_log listener loader log_reader message metrics output "
+        ("app_spec certificates connection_limits directories environ forked_child handover hangup http1 http1_body "
+        "http_response kernel_stamps leadership left_out limit_log listener log_reader message metrics output "
         "pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields response_head scoreboard "
         "service settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
         "upstream_keepalive upstream_response"),
         ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
-        "instance log monkey_patched pool_settings probe request_limits route_table sink socket_access static_server "
-        "upstream_request wsgi"),
+        "instance loader log monkey_patched pool_settings probe request_limits route_table sink socket_access "
+        "static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hand_off hosting kept_directory "
         "labelled_output logrotate_config nginx_config old_logs own_requests standby_preloader static_files "
         "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),

@@ -12,8 +12,8 @@ import pytest
 
 from appsrv import launch
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.errors import SettingsError
-from appsrv.loader import AppSpec
 from appsrv.settings import Settings
 
 

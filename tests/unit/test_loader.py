@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import appsrv
 from appsrv import finder, loader
-from appsrv.errors import AppLoadError, SettingsError
-from appsrv.loader import AppSpec
+from appsrv.app_spec import AppSpec
+from appsrv.errors import AppLoadError
 
 APP = "def app(environ, start_response):\n    return [b'']\n"
 
@@ -93,7 +94,7 @@ def test_the_traceback_begins_with_the_application_s_own_frames(tmp_path: Path) 
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1] == f'  File "{tmp_path}/site_.py", line 1, in <module>'
     assert lines[-1] == "RuntimeError: no database"
-    for machinery in ("importlib", os.path.dirname(loader.__file__)):
+    for machinery in ("importlib", os.path.dirname(appsrv.__file__)):
         assert machinery not in error.traceback
 
 
@@ -157,30 +158,7 @@ def test_a_factory_s_traceback_begins_in_the_factory(tmp_path: Path) -> None:
     assert error.traceback.splitlines()[1].endswith("line 2, in make")
 
 
-def test_specs_travel_as_json() -> None:
-    spec = AppSpec("/srv/shop", kind="command", argv=("python", "manage.py"))
-    assert AppSpec.from_json(spec.to_json()) == spec
-    assert spec.name == "/srv/shop"
-
-
 # -- the environment ---------------------------------------------------------------------------------------
-
-
-def test_dotenv_adds_what_is_not_set(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("A=1\nB='two words'\nC\n# D=4\n")
-    assert loader.load_dotenv(str(tmp_path), {"A": "set"}) == {"B": "two words"}
-
-
-def test_no_dotenv_or_a_virtual_environment_of_that_name(tmp_path: Path) -> None:
-    assert loader.load_dotenv(str(tmp_path), {}) == {}
-    (tmp_path / ".env").mkdir()
-    assert loader.load_dotenv(str(tmp_path), {}) == {}
-
-
-def test_a_dotenv_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"A=\xff\xfe\n")
-    with pytest.raises(SettingsError, match=r"\.env cannot be read"):
-        loader.load_dotenv(str(tmp_path), {})
 
 
 def test_django_settings_are_the_last_resort(tmp_path: Path) -> None:

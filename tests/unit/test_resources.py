@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from appsrv.app_group import AppGroup
-from appsrv.loader import AppSpec
+from appsrv.app_spec import AppSpec
 from appsrv.log import ServerLog
 from appsrv.privileges import Identity
 from appsrv.resources import Resources

@@ -12,10 +12,10 @@ import pytest
 from appsrv import channel as channels
 from appsrv import message
 from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, Outbox
 from appsrv.collector import Collector
 from appsrv.group_books import Child
-from appsrv.loader import AppSpec
 from appsrv.log import ServerLog
 from appsrv.settings import Settings
 from appsrv.watchdog import Watchdog
