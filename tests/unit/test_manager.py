@@ -741,7 +741,10 @@ def test_the_watchdog_that_stops_starts_no_process_and_that_is_no_failure(make: 
 # -- what this process may not signal ---------------------------------------------------------------------------------
 
 
-def test_processes_of_another_user_are_signalled_by_the_watchdog(make: Make) -> None:
+def test_processes_of_another_user_are_signalled_by_the_watchdog(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appsrv.handles._privileged_senders", [])
     group = make()
     preloader, worker = group.serving()
     asked: list[tuple[int, int]] = []
