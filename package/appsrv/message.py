@@ -2,20 +2,8 @@
 
 A message is a dataclass. Those that travel once per connection are packed with `struct`; the rare ones
 are JSON, so that a person with strace can read them. File descriptors travel beside a message (`channel`),
-in the order the docstring of the message names them. Both ends are always of one version of appsrv.
-
-    watchdog  -> server     Configure, ServeGroup, PreloaderStarted, PreloaderNotStarted, ProcessExited,
-                            RestartRequested, StopRequested, ReopenLogs, LastWords, ResizePool
-    server    -> watchdog   ServeGroup, DropGroup, StartPreloader, StopInstance, ReopenLogs, Booted, BootFailed,
-                            Serving, Pulse, LastWordsWanted, SendSignal
-    watchdog  -> preloader  Prepare, Configure
-    preloader -> watchdog   Prepare, OutputPipes
-    server    -> preloader  Attach, Spawn, FilesChanged, Quit
-    preloader -> server     Loaded, LoadFailed, Spawned, WorkerExited, CodeChanged
-    server    -> worker     HandOff and Readable (over the shared hand-off socket), Lent, Gone; FilesChanged (over a
-                            channel of its own)
-    worker    -> server     Ready, Unhealthy, FieldsRemoved, Holding, Closed, ClosedAll, Wanted, GivenBack, Undelivered,
-                            CodeChanged, FilesChanged, LimitReached
+in the order the docstring of the message names them. Both ends are always of one version of appsrv. Which process sends
+a message to which one is part of its class: its `ways`.
 """
 
 from __future__ import annotations
@@ -24,7 +12,7 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from appsrv.errors import ProtocolError
 
@@ -38,10 +26,33 @@ LONG_TEXT, LONG_LIST = 4000, 100
 _BY_TAG: dict[int, type[Message]] = {}
 
 
+class Direction(NamedTuple):
+    """Which process sends to which one; `path`: how, where it is not the channel that joins the two."""
+
+    sender: str
+    receiver: str
+    path: str = ""
+
+
+WATCHDOG_TO_SERVER = Direction("watchdog", "server")
+CONFIGURES_SERVER = Direction("watchdog", "server", "before anything else")
+SERVER_TO_WATCHDOG = Direction("server", "watchdog")
+WATCHDOG_TO_PRELOADER = Direction("watchdog", "preloader")
+PRELOADER_TO_WATCHDOG = Direction("preloader", "watchdog")
+SERVER_TO_PRELOADER = Direction("server", "preloader")
+PRELOADER_TO_SERVER = Direction("preloader", "server")
+SERVER_TO_WORKER = Direction("server", "worker")
+HANDED_OFF = Direction("server", "worker", "hand-off socket, which all workers share")
+FILES_TO_WORKER = Direction("server", "worker", "channel of its own")
+WORKER_TO_SERVER = Direction("worker", "server")
+WORKER_TO_BACKEND = Direction("worker", "server", "of a connection, for the back end")
+
+
 class Message:
-    """Base of all: one tag byte, then the fields as JSON."""
+    """Base of all: one tag byte, then the fields as JSON. A message has one direction at least."""
 
     TAG: ClassVar[int]
+    WAYS: ClassVar[tuple[Direction, ...]]
 
     # Generated for every message anew, these would take a third of a process's start.
 
@@ -54,11 +65,13 @@ class Message:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({fields})"
 
-    def __init_subclass__(cls, *, tag: int = 0) -> None:
+    def __init_subclass__(cls, *, tag: int = 0, ways: tuple[Direction, ...] = ()) -> None:
         if tag in _BY_TAG:
             raise TypeError(f"tag {tag} is {_BY_TAG[tag].__name__}'s already")
         if tag:
-            cls.TAG = tag
+            if not ways:
+                raise TypeError(f"the message {cls.__name__} has no direction (ways=)")
+            cls.TAG, cls.WAYS = tag, ways
             _BY_TAG[tag] = cls
 
     def pack(self) -> bytes:
@@ -83,8 +96,8 @@ class Packed(Message):
     LAYOUT: ClassVar[struct.Struct]
     NAMES: ClassVar[tuple[str, ...]]
 
-    def __init_subclass__(cls, *, tag: int = 0, layout: str = "") -> None:
-        super().__init_subclass__(tag=tag)
+    def __init_subclass__(cls, *, tag: int = 0, ways: tuple[Direction, ...] = (), layout: str = "") -> None:
+        super().__init_subclass__(tag=tag, ways=ways)
         cls.LAYOUT = struct.Struct(f"<B{layout}")
         cls.NAMES = tuple(name for name in cls.__annotations__ if name != "data")
 
@@ -112,6 +125,11 @@ def _shortened(value: Any) -> Any:
     return value[:LONG_LIST] if isinstance(value, list) else value
 
 
+def messages_of(way: Direction) -> set[type[Message]]:
+    """The kinds of message that are sent in this direction."""
+    return {kind for kind in _BY_TAG.values() if way in kind.WAYS}
+
+
 def unpack(datagram: bytes) -> Message:
     """The message a datagram holds; ProtocolError when it holds none."""
     kind = _BY_TAG.get(datagram[0]) if datagram else None
@@ -127,7 +145,7 @@ def unpack(datagram: bytes) -> Message:
 
 
 @dataclass(eq=False, repr=False)
-class Configure(Message, tag=1):
+class Configure(Message, tag=1, ways=(CONFIGURES_SERVER, WATCHDOG_TO_PRELOADER)):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
     `settings` and `listeners` are what `Settings` and `listener.Listener` write of themselves, `instance` what
@@ -157,7 +175,7 @@ class Configure(Message, tag=1):
 
 
 @dataclass(eq=False, repr=False)
-class ServeGroup(Message, tag=18):
+class ServeGroup(Message, tag=18, ways=(CONFIGURES_SERVER, SERVER_TO_WATCHDOG)):
     """An application group of the instance. To a server, as many as Configure says follow it. To the watchdog: one was
     found in the directory of applications; its StartPreloader will come.
 
@@ -172,14 +190,14 @@ class ServeGroup(Message, tag=18):
 
 
 @dataclass(eq=False, repr=False)
-class DropGroup(Message, tag=19):
+class DropGroup(Message, tag=19, ways=(SERVER_TO_WATCHDOG,)):
     """This application group is not served any more; its processes have ended."""
 
     group: str
 
 
 @dataclass(eq=False, repr=False)
-class StartPreloader(Message, tag=2):
+class StartPreloader(Message, tag=2, ways=(SERVER_TO_WATCHDOG,)):
     """The server wants a preloader for this generation; the answer is PreloaderStarted.
 
     `serial` is 0, or, where workers are spawned directly, the worker that this process is to become.
@@ -191,7 +209,7 @@ class StartPreloader(Message, tag=2):
 
 
 @dataclass(eq=False, repr=False)
-class PreloaderStarted(Message, tag=3):
+class PreloaderStarted(Message, tag=3, ways=(WATCHDOG_TO_SERVER,)):
     """A preloader runs. fds: the server's end of its channel. Sent again for each one to a new server.
 
     `multiproc` is the directory of the application's own metrics, if there is one.
@@ -205,7 +223,7 @@ class PreloaderStarted(Message, tag=3):
 
 
 @dataclass(eq=False, repr=False)
-class ProcessExited(Message, tag=4):
+class ProcessExited(Message, tag=4, ways=(WATCHDOG_TO_SERVER,)):
     """A preloader or a worker without one has ended; `status` is what waitpid(2) gave."""
 
     pid: int
@@ -213,19 +231,19 @@ class ProcessExited(Message, tag=4):
 
 
 @dataclass(eq=False, repr=False)
-class RestartRequested(Message, tag=5):
+class RestartRequested(Message, tag=5, ways=(WATCHDOG_TO_SERVER,)):
     """The watchdog got SIGHUP."""
 
 
 @dataclass(eq=False, repr=False)
-class StopRequested(Message, tag=6):
+class StopRequested(Message, tag=6, ways=(WATCHDOG_TO_SERVER,)):
     """Stop taking connections and end; `graceful` lets requests finish for `stop_timeout` seconds."""
 
     graceful: bool
 
 
 @dataclass(eq=False, repr=False)
-class SendSignal(Message, tag=28):
+class SendSignal(Message, tag=28, ways=(SERVER_TO_WATCHDOG,)):
     """A process of another user than the server's, in this instance, is to get this signal."""
 
     pid: int
@@ -233,29 +251,29 @@ class SendSignal(Message, tag=28):
 
 
 @dataclass(eq=False, repr=False)
-class StopInstance(Message, tag=7):
+class StopInstance(Message, tag=7, ways=(SERVER_TO_WATCHDOG,)):
     """Somebody asked the server to end the whole instance."""
 
 
 @dataclass(eq=False, repr=False)
-class ReopenLogs(Message, tag=8):
+class ReopenLogs(Message, tag=8, ways=(WATCHDOG_TO_SERVER, SERVER_TO_WATCHDOG)):
     """Logs were moved away: open them again under their names; the watchdog its server log, the server access logs."""
 
 
 @dataclass(eq=False, repr=False)
-class AdminSocket(Message, tag=60):
+class AdminSocket(Message, tag=60, ways=(WATCHDOG_TO_SERVER,)):
     """The run directory was made again: the listening socket that comes along is its admin socket."""
 
 
 @dataclass(eq=False, repr=False)
-class Booted(Message, tag=9):
+class Booted(Message, tag=9, ways=(SERVER_TO_WATCHDOG,)):
     """The first worker of the first generation is ready. `settings_module`: that of a single Django application."""
 
     settings_module: str = ""
 
 
 @dataclass(eq=False, repr=False)
-class BootFailed(Message, tag=10):
+class BootFailed(Message, tag=10, ways=(SERVER_TO_WATCHDOG,)):
     """The first generation cannot boot, and nothing is left to serve with.
 
     `pid`: the worker whose last lines say why, where no traceback does; 0: none.
@@ -268,7 +286,7 @@ class BootFailed(Message, tag=10):
 
 
 @dataclass(eq=False, repr=False)
-class Serving(Message, tag=17):
+class Serving(Message, tag=17, ways=(SERVER_TO_WATCHDOG,)):
     """From now on this generation of the group is the one that serves: a new server goes on with its preloader."""
 
     group: str
@@ -276,7 +294,7 @@ class Serving(Message, tag=17):
 
 
 @dataclass(eq=False, repr=False)
-class Pulse(Message, tag=15):
+class Pulse(Message, tag=15, ways=(SERVER_TO_WATCHDOG,)):
     """The server's event loop turns. `state` is the group's, `text` one line for people."""
 
     state: str
@@ -284,14 +302,14 @@ class Pulse(Message, tag=15):
 
 
 @dataclass(eq=False, repr=False)
-class OutputPipes(Message, tag=11):
+class OutputPipes(Message, tag=11, ways=(PRELOADER_TO_WATCHDOG,)):
     """A worker is being made. fds: the read ends of its stdout and stderr."""
 
     pid: int
 
 
 @dataclass(eq=False, repr=False)
-class Prepare(Message, tag=30):
+class Prepare(Message, tag=30, ways=(PRELOADER_TO_WATCHDOG, WATCHDOG_TO_PRELOADER)):
     """What the next preloader of a development server may import before it is needed: names of modules, in order.
 
     A preloader that has loaded says it to the watchdog, which says it to the standby preloader; no modules: there is to
@@ -305,7 +323,7 @@ class Prepare(Message, tag=30):
 
 
 @dataclass(eq=False, repr=False)
-class PreloaderNotStarted(Message, tag=12):
+class PreloaderNotStarted(Message, tag=12, ways=(WATCHDOG_TO_SERVER,)):
     """The answer to StartPreloader when the system has no room for another process.
 
     An empty `reason`: the instance stops, and the process was to become a worker, which the server waits for.
@@ -318,14 +336,14 @@ class PreloaderNotStarted(Message, tag=12):
 
 
 @dataclass(eq=False, repr=False)
-class LastWordsWanted(Message, tag=13):
+class LastWordsWanted(Message, tag=13, ways=(SERVER_TO_WATCHDOG,)):
     """A worker has died: the server wants to know what it wrote last. The answer is LastWords."""
 
     pid: int
 
 
 @dataclass(eq=False, repr=False)
-class LastWords(Message, tag=14):
+class LastWords(Message, tag=14, ways=(WATCHDOG_TO_SERVER,)):
     """The last lines that a process wrote to stdout and stderr, oldest first, cut to a bearable length."""
 
     pid: int
@@ -333,7 +351,7 @@ class LastWords(Message, tag=14):
 
 
 @dataclass(eq=False, repr=False)
-class ResizePool(Message, tag=16):
+class ResizePool(Message, tag=16, ways=(WATCHDOG_TO_SERVER,)):
     """The watchdog got SIGTTIN or SIGTTOU: keep so many workers more than now."""
 
     change: int
@@ -343,7 +361,7 @@ class ResizePool(Message, tag=16):
 
 
 @dataclass(eq=False, repr=False)
-class Attach(Message, tag=20):
+class Attach(Message, tag=20, ways=(SERVER_TO_PRELOADER,)):
     """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard, and what idle
     connections are given to: the shared epoll, or the release pipe (portable queue)[, the routes, where a request may
     be for another application].
@@ -359,7 +377,7 @@ class Attach(Message, tag=20):
 
 
 @dataclass(eq=False, repr=False)
-class Spawn(Message, tag=21):
+class Spawn(Message, tag=21, ways=(SERVER_TO_PRELOADER,)):
     """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel[, that of FilesChanged].
 
     `check`: it has to pass the health check before it says Ready.
@@ -373,12 +391,12 @@ class Spawn(Message, tag=21):
 
 
 @dataclass(eq=False, repr=False)
-class Quit(Message, tag=22):
+class Quit(Message, tag=22, ways=(SERVER_TO_PRELOADER,)):
     """The preloader is not needed any more; its workers go on without it."""
 
 
 @dataclass(eq=False, repr=False)
-class Loaded(Message, tag=23):
+class Loaded(Message, tag=23, ways=(PRELOADER_TO_SERVER,)):
     """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be.
 
     `settings_module`: the DJANGO_SETTINGS_MODULE that Django uses, empty for another framework. `loaded_from`: device
@@ -394,7 +412,7 @@ class Loaded(Message, tag=23):
 
 
 @dataclass(eq=False, repr=False)
-class LoadFailed(Message, tag=24):
+class LoadFailed(Message, tag=24, ways=(PRELOADER_TO_SERVER,)):
     """The application cannot be imported. The preloader ends, or waits for a code change where it can see one."""
 
     message: str
@@ -403,7 +421,7 @@ class LoadFailed(Message, tag=24):
 
 
 @dataclass(eq=False, repr=False)
-class Spawned(Message, tag=25):
+class Spawned(Message, tag=25, ways=(PRELOADER_TO_SERVER,)):
     """The answer to Spawn; `pid` is -1 when fork(2) failed, and `error` says why."""
 
     server: int
@@ -413,7 +431,7 @@ class Spawned(Message, tag=25):
 
 
 @dataclass(eq=False, repr=False)
-class WorkerExited(Message, tag=26):
+class WorkerExited(Message, tag=26, ways=(PRELOADER_TO_SERVER,)):
     """A worker has ended; `status` is what waitpid(2) gave."""
 
     server: int
@@ -423,14 +441,14 @@ class WorkerExited(Message, tag=26):
 
 
 @dataclass(eq=False, repr=False)
-class CodeChanged(Message, tag=27):
+class CodeChanged(Message, tag=27, ways=(PRELOADER_TO_SERVER, WORKER_TO_SERVER)):
     """Files of the application have changed (development): a new generation is wanted."""
 
     paths: list[str]
 
 
 @dataclass(eq=False, repr=False)
-class FilesChanged(Message, tag=29):
+class FilesChanged(Message, tag=29, ways=(WORKER_TO_SERVER, SERVER_TO_PRELOADER, FILES_TO_WORKER)):
     """Files have changed that need no new code (development): from the worker that watches, then to all others."""
 
     paths: list[str]
@@ -444,7 +462,7 @@ RELEASED = struct.Struct("<Q")
 
 
 @dataclass(eq=False, repr=False)
-class HandOff(Packed, tag=40, layout="QHBQB"):
+class HandOff(Packed, tag=40, ways=(HANDED_OFF,), layout="QHBQB"):
     """A connection with something to read, for whoever takes it. fds: the connection[, the spooled body].
 
     `peer` bytes of `data` are the client's address; what follows is what has been read already: nothing, or a
@@ -460,7 +478,7 @@ class HandOff(Packed, tag=40, layout="QHBQB"):
 
 
 @dataclass(eq=False, repr=False)
-class Lent(Packed, tag=41, layout="QHBB"):
+class Lent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
     """The answer to Wanted. fds: the connection. `peer` bytes of `data` are the client's address."""
 
     cid: int
@@ -471,28 +489,28 @@ class Lent(Packed, tag=41, layout="QHBB"):
 
 
 @dataclass(eq=False, repr=False)
-class Gone(Packed, tag=42, layout="Q"):
+class Gone(Packed, tag=42, ways=(SERVER_TO_WORKER,), layout="Q"):
     """The connection is closed: drop your descriptor of it. Also the answer to Wanted when it is too late."""
 
     cid: int
 
 
 @dataclass(eq=False, repr=False)
-class Ready(Packed, tag=43, layout="Q"):
+class Ready(Packed, tag=43, ways=(WORKER_TO_SERVER,), layout="Q"):
     """The worker waits for its first request."""
 
     pid: int
 
 
 @dataclass(eq=False, repr=False)
-class Unhealthy(Message, tag=51):
+class Unhealthy(Message, tag=51, ways=(WORKER_TO_SERVER,)):
     """The worker has not passed the health check, and ends."""
 
     reason: str
 
 
 @dataclass(eq=False, repr=False)
-class StartFailed(Message, tag=52):
+class StartFailed(Message, tag=52, ways=(WORKER_TO_SERVER,)):
     """The worker's application does not take connections, and the worker ends. `ended`: its process has ended first."""
 
     reason: str
@@ -500,7 +518,7 @@ class StartFailed(Message, tag=52):
 
 
 @dataclass(eq=False, repr=False)
-class FieldsRemoved(Message, tag=58):
+class FieldsRemoved(Message, tag=58, ways=(WORKER_TO_SERVER,)):
     """The worker has removed these header fields of a request from `address`; `why` is one of `removed_fields`."""
 
     why: str
@@ -509,26 +527,26 @@ class FieldsRemoved(Message, tag=58):
 
 
 @dataclass(eq=False, repr=False)
-class UpstreamEnded(Message, tag=53):
+class UpstreamEnded(Message, tag=53, ways=(WORKER_TO_SERVER,)):
     """The process of the worker's generic application has ended by itself, and the worker ends in the same way."""
 
 
 @dataclass(eq=False, repr=False)
-class Holding(Packed, tag=44, layout="Q"):
+class Holding(Packed, tag=44, ways=(WORKER_TO_BACKEND,), layout="Q"):
     """The worker has parked this connection for the first time and keeps a descriptor of it."""
 
     cid: int
 
 
 @dataclass(eq=False, repr=False)
-class Readable(Packed, tag=45, layout="Q"):
+class Readable(Packed, tag=45, ways=(HANDED_OFF,), layout="Q"):
     """A connection that every worker holds has something to read, for whoever takes it (portable queue)."""
 
     cid: int
 
 
 @dataclass(eq=False, repr=False)
-class Closed(Packed, tag=46, layout="QBB"):
+class Closed(Packed, tag=46, ways=(WORKER_TO_BACKEND,), layout="QBB"):
     """The worker is done with the connection; `linger` asks to read what the client still sends before closing.
 
     `reset`: the response is not whole, and the client is to see a reset.
@@ -540,7 +558,7 @@ class Closed(Packed, tag=46, layout="QBB"):
 
 
 @dataclass(eq=False, repr=False)
-class ClosedAll(Packed, tag=50, layout="H"):
+class ClosedAll(Packed, tag=50, ways=(WORKER_TO_BACKEND,), layout="H"):
     """The worker has ended so many connections in order: `data` is their ids, 8 bytes each."""
 
     count: int
@@ -548,14 +566,14 @@ class ClosedAll(Packed, tag=50, layout="H"):
 
 
 @dataclass(eq=False, repr=False)
-class Wanted(Packed, tag=47, layout="Q"):
+class Wanted(Packed, tag=47, ways=(WORKER_TO_BACKEND,), layout="Q"):
     """The worker got an event for a connection whose descriptor it does not hold."""
 
     cid: int
 
 
 @dataclass(eq=False, repr=False)
-class GivenBack(Packed, tag=48, layout="Q"):
+class GivenBack(Packed, tag=48, ways=(WORKER_TO_BACKEND,), layout="Q"):
     """The request is not complete yet: `data` is what has been read. fds: where it is long, a file with it."""
 
     cid: int
@@ -563,7 +581,7 @@ class GivenBack(Packed, tag=48, layout="Q"):
 
 
 @dataclass(eq=False, repr=False)
-class Undelivered(Packed, tag=49, layout="QBB"):
+class Undelivered(Packed, tag=49, ways=(WORKER_TO_BACKEND,), layout="QBB"):
     """The client takes the response too slowly: the rest, to be sent by the drain lane.
 
     `data` is `files` pairs of (offset, length), 16 bytes each, then bytes to send first; fds: the files, in order.
@@ -576,7 +594,7 @@ class Undelivered(Packed, tag=49, layout="QBB"):
 
 
 @dataclass(eq=False, repr=False)
-class LimitReached(Message, tag=59):
+class LimitReached(Message, tag=59, ways=(WORKER_TO_BACKEND,)):
     """A limit was reached on this connection, of the setting so called with this value: `what` came of that."""
 
     cid: int

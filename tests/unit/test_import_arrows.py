@@ -28,8 +28,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields response_head scoreboard "
         "service settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
         "upstream_keepalive upstream_response"),
-        ("access_file app_group channel command_line config deployment finder first_steps forwarded healing hooks "
-        "instance loader log monkey_patched pool_settings probe request_limits route_table sink socket_access "
+        ("access_file app_group channel command_line config deployment dispatcher finder first_steps forwarded healing "
+        "hooks instance loader log monkey_patched pool_settings probe request_limits route_table sink socket_access "
         "static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hand_off hosting kept_directory "
         "labelled_output logrotate_config nginx_config old_logs own_requests standby_preloader static_files "

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from appsrv import message
 from appsrv.channel import MAX_DATAGRAM
 from appsrv.errors import ProtocolError
-from appsrv.message import Message, Packed, unpack
+from appsrv.message import Message, Packed, messages_of, unpack
 
 KINDS: list[type[Message]] = [
     kind
@@ -75,6 +75,20 @@ def test_tags_are_unique_and_one_byte() -> None:
 def test_a_tag_that_is_taken_is_refused() -> None:
     with pytest.raises(TypeError, match="HandOff"):
         type("Other", (Message,), {}, tag=message.HandOff.TAG)
+
+
+def test_every_message_has_a_direction_between_two_processes() -> None:
+    processes = {"watchdog", "server", "preloader", "worker"}
+    assert all(kind.WAYS for kind in KINDS)
+    for way in {way for kind in KINDS for way in kind.WAYS}:
+        assert {way.sender, way.receiver} <= processes
+        assert way.sender != way.receiver
+        assert messages_of(way) == {kind for kind in KINDS if way in kind.WAYS}
+
+
+def test_a_message_without_a_direction_is_refused() -> None:
+    with pytest.raises(TypeError, match="Other has no direction"):
+        type("Other", (Message,), {}, tag=255)
 
 
 @pytest.mark.parametrize("datagram", [b"", b"\0", b"\xff", b"GET / HTTP/1.1"])
