@@ -43,6 +43,7 @@ from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, ChannelClosed
+from appsrv.dispatcher import Dispatcher, on
 from appsrv.django_urls import import_urlconf
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.exchange import WSGIApplication
@@ -95,6 +96,13 @@ class Preloader:
         self._quits = False
         self._own_sigchld: Any = signal.SIG_DFL
         self._wake: tuple[int, int] | None = None
+        self._dispatcher: Dispatcher[[list[int]]] = Dispatcher(
+            message.SERVER_TO_PRELOADER,
+            on(message.Attach, self._on_attach),
+            on(message.Spawn, self._on_spawn),
+            on(message.FilesChanged, self._on_files_changed),
+            on(message.Quit, self._on_quit),
+        )
 
     def run(self, load: Load, loaded: Callable[[], None] = lambda: None) -> None:
         """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left.
@@ -211,7 +219,7 @@ class Preloader:
                 if watchdog in ready:
                     break
                 if server in ready:
-                    self._obey(*self._server.receive())
+                    self._dispatcher.handle_message(*self._server.receive())
         self._outlive_workers()
 
     def _quit(self, quits: bool) -> None:
@@ -234,21 +242,15 @@ class Preloader:
             with contextlib.suppress(ChannelClosed):
                 self._reap()
 
-    def _obey(self, order: message.Message, fds: list[int]) -> None:
-        if isinstance(order, message.Attach):
-            self._attach(order, fds)
-        elif isinstance(order, message.Spawn):
-            self._spawn(order, fds)
-        elif isinstance(order, message.FilesChanged):
-            if self._role.watch is not None:
-                heed(self._role.watch, order.paths)
-        elif isinstance(order, message.Quit):
-            self._reap()
-            self._quit(True)
-        else:
-            raise ProtocolError(f"a preloader cannot do {order}")
+    def _on_files_changed(self, order: message.FilesChanged, _fds: object) -> None:
+        if self._role.watch is not None:
+            heed(self._role.watch, order.paths)
 
-    def _attach(self, order: message.Attach, fds: list[int]) -> None:
+    def _on_quit(self, _order: message.Quit, _fds: object) -> None:
+        self._reap()
+        self._quit(True)
+
+    def _on_attach(self, order: message.Attach, fds: list[int]) -> None:
         """Work for this server from now on; workers of another one have seen the end of their channels."""
         if self._context is not None:
             self._context.close()
@@ -268,7 +270,7 @@ class Preloader:
 
     # -- making workers -----------------------------------------------------------------------------------------------
 
-    def _spawn(self, order: message.Spawn, fds: list[int]) -> None:
+    def _on_spawn(self, order: message.Spawn, fds: list[int]) -> None:
         assert self._context is not None
         if order.become:
             self._stop_listening_for_children()
