@@ -7,7 +7,6 @@ workers print. Knows the ends of processes, not what follows from them.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from appsrv import message
 from appsrv.death import kind_of, who_killed
 from appsrv.handles import WorkerHandle
 from appsrv.out_of_memory import OutOfMemoryKills
+from appsrv.request_id import new_error_id
 from appsrv.scoreboard import GONE, CellReading, without_query
 
 log = logging.getLogger("appsrv.deaths")
@@ -61,7 +61,7 @@ class Deaths:
 
     def report(self, handle: WorkerHandle, cause: str, served: Sequence[CellReading], *, level: int) -> Death:
         """Say it, with an error id for the pages of those that it was serving."""
-        error_id = os.urandom(4).hex() if served else ""
+        error_id = new_error_id() if served else ""
         log.log(level, "worker %d of %s ended: %s", handle.pid, self._group, cause)
         for cell in served:
             client = ", whose client had gone," if cell.client == GONE else ""

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from appsrv.environ import Environ, cut_mount_point, name_server_by_host
 from appsrv.errors import RequestError
-from appsrv.http_syntax import FORWARDING, is_host
+from appsrv.http_syntax import FORWARDING, TOKEN, is_host
 from appsrv.trusted_proxies import TrustedProxies, plain_address
 
 # Each field that names the scheme, and its words for it.
@@ -31,7 +31,7 @@ _PORT = r"(?::([0-9]{1,5}|_[0-9A-Za-z._-]+))?"
 # Section 6 of RFC 7239: an address, perhaps with a port; an IPv6 address without brackets has none.
 _NODE = re.compile(rf"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]){_PORT}|([0-9A-Fa-f:.]+)")
 # Section 4: token=value, or token="quoted". Ports and brackets without quotes are common, and cannot be misread.
-_PAIR = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=\\]+))[ \t]*(?=[,;]|$)""")
+_PAIR = re.compile(rf"""({TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=\\]+))[ \t]*(?=[,;]|$)""")
 # Decoded: neither `//host` nor `/\\host`, which lead elsewhere when they come first in a Location.
 _PREFIX = re.compile(r"(?:/[^\x00-\x1f\x7f/\\]+)*/?")
 

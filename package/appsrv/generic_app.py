@@ -15,7 +15,7 @@ import h11
 from appsrv.environ import Environ
 from appsrv.errors import ApplicationError, ClientDisconnected, UpstreamError
 from appsrv.http_response import reason_of
-from appsrv.http_syntax import split_list
+from appsrv.http_syntax import HOP_BY_HOP_FIELDS, split_list
 from appsrv.proxied import KEY, Proxied, StreamedBody, SwitchedProtocols
 from appsrv.upstream_connection import BrokenResponse, ConnectionLost, UpstreamConnection
 from appsrv.upstream_connections import UpstreamConnections
@@ -28,12 +28,6 @@ __all__ = ["GenericApplication"]
 log = logging.getLogger("appsrv.generic")
 
 PIECE = 64 * 1024
-_HOP_BY_HOP = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
-        *("proxy-authenticate", "proxy-authorization"),
-    }
-)
 _UNREADABLE = "The application gave an answer that is not HTTP. The reason is in the server log."
 _NO_ANSWER = "The application ended the connection without an answer. The reason is in the server log."
 _NOT_THERE = "The application does not take connections. The reason is in the server log."
@@ -216,7 +210,7 @@ def _status(response: ResponseHead) -> str:
 
 def _kept(fields: list[tuple[str, str]], status: int) -> list[tuple[str, str]]:
     """The fields that go through, as they came."""
-    dropped = _HOP_BY_HOP
+    dropped = HOP_BY_HOP_FIELDS
     for name, value in fields:
         if name.lower() == "connection":
             dropped = dropped.union(split_list(value))

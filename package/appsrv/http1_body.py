@@ -10,11 +10,11 @@ import re
 from collections.abc import Collection
 
 from appsrv.errors import Limit, RequestError
-from appsrv.http_syntax import FORWARDING, Limits, RequestHead, is_field_value, is_token
+from appsrv.http_syntax import FORWARDING, TOKEN, Limits, RequestHead, is_field_value, is_token
 
 __all__ = ["ChunkedBody", "FixedBody", "body_reader"]
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN = TOKEN.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")

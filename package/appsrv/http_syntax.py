@@ -88,8 +88,18 @@ METHODS: dict[bytes, str] = {
     )
 }
 
-# Section 5.6.2 of RFC 9110.
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Fields of a connection, not of the message (RFC 9110 section 7.6.1): between a server and the application, or the
+# process behind it, is another connection, or none (PEP 3333).
+HOP_BY_HOP_FIELDS = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization"),
+    }
+)
+
+# A method or the name of a field, as part of a regular expression (RFC 9110 section 5.6.2).
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN = re.compile(TOKEN.encode())
 # A field value: visible characters, spaces, tabs and what is not ASCII (RFC 9110 section 5.5).
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 # Names and addresses as people use them: RFC 3986 would also allow quotes, commas and escapes.

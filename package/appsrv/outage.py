@@ -6,7 +6,6 @@ Knows pages, not what is broken or mended.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping
 from functools import partial
 
@@ -15,6 +14,7 @@ from appsrv.backend import BackEnd
 from appsrv.handles import Failure
 from appsrv.http_response import Response
 from appsrv.refusals import failure_page
+from appsrv.request_id import new_error_id
 
 log = logging.getLogger("appsrv.outage")
 
@@ -37,7 +37,7 @@ class Outage:
         if self._backend.fallback.active and failure.message == self._message:
             return
         self._message = failure.message
-        error_id = secrets.token_hex(4)
+        error_id = new_error_id()
         if not self._development:
             log.error("error id %s: all requests to %s are answered 503: %s", error_id, self._group, failure.message)
         self._backend.fall_back(partial(self._answer, failure, error_id))

@@ -44,4 +44,9 @@ def with_request_id(application: Application) -> Application:
 
 def error_id_of(environ: dict[str, Any]) -> str:
     """What to call an error of this request on its page and in the log."""
-    return environ.get(KEY) or os.urandom(4).hex()
+    return environ.get(KEY) or new_error_id()
+
+
+def new_error_id() -> str:
+    """For an error that is not of one request with an id: eight hexadecimal digits, on its pages and in the log."""
+    return os.urandom(4).hex()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from appsrv.errors import ApplicationError
-from appsrv.http_syntax import split_list
+from appsrv.http_syntax import HOP_BY_HOP_FIELDS, TOKEN, split_list
 
 __all__ = ["EncodedHead", "LeftOut", "encode_head", "known_heads"]
 
@@ -40,18 +40,13 @@ _CACHE_SIZE = 2048
 _CACHED_LENGTH = 256
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAME = re.compile(TOKEN)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _SPACE = " \t"
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
-# Fields of the connection, which is the server's (RFC 9110 section 7.6.1, and PEP 3333).
-_HOP_BY_HOP = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding"),
-        *("proxy-authenticate", "proxy-authorization", "upgrade"),
-    }
-)
+# `trailers` is how RFC 2616, to which PEP 3333 refers, and `wsgiref` spell the field.
+_CONNECTION_FIELDS = HOP_BY_HOP_FIELDS | {"trailers"}
 
 # What has been checked before: (status, *headers) -> head, (name, value) -> line and its meaning, status -> code and
 # line. Bounded, and nothing that is one client's alone. The first is looked into by `wsgi`, which spares a call.
@@ -163,7 +158,7 @@ def _check_header(pair: object) -> tuple[str, str]:
 
 
 def _meaning(name: str, value: str) -> int:
-    if name in _HOP_BY_HOP:
+    if name in _CONNECTION_FIELDS:
         if name == "upgrade":
             return UPGRADE
         return _meaning_of_connection(split_list(value)) if name == "connection" else HOP_BY_HOP

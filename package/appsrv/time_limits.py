@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from appsrv.backend import BackEnd
 from appsrv.errors import AdminError
 from appsrv.handles import WorkerHandle, send_signal
 from appsrv.refusals import overdue_page
+from appsrv.request_id import new_error_id
 from appsrv.scoreboard import without_query
 from appsrv.workers import Workers
 
@@ -117,7 +117,7 @@ class TimeLimits:
     # -- one request --------------------------------------------------------------------------------------------------
 
     def _end(self, request: Request) -> None:
-        error_id = os.urandom(4).hex()
+        error_id = new_error_id()
         self._say(request, f"max_request_time ({self._most:g} s), error id {error_id}", logging.ERROR)
         handle = self._still_served(request)
         if handle is None:

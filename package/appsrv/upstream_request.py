@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from appsrv.http_syntax import FORWARDING, RequestHead, split_list
+from appsrv.http_syntax import FORWARDING, HOP_BY_HOP_FIELDS, RequestHead, split_list
 from appsrv.proxied import KEY, Proxied
 from appsrv.underscored_fields import KEY as UNDERSCORED
 
@@ -19,13 +19,8 @@ __all__ = ["UpstreamRequest", "request_of"]
 
 # Methods that may be sent a second time without having been asked (RFC 9110 section 9.2.2).
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
-_HOP_BY_HOP = frozenset(
-    {
-        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
-        # Between a client and its own proxy; and what CGI programs take for a setting (CVE-2016-5385).
-        *(b"proxy-authenticate", b"proxy-authorization", b"proxy"),
-    }
-)
+# `Proxy` is no field of HTTP: CGI programs take it for the setting HTTP_PROXY (CVE-2016-5385).
+_NOT_PASSED_ON = frozenset({name.encode() for name in HOP_BY_HOP_FIELDS} | {b"proxy"})
 # Said anew.
 _REPLACED = frozenset(
     {b"host", b"content-length", b"expect"}
@@ -110,7 +105,7 @@ def _kept(head: RequestHead, environ: dict[str, Any]) -> Iterator[bytes]:
     host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
     host_line = b"Host: " + host.encode("latin-1")
     named = {name.encode("latin-1") for name in split_list(head.variables.get("HTTP_CONNECTION", ""))}
-    dropped = _HOP_BY_HOP | _REPLACED | (named - {b"host"})
+    dropped = _NOT_PASSED_ON | _REPLACED | (named - {b"host"})
     said, underscored = False, environ.get(UNDERSCORED, ())
     for name, value in head.headers:
         lower = name.lower()
