@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from appsrv import unpatched
 from appsrv.errors import RunDirectoryError
-from appsrv.settings import Settings
 
 # How often a process looks whether the file is still the one of that name, when it writes.
 LOOK = 1.0
@@ -33,16 +32,6 @@ def check_writable(path: str) -> None:
         raise RunDirectoryError(
             f"cannot write the access log {path}: {error.strerror} (choose another with --access-log)"
         ) from error
-
-
-def place(settings: Settings, *, framework: bool) -> str | None:
-    """Where the access log is wanted: a path, `-` for the server log, None for nowhere.
-
-    In development it is, unless a framework's own command (`framework`) prints such lines.
-    """
-    if settings.access_log is None:
-        return "-" if settings.environment == "development" and not framework else None
-    return None if settings.access_log == "off" else settings.access_log
 
 
 class AppendFile:

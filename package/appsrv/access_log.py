@@ -1,30 +1,22 @@
-"""The access log: a line for each request that was answered, by the process that answered it.
+"""The access log of one process: a line for each request that the process has answered.
 
-Gathers what a line says; how it looks is `access_format`'s, where it goes `access_file`'s. There is no such object
-where nothing is to be logged. A request is never worse off for its line: what goes wrong here is complained about.
+`access_format` makes the line, `access_file` writes it into a file. A process that logs no requests has no such object.
+An error in writing a line is reported; it never fails the request. Knows no settings and no connections.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-from appsrv import own_lines, unpatched
+from appsrv import unpatched
 from appsrv.access_file import AppendFile
 from appsrv.access_format import Entry, formatter
 from appsrv.http_response import Response
-from appsrv.kernel_stamps import StampedSocket
 from appsrv.line_label import ACCESS
-from appsrv.ready_queue import Connection
-from appsrv.request_id import KEY
-from appsrv.scoreboard import Scoreboard
-from appsrv.settings import Settings
-from appsrv.wsgi import CLIENT_LEFT, Outcome
 
-# What a framework logs a request with: environ, status, length of the body in bytes, when it began (epoch).
-LogRequest = Callable[[dict[str, Any], int, int, float], None]
 Complain = Callable[[str], None]
 
 # Bytes of the first line of a request that breaks the rules: it may be all that fits into a packet.
@@ -58,12 +50,12 @@ def destination(path: str, complain: Complain) -> Destination:
 
 
 class AccessLog:
-    """The lines of one process, in the format of the settings."""
+    """The lines of one process, in the given format: `combined`, `json` or a text with fields."""
 
-    def __init__(self, settings: Settings, to: Destination, complain: Complain) -> None:
+    def __init__(self, line_format: str, to: Destination, complain: Complain) -> None:
         self._to = to
         self._complain = complain
-        self._format = formatter(settings.access_format, os.getpid())
+        self._format = formatter(line_format, os.getpid())
 
     def reopen(self) -> None:
         """Go on in a new file."""
@@ -82,75 +74,6 @@ class AccessLog:
         environ = {"REMOTE_ADDR": address}
         line = first_line(seen)
         self.write(Entry(environ, line, response.status, len(response.body), time.time(), None, None, request_id))
-
-
-class WorkerAccessLog:
-    """What a worker's handlers tell of requests: for the framework's own log, for ours, or for both."""
-
-    def __init__(
-        self, log: AccessLog | None, framework: LogRequest | None, board: Scoreboard, reopen_asked: memoryview
-    ) -> None:
-        self._log = log
-        self._framework = framework
-        self._framework_fails = False
-        self._parked_since = board.parked_since
-        self._reopen_asked = reopen_asked
-
-    def answered(self, connection: Connection, environ: dict[str, Any], outcome: Outcome, started: float) -> None:
-        """The application has answered; `started` is when it was asked, in seconds since the epoch."""
-        if self._framework is not None:
-            self._tell_framework(self._framework, environ, outcome, started)
-        if self._log is None:
-            return
-        service = max(0.0, time.time() - started)
-        entry = Entry(
-            environ, request_line(environ), outcome.status or CLIENT_LEFT, outcome.body_bytes, started, service,
-            self._queue_time(connection, started, service), environ.get(KEY) or outcome.error_id or "",
-        )
-        self._write(self._log, entry)
-
-    def _tell_framework(
-        self, log_request: LogRequest, environ: dict[str, Any], outcome: Outcome, started: float
-    ) -> None:
-        try:
-            log_request(environ, outcome.status, outcome.body_bytes, started)
-            self._framework_fails = False
-        except Exception as error:
-            # The handlers of its loggers are the application's, and so are the streams that they write to.
-            if not self._framework_fails:
-                own_lines.complain(f"the framework's own line about a request could not be logged: {error!r}")
-            self._framework_fails = True
-
-    def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
-        """The worker has refused the request."""
-        if self._log is not None:
-            self._heed()
-            self._log.refused(connection.address, seen, response)
-
-    def _write(self, log: AccessLog, entry: Entry) -> None:
-        self._heed()
-        log.write(entry)
-
-    def _heed(self) -> None:
-        if self._reopen_asked[0] and self._log is not None:
-            self._reopen_asked[0] = 0
-            self._log.reopen()
-
-    def _queue_time(self, connection: Connection, started: float, service: float) -> float | None:
-        """How long the request waited for this worker: since its bytes arrived, or since it was handed over."""
-        sock = connection.sock
-        if isinstance(sock, StampedSocket) and sock.arrived:
-            # Of what was read at once the next request's time is not known.
-            arrived, sock.arrived = sock.arrived, 0.0
-            return max(0.0, started - arrived)
-        handed_over = -self._parked_since(connection.cid)
-        return max(0.0, time.monotonic() - service - handed_over) if handed_over > 0.0 else None
-
-
-def request_line(environ: Mapping[str, Any]) -> str:
-    """The first line of the request; applications may have changed anything."""
-    method, protocol = environ.get("REQUEST_METHOD", "-"), environ.get("SERVER_PROTOCOL", "")
-    return f"{method} {environ.get('REQUEST_URI', '-')} {protocol}"
 
 
 def first_line(seen: bytes) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from appsrv import config, directories, interpreter_flags, own_writes, preloader, standby, standby_preloader
-from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, ChannelClosed
@@ -29,6 +28,7 @@ from appsrv.interpreter_flags import same_command
 from appsrv.message import Prepare
 from appsrv.settings import Settings
 from appsrv.worker import Watch
+from appsrv.worker_access_log import LogRequest
 
 VARIABLE = "APPSRV_PRELOADER"
 

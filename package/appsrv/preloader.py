@@ -39,7 +39,6 @@ from appsrv import (
     trace,
     unpatched,
 )
-from appsrv.access_log import LogRequest
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, ChannelClosed
@@ -60,6 +59,7 @@ from appsrv.shared_epoll import SharedEpoll
 from appsrv.static_files import with_static_files
 from appsrv.terminal import SOCKET as TERMINAL
 from appsrv.worker import Watch, Worker, WorkerContext, WorkerRole, environs, heed
+from appsrv.worker_access_log import LogRequest
 from appsrv.x_sendfile import with_x_sendfile
 
 Load = Callable[[], WSGIApplication]

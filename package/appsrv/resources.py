@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TextIO
 
 from appsrv import __version__, listener, metrics
-from appsrv.access_file import check_writable, place
+from appsrv.access_file import check_writable
 from appsrv.app_group import AppGroup
 from appsrv.directories import bases, is_changed_by_all, state_directory, writable_state
 from appsrv.errors import ListenError, RunDirectoryError
@@ -102,7 +102,7 @@ class Resources:
                 self._listen()
             self._listen_for_tls()
             self._open_monitoring()
-            access_log = place(self._settings, framework=self._development)
+            access_log = self._settings.access_log_path(framework=self._development)
             if access_log is not None and access_log != "-":
                 with acting_as(self._identity):
                     check_writable(access_log)

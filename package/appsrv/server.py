@@ -24,7 +24,6 @@ import setproctitle
 from gevent import get_hub
 
 from appsrv import lanes, listener, message, probe, root_watch, trace
-from appsrv.access_file import place
 from appsrv.access_log import AccessLog, destination
 from appsrv.app_group import AppGroup
 from appsrv.apps_directory import AppsDirectory, changes
@@ -405,10 +404,11 @@ def _next_group(channel: Channel) -> message.ServeGroup:
 
 
 def _access_log(settings: Settings, *, framework: bool) -> AccessLog | None:
-    to = place(settings, framework=framework)
+    to = settings.access_log_path(framework=framework)
     if to is None:
         return None
-    return AccessLog(settings, AccessLines() if to == "-" else destination(to, log.error), log.error)
+    lines = AccessLines() if to == "-" else destination(to, log.error)
+    return AccessLog(settings.access_format, lines, log.error)
 
 
 def _request_spools(settings: Settings) -> Callable[[], Spool]:

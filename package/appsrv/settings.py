@@ -484,6 +484,15 @@ class Settings:
         in_json = self.log_format == "json" and self.access_log in (None, "-")
         return self.access_log_format or ("json" if in_json else "combined")
 
+    def access_log_path(self, *, framework: bool) -> str | None:
+        """Where the access log is written: a path, `-` for the server log, None for nowhere.
+
+        In development it is written by default, unless a framework's own command (`framework`) prints such lines.
+        """
+        if self.access_log is None:
+            return "-" if self.environment == "development" and not framework else None
+        return None if self.access_log == "off" else self.access_log
+
     @property
     def buffers_bodies(self) -> bool:
         """Whether a worker has a request only when its body is complete."""

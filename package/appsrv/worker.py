@@ -21,8 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from appsrv import forked_child, hooks, message, own_lines, own_signals, unpatched
-from appsrv.access_file import place
-from appsrv.access_log import AccessLog, LogRequest, WorkerAccessLog, destination
+from appsrv.access_log import AccessLog, destination
 from appsrv.borrowed_terminal import BorrowedTerminal, TerminalConnectionHandler
 from appsrv.busy_threads import LastThreads
 from appsrv.channel import Channel, ChannelClosed
@@ -58,6 +57,7 @@ from appsrv.settings import Settings
 from appsrv.shared_epoll import SharedEpoll
 from appsrv.sink import ResponseBuffer
 from appsrv.trusted_proxies import TrustedProxies
+from appsrv.worker_access_log import LogRequest, WorkerAccessLog
 
 Tell = Callable[[list[str]], None]
 
@@ -350,9 +350,9 @@ class Worker:
     def _access_log(self) -> WorkerAccessLog | None:
         """Who is to be told of requests; None when nobody is."""
         role = self._role
-        to, log = place(role.settings, framework=role.log_request is not None), None
+        to, log = role.settings.access_log_path(framework=role.log_request is not None), None
         if to is not None:
-            log = AccessLog(role.settings, destination(to, complain), complain)
+            log = AccessLog(role.settings.access_format, destination(to, complain), complain)
             self._queue.client_socket = StampedSocket
         if log is None and role.log_request is None:
             return None

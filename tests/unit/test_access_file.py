@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from appsrv import access_file
-from appsrv.access_file import AppendFile, check_writable, place
+from appsrv.access_file import AppendFile, check_writable
 from appsrv.errors import RunDirectoryError
-from appsrv.settings import Settings
 
 
 class Writer(AppendFile):
@@ -156,14 +155,3 @@ def test_a_place_that_cannot_be_written_is_found_at_the_start(tmp_path: Path) ->
         check_writable(str(tmp_path / "none" / "access.log"))
     check_writable(str(tmp_path / "access.log"))
     shutil.rmtree(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("given", "environment", "framework", "wanted"),
-    [
-        *((None, "production", False, None), (None, "development", False, "-"), (None, "development", True, None)),
-        *(("off", "development", False, None), ("-", "production", False, "-"), ("/a", "development", True, "/a")),
-    ],
-)
-def test_where_it_is_wanted(given: str | None, environment: str, framework: bool, wanted: str | None) -> None:
-    assert place(Settings(access_log=given, environment=environment), framework=framework) == wanted

@@ -1,4 +1,4 @@
-"""access_log.py: what is gathered for a line, and that a log in trouble is nobody else's."""
+"""access_log.py and worker_access_log.py: what is gathered for a line, and that a log in trouble is nobody else's."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from appsrv.access_log import AccessLog, WorkerAccessLog
+from appsrv.access_log import AccessLog
 from appsrv.http_response import error_response
 from appsrv.kernel_stamps import StampedSocket
 from appsrv.ready_queue import Connection
 from appsrv.scoreboard import Scoreboard
-from appsrv.settings import Settings
+from appsrv.worker_access_log import WorkerAccessLog
 from appsrv.wsgi import Outcome
 
 ENVIRON: dict[str, Any] = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "SERVER_PROTOCOL": "HTTP/1.1"}
@@ -47,7 +47,7 @@ class World:
         self.framework: list[tuple[int, int]] = []
         self.board = Scoreboard.create(1, 1)
         self.slot = self.board.slot(0)
-        log = AccessLog(Settings(access_log_format="json"), self.to, self.complaints.append)
+        log = AccessLog("json", self.to, self.complaints.append)
         self.log = WorkerAccessLog(log, self._framework_says, self.board, self.slot.reopen_asked)
         self.client, accepted = socket.socketpair()
         self.sock = StampedSocket(accepted.detach())

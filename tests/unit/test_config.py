@@ -323,3 +323,14 @@ def test_a_command_has_the_concurrency_model_gevent(tmp_path: Path) -> None:
 def test_what_is_of_no_use_with_a_command(tmp_path: Path, name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=f"{name} .* is of no use with a start_command"):
         config.load({"start_command": "node server.js", name: value}, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "framework", "path"),
+    [
+        *((None, "production", False, None), (None, "development", False, "-"), (None, "development", True, None)),
+        *(("off", "development", False, None), ("-", "production", False, "-"), ("/a", "development", True, "/a")),
+    ],
+)
+def test_where_the_access_log_goes(given: str | None, environment: str, framework: bool, path: str | None) -> None:
+    assert Settings(access_log=given, environment=environment).access_log_path(framework=framework) == path

@@ -23,12 +23,12 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "menu monitoring open_sockets out_of_memory own_frames own_lines own_signals own_writes pace process_group "
         "process_title production project request_id restart_file root_watch routes screen signals slumber tally "
         "tcp_reset terminal tracebacks trusted_proxies unpatched values words"),
-        ("app_spec certificates connection_limits directories environ forked_child handover hangup http1 http1_body "
-        "http_response kernel_stamps leadership left_out limit_log listener log_reader message metrics output "
-        "pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields response_head scoreboard "
-        "service settings shared_epoll shared_state spool terminal_lender text top trace underscored_fields "
-        "upstream_keepalive upstream_response"),
-        ("access_file app_group channel command_line config deployment dispatcher finder first_steps forwarded healing "
+        ("access_file app_spec certificates connection_limits directories environ forked_child handover hangup http1 "
+        "http1_body http_response kernel_stamps leadership left_out limit_log listener log_reader message metrics "
+        "output pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields response_head "
+        "scoreboard service settings shared_epoll shared_state spool terminal_lender text top trace "
+        "underscored_fields upstream_keepalive upstream_response"),
+        ("access_log app_group channel command_line config deployment dispatcher finder first_steps forwarded healing "
         "hooks instance loader log monkey_patched pool_settings probe request_limits route_table sink socket_access "
         "static_server upstream_request wsgi"),
         ("apache_config client collector django_static dockerfile group_books hand_off hosting kept_directory "
@@ -36,7 +36,8 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "streamed_input systemd_unit upgraded upstream_connection x_sendfile"),
         ("acceptor admin fallback lanes parking ready_queue resources settings_page spawning standby top_screen "
         "upstream_connections"),
-        "access_log apps_directory arrivals backend config_files exchange generic_app handles relay upstream_process",
+        ("apps_directory arrivals backend config_files exchange generic_app handles relay upstream_process "
+        "worker_access_log"),
         ("borrowed_terminal deaths farewell frontend greenlets lookout preloaders proxied_exchange refusals "
         "reload_brake restarts succession tls workers"),
         "admission disconnects memory outage time_limits worker",
