@@ -11,8 +11,8 @@ import mmap
 import os
 import struct
 
+from appsrv.anonymous_memory import anonymous_memory
 from appsrv.routes import Route, Routes
-from appsrv.scoreboard import anonymous_memory
 
 # Untouched pages take no memory.
 SIZE = 16 << 20
@@ -32,7 +32,7 @@ class RouteTable:
     @classmethod
     def create(cls) -> RouteTable:
         """A new one, without a route."""
-        fd = anonymous_memory()
+        fd = anonymous_memory("appsrv-routes")
         os.ftruncate(fd, SIZE)
         table = cls(fd)
         table.write(Routes())

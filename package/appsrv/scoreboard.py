@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appsrv import unpatched
+from appsrv.anonymous_memory import anonymous_memory
 from appsrv.tally import TALLY_BYTES, Counts, Tally, total
 
 HALF_CLOSED, GONE = "half-closed", "gone"
@@ -87,7 +88,7 @@ class Scoreboard:
     @classmethod
     def create(cls, slots: int, cells: int) -> Scoreboard:
         """A new board, all zero, in memory that has no name."""
-        fd = anonymous_memory()
+        fd = anonymous_memory("appsrv-scoreboard")
         size = slots * (_SLOT_BYTES + cells * (_CELL_BYTES + TALLY_BYTES)) + PARKED_ENTRIES * _TIME.size
         os.ftruncate(fd, size + 1)
         return cls(fd, slots, cells)
@@ -370,12 +371,3 @@ def without_query(line: str) -> str:
     """A request line, or the beginning of one, without the query string: that is where secrets stand."""
     method, _, rest = line.partition(" ")
     return f"{method} {rest.partition(' ')[0].partition('?')[0]}"
-
-
-def anonymous_memory() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("appsrv-scoreboard", os.MFD_CLOEXEC)
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
