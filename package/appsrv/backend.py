@@ -12,13 +12,14 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import gevent
 
 from appsrv import channel as channels
 from appsrv import lanes, message
 from appsrv.channel import Outbox
+from appsrv.dispatcher import Dispatcher, UnexpectedMessage, on
 from appsrv.errors import Limit
 from appsrv.fallback import Answer, Fallback
 from appsrv.http1 import parse_head
@@ -29,6 +30,11 @@ from appsrv.parking import ClientConnection, Parking, WatchedParking
 log = logging.getLogger("appsrv.backend")
 
 INLINE_BODY = 32 * 1024
+
+C = TypeVar(
+    "C", message.Holding, message.Closed, message.Wanted, message.GivenBack, message.LimitReached, message.Undelivered
+)
+"""A message about one connection."""
 
 
 class WorkerDelivery(Protocol):
@@ -78,6 +84,9 @@ class Clients(Protocol):
         """A limit ended what the connection was at."""
 
 
+_ConnectionHandler = Callable[[WorkerDelivery, ClientConnection, C, list[int]], None]
+
+
 class BackEnd:
     """One application group's. `connections`: those whose last request was for it, each in `frontend` as well.
 
@@ -96,7 +105,7 @@ class BackEnd:
         self.whole_bodies = True
         self._limits = limits
         self._workers: set[WorkerDelivery] = set()
-        self._handlers = self._message_handlers()
+        self._dispatcher = self._message_handlers()
         parking.connections = self.connections
         if isinstance(parking, WatchedParking):
             parking.gone = frontend.close
@@ -261,25 +270,11 @@ class BackEnd:
     # -- what workers say ---------------------------------------------------------------------------------------------
 
     def handle_message(self, worker: WorkerDelivery, msg: message.Message, fds: list[int]) -> None:
-        """A worker has said something about a connection."""
-        if isinstance(msg, message.ClosedAll):
-            self._on_closed_all(worker, msg.data)
-            return
-        handler = self._handlers.get(type(msg))
-        cid: int = getattr(msg, "cid", 0)
-        connection = self.frontend.connections.get(cid)
-        if handler is None:
-            log.error("a worker sent what the front end does not know: %s", msg)
-        elif connection is not None:
-            try:
-                handler(worker, connection, msg, fds)
-            except OSError as error:
-                log.error("a connection is given up: %s", error.strerror)
-                self.frontend.close(connection, reset=True)
-        elif isinstance(msg, message.Wanted | message.Holding):
-            # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
-            worker.outbox.send(message.Gone(cid))
-            worker.call()
+        """Handle what a worker has sent of a connection; `fds` are closed afterwards."""
+        try:
+            self._dispatcher.handle_message(msg, worker, fds)
+        except UnexpectedMessage as error:
+            log.error("a message is ignored: %s", error)
         channels.close_all(fds)
 
     def give_up(self, msg: message.Message) -> None:
@@ -289,17 +284,38 @@ class BackEnd:
             log.error("out of descriptors: a connection is given up")
             self.frontend.close(connection, reset=True)
 
-    def _message_handlers(self) -> dict[type[message.Message], Callable[..., None]]:
-        return {
-            message.Holding: self._on_holding,
-            message.Closed: self._on_closed,
-            message.Wanted: self._on_wanted,
-            message.GivenBack: self._on_given_back,
-            message.LimitReached: self._on_limit_reached,
-            message.Undelivered: self._on_undelivered,
-        }
+    def _message_handlers(self) -> Dispatcher[[WorkerDelivery, list[int]]]:
+        return Dispatcher(
+            message.WORKER_TO_BACKEND,
+            on(message.Holding, self._with_connection(self._on_holding)),
+            on(message.Closed, self._with_connection(self._on_closed)),
+            on(message.ClosedAll, self._on_closed_all),
+            on(message.Wanted, self._with_connection(self._on_wanted)),
+            on(message.GivenBack, self._with_connection(self._on_given_back)),
+            on(message.LimitReached, self._with_connection(self._on_limit_reached)),
+            on(message.Undelivered, self._with_connection(self._on_undelivered)),
+        )
 
-    def _on_holding(self, worker: WorkerDelivery, connection: ClientConnection, _msg: object, _fds: object) -> None:
+    def _with_connection(self, handler: _ConnectionHandler[C]) -> Callable[[C, WorkerDelivery, list[int]], None]:
+        """Have `handler` called with the connection of a message, unless that connection has ended meanwhile."""
+        connections = self.frontend.connections
+
+        def handle(msg: C, worker: WorkerDelivery, fds: list[int]) -> None:
+            connection = connections.get(msg.cid)
+            if connection is None:
+                _tell_of_end(msg, worker)
+                return
+            try:
+                handler(worker, connection, msg, fds)
+            except OSError as error:
+                log.error("a connection is given up: %s", error.strerror)
+                self.frontend.close(connection, reset=True)
+
+        return handle
+
+    def _on_holding(
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: message.Holding, _fds: object
+    ) -> None:
         if connection.holders is None:
             connection.holders = set()
         connection.holders.add(worker)
@@ -313,14 +329,16 @@ class BackEnd:
         else:
             self.frontend.close(connection, reset=bool(msg.reset))
 
-    def _on_closed_all(self, worker: WorkerDelivery, data: bytes) -> None:
-        for (cid,) in struct.iter_unpack("<Q", data):
+    def _on_closed_all(self, msg: message.ClosedAll, worker: WorkerDelivery, _fds: object) -> None:
+        for (cid,) in struct.iter_unpack("<Q", msg.data):
             connection = self.frontend.connections.get(cid)
             if connection is not None:
                 _holds_no_more(connection, worker)
                 self.frontend.close(connection)
 
-    def _on_wanted(self, worker: WorkerDelivery, connection: ClientConnection, _msg: object, _fds: object) -> None:
+    def _on_wanted(
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: message.Wanted, _fds: object
+    ) -> None:
         peer = connection.address.encode()
         lent = message.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
         worker.outbox.send(lent, [connection.sock.fileno()])
@@ -345,6 +363,14 @@ class BackEnd:
         files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
         first = msg.data[16 * msg.files :]
         self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
+
+
+def _tell_of_end(msg: message.Message, worker: WorkerDelivery) -> None:
+    """Answer a message that came after the end of its connection, where the worker has or expects its descriptor."""
+    # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
+    if isinstance(msg, message.Wanted | message.Holding):
+        worker.outbox.send(message.Gone(msg.cid))
+        worker.call()
 
 
 def _holds_no_more(connection: ClientConnection, worker: WorkerDelivery) -> None:

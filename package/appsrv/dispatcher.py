@@ -48,7 +48,9 @@ class Dispatcher(Generic[P]):
         """Call the handler of this message; UnexpectedMessage when it is of another direction."""
         handler = self._handlers.get(type(msg))
         if handler is None:
-            raise UnexpectedMessage(f"a {self._way.receiver} does not handle {msg} of a {self._way.sender}")
+            # The name and not the message, which may be as long as a datagram.
+            name = type(msg).__name__
+            raise UnexpectedMessage(f"a {self._way.receiver} does not handle {name} from a {self._way.sender}")
         handler(msg, *args, **kwargs)
 
 

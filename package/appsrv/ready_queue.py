@@ -110,7 +110,7 @@ class ReadyQueue:
             except ChannelClosed as error:
                 raise Orphaned from error
             channels.close_all(fds)
-            self._heed(msg)
+            self._handle_message(msg)
 
     def close(self, connection: Connection, *, linger: bool = False, reset: bool = False) -> None:
         """The connection ends here.
@@ -196,8 +196,10 @@ class ReadyQueue:
         """Drop what the queue remembers of the connection."""
         self._held.pop(connection.cid, None)
 
-    def _heed(self, msg: message.Message) -> None:
-        """Do what the server says."""
+    def _handle_message(self, msg: message.Message) -> None:
+        """Handle a message on the worker's channel to the server."""
+        # A branch and not a Dispatcher, which takes three times as long for the one message that is handled here. The
+        # other message of this direction is Lent: `_borrow` waits for it.
         if isinstance(msg, message.Gone):
             held = self._held.pop(msg.cid, None)
             if held is not None:
@@ -211,7 +213,7 @@ class ReadyQueue:
                 answer, fds = self._channel.receive()
             except ChannelClosed as error:
                 raise Orphaned from error
-            self._heed(answer)
+            self._handle_message(answer)
             if isinstance(answer, message.Lent):
                 return _from_lent(answer, fds, self.client_socket)
             if isinstance(answer, message.Gone) and answer.cid == cid:

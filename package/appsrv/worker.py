@@ -25,6 +25,7 @@ from appsrv.access_log import AccessLog, destination
 from appsrv.borrowed_terminal import BorrowedTerminal, TerminalConnectionHandler
 from appsrv.busy_threads import LastThreads
 from appsrv.channel import Channel, ChannelClosed
+from appsrv.dispatcher import Dispatcher, on
 from appsrv.environ import environ_base
 from appsrv.errors import NotStarted
 from appsrv.exchange import ConnectionHandler, HandlerOptions, WSGIApplication
@@ -432,11 +433,12 @@ class Worker:
 
     def _hear_of_files(self, watch: Watch) -> None:
         assert self._changes is not None, "a server gives one to each worker of a development server but the first"
+        dispatcher: Dispatcher[[object]] = Dispatcher(
+            message.FILES_TO_WORKER, on(message.FilesChanged, lambda msg, _fds: heed(watch, msg.paths))
+        )
         with contextlib.suppress(ChannelClosed):
             while True:
-                msg, _ = self._changes.receive()
-                assert isinstance(msg, message.FilesChanged)
-                heed(watch, msg.paths)
+                dispatcher.handle_message(*self._changes.receive())
 
 
 def _ready_queue(context: WorkerContext, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:

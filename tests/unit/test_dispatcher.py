@@ -39,7 +39,7 @@ def test_a_message_of_another_direction_is_refused() -> None:
     calls = Calls()
     way = message.SERVER_TO_WORKER
     dispatcher = Dispatcher(way, on(message.Gone, calls.on_gone), on(message.Lent, calls.on_lent))
-    with pytest.raises(UnexpectedMessage, match=r"a worker does not handle Quit\(\) of a server"):
+    with pytest.raises(UnexpectedMessage, match=r"a worker does not handle Quit from a server"):
         dispatcher.handle_message(message.Quit(), [])
     assert calls.made == []
 

@@ -733,3 +733,8 @@ def test_the_workers_descriptor_is_readable_when_something_waits(world: World) -
     assert poll.poll(0) == []
     world.parking.push(world.client(b"x"))
     assert poll.poll(0)
+
+
+def test_the_queue_knows_every_message_from_the_server() -> None:
+    """They are handled in a branch, without a dispatcher that would notice a new message."""
+    assert message.messages_of(message.SERVER_TO_WORKER) == {message.Gone, message.Lent}
