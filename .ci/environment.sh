@@ -7,6 +7,9 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${APPSRV_VENV:-$top/.venv}
 python=$venv/bin/python
 
+# pytest rewrites every `assert` that it imports. Bytecode keeps what it wrote: seconds of each process that runs tests.
+unset PYTHONDONTWRITEBYTECODE
+
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

@@ -73,8 +73,8 @@ def cuts_of(data: bytes) -> list[int]:
     places = range(1, len(data))
     if len(data) <= WHOLE:
         return list(places)
-    near = 200
-    return sorted({*places[:near], *places[-near:], *places[:: len(data) // 300]})
+    near = 100
+    return sorted({*places[:near], *places[-near:], *places[:: len(data) // 60]})
 
 
 def pieces_of(data: bytes) -> list[list[bytes]]:
