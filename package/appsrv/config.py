@@ -17,7 +17,7 @@ from typing import Any
 
 from appsrv import cpus, foreign_variables, values
 from appsrv.errors import SettingsError
-from appsrv.settings import MOUNTS, PATHS, PREFIX, ROWS, Settings, file_or_none, log_place, path
+from appsrv.settings import PREFIX, ROWS, Settings
 from appsrv.words import listed
 
 # The key of appsrv.toml under which several applications stand.
@@ -235,25 +235,11 @@ def _flag_layer(flags: Mapping[str, object], here: Path) -> dict[str, object]:
 def _parsed(name: str, value: object, source: str, base: Path | None = None) -> object:
     row = _BY_NAME[name]
     try:
-        parsed = row.parse(value)
+        parsed = row.kind.parse(value)
     except ValueError as error:
         shown = json.dumps(value, default=str, ensure_ascii=False)
         raise SettingsError(f"{source}: {error}, not {shown}") from None
-    return parsed if base is None else _absolute(row.parse, parsed, base)
-
-
-def _absolute(parse: values.Parser, parsed: Any, base: Path) -> object:
-    """`parsed`, with the paths in it made absolute."""
-    if parse in (path, file_or_none):
-        return os.path.abspath(base / parsed)
-    if parse is log_place:
-        return parsed if parsed in ("-", "off") else os.path.abspath(base / parsed)
-    if parse is PATHS:
-        return tuple(os.path.abspath(base / one) for one in parsed)
-    if parse is MOUNTS:
-        pairs = (one.split("=", 1) for one in parsed)
-        return tuple(f"{prefix}={os.path.abspath(base / directory)}" for prefix, directory in pairs)
-    return parsed
+    return parsed if base is None else row.kind.absolute(parsed, base)
 
 
 def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -31,7 +31,8 @@ from appsrv import (
 from appsrv.app_spec import AppSpec
 from appsrv.deployment import Deployment, FrontServer, Mount
 from appsrv.errors import SettingsError
-from appsrv.settings import NO_FILE, ROWS, Row, Settings
+from appsrv.settings import ROWS, Row, Settings
+from appsrv.values import NO_FILE
 
 PROGRAMS: dict[str, Callable[[Deployment], str]] = {
     "nginx": nginx_config.render,
@@ -105,7 +106,7 @@ def survey(
     )
 
 
-def _hosts(several: hosting.Hosted) -> tuple[str, ...]:
+def _hosts(several: hosting.HostedApps) -> tuple[str, ...]:
     """The hosts of all applications; none, for any, where one of them names none or others may come."""
     hosts = [group.settings.hosts for group in several.groups]
     if not all(hosts) or any(group.settings.apps_directory for group in several.groups):
@@ -113,7 +114,7 @@ def _hosts(several: hosting.Hosted) -> tuple[str, ...]:
     return tuple(dict.fromkeys(host for names in hosts for host in names))
 
 
-def _logs(several: hosting.Hosted) -> tuple[str, ...]:
+def _logs(several: hosting.HostedApps) -> tuple[str, ...]:
     return tuple(dict.fromkeys(group.settings.log_file for group in several.groups if group.settings.log_file))
 
 

@@ -12,36 +12,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from appsrv import config, finder
+from appsrv import config, finder, values
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import is_below
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance import default_log_file
 from appsrv.privileges import user_of_owner
 from appsrv.routes import Route, Routes
-from appsrv.settings import HOSTS, OF_PYTHON, ROWS, Row, Settings, base_uri
+from appsrv.settings import OF_PYTHON, ROWS, Settings
 
-# Settings of the other groups that may differ from application to application; all of the pool's and the files' may.
-_OWN = frozenset({
-    "access_log", "access_log_format", "app", "base_uri", "environment", "group", "hosts", "label_output", "log_file",
-    "max_request_queue_size", "max_request_queue_time", "max_request_time", "request_buffering", "request_id",
-    "response_buffer_memory", "response_buffer_size", "slow_request_time", "start_command", "user",
-})  # fmt: skip
-_OWN_GROUPS = ("The pool of workers", "Files")
-# Where an application is found is said for each; and whose it is, by the operator alone.
-_NOT_INHERITED = ("app", "start_command", "hosts", "base_uri", "log_file", "restart_file")
-_OPERATOR_S = ("user", "group")
-_FINDING = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
-_ROW_KEYS = ("root", "name", "variables")
+# The keys of an entry of [[apps]] that are not settings.
+_ENTRY_KEYS = ("root", "name", "variables")
+# These name one application: inherited from the environment of the instance, they would name the same one for all.
+_VARIABLES_OF_ONE_APP = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
 
-
-def is_own(row: Row) -> bool:
-    """Whether the setting may differ from application to application of one instance."""
-    return row.group in _OWN_GROUPS or row.name in _OWN
+_PER_APP = frozenset(row.name for row in ROWS if row.per_app)
+_OPERATOR_ONLY = frozenset(row.name for row in ROWS if row.operator_only)
 
 
 @dataclass(frozen=True)
-class Hosted:
+class HostedApps:
     """What an instance serves. `problems`: the name of each application that is not served, and why."""
 
     groups: tuple[AppGroup, ...] = ()
@@ -70,16 +60,16 @@ def is_hosting(settings: Settings, directory: Path) -> bool:
     return settings.apps_directory is not None or bool(_rows(directory))
 
 
-def hosted(settings: Settings, directory: Path, environ: Mapping[str, str]) -> Hosted:
+def hosted(settings: Settings, directory: Path, environ: Mapping[str, str]) -> HostedApps:
     """All applications that the files of this directory and the directory of applications say.
 
     Raises SettingsError for what is wrong with the file itself.
     """
     if settings.app is not None:
         raise SettingsError("app stands beside [[apps]] or apps_directory: make it an entry of [[apps]]")
-    makers: list[_Row | _Found] = [
-        *(_Row(file, number, row, settings, environ) for file, number, row in _rows(directory)),
-        *(_Found(place, settings, environ) for place in found_in(settings.apps_directory)),
+    makers: list[_AppsEntry | _AppDirectory] = [
+        *(_AppsEntry(file, number, row, settings, environ) for file, number, row in _rows(directory)),
+        *(_AppDirectory(place, settings, environ) for place in found_in(settings.apps_directory)),
     ]
     return _without_clashes(made for maker in makers for made in [maker.make()])
 
@@ -104,10 +94,10 @@ def lies_in(group: AppGroup, directory: str | None) -> bool:
 
 def found(place: Path, settings: Settings, environ: Mapping[str, str]) -> AppGroup | str:
     """The application in a directory of the directory of applications; or why there is none."""
-    return _Found(place, settings, environ).make()[1]
+    return _AppDirectory(place, settings, environ).make()[1]
 
 
-def _without_clashes(made: Iterable[tuple[str, AppGroup | str]]) -> Hosted:
+def _without_clashes(made: Iterable[tuple[str, AppGroup | str]]) -> HostedApps:
     groups: list[AppGroup] = []
     problems: dict[str, str] = {}
     for name, result in made:
@@ -119,7 +109,7 @@ def _without_clashes(made: Iterable[tuple[str, AppGroup | str]]) -> Hosted:
             groups.append(result)
         else:
             problems[_unlike(name, problems)] = clash
-    return Hosted(tuple(groups), problems)
+    return HostedApps(tuple(groups), problems)
 
 
 def clash_of(group: AppGroup, others: Iterable[AppGroup]) -> str | None:
@@ -150,7 +140,7 @@ def _rows(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
     return rows
 
 
-class _Row:
+class _AppsEntry:
     """One entry of `[[apps]]`. What is no key of an entry is an error of the file."""
 
     def __init__(
@@ -165,9 +155,9 @@ class _Row:
         self._name = row.get("name")
         if self._name is not None and not (isinstance(self._name, str) and self._name.strip()):
             raise SettingsError(f"{self._where}: name has to be some text")
-        self._layer = _own(config.file_layer(file, _without(row, _ROW_KEYS), self._where), self._where)
+        self._layer = _own(config.file_layer(file, _without(row, _ENTRY_KEYS), self._where), self._where)
         self._settings = settings
-        self._environ = {**_without(environ, _FINDING), **self._variables}
+        self._environ = {**_without(environ, _VARIABLES_OF_ONE_APP), **self._variables}
 
     def make(self) -> tuple[str, AppGroup | str]:
         name = self._name or str(self._root)
@@ -188,7 +178,7 @@ def _strings(table: object, where: str) -> dict[str, str]:
 
 
 def _own(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
-    foreign = sorted(layer.keys() - _OWN_NAMES)
+    foreign = sorted(layer.keys() - _PER_APP)
     if foreign:
         raise SettingsError(f"{where}: {foreign[0]} is a setting of the whole instance: write it above [[apps]]")
     return layer
@@ -197,7 +187,7 @@ def _own(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
 # -- the directory of applications -------------------------------------------------------------------------
 
 
-class _Found:
+class _AppDirectory:
     """A directory in the directory of applications. Its files say what is the application's own, but not whose it is.
 
     Without hosts and base_uri in them its name says where it is: a host if there is a dot in it, else a path.
@@ -206,7 +196,7 @@ class _Found:
     def __init__(self, place: Path, settings: Settings, environ: Mapping[str, str]) -> None:
         self._place = place
         self._settings = settings
-        self._environ = _without(environ, _FINDING)
+        self._environ = _without(environ, _VARIABLES_OF_ONE_APP)
 
     def make(self) -> tuple[str, AppGroup | str]:
         name = str(self._place)
@@ -224,7 +214,7 @@ class _Found:
             return name, str(error)
 
     def _by_name(self) -> dict[str, object]:
-        setting, parse = ("hosts", HOSTS) if "." in self._place.name else ("base_uri", base_uri)
+        setting, parse = ("hosts", values.hosts) if "." in self._place.name else ("base_uri", values.base_uri)
         said = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
         try:
             return {setting: parse(said)}
@@ -243,7 +233,7 @@ def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Set
     said = list(layers)
     # What other applications of the instance are to have means nothing to one in another language.
     left_out = OF_PYTHON if any(layer.get("start_command") for layer in said) else ()
-    defaults = {row.name: row.default for row in ROWS if row.name in (*_NOT_INHERITED, *left_out)}
+    defaults = {row.name: row.default for row in ROWS if not row.inherited or row.name in left_out}
     settings = config.overlaid(instance, defaults, *said)
     most = min(settings.max_pool_size, instance.max_pool_size)
     return config.overlaid(settings, {"max_pool_size": most})
@@ -253,7 +243,7 @@ def _of_project(root: Path) -> Iterator[dict[str, object]]:
     """What the files of the project say of what is the application's own; the rest is for when it is served alone."""
     for file, table in config.tables(root):
         layer = config.file_layer(file, table)
-        yield {name: value for name, value in layer.items() if name in _OWN_NAMES and name not in _OPERATOR_S}
+        yield {name: value for name, value in layer.items() if name in _PER_APP and name not in _OPERATOR_ONLY}
 
 
 def _group(
@@ -268,6 +258,3 @@ def _group(
 
 def _without(table: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}
-
-
-_OWN_NAMES = frozenset(row.name for row in ROWS if is_own(row))

@@ -20,8 +20,9 @@ from appsrv.manager import Manager
 from appsrv.memory import share
 from appsrv.parking import ClientConnection
 from appsrv.scoreboard import first_line, without_query
-from appsrv.settings import NO_FILE, Settings
+from appsrv.settings import Settings
 from appsrv.tally import BOUNDS
+from appsrv.values import NO_FILE
 
 MOST_WAITING = 1000
 _PEEK = 8192

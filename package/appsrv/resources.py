@@ -33,8 +33,9 @@ from appsrv.old_logs import remove_old_logs
 from appsrv.pid_file import PidFile
 from appsrv.privileges import Identity, acting_as, identity_of
 from appsrv.service import passed_sockets
-from appsrv.settings import NO_FILE, Settings
+from appsrv.settings import Settings
 from appsrv.socket_access import SocketAccess, shared_group
+from appsrv.values import NO_FILE
 from appsrv.words import wants_colour
 
 # They travel to the server in one message (`channel.MAX_FDS`), those for HTTPS and metrics with them.

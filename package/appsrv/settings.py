@@ -9,41 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from appsrv import access_format, log_format, values
+from appsrv.values import FILE_OR_NONE, LOG_TARGET, MOUNTS, PATH, PATHS, Kind
 
 PREFIX = "APPSRV_"
-# What `pid_file` and `log_file` are where no file is wanted.
-NO_FILE = os.devnull
-
-
-def path(value: object) -> str:
-    """The name of a file; `~` is the home directory. `load` makes it absolute."""
-    return os.path.expanduser(values.text(value))
-
-
-def file_or_none(value: object) -> str:
-    """The name of a file, or `none`, which is the null device."""
-    plain = values.text(value)
-    return NO_FILE if plain.lower() == "none" else path(plain)
-
-
-def log_place(value: object) -> str:
-    """A file, `-` for the server log, or `off`."""
-    plain = values.text(value)
-    return plain.lower() if plain.lower() in ("-", "off") else path(plain)
-
-
-PATHS, MOUNTS = values.listing(path), values.listing(values.mount)
-HOSTS, base_uri = values.listing(values.host_pattern), values.base_uri
 
 
 def setting(
     default: Any,
-    parse: values.Parser,
+    kind: Kind | values.Parser,
     *,
     group: str,
     help: str,
@@ -52,14 +29,16 @@ def setting(
     shown_default: str = "",
     key_only: bool = False,
     several: bool = False,
+    per_app: bool = False,
+    operator_only: bool = False,
+    inherited: bool = True,
 ) -> Any:
-    """One field of `Settings` with its row.
-
-    `flag` is the short flag, `key_only`: settable in a file only, `several`: a tuple, whose flag may be repeated.
-    """
-    row = {"parse": parse, "group": group, "help": help, "metavar": metavar, "flag": flag}
+    """One field of `Settings` with its row (class `Row`). A parser alone is a kind without paths."""
+    kind = kind if isinstance(kind, Kind) else Kind(kind)
+    row = {"kind": kind, "group": group, "help": help, "metavar": metavar, "flag": flag}
     shown = {"shown_default": shown_default, "key_only": key_only, "several": several}
-    return field(default=default, metadata=row | shown)
+    hosting = {"per_app": per_app, "operator_only": operator_only, "inherited": inherited}
+    return field(default=default, metadata=row | shown | hosting)
 
 
 _LISTEN, _PROCESS, _POOL, _HTTP = "Listening", "The running server", "The pool of workers", "Requests"
@@ -71,13 +50,13 @@ class Settings:
     """The settings of one instance, all valid and consistent. Paths are absolute, times are seconds."""
 
     app: str | None = setting(
-        None, values.text, group=_PROCESS, metavar="APP", key_only=True,
+        None, values.text, group=_PROCESS, per_app=True, inherited=False, metavar="APP", key_only=True,
         shown_default="found in the directory",
         help="The application: `module:callable`, `module:factory()`, a file or a directory. "
         "On the command line it is the argument of `appsrv start`.",
     )
     start_command: str | None = setting(
-        None, values.text, metavar="COMMAND", group=_PROCESS,
+        None, values.text, metavar="COMMAND", group=_PROCESS, per_app=True, inherited=False,
         help="The command of an application that is not WSGI: Node.js, Ruby, ASGI or whatever speaks HTTP. A shell "
         "runs it in the application's directory, once for each worker; it listens on the port `$PORT` of "
         "127.0.0.1, or on the unix socket `$SOCKET` if the command mentions that. See docs/generic.md.",
@@ -93,7 +72,7 @@ class Settings:
         shown_default="8000, or $PORT", help="Port to listen on; 0 lets the system choose one.",
     )
     socket: str | None = setting(
-        None, path, flag="-S", metavar="PATH", group=_LISTEN,
+        None, PATH, flag="-S", metavar="PATH", group=_LISTEN,
         help="Listen on a unix socket instead of an address and port.",
     )
     socket_mode: str | None = setting(
@@ -109,12 +88,12 @@ class Settings:
         help="The owner of the unix socket; only root can name another user.",
     )
     ssl_certificate: str | None = setting(
-        None, path, metavar="PATH", group=_LISTEN,
+        None, PATH, metavar="PATH", group=_LISTEN,
         help="Speak HTTPS with this certificate (PEM, followed by those between it and its root): on `port`, or, where "
         "`ssl_port` is given, there, and HTTP on `port`. Read again when the file changes.",
     )
     ssl_certificate_key: str | None = setting(
-        None, path, metavar="PATH", group=_LISTEN, shown_default="in the file of the certificate",
+        None, PATH, metavar="PATH", group=_LISTEN, shown_default="in the file of the certificate",
         help="The certificate's private key (PEM, without a passphrase).",
     )
     ssl_port: int | None = setting(
@@ -144,7 +123,7 @@ class Settings:
         "named in `PROMETHEUS_MULTIPROC_DIR`, and kept clean of what dead workers leave.",
     )
     environment: str = setting(
-        "production", values.text, flag="-e", metavar="NAME", group=_PROCESS,
+        "production", values.text, flag="-e", metavar="NAME", group=_PROCESS, per_app=True,
         shown_default="production; development for runserver and flask run",
         help="Name of the environment. In `development`, error pages show the traceback.",
     )
@@ -152,22 +131,23 @@ class Settings:
         False, values.boolean, flag="-d", group=_PROCESS, help="Serve in the background."
     )
     user: str | None = setting(
-        None, values.text, metavar="NAME", group=_PROCESS,
+        None, values.text, metavar="NAME", group=_PROCESS, per_app=True, operator_only=True,
         help="Started as root: the server and the application run as this user (a name or a number), and the logs are "
         "that user's. The watchdog stays root.",
     )
     group: str | None = setting(
-        None, values.text, metavar="NAME", group=_PROCESS, shown_default="the user's own",
+        None, values.text, metavar="NAME", group=_PROCESS, per_app=True, operator_only=True,
+        shown_default="the user's own",
         help="The group of that user's processes; the user's other groups are kept.",
     )
     pid_file: str | None = setting(
-        None, file_or_none, metavar="PATH", group=_PROCESS,
+        None, FILE_OR_NONE, metavar="PATH", group=_PROCESS,
         shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid; where that is not writable, "
         "in the run directory",
         help="Where the process id of the watchdog is kept while the server runs; `none` for nowhere.",
     )
     log_file: str | None = setting(
-        None, file_or_none, metavar="PATH", group=_PROCESS,
+        None, FILE_OR_NONE, metavar="PATH", group=_PROCESS, per_app=True, inherited=False,
         shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log; where that cannot be written, see "
         "docs/operations.md",
         help="The server log: what appsrv reports and whatever the application prints; `none` for no file: a server "
@@ -187,7 +167,7 @@ class Settings:
         "What the application prints is always written.",
     )
     label_output: bool = setting(
-        True, values.boolean, group=_PROCESS,
+        True, values.boolean, group=_PROCESS, per_app=True,
         help="Lines that the application prints while it answers a request carry the request's id, method and path: in "
         "the server log, and on a terminal that shows colours.",
     )
@@ -197,12 +177,12 @@ class Settings:
         "answered sooner. Costs the memory of one more process.",
     )
     access_log: str | None = setting(
-        None, log_place, metavar="PATH", group=_PROCESS,
+        None, LOG_TARGET, metavar="PATH", group=_PROCESS, per_app=True,
         shown_default="off; `-` in development, where no framework prints such lines",
         help="A line for each request: the file they are appended to, `-` for the server log, or `off`.",
     )
     access_log_format: str | None = setting(
-        None, access_format.check_format, metavar="FORMAT", group=_PROCESS,
+        None, access_format.check_format, metavar="FORMAT", group=_PROCESS, per_app=True,
         shown_default="combined; json in a server log with log_format json",
         help="How these lines look: `combined`, `json`, or a text with fields, see docs/operations.md.",
     )
@@ -212,122 +192,124 @@ class Settings:
         "`probe_path` answers 503, so that a load balancer can send them elsewhere. Then stop_timeout begins.",
     )
     max_pool_size: int = setting(
-        6, values.automatic(values.integer(1, 1024)), metavar="NUMBER", group=_POOL,
+        6, values.automatic(values.integer(1, 1024)), metavar="NUMBER", group=_POOL, per_app=True,
         shown_default="6, or $WEB_CONCURRENCY",
         help="Most workers that run at a time. `auto`: two for each processor and one more, or one for each where a "
         "worker serves several requests at a time; of the processors, those count that the process may run on, as far "
         "as the CPU quota of its cgroup goes. Memory is not looked at: see memory_limit.",
     )
     min_instances: int = setting(
-        1, values.integer(0, 1024), metavar="NUMBER", group=_POOL,
+        1, values.integer(0, 1024), metavar="NUMBER", group=_POOL, per_app=True,
         help="Workers that are started at once and kept even when idle.",
     )
     concurrency_model: str | None = setting(
-        None, values.choice("process", "thread", "gevent"), metavar="MODEL", group=_POOL,
+        None, values.choice("process", "thread", "gevent"), metavar="MODEL", group=_POOL, per_app=True,
         shown_default="thread when threads is above 1, else process",
         help="How a worker serves several requests at a time: not at all (`process`), each in a thread (`thread`), or "
         "each in a greenlet (`gevent`: then the standard library is monkey-patched before the application is "
         "imported, and gevent has to be importable there; not for development servers).",
     )
     threads: int = setting(
-        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
+        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL, per_app=True,
         help="Requests a worker serves at a time, each in a thread of its own.",
     )
     max_greenlets: int = setting(
-        100, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
+        100, values.integer(1, 1024), metavar="NUMBER", group=_POOL, per_app=True,
         help="Requests a worker of the concurrency model gevent serves at a time, and connections that a process of "
         "`start_command` has, WebSockets among them.",
     )
     pool_idle_time: float = setting(
-        300.0, values.seconds(), metavar="SECONDS", group=_POOL,
+        300.0, values.seconds(), metavar="SECONDS", group=_POOL, per_app=True,
         help="A worker without a request for this long leaves, down to the minimum; 0 keeps it.",
     )
     max_preloader_idle_time: float = setting(
-        300.0, values.seconds(), metavar="SECONDS", group=_POOL,
+        300.0, values.seconds(), metavar="SECONDS", group=_POOL, per_app=True,
         help="With min_instances 0: an application that has had no worker for this long is let go of altogether, and "
         "loaded again for the next request; 0 keeps its preloader.",
     )
     max_requests: int = setting(
-        0, values.integer(0), metavar="NUMBER", group=_POOL,
+        0, values.integer(0), metavar="NUMBER", group=_POOL, per_app=True,
         help="A worker is replaced after about this many requests (up to 10 % more, so that they do not all "
         "leave together); 0 means never.",
     )
     memory_limit: int = setting(
-        0, values.size, metavar="BYTES", group=_POOL,
+        0, values.size, metavar="BYTES", group=_POOL, per_app=True,
         help="A worker that uses more memory than this (its share of what it has in common with others counted in, as "
         "`appsrv status` shows it) is replaced: the next one is ready before it leaves, no request is "
         "interrupted. 0 means any amount.",
     )
     hard_memory_limit: int = setting(
-        0, values.size, metavar="BYTES", group=_POOL,
+        0, values.size, metavar="BYTES", group=_POOL, per_app=True,
         help="A worker that uses more memory than this is killed at once; its requests are answered 502. "
         "0 means any amount.",
     )
     start_timeout: float = setting(
-        90.0, values.seconds(0.1), metavar="SECONDS", group=_POOL,
+        90.0, values.seconds(0.1), metavar="SECONDS", group=_POOL, per_app=True,
         help="The application has to be imported within this time.",
     )
     stop_timeout: float = setting(
-        30.0, values.seconds(), metavar="SECONDS", group=_POOL,
+        30.0, values.seconds(), metavar="SECONDS", group=_POOL, per_app=True,
         help="How long a worker that is to leave may take to finish its requests before it is killed. "
         "A preloader whose last worker has ended has as long, and at least 2 s, for the application's exit functions.",
     )
     busy_threads: str = setting(
-        "cut", values.choice("cut", "wait"), metavar="WHAT", group=_POOL,
+        "cut", values.choice("cut", "wait"), metavar="WHAT", group=_POOL, per_app=True,
         help="What becomes of threads of the application (an executor's, say) that are at work when their worker is to "
         "leave: a restart, a smaller pool, max_requests and the like. `cut`: ordinary ones have until stop_timeout, "
         "daemon threads are dropped. `wait`: the worker leaves once all of them have ended, within "
         "busy_threads_timeout. Both name them in the log. When the whole instance stops, stop_timeout holds.",
     )
     busy_threads_timeout: float = setting(
-        300.0, values.seconds(0.1), metavar="SECONDS", group=_POOL,
+        300.0, values.seconds(0.1), metavar="SECONDS", group=_POOL, per_app=True,
         help="How long a worker waits for its threads with `busy_threads wait` before it is killed.",
     )
     restart_parallel: int = setting(
-        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL,
+        1, values.integer(1, 1024), metavar="NUMBER", group=_POOL, per_app=True,
         help="How many workers a restart replaces at a time; as many may run beyond max_pool_size while it lasts.",
     )
     restart_file: str | None = setting(
-        None, path, metavar="PATH", group=_POOL, shown_default="tmp/restart.txt beside the application",
+        None, PATH, metavar="PATH", group=_POOL, per_app=True, inherited=False,
+        shown_default="tmp/restart.txt beside the application",
         help="Touching this file restarts the application, as `appsrv restart-app` does.",
     )
     health_path: str | None = setting(
-        None, values.url_path, metavar="PATH", group=_POOL,
+        None, values.url_path, metavar="PATH", group=_POOL, per_app=True,
         help="In a restart, the first workers of the new generation answer a request for this path before they serve "
         "anybody; unless the answer is 2xx or 3xx the restart fails and the previous code goes on. A path of the "
         "application's: what a load balancer may ask is `probe_path`.",
     )
     health_host: str | None = setting(
-        None, values.host_header, metavar="HOST", group=_POOL, shown_default="the address that is listened on",
+        None, values.host_header, metavar="HOST", group=_POOL, per_app=True,
+        shown_default="the address that is listened on",
         help="The Host header of that request: one that the application takes (Django's `ALLOWED_HOSTS`).",
     )
     spawn_method: str = setting(
-        "smart", values.choice("smart", "direct"), metavar="METHOD", group=_POOL,
+        "smart", values.choice("smart", "direct"), metavar="METHOD", group=_POOL, per_app=True,
         help="`smart` imports the application once and forks the workers from there, `direct` imports it in "
         "each worker.",
     )
     warm_up_path: str | None = setting(
-        None, values.url_path, metavar="PATH", group=_POOL,
+        None, values.url_path, metavar="PATH", group=_POOL, per_app=True,
         help="Before workers are forked, the application answers one request for this path. Saves memory, "
         "but a first request may start threads, which a fork does not keep.",
     )
     max_request_queue_size: int = setting(
-        values.AUTO, values.automatic(values.integer(0)), metavar="NUMBER", group=_HTTP,
+        values.AUTO, values.automatic(values.integer(0)), metavar="NUMBER", group=_HTTP, per_app=True,
         shown_default="auto; 0 in runserver and flask run",
         help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number; `auto`: "
         "100, or as many as the workers presently serve within a second, whichever is more.",
     )
     max_request_queue_time: float = setting(
-        0.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        0.0, values.seconds(), metavar="SECONDS", group=_HTTP, per_app=True,
         help="A request that has waited this long for a free worker is answered 504; 0 lets it wait.",
     )
     max_request_time: float = setting(
-        0.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        0.0, values.seconds(), metavar="SECONDS", group=_HTTP, per_app=True,
         help="A request that takes longer than this is answered 504, and its worker is replaced; what it was doing is "
         "logged. 0 gives it all the time it wants.",
     )
     slow_request_time: float = setting(
-        0.0, values.seconds(), metavar="SECONDS", group=_HTTP,
+        0.0, values.seconds(), metavar="SECONDS", group=_HTTP, per_app=True,
         help="A request that takes longer than this is logged once with what its worker is doing, and goes on; 0 means "
         "never.",
     )
@@ -388,7 +370,7 @@ class Settings:
         help="Largest body of a request (413 otherwise): bytes, or 512K, 64M, 1G.",
     )
     request_buffering: bool = setting(
-        True, values.boolean, group=_HTTP,
+        True, values.boolean, group=_HTTP, per_app=True,
         help="Bodies are complete before a worker has them. Off, the process of `start_command` gets them as they "
         "come, and a slow client keeps its place in a worker; other applications always get whole bodies.",
     )
@@ -397,15 +379,15 @@ class Settings:
         help="How much of a body that arrives slowly is kept in memory; a larger one waits in a file.",
     )
     response_buffer_memory: int = setting(
-        1 << 20, values.size, metavar="BYTES", group=_HTTP, shown_default="1M",
+        1 << 20, values.size, metavar="BYTES", group=_HTTP, per_app=True, shown_default="1M",
         help="How much of a response is kept in memory for a client that takes it slowly; more waits in a file.",
     )
     response_buffer_size: int = setting(
-        128 << 20, values.size, metavar="BYTES", group=_HTTP, shown_default="128M",
+        128 << 20, values.size, metavar="BYTES", group=_HTTP, per_app=True, shown_default="128M",
         help="How much of a response is kept at all, so that its worker need not wait for the client.",
     )
     data_buffer_dir: str | None = setting(
-        None, path, metavar="PATH", group=_HTTP, shown_default="the system's, $TMPDIR or /tmp",
+        None, PATH, metavar="PATH", group=_HTTP, shown_default="the system's, $TMPDIR or /tmp",
         help="Directory for the files of bodies and responses that wait. They have no names.",
     )
     ready_queue: str = setting(
@@ -432,7 +414,7 @@ class Settings:
         "come from a proxy in `forwarded_allow_ips`; others are closed.",
     )
     request_id: bool = setting(
-        True, values.boolean, group=_HTTP,
+        True, values.boolean, group=_HTTP, per_app=True,
         help="Give each request an id, in the environ as `HTTP_X_REQUEST_ID`: that of a "
         "trusted proxy, else one of our own.",
     )
@@ -443,32 +425,33 @@ class Settings:
         "with `health_path`, which appsrv asks and the application answers.",
     )
     static: tuple[str, ...] | None = setting(
-        None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
+        None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, per_app=True, several=True,
         shown_default="Django's STATIC_URL and STATIC_ROOT, if files were collected there",
         help="Directories of static files to serve at these places, by WhiteNoise (`appsrv[static]`). `off`: none.",
     )
 
     sendfile_root: tuple[str, ...] = setting(
-        (), PATHS, metavar="DIR", group=_FILES, several=True,
+        (), PATHS, metavar="DIR", group=_FILES, per_app=True, several=True,
         help="Directories below which the application may name files for appsrv to send, by `X-Sendfile`. Without one "
         "the field goes through to the proxy in front.",
     )
     accel_redirect: tuple[str, ...] = setting(
-        (), MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, several=True,
+        (), MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, per_app=True, several=True,
         help="The same for `X-Accel-Redirect`: the directory in which a URI with this prefix is a file.",
     )
 
     hosts: tuple[str, ...] = setting(
-        (), HOSTS, metavar="HOST", group=_HOSTING, several=True, shown_default="any",
+        (), values.hosts, metavar="HOST", group=_HOSTING, per_app=True, inherited=False, several=True,
+        shown_default="any",
         help="The hosts that the application is for, such as `shop.example` or `*.shop.example`; requests to others "
         "are answered 404, or go to another application.",
     )
     base_uri: str = setting(
-        "", values.base_uri, metavar="PATH", group=_HOSTING, shown_default="/",
+        "", values.base_uri, metavar="PATH", group=_HOSTING, per_app=True, inherited=False, shown_default="/",
         help="The path below which the application is, such as `/shop`. It gets it as SCRIPT_NAME.",
     )
     apps_directory: str | None = setting(
-        None, path, metavar="DIR", group=_HOSTING,
+        None, PATH, metavar="DIR", group=_HOSTING,
         help="Serve each application found in a directory of this one, now and as they come and go. "
         "See docs/hosting.md.",
     )
@@ -523,11 +506,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One setting under all its names."""
+    """One setting under all its names.
+
+    `group`: the heading of its paragraph. `flag`: its short flag. `key_only`: settable in a file only. `several`: a
+    tuple, whose flag may be repeated. `per_app`: applications of one instance may have different values, from an entry
+    of `[[apps]]` or from files of their own; `operator_only`: not from their own files, which their author writes.
+    Without `inherited` the value of the instance is not the default of its applications.
+    """
 
     name: str
     default: Any
-    parse: values.Parser
+    kind: Kind
     group: str
     help: str
     metavar: str
@@ -535,6 +524,9 @@ class Row:
     shown_default: str
     key_only: bool
     several: bool
+    per_app: bool
+    operator_only: bool
+    inherited: bool
 
     @property
     def long_flag(self) -> str:

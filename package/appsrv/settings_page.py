@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 
-from appsrv import hosting
 from appsrv.settings import ROWS, Row
 
 _HEAD = """\
@@ -48,7 +47,7 @@ def page() -> str:
 
 def _paragraph(row: Row) -> str:
     names = f"key `{row.name}`" if row.key_only else f"`{_usage(row)}` · `{row.variable}` · key `{row.name}`"
-    if hosting.is_own(row):
+    if row.per_app:
         names += " · `[[apps]]`"
     return f"### {row.name}\n\n{names}\n\n{row.help}\n\nDefault: {row.default_text}\n"
 

@@ -1,7 +1,8 @@
 """What a person writes for a setting, turned into the value the code works with.
 
-A parser takes the text of a flag or variable, or the native value of a TOML file, and raises ValueError with
-the words "expected ...". It knows neither where the value came from nor which setting it is for.
+A parser takes the text of a flag or variable, or the native value of a TOML file, and raises ValueError with the words
+"expected ...". A `Kind` is a parser and a function that makes relative paths in its result absolute. It does not know
+where the value came from or which setting it is for.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 Parser = Callable[[object], object]
 
 AUTO = -1
 """A number that is to be found out; no setting that can be automatic may be negative."""
+
+NO_FILE = os.devnull
+"""The value of `pid_file` and `log_file` for no file."""
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
@@ -225,6 +232,9 @@ def host_pattern(value: object) -> str:
     return plain
 
 
+hosts = listing(host_pattern)
+
+
 def base_uri(value: object) -> str:
     """The path below which an application is, such as `/shop`; `/` is the root, `""`."""
     plain = "" if value == "" else text(value).rstrip("/")
@@ -247,3 +257,66 @@ def probe_path(value: object) -> str:
     if not re.fullmatch(r"/(?!/)[!-~]+", plain) or set(plain) & set("?#%"):
         raise ValueError("expected a path below /, without a query and percent signs, such as /-/healthy")
     return plain
+
+
+# -- kinds of values ---------------------------------------------------------------------------------------------------
+
+
+def _unchanged(value: Any, _base: Path) -> object:
+    return value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`parse` reads what a person writes; `absolute` resolves relative paths in the result against a directory."""
+
+    parse: Parser
+    absolute: Callable[[Any, Path], object] = _unchanged
+
+
+def _path(value: object) -> str:
+    """The name of a file; `~` is the home directory."""
+    return os.path.expanduser(text(value))
+
+
+def _file_or_none(value: object) -> str:
+    plain = text(value)
+    return NO_FILE if plain.lower() == "none" else _path(plain)
+
+
+def _log_target(value: object) -> str:
+    plain = text(value)
+    return plain.lower() if plain.lower() in ("-", "off") else _path(plain)
+
+
+def _absolute_path(value: str, base: Path) -> str:
+    return os.path.abspath(base / value)
+
+
+def _absolute_log_target(value: str, base: Path) -> str:
+    return value if value in ("-", "off") else _absolute_path(value, base)
+
+
+def _absolute_paths(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    return tuple(_absolute_path(path, base) for path in value)
+
+
+def _absolute_mounts(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    pairs = (mount.split("=", 1) for mount in value)
+    return tuple(f"{prefix}={_absolute_path(directory, base)}" for prefix, directory in pairs)
+
+
+PATH = Kind(_path, _absolute_path)
+"""A file or directory."""
+
+FILE_OR_NONE = Kind(_file_or_none, _absolute_path)
+"""A file, or `none`, which is NO_FILE."""
+
+LOG_TARGET = Kind(_log_target, _absolute_log_target)
+"""A file, `-` for the server log, or `off`."""
+
+PATHS = Kind(listing(_path), _absolute_paths)
+"""Several files or directories."""
+
+MOUNTS = Kind(listing(mount), _absolute_mounts)
+"""Several places in the URL space, each with the directory behind it."""

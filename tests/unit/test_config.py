@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import config, cpus, settings_page
+from appsrv import config, cpus, settings_page, values
 from appsrv.errors import SettingsError
 from appsrv.settings import ROWS, Settings
+from appsrv.values import FILE_OR_NONE, LOG_TARGET, MOUNTS, NO_FILE, PATH, PATHS, Kind
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +75,35 @@ def test_relative_paths_belong_to_the_file_or_to_the_current_directory(tmp_path:
     assert settings.log_file == str(project / "log/server.log")
     assert settings.socket == str(here / "web.sock")
     assert settings.pid_file == str(tmp_path / "pid")
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "value"),
+    [
+        (PATH, "a/../b", "/base/b"),
+        (FILE_OR_NONE, "pid", "/base/pid"),
+        (FILE_OR_NONE, "None", NO_FILE),
+        (LOG_TARGET, "log", "/base/log"),
+        (LOG_TARGET, "-", "-"),
+        (LOG_TARGET, "OFF", "off"),
+        (PATHS, "a,/b", ("/base/a", "/b")),
+        (MOUNTS, ["/x=a", "/y/=/b"], ("/x/=/base/a", "/y/=/b")),
+        (Kind(values.text), "a/b", "a/b"),
+    ],
+)
+def test_kinds_with_paths(kind: Kind, written: object, value: object) -> None:
+    assert kind.absolute(kind.parse(written), Path("/base")) == value
+
+
+def test_which_settings_have_paths() -> None:
+    of_kind = {kind: sorted(row.name for row in ROWS if row.kind is kind) for kind in (PATH, PATHS, MOUNTS)}
+    assert of_kind == {
+        PATH: ["apps_directory", "data_buffer_dir", "restart_file", "socket", "ssl_certificate", "ssl_certificate_key"],
+        PATHS: ["sendfile_root"],
+        MOUNTS: ["accel_redirect", "static"],
+    }
+    assert sorted(row.name for row in ROWS if row.kind is FILE_OR_NONE) == ["log_file", "pid_file"]
+    assert [row.name for row in ROWS if row.kind is LOG_TARGET] == ["access_log"]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +308,7 @@ def test_flags_and_variables_are_unique_and_follow_the_names() -> None:
 def test_every_default_is_a_value_its_own_parser_takes() -> None:
     for row in ROWS:
         if row.default is not None:
-            assert row.parse(row.default) == row.default, row.name
+            assert row.kind.parse(row.default) == row.default, row.name
 
 
 def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:

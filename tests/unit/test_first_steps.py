@@ -100,7 +100,7 @@ def test_what_stands_in_comments_is_true() -> None:
     values = {name: tomllib.loads(f"x = {value}")["x"] for name, value in lines}
     for row in ROWS:
         if row.default not in (None, (), ""):
-            assert row.parse(values[row.name]) == row.parse(row.default), row.name
+            assert row.kind.parse(values[row.name]) == row.kind.parse(row.default), row.name
 
 
 def group_number(row: Row) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from appsrv import config, hosting
 from appsrv.errors import SettingsError
-from appsrv.settings import ROWS, Settings
+from appsrv.settings import ROWS, Row, Settings
 
 APP = "application = print\n"
 
@@ -21,7 +22,7 @@ def project(directory: Path, **files: str) -> Path:
     return directory
 
 
-def served(directory: Path, toml: str, environ: dict[str, str] | None = None) -> hosting.Hosted:
+def served(directory: Path, toml: str, environ: dict[str, str] | None = None) -> hosting.HostedApps:
     (directory / "appsrv.toml").write_text(toml)
     settings = config.load({}, environ or {}, directory, cwd=directory)
     assert hosting.is_hosting(settings, directory)
@@ -159,10 +160,39 @@ def test_a_found_application_is_its_owner_s(tmp_path: Path) -> None:
     assert served(tmp_path, "apps_directory = 'apps'\n").groups[0].settings.user is None
 
 
-def test_every_setting_is_the_application_s_or_the_instance_s() -> None:
-    own = {row.name for row in ROWS if hosting.is_own(row)}
-    assert {"threads", "max_request_time", "static", "hosts", "environment", "log_file", "user"} <= own
-    assert not {"port", "socket", "max_connections", "keepalive_timeout", "daemonize", "apps_directory"} & own
+# An application may set these for itself: each addition lets the author of an application change one more thing.
+PER_APP = [
+    "accel_redirect", "access_log", "access_log_format", "app", "base_uri", "busy_threads", "busy_threads_timeout",
+    "concurrency_model", "environment", "group", "hard_memory_limit", "health_host", "health_path", "hosts",
+    "label_output", "log_file", "max_greenlets", "max_pool_size", "max_preloader_idle_time", "max_request_queue_size",
+    "max_request_queue_time", "max_request_time", "max_requests", "memory_limit", "min_instances", "pool_idle_time",
+    "request_buffering", "request_id", "response_buffer_memory", "response_buffer_size", "restart_file",
+    "restart_parallel", "sendfile_root", "slow_request_time", "spawn_method", "start_command", "start_timeout",
+    "static", "stop_timeout", "threads", "user", "warm_up_path",
+]
+NOT_INHERITED = ["app", "base_uri", "hosts", "log_file", "restart_file", "start_command"]
+
+
+def test_which_settings_an_application_may_have_for_itself() -> None:
+    assert sorted(row.name for row in ROWS if row.per_app) == PER_APP
+    assert sorted(row.name for row in ROWS if row.operator_only) == ["group", "user"]
+    assert sorted(row.name for row in ROWS if not row.inherited) == NOT_INHERITED
+    assert all(row.per_app for row in ROWS if row.operator_only or not row.inherited)
+
+
+SAMPLES = {"NUMBER": 0, "MODE": "660", "FORM": "json", "MODEL": "gevent", "FORMAT": "combined", "HOST": "shop.example"}
+
+
+def _toml(row: Row) -> str:
+    """A valid value of a setting."""
+    sample = SAMPLES.get(row.metavar, "/sample") if row.default is None else row.default
+    return json.dumps([] if isinstance(sample, tuple) else sample)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.per_app], ids=lambda row: row.name)
+def test_an_entry_refuses_a_setting_of_the_whole_instance(tmp_path: Path, row: Row) -> None:
+    with pytest.raises(SettingsError, match=f"{row.name} is a setting of the whole instance"):
+        served(tmp_path, f"[[apps]]\nroot = 'shop'\n{row.name} = {_toml(row)}\n")
 
 
 def test_needs_routes(tmp_path: Path) -> None:
