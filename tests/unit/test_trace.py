@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appsrv import trace
+from appsrv import own_frames, trace
 from appsrv.errors import AdminError
 
 pytestmark = pytest.mark.process
@@ -142,7 +142,7 @@ def test_what_faulthandler_writes() -> None:
 
 
 def test_what_concerns_the_application() -> None:
-    own = Path(trace.__file__).parent
+    own = own_frames.PACKAGE_DIRECTORY.rstrip("/")
     threads = trace.parse(
         f"""Thread 0x0003 (most recent call first):
   File "/usr/lib/python3/threading.py", line 9 in wait
@@ -156,7 +156,7 @@ Thread 0x0002 (most recent call first):
 Current thread 0x0001 (most recent call first):
   File "/srv/shop/orders.py", line 3 in orders
   File "/srv/shop/wsgi.py", line 31 in application
-  File "{own}/wsgi.py", line 9 in respond
+  File "{own_frames.CALLS_APPLICATION}", line 9 in respond
   File "{own}/worker.py", line 9 in run
 """
     )
