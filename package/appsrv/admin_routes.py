@@ -77,7 +77,7 @@ class AdminRoutes:
         return self._report.build(list(self._groups.values()), self._groups.problems)
 
     def _looked_at(self) -> dict[str, Any]:
-        self._groups.look()
+        self._groups.count_waiting()
         return self.status()
 
     def _metrics(self) -> Answer:
@@ -88,7 +88,7 @@ class AdminRoutes:
         return 200, Text(*metrics.exposition(self._looked_at()))
 
     def _requests(self) -> list[dict[str, Any]]:
-        self._groups.look()
+        self._groups.count_waiting()
         found = [request for manager in self._groups.values() for request in requests(manager)]
         return sorted(found, key=lambda request: -request["age"])
 

@@ -94,6 +94,14 @@ class FrontEnd:
         """Connections there are."""
         return len(self.connections)
 
+    def stop_accepting(self) -> None:
+        """Accept no further connection."""
+        self.acceptor.stop()
+
+    def in_lanes(self) -> bool:
+        """Whether a greenlet of the front end works on any connection."""
+        return any(connection.lane for connection in self.connections.values())
+
     def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         """A new connection: whichever worker is free first looks what it wants."""
         self.accepted += 1

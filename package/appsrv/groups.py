@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from appsrv.app_spec import is_below
 from appsrv.backend import BackEnd
 from appsrv.fleet import Fleet
 from appsrv.frontend import FrontEnd
-from appsrv.handles import Failure
+from appsrv.handles import Failure, send_signal
 from appsrv.hosting import needs_routes, routes_of
 from appsrv.http_syntax import RequestHead
 from appsrv.manager import Manager
@@ -47,13 +48,15 @@ class Groups(Mapping[str, Manager]):
     """Managers by the names of their groups. `stacks` gives those of a process, by concurrency model and pid."""
 
     def __init__(
-        self, settings: Settings, frontend: FrontEnd, tell_watchdog: TellWatchdog, stacks: Stacks, *, development: bool
+        self, settings: Settings, frontend: FrontEnd, tell_watchdog: TellWatchdog, stacks: Stacks, *,
+        development: bool, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._frontend = frontend
         self._tell_watchdog = tell_watchdog
         self._stacks = stacks
         self._development = development
+        self._clock = clock
         self._fleet = Fleet(settings.max_pool_size)
         self._table: RouteTable | None = None
         self._routes = Routes()
@@ -131,8 +134,8 @@ class Groups(Mapping[str, Manager]):
         self.load_ended(leaving)
         self._check_booted()
 
-    def say_problems(self, problems: Mapping[str, str]) -> None:
-        """Why what was found is not served; said once, and again when it is another reason."""
+    def report_problems(self, problems: Mapping[str, str]) -> None:
+        """Log why applications are not served: each reason once, and again when it has become another one."""
         for name, problem in problems.items():
             if self.problems.get(name) != problem:
                 log.error("%s is not served: %s", name, problem)
@@ -243,39 +246,89 @@ class Groups(Mapping[str, Manager]):
             self._fleet.fed(group.name)
             return
         loads = {name: manager.group_load() for name, manager in self._managers.items()}
-        eviction = self._fleet.hungry(group.name, loads, time.monotonic())
+        eviction = self._fleet.hungry(group.name, loads, self._clock())
         if eviction is not None:
             self._managers[eviction.group].evict(eviction.serial, group.name)
 
     # -- all together -------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Manager]:
-        """Those that are on their way out included."""
+        """Also those whose application is not served any more and whose processes have not all ended."""
         return [*self._managers.values(), *self._leaving]
 
     def busy(self) -> bool:
         """Whether any request is being served."""
         return any(manager.workers.busy() for manager in self.all())
 
-    def look(self) -> int:
-        """Requests that no worker has taken, as counted now."""
+    def count_waiting(self) -> int:
+        """Requests that no worker has taken, counted now."""
         return sum(manager.look() for manager in self._managers.values())
+
+    def resize(self, change: int) -> None:
+        """Have each group keep so many workers more, or fewer, than now."""
+        for manager in self.values():
+            manager.resize(change)
+
+    def reopen_logs(self) -> None:
+        """Have each worker open its access log again, before its next line."""
+        for manager in self.values():
+            for worker in manager.workers.values():
+                worker.slot.reopen_logs()
+
+    def announce_stop(self) -> None:
+        """Have probes answer that the instance stops."""
+        for manager in self.values():
+            manager.announce_stop()
+
+    def close_all(self) -> None:
+        """Start no process any more, let each worker finish and retire, and end the preloaders."""
+        for manager in self.values():
+            manager.close()
+
+    def kill_all(self, reason: str) -> None:
+        """Kill all workers."""
+        for manager in self.values():
+            manager.kill_all(reason)
+
+    # -- what the watchdog reports ------------------------------------------------------------------------------------
+
+    def preloader_started(self, msg: message.PreloaderStarted, fd: int) -> None:
+        """A preloader runs; `fd` is the channel to it."""
+        manager = self._asked_by(msg)
+        if manager is not None:
+            manager.preloader_started(msg, fd)
+        else:
+            # A server before this one has asked for it, and has ended in between.
+            os.close(fd)
+            send_signal(msg.pid, signal.SIGTERM)
+
+    def preloader_not_started(self, msg: message.PreloaderNotStarted) -> None:
+        """A preloader could not be started."""
+        manager = self._asked_by(msg)
+        if manager is not None:
+            manager.preloader_not_started(msg)
+
+    def _asked_by(self, msg: message.PreloaderStarted | message.PreloaderNotStarted) -> Manager | None:
+        """The manager that has asked for this preloader.
+
+        An application whose settings have changed is dropped and added anew, under the same name. The watchdog answers
+        in the order of the requests, so the first answer belongs to the manager that was dropped.
+        """
+        asked = (msg.generation, msg.serial)
+        dropped = (m for m in self._leaving if m.name == msg.group and asked in m.preloaders.asked)
+        return next(dropped, self._managers.get(msg.group))
 
     def process_exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped a preloader, or a worker whose preloader is gone."""
         for manager in self.all():
             manager.process_exited(pid, status)
 
-    def who_asked(self, msg: message.PreloaderStarted | message.PreloaderNotStarted) -> Manager | None:
-        """Whose the process is. Answers come in the order of the questions: first to those dropped since."""
-        asked = (msg.generation, msg.serial)
-        dropped = (m for m in self._leaving if m.name == msg.group and asked in m.preloaders.asked)
-        return next(dropped, self._managers.get(msg.group))
-
     def last_words(self, pid: int, lines: list[str]) -> None:
-        """What a process that has died wrote last."""
+        """The last lines that a dead process has written."""
         for manager in self.all():
             manager.deaths.last_words(pid, lines)
+
+    # -- questions ----------------------------------------------------------------------------------------------------
 
     def of_worker(self, pid: int) -> Manager | None:
         """The group that this process is a worker of."""

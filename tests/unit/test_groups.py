@@ -21,7 +21,6 @@ from appsrv.http_syntax import Limits
 from appsrv.lanes import Timeouts
 from appsrv.manager import Manager
 from appsrv.pool import Pool, PoolLimits, WorkerState
-from appsrv.server import Server
 from appsrv.settings import Settings
 
 NAME = "/apps/shop"
@@ -39,8 +38,6 @@ class World:
         self.groups = Groups(of_all, frontend, self.told.append, lambda _model, _pid: [], development=False)
         self.groups.add_all([], {})
         self.groups.boot([])
-        self._server = Server.__new__(Server)
-        self._server.groups = self.groups
         self.group = AppGroup(AppSpec(NAME, "app"), replace(settings, base_uri="/shop"), NAME)
 
     def asked(self) -> list[message.StartPreloader]:
@@ -52,17 +49,19 @@ class World:
     def answer(self, order: message.StartPreloader, pid: int) -> Channel:
         """Say that it has been started; the preloader's end of its channel."""
         ours, theirs = channels.pair()
-        self._server._obey(message.PreloaderStarted(NAME, order.generation, order.serial, pid), [ours.detach()])
+        started = message.PreloaderStarted(NAME, order.generation, order.serial, pid)
+        self.groups.preloader_started(started, ours.detach())
         theirs.setblocking(False)
         return Channel(theirs)
 
     def refuse(self, order: message.StartPreloader) -> None:
         """Say that it could not be started."""
-        self._server._obey(message.PreloaderNotStarted(NAME, order.generation, order.serial, "no memory"), [])
+        refused = message.PreloaderNotStarted(NAME, order.generation, order.serial, "no memory")
+        self.groups.preloader_not_started(refused)
 
     def ended(self, pid: int, status: int = 0) -> None:
         """Say that a process has ended."""
-        self._server._obey(message.ProcessExited(pid, status), [])
+        self.groups.process_exited(pid, status)
 
     def drop_and_add(self) -> Manager:
         """Its settings have been changed."""

@@ -39,14 +39,14 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         ("apps_directory arrivals backend config_files exchange generic_app handles relay upstream_process "
         "worker_access_log"),
         ("borrowed_terminal deaths farewell frontend greenlets lookout preloaders proxied_exchange refusals "
-        "reload_brake restarts succession tls workers"),
-        "admission disconnects memory outage time_limits worker",
+        "reload_brake restarts shutdown succession tls workers"),
+        "admission disconnects frontend_setup memory outage time_limits worker",
         "preloader request_queue",
         "manager",
         "groups report watchdog",
-        "admin_routes launch",
-        "development server",
-        "cli_common",
+        "admin_routes app_watch launch",
+        "admin_service development",
+        "cli_common server",
         "cli_look cli_project cli_steer",
         "cli",
         "__main__",
@@ -60,11 +60,11 @@ CLI = ("cli", "cli_common", "cli_look", "cli_project", "cli_steer")
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
-            "acceptor", "admin", "admin_routes", "apps_directory", "arrivals", "backend", "disconnects", "fallback",
-            "frontend", "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring", "parking",
-            "preloaders", "relay", "reload_brake", "restart_file", "restarts", "server", "streamed_input",
-            "succession", "time_limits", "tls", "upgraded", "upstream_connection", "upstream_connections",
-            "upstream_process", "workers",
+            "acceptor", "admin", "admin_routes", "app_watch", "apps_directory", "arrivals", "backend", "disconnects",
+            "fallback", "frontend", "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring",
+            "parking", "preloaders", "relay", "reload_brake", "restart_file", "restarts", "server", "shutdown",
+            "streamed_input", "succession", "time_limits", "tls", "upgraded", "upstream_connection",
+            "upstream_connections", "upstream_process", "workers",
         }
     ),
     "click": frozenset(CLI),
