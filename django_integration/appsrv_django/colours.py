@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from django.core.management.color import color_style, supports_color
 from django.utils.log import ServerFormatter
 
-VARIABLE = "APPSRV_COLOUR"
-
 
 def wanted(environ: Mapping[str, str]) -> bool:
     """True when the command that was typed has a terminal that shows colours, and nobody declined them."""

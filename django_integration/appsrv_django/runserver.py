@@ -19,7 +19,7 @@ from django.core.management.commands.runserver import Command as CoreCommand
 from django.db import connections
 from django.utils import autoreload as django_autoreload
 
-from appsrv import development, own_lines, project
+from appsrv import development, internal_variables, own_lines, project
 from appsrv.errors import ListenError
 from appsrv_django import autoreload, broken, colours
 from appsrv_django.access_log import log_request
@@ -62,7 +62,7 @@ class Runserver(Base):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Django's, with colours if the terminal behind the watchdog shows them."""
-        if development.inside_preloader() and colours.VARIABLE in os.environ:
+        if development.inside_preloader() and internal_variables.COLOUR in os.environ:
             options["force_color"] = not options["no_color"]
         return super().execute(*args, **options)
 
@@ -105,7 +105,7 @@ class Runserver(Base):
         """What the preloader finds in its environment."""
         environ = {RELOADER_VARIABLE: "true"} if options["use_reloader"] else {}
         if not options["no_color"] and colours.wanted(os.environ):
-            environ[colours.VARIABLE] = "1"
+            environ[internal_variables.COLOUR] = "1"
         return environ
 
     def _preload(self, options: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ class Server:
 
     def serve_forever(self) -> NoReturn:
         """Become the preloader; raises OSError where the watchdog could not bind, as a real server would."""
-        if self.options["force_color"] and colours.VARIABLE in os.environ:
+        if self.options["force_color"] and internal_variables.COLOUR in os.environ:
             # Only now: loading the application sets up Django, and its loggers, once more.
             colours.force_on_loggers()
         connections.close_all()

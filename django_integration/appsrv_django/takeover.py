@@ -12,21 +12,14 @@ from django.core.management.commands.runserver import Command as CoreCommand
 from django.core.servers.basehttp import WSGIServer
 
 from appsrv import project
-from appsrv_django.hook import PRELOADER
+from appsrv.internal_variables import PRELOADER, RUNSERVER
+from appsrv.takeover import debugger_attached, switched_off
 
-SWITCH = "APPSRV_RUNSERVER"
 RELOADER_VARIABLE = "RUN_MAIN"
 
 OURS = "appsrv_django"
 REPLACED = ("django.core", "django.contrib.staticfiles", "whitenoise.runserver_nostatic")
 """The applications whose runserver only says what to serve, not how; any other has its reasons."""
-
-DEBUGGERS = ("pydevd", "debugpy", "_pydevd_bundle")
-
-
-def switched_off(environ: Mapping[str, str]) -> bool:
-    """True when APPSRV_RUNSERVER=0 (or false, no, off)."""
-    return environ.get(SWITCH, "").strip().lower() in ("0", "false", "no", "off")
 
 
 def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
@@ -58,14 +51,14 @@ def reason_to_step_aside(
 ) -> str | None:
     """Why the original has to serve, or None. `modules` are the names of the loaded modules."""
     if switched_off(environ):
-        return f"{SWITCH} is off"
+        return f"{RUNSERVER} is off"
     if not getattr(command, "_called_from_command_line", False):
         return "it was called by code, as `testserver` does, and not typed"
     if sys.platform == "win32":
         return "appsrv needs fork(), which Windows does not have"
     if not options["use_threading"]:
         return "--nothreading was given"
-    if sys.gettrace() is not None or not set(DEBUGGERS).isdisjoint(modules):
+    if debugger_attached(modules):
         return "a debugger is attached"
     if environ.get(RELOADER_VARIABLE) == "true":
         return "it runs inside Django's own reloader"

@@ -15,12 +15,9 @@ from typing import Any
 import click
 from flask.cli import ScriptInfo, run_command
 
-SWITCH = "APPSRV_RUNSERVER"
 RELOADER_VARIABLE = "WERKZEUG_RUN_MAIN"
 PRELOADER = "APPSRV_PRELOADER"
 """In the environment of a preloader, see appsrv.development."""
-
-DEBUGGERS = ("pydevd", "debugpy", "_pydevd_bundle")
 
 
 class RunCommand(click.Command):
@@ -71,23 +68,22 @@ def concerns(app: str | None) -> bool:
 
     They may be half saved, or those of another branch; and the watchdog, which has the address, is appsrv.
     """
+    from appsrv.takeover import switched_off
+
     return PRELOADER in os.environ or (not switched_off(os.environ) and project_names_appsrv(app))
-
-
-def switched_off(environ: Mapping[str, str]) -> bool:
-    """True when APPSRV_RUNSERVER=0 (or false, no, off)."""
-    return environ.get(SWITCH, "").strip().lower() in ("0", "false", "no", "off")
 
 
 def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]) -> str | None:
     """Why the built-in has to serve, or None. `modules` are the names of the loaded modules."""
+    from appsrv.takeover import debugger_attached
+
     if sys.platform == "win32":
         return "appsrv needs fork(), which Windows does not have"
     if not params["with_threads"]:
         return "--without-threads was given"
     if params["host"].startswith("unix://"):
         return "it listens on a unix socket"
-    if sys.gettrace() is not None or not set(DEBUGGERS).isdisjoint(modules):
+    if debugger_attached(modules):
         return "a debugger is attached"
     if environ.get(RELOADER_VARIABLE) == "true":
         return "it runs inside Werkzeug's own reloader"

@@ -27,6 +27,7 @@ from werkzeug.serving import BaseWSGIServer, _ansi_style
 
 from appsrv import development, own_lines, project
 from appsrv.errors import ListenError
+from appsrv.internal_variables import BOOT
 from appsrv_flask import autoreload
 from appsrv_flask.access_log import log_request
 from appsrv_flask.broken import Healing, raising
@@ -48,9 +49,6 @@ TICK = 0.1
 
 SKIP_DOTENV, NOT_TWICE = "FLASK_SKIP_DOTENV", "appsrv"
 """Flask's variable, and the value by which ours is known."""
-
-BOOT_VARIABLE = "APPSRV_BOOT"
-"""How many preloaders this watchdog has started, this one included."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
         del os.environ[SKIP_DOTENV]
     # Files are stamped with the time of the kernel's last tick, which a busy machine may have missed.
     autoreload.STARTED = time.time() - TICK
-    first = os.environ.get(BOOT_VARIABLE, "1") == "1"
+    first = os.environ.get(BOOT, "1") == "1"
     if not first:
         _log("info", f" * Restarting with {autoreload.name()}")
     application, error = load(info, may_fail=not first)

@@ -15,17 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from appsrv import cpus, foreign_variables, values
+from appsrv import cpus, foreign_variables, internal_variables, values
 from appsrv.errors import SettingsError
 from appsrv.settings import PREFIX, ROWS, Settings
 from appsrv.words import listed
 
 # The key of appsrv.toml under which several applications stand.
 APPS = "apps"
-# Variables of ours that are no settings: a switch of the integrations, and what the application is told.
-OTHER_VARIABLES = frozenset(
-    {"APPSRV_RUNSERVER", "APPSRV_ENV", "APPSRV_PRELOADER", "APPSRV_STANDBY", "APPSRV_BOOT", "APPSRV_COLOUR"}
-)
 
 _BY_NAME = {row.name: row for row in ROWS}
 _BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}
@@ -66,7 +62,7 @@ def variable_notices(environ: Mapping[str, str]) -> list[str]:
     notices = [_of_service(service, variables) for service, variables in services.items()]
     told = {variable for variables in services.values() for variable in variables}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
-        if variable not in _BY_VARIABLE and variable not in OTHER_VARIABLES and variable not in told:
+        if variable not in _BY_VARIABLE and variable not in internal_variables.ALL and variable not in told:
             nearest = _nearest(variable, _BY_VARIABLE, PREFIX)
             notices.append(f"the variable ${variable} is no setting and has no effect{nearest}")
     return notices

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from appsrv import config, directories, interpreter_flags, own_writes, preloader, standby, standby_preloader
+from appsrv import config, directories, internal_variables, interpreter_flags, own_writes, preloader, standby
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel, ChannelClosed
@@ -29,8 +29,6 @@ from appsrv.message import Prepare
 from appsrv.settings import Settings
 from appsrv.worker import Watch
 from appsrv.worker_access_log import LogRequest
-
-VARIABLE = "APPSRV_PRELOADER"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ _NOT_OURS = ("start_command",)
 
 def inside_preloader() -> bool:
     """Whether this process is the preloader that a watchdog made of the same command."""
-    return VARIABLE in config.environment()
+    return internal_variables.PRELOADER in config.environment()
 
 
 def state_directory() -> Path | None:
@@ -159,10 +157,10 @@ def serve(
     `broken`: `load` gives an application that only tells why the real one cannot be loaded.
     OSError with the reason when the watchdog could not listen.
     """
-    server_fd, watchdog_fd = map(int, (config.take_variable(VARIABLE) or "").split(","))
-    has_hook = config.take_variable(standby_preloader.VARIABLE) is None
+    server_fd, watchdog_fd = map(int, (config.take_variable(internal_variables.PRELOADER) or "").split(","))
+    has_hook = config.take_variable(internal_variables.STANDBY) is None
     # Of no use to the programs that the application starts.
-    config.take_variable("APPSRV_BOOT")
+    config.take_variable(internal_variables.BOOT)
     preloader.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = preloader.configuration(watchdog)

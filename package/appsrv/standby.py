@@ -24,17 +24,17 @@ from typing import Any, NoReturn
 
 from appsrv import config, message, reloader
 from appsrv.channel import Channel
-from appsrv.standby_preloader import VARIABLE, WAIT
+from appsrv.internal_variables import PRELOADER, STANDBY
+from appsrv.standby_preloader import WAIT
 
-PRELOADER = "APPSRV_PRELOADER"
 STARTUP_KINDS = ("*.pth", "*.start", "__editable__*.py")
 OWN_PACKAGES = ("appsrv", "appsrv_django", "appsrv_flask")
 
 
 def wait() -> None:
-    """Called by the start-up hook where VARIABLE is set; returns when the command is to go on."""
+    """Called by the start-up hook where APPSRV_STANDBY is set; returns when the command is to go on."""
     variables = config.environment()
-    if config.take_variable(VARIABLE) != WAIT or PRELOADER not in variables:
+    if config.take_variable(STANDBY) != WAIT or PRELOADER not in variables:
         return
     fds = [int(number) for number in variables[PRELOADER].split(",")]
     path = list(sys.path)

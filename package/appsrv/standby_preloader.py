@@ -14,7 +14,6 @@ from appsrv import message
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.readiness import has_input
 
-VARIABLE = "APPSRV_STANDBY"
 """In the environment of each preloader that a development server starts; the start-up hook takes it away."""
 
 WAIT, GO = "wait", "go"

@@ -20,7 +20,7 @@ from typing import TextIO
 import setproctitle
 
 from appsrv import channel as channels
-from appsrv import config, message, process_group, standby_preloader, trace
+from appsrv import config, internal_variables, message, process_group, standby_preloader, trace
 from appsrv.app_group import AppGroup
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.collector import Collector
@@ -354,16 +354,17 @@ class Watchdog:
         server_end, preloader_end = channels.pair()
         ours, theirs = channels.pair()
         fds = [preloader_end, theirs]
-        environ = {"PYTHONUNBUFFERED": "1", "APPSRV_ENV": book.group.settings.environment, **book.group.variables}
+        environ = {"PYTHONUNBUFFERED": "1", internal_variables.ENVIRONMENT: book.group.settings.environment}
+        environ |= book.group.variables
         if book.multiproc:
             environ["PROMETHEUS_MULTIPROC_DIR"] = book.multiproc
         if book.identity is not None:
             environ |= book.identity.variables
         if self._development is not None:
             environ |= self._development.environ
-            environ["APPSRV_BOOT"] = str(self._boots + 1)
-            environ["APPSRV_PRELOADER"] = ",".join(str(sock.fileno()) for sock in fds)
-            environ[standby_preloader.VARIABLE] = kind
+            environ[internal_variables.BOOT] = str(self._boots + 1)
+            environ[internal_variables.PRELOADER] = ",".join(str(sock.fileno()) for sock in fds)
+            environ[internal_variables.STANDBY] = kind
             pid = self._spawner.command(self._development.argv, fds, environ, log=book.log)
         else:
             pid = self._spawner.module("preloader", fds, environ, log=book.log)

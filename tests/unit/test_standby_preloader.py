@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from appsrv import channel as channels
-from appsrv import standby_preloader
 from appsrv.channel import Channel, ChannelClosed
 from appsrv.message import Prepare
 from appsrv.standby_preloader import LATER, SOON, Launched, StandbyPreloader
@@ -166,9 +165,3 @@ def test_closing_ends_it_and_starts_no_other(processes: Processes) -> None:
     standby.on_started()
     processes.after(1000)
     assert len(processes.theirs) == 1
-
-
-def test_the_name_of_the_variable_is_the_one_that_the_hook_looks_for() -> None:
-    from appsrv_django import hook
-
-    assert standby_preloader.VARIABLE == hook.STANDBY
