@@ -30,6 +30,7 @@ from appsrv.admin_service import AdminService
 from appsrv.app_watch import AppWatch
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.config import environment
+from appsrv.dispatcher import Dispatcher, UnexpectedMessage, on
 from appsrv.frontend import SWEEP, FrontEnd
 from appsrv.frontend_setup import answer_unserved, frontend_of
 from appsrv.groups import Groups
@@ -88,6 +89,7 @@ class Server:
         self._shutdown = parts.shutdown
         self._orders = orders
         self._pulse_seconds = pulse
+        self._dispatcher = self._make_dispatcher()
         self._watcher = get_hub().loop.io(parts.watchdog.channel.fileno(), READABLE)
 
     def run(self) -> None:
@@ -197,26 +199,29 @@ class Server:
 
     def handle_message(self, order: message.Message, fds: list[int]) -> None:
         """Do what the watchdog asks for, or take note of what it reports."""
-        if isinstance(order, message.PreloaderStarted):
-            self._groups.preloader_started(order, fds[0])
-        elif isinstance(order, message.PreloaderNotStarted):
-            self._groups.preloader_not_started(order)
-        elif isinstance(order, message.ProcessExited):
-            self._groups.process_exited(order.pid, order.status)
-        elif isinstance(order, message.ResizePool):
-            self._groups.resize(order.change)
-        elif isinstance(order, message.LastWords):
-            self._groups.last_words(order.pid, order.lines)
-        elif isinstance(order, message.RestartRequested):
-            gevent.spawn(self._restart_all)
-        elif isinstance(order, message.ReopenLogs):
-            self.reopen_access_logs()
-        elif isinstance(order, message.AdminSocket):
-            self.parts.admin.answer_on(listener.adopt(fds[0]))
-        elif isinstance(order, message.StopRequested):
-            self._shutdown.begin(graceful=order.graceful)
-        else:
+        try:
+            self._dispatcher.handle_message(order, fds)
+        except UnexpectedMessage:
             log.error("the watchdog sent what a server cannot do: %s", order)
+
+    def _make_dispatcher(self) -> Dispatcher[[list[int]]]:
+        groups = self._groups
+        return Dispatcher(
+            message.WATCHDOG_TO_SERVER,
+            on(message.PreloaderStarted, lambda order, fds: groups.preloader_started(order, fds[0])),
+            on(message.PreloaderNotStarted, lambda order, _: groups.preloader_not_started(order)),
+            on(message.ProcessExited, lambda order, _: groups.process_exited(order.pid, order.status)),
+            on(message.LastWords, lambda order, _: groups.last_words(order.pid, order.lines)),
+            on(message.ResizePool, lambda order, _: groups.resize(order.change)),
+            on(message.RestartRequested, self._on_restart_requested),
+            on(message.ReopenLogs, lambda *_: self.reopen_access_logs()),
+            on(message.AdminSocket, lambda _, fds: self.parts.admin.answer_on(listener.adopt(fds[0]))),
+            on(message.StopRequested, lambda order, _: self._shutdown.begin(graceful=order.graceful)),
+        )
+
+    def _on_restart_requested(self, _order: message.RestartRequested, _fds: object) -> None:
+        # In a greenlet: a restart takes seconds, and meanwhile the watchdog has other messages.
+        gevent.spawn(self._restart_all)
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
