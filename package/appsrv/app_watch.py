@@ -82,7 +82,7 @@ class AppWatch:
         """Log that the directory of an application has gone or was replaced, before a restart fails because of it."""
         watch = root_watch.RootWatch(group.group.spec.root)
         while group in self._groups.all():
-            gevent.sleep(root_watch.SECONDS)
+            gevent.sleep(root_watch.CHECK_INTERVAL_SECONDS)
             # In a thread: a network file system that hangs must not hold up the server.
             line = get_hub().threadpool.apply(watch.look, (group.preloaders.loaded_from,))
             if line is not None:

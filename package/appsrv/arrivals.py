@@ -85,7 +85,7 @@ def _read(sock: socket.socket, deadline: float) -> proxy_protocol.Header:
 def _peek(sock: socket.socket, deadline: float) -> bytes:
     while True:
         try:
-            data = sock.recv(proxy_protocol.LONGEST, socket.MSG_PEEK)
+            data = sock.recv(proxy_protocol.MAX_HEADER_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             wait_read(sock.fileno(), max(0.0, deadline - time.monotonic()), TimeoutError())
         except OSError as error:

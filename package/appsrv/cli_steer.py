@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from appsrv.client import AdminClient
 
 # What an instance may take beyond the time that its settings give a stop.
-MARGIN = 10.0
+STOP_MARGIN_SECONDS = 10.0
 
 # -- stop --------------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def stop(
         raise failed(error) from None
     click.echo("Stopping web server...", nl=False)
     _ask_to_stop(one, client)
-    _wait_until_gone(one, max(60.0, one.info.stops_within + MARGIN) if timeout is None else timeout)
+    _wait_until_gone(one, max(60.0, one.info.stops_within + STOP_MARGIN_SECONDS) if timeout is None else timeout)
     click.echo(" done")
     return 0
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from appsrv.errors import AdminError, NotRunning
 
-# Seconds: a server process that died is replaced within this time, and its clients need not know.
-PATIENCE = 3.0
-ANSWER_TIMEOUT = 10.0
+# A server process that died is replaced within this time, and its clients need not know.
+SERVER_RESTART_SECONDS = 3.0
+ANSWER_SECONDS = 10.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -45,7 +45,7 @@ class AdminClient:
     """
 
     def __init__(
-        self, path: Path, is_alive: Callable[[], bool] = lambda: False, *, patience: float = PATIENCE
+        self, path: Path, is_alive: Callable[[], bool] = lambda: False, *, patience: float = SERVER_RESTART_SECONDS
     ) -> None:
         self._path = path
         self._is_alive = is_alive
@@ -88,7 +88,7 @@ class AdminClient:
         self._ask("POST", "/reopen-logs")
 
     def _ask(
-        self, method: str, path: str, body: object = None, *, timeout: float | None = ANSWER_TIMEOUT
+        self, method: str, path: str, body: object = None, *, timeout: float | None = ANSWER_SECONDS
     ) -> dict[str, Any]:
         connection = self._connected(timeout)
         try:

@@ -10,8 +10,8 @@ from collections import Counter
 
 from appsrv.trusted_proxies import TrustedProxies, plain_address
 
-SAY_AGAIN = 60.0
-RESERVED = 64
+LOG_INTERVAL_SECONDS = 60.0
+MIN_RESERVED_DESCRIPTORS = 64
 UNIX = ""
 
 
@@ -21,7 +21,7 @@ def most_connections(wanted: int, descriptors: int, each: int = 1) -> int:
     `each`: descriptors that a connection takes. An eighth of them all is for what is not a connection: files of bodies
     and responses that wait, channels, logs.
     """
-    possible = max(1, (descriptors - max(RESERVED, descriptors // 8)) // each)
+    possible = max(1, (descriptors - max(MIN_RESERVED_DESCRIPTORS, descriptors // 8)) // each)
     return min(wanted, possible) if wanted > 0 else possible
 
 
@@ -99,7 +99,7 @@ class ConnectionLimits:
         )
 
     def _now_and_then(self, what: str, now: float, line: str) -> str | None:
-        if now < self._said.get(what, now - SAY_AGAIN) + SAY_AGAIN:
+        if now < self._said.get(what, now - LOG_INTERVAL_SECONDS) + LOG_INTERVAL_SECONDS:
             return None
         self._said[what] = now
         return line

@@ -40,13 +40,13 @@ class Fallback:
         self._over = Event()
 
     def respond(self, variables: Mapping[str, str]) -> Response:
-        """The answer to one request: at once, or after at most `healing.PATIENCE` seconds."""
+        """The answer to one request: at once, or after at most `healing.LONG_POLL_SECONDS`."""
         answer, over = self._answer, self._over
         if answer is None:
             return error_response(503, retry_after=1)
         response = answer(variables)
         if response is not None:
             return response
-        if over.wait(healing.PATIENCE):
+        if over.wait(healing.LONG_POLL_SECONDS):
             return healing.changed()
         return answer({}) or healing.changed()

@@ -11,11 +11,11 @@ import stat
 import sys
 import time
 
-PATIENCE = 30.0
-"""Seconds. A secret manager may ask its user first."""
+WRITER_WAIT_SECONDS = 30.0
+"""A secret manager may ask its user first."""
 
-SILENCE = 2.0
-"""Seconds of waiting after which a line tells what is waited for."""
+NOTICE_AFTER_SECONDS = 2.0
+"""When the log has a line that says which FIFO is still waited for."""
 
 _read: dict[str, bytes] = {}
 
@@ -28,7 +28,7 @@ def is_fifo(path: str) -> bool:
         return False
 
 
-def read_once(path: str, patience: float = PATIENCE) -> bytes:
+def read_once(path: str, patience: float = WRITER_WAIT_SECONDS) -> bytes:
     """What the first writer wrote, up to its end; read once per process. Raises TimeoutError and other OSErrors."""
     if path not in _read:
         # Without O_NONBLOCK the call would wait for a writer, for ever.
@@ -49,8 +49,8 @@ def _read_all(fd: int, path: str, patience: float) -> bytes:
         if waited >= patience:
             raise TimeoutError(f"no program wrote it within {patience:g} s")
         # A FIFO whose writer has not come yet is not at its end: it is neither readable nor hung up (Linux).
-        if not poll.poll(1000 * min(SILENCE, patience - waited)):
-            if not told and time.monotonic() - began >= SILENCE:
+        if not poll.poll(1000 * min(NOTICE_AFTER_SECONDS, patience - waited)):
+            if not told and time.monotonic() - began >= NOTICE_AFTER_SECONDS:
                 told = True
                 sys.stderr.write(f"appsrv: waiting for the program that writes {path}\n")
                 sys.stderr.flush()

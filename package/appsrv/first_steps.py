@@ -23,7 +23,7 @@ from appsrv.settings import ROWS, Row
 
 NAME = "appsrv"
 APP = "appsrv_django"
-WIDTH = 100
+LINE_COLUMNS = 100
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _group(name: str, rows: Sequence[Row]) -> str:
 
 
 def _paragraph(row: Row) -> str:
-    words = textwrap.wrap(f"{row.help} Default: {row.default_text}.", WIDTH - 2, break_on_hyphens=False)
+    words = textwrap.wrap(f"{row.help} Default: {row.default_text}.", LINE_COLUMNS - 2, break_on_hyphens=False)
     return "".join(f"# {line}\n" for line in words) + f"#{row.name} = {_example(row)}\n"
 
 

@@ -14,8 +14,8 @@ from enum import Enum
 
 from appsrv.family import exists
 
-DELAY = 0.3
-"""Seconds for which a SIGHUP of the shell waits. A terminal emulator may signal the shell just before it closes the
+SHELL_HANGUP_DELAY_SECONDS = 0.3
+"""How long a SIGHUP of the shell waits. A terminal emulator may signal the shell just before it closes the
 terminal, and `kill -HUP %1`, which is a request to restart, is sent by the shell, too."""
 
 
@@ -62,7 +62,7 @@ class Hangup:
         by_shell = self._exists(self._leader) if sender is None else sender == self._leader
         if not (by_shell and self._had_terminal):
             return Meaning.RESTART
-        self.due = min(self.due, self._clock() + DELAY)
+        self.due = min(self.due, self._clock() + SHELL_HANGUP_DELAY_SECONDS)
         return None
 
     def decide(self) -> Meaning | None:

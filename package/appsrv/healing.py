@@ -1,7 +1,7 @@
 """The page about code that cannot be loaded, which reloads itself when the code has changed (development). Pure.
 
 A page names its failure. Its script asks for its own address again, by HEAD with the name of that failure in
-`FIELD`; such a *question* is kept until the code changes (or for `PATIENCE`), and an answer that names the same
+`FIELD`; such a *question* is kept until the code changes, or for `LONG_POLL_SECONDS`. An answer that names the same
 failure means: ask again. Whoever answers keeps the question: the front end, or a worker with a debugger in it.
 """
 
@@ -16,8 +16,8 @@ FIELD = "Appsrv-Failure"
 VARIABLE = "HTTP_APPSRV_FAILURE"
 """The same by its CGI name (RFC 3875 section 4.1.18)."""
 
-PATIENCE = 20.0
-"""Seconds that a question is kept: less than proxies and browsers wait for an answer."""
+LONG_POLL_SECONDS = 20.0
+"""How long a question is kept: less than proxies and browsers wait for an answer."""
 
 _SCRIPT = """<noscript><meta http-equiv="refresh" content="2"></noscript>
 <script>

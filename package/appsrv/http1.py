@@ -28,8 +28,8 @@ from appsrv.http_syntax import (
 
 __all__ = ["HeadReader", "Limits", "RequestHead", "parse_head"]
 
-_CACHE_SIZE = 4096
-_CACHED_LENGTH = 256
+_MAX_CACHED_FIELDS = 4096
+_MAX_CACHED_FIELD_BYTES = 256
 _END = b"\r\n\r\n"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _SLASH, _HASH, _LF = b"/#\n"
@@ -72,8 +72,8 @@ def _field_of(line: bytes) -> tuple[str, str]:
     if key == "HTTP_HOST":
         _check_host(value)
     # Some odd spelling of what is secret is not remembered, nor what is left out: it may be a token (`X_Token`).
-    if key and len(line) <= _CACHED_LENGTH and key not in _SECRET:
-        if len(_known_fields) >= _CACHE_SIZE:
+    if key and len(line) <= _MAX_CACHED_FIELD_BYTES and key not in _SECRET:
+        if len(_known_fields) >= _MAX_CACHED_FIELDS:
             _known_fields.clear()
         _known_fields[line] = key, value
     return key, value
@@ -100,8 +100,8 @@ def _check_host(host: str) -> None:
 
 # -- the quick way -----------------------------------------------------------------------------------------
 
-_REMEMBERED_HEADS = 512
-_REMEMBERED_SIZE = 1024
+_MAX_CACHED_HEADS = 512
+_MAX_CACHED_HEAD_BYTES = 1024
 _seen_heads: dict[bytes, tuple[tuple[RequestHead, int], Limits]] = {}
 
 # Idle parsers, each at the start of a request. Taking from a list and giving back is atomic: no lock.
@@ -120,7 +120,7 @@ def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
     if 4 < end <= limits.header_line <= limits.header_block:
         head = _quick_head(data[:end], limits)
         if head is not None:
-            if end == len(data) <= _REMEMBERED_SIZE:
+            if end == len(data) <= _MAX_CACHED_HEAD_BYTES:
                 _remember(data, head, limits)
             return head, end
     result = HeadReader(limits).feed(data)
@@ -133,7 +133,7 @@ def _remember(data: bytes, head: RequestHead, limits: Limits) -> None:
     Not one with a secret, which would outlive its request.
     """
     if _SECRET.isdisjoint(head.variables) and not head.body_expected:
-        if len(_seen_heads) >= _REMEMBERED_HEADS:
+        if len(_seen_heads) >= _MAX_CACHED_HEADS:
             _seen_heads.clear()
         _seen_heads[data] = ((head, len(data)), limits)
 

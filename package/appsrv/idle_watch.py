@@ -10,7 +10,7 @@ import contextlib
 import select
 from typing import Any
 
-MOST = 256
+MAX_EVENTS = 256
 _ONCE = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0)
 _ENDED = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
@@ -41,8 +41,8 @@ class EpollWatch:
             self._epoll.unregister(fd)
 
     def ready(self) -> list[tuple[int, int]]:
-        """What is readable now: (descriptor, not 0 when the other side has closed); `MOST` of them at once."""
-        return [(fd, events & _ENDED) for fd, events in self._epoll.poll(0, MOST)]
+        """What is readable now: (descriptor, not 0 when the other side has closed); `MAX_EVENTS` of them at once."""
+        return [(fd, events & _ENDED) for fd, events in self._epoll.poll(0, MAX_EVENTS)]
 
 
 class KqueueWatch:
@@ -69,9 +69,9 @@ class KqueueWatch:
             self._change(fd, select.KQ_EV_DELETE)  # type: ignore[attr-defined,unused-ignore]
 
     def ready(self) -> list[tuple[int, int]]:
-        """What is readable now: (descriptor, not 0 when the other side has closed); `MOST` of them at once."""
+        """What is readable now: (descriptor, not 0 when the other side has closed); `MAX_EVENTS` of them at once."""
         ended = select.KQ_EV_EOF  # type: ignore[attr-defined,unused-ignore]
-        return [(event.ident, event.flags & ended) for event in self._kqueue.control(None, MOST, 0)]
+        return [(event.ident, event.flags & ended) for event in self._kqueue.control(None, MAX_EVENTS, 0)]
 
     def _change(self, fd: int, flags: int) -> None:
         event = select.kevent(fd, select.KQ_FILTER_READ, flags)  # type: ignore[attr-defined,unused-ignore]

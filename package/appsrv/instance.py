@@ -34,12 +34,12 @@ from appsrv import pid_file as pids
 from appsrv.directories import directories_in, private_directory
 from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, SeveralInstances
 
-# Seconds. A command that looks whether an instance lives holds its lock for a moment, which is no reason to
+# A command that looks whether an instance lives holds its lock for a moment, which is no reason to
 # refuse a start.
-LOCK_PATIENCE = 0.5
+LOCK_WAIT_SECONDS = 0.5
 
-# Bytes of a unix socket's path: sun_path without its closing NUL.
-LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+# The path of a unix socket: sun_path without its closing NUL.
+MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class InstanceDirectory:
         Raises AlreadyRunning (with the pid) and RunDirectoryError.
         """
         path = private_directory(base) / instance_name(root, bind)
-        if len(os.fsencode(path / "admin.sock")) > LONGEST_SOCKET:
+        if len(os.fsencode(path / "admin.sock")) > MAX_SOCKET_PATH_BYTES:
             raise RunDirectoryError(f"{path} is too long for a socket: set XDG_RUNTIME_DIR to a shorter one")
         directory = cls(path, _take(path))
         directory._clear()
@@ -251,7 +251,7 @@ class InstanceDirectory:
 
 def _take(path: Path) -> int:
     """The file descriptor of the lock of a directory that is certainly still there."""
-    deadline = time.monotonic() + LOCK_PATIENCE
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         private_directory(path)
         lock = _try_lock(path, create=True)

@@ -16,11 +16,10 @@ from appsrv import listener, trace
 from appsrv.errors import AppsrvError
 from appsrv.instance import InstanceDirectory, InstanceInfo
 
-SECONDS = 5.0
-"""Between two looks."""
+CHECK_INTERVAL_SECONDS = 5.0
 
-TOUCH = 3600.0
-"""Seconds between two times at which the files are made new: cleaners take those of some days for old."""
+TOUCH_INTERVAL_SECONDS = 3600.0
+"""How often the files get a new time: programs that clean up remove files that have not changed for some days."""
 
 Tell = Callable[[int, str], None]
 
@@ -32,15 +31,15 @@ class KeptDirectory:
         self._directory = directory
         self._info = info
         self._tell = tell
-        self._touch_due = time.monotonic() + TOUCH
+        self._touch_due = time.monotonic() + TOUCH_INTERVAL_SECONDS
         self._had_socket = self._missed_socket = False
         self._failed = False
-        self.due = time.monotonic() + SECONDS
+        self.due = time.monotonic() + CHECK_INTERVAL_SECONDS
 
     def look(self) -> socket.socket | None:
         """Make again what is missing; the new admin socket, where there had to be one."""
         now = time.monotonic()
-        self.due = now + SECONDS
+        self.due = now + CHECK_INTERVAL_SECONDS
         if self._directory.is_in_place() and not self._lacks_socket():
             self._touch(now)
             return None
@@ -75,7 +74,7 @@ class KeptDirectory:
 
     def _touch(self, now: float) -> None:
         if now >= self._touch_due:
-            self._touch_due = now + TOUCH
+            self._touch_due = now + TOUCH_INTERVAL_SECONDS
             try:
                 self._directory.touch()
             except OSError:

@@ -15,8 +15,8 @@ import tty
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-# Seconds a terminal may take to send the rest of an arrow key; a lone Esc key is Esc.
-ESCAPE_DELAY = 0.1
+# How long a terminal may take to send the rest of an arrow key; a lone Esc key is Esc.
+ESCAPE_SECONDS = 0.1
 
 _UP = (b"\x1b[A", b"\x1bOA", b"k", b"\x10")
 _DOWN = (b"\x1b[B", b"\x1bOB", b"j", b"\x0e", b"\t")
@@ -95,7 +95,7 @@ def _read_key(terminal: int) -> bytes:
     """One key: a byte, or the three of an arrow key."""
     key = os.read(terminal, 1)
     if key == b"\x1b":
-        while len(key) < 3 and select.select([terminal], [], [], ESCAPE_DELAY)[0]:
+        while len(key) < 3 and select.select([terminal], [], [], ESCAPE_SECONDS)[0]:
             key += os.read(terminal, 1)
     return key
 

@@ -1,7 +1,7 @@
 """The logs that development servers keep in the state directory, and their end: nobody else would tidy up there.
 
 One directory per project and port, `STATE/NAME/server.log`. It is removed when it has not been written to for
-`KEPT` seconds and no living instance has that name. Knows files and ages; never touches a file of another name.
+`KEEP_SECONDS` and no living instance has that name. Knows files and ages; never touches a file of another name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from appsrv.instance import is_alive
 
-KEPT = 30 * 86400.0
+KEEP_SECONDS = 30 * 86400.0
 _OURS = "server.log*"
 
 
@@ -22,7 +22,7 @@ def remove_old_logs(state: Path | None, run_bases: Iterable[Path], now: float | 
     if state is None:
         return []
     bases = list(run_bases)
-    oldest = (time.time() if now is None else now) - KEPT
+    oldest = (time.time() if now is None else now) - KEEP_SECONDS
     removed = []
     for directory in _log_directories(state):
         if _last_used(directory) < oldest and not any(is_alive(base / directory.name) for base in bases):

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROC, MOUNT = Path("/proc/self"), Path("/sys/fs/cgroup")
-SELDOM, FRESH = 1.0, 10.0
+CHECK_INTERVAL_SECONDS = 1.0
+CLAIM_WITHIN_SECONDS = 10.0
 
 
 class OutOfMemoryKills:
     """The kills of this process's control group from now on. `known`: whether this system counts them.
 
-    A kill can be claimed by one death, within `FRESH` seconds: the victim may be a child of the application, whose
-    death nobody tells us. Times are `time.monotonic()`.
+    One death can claim a kill, within `CLAIM_WITHIN_SECONDS`. The victim may also be a child of the application, of
+    whose death no report comes. Times are `time.monotonic()`.
     """
 
     def __init__(self, proc: Path = PROC, mount: Path = MOUNT) -> None:
@@ -33,7 +34,7 @@ class OutOfMemoryKills:
 
     def look(self, now: float) -> None:
         """Called again and again: note kills, and forget those that nobody has claimed. Reads once a second."""
-        if now - self._looked >= SELDOM:
+        if now - self._looked >= CHECK_INTERVAL_SECONDS:
             self._note(now)
 
     def claim(self, now: float) -> bool:
@@ -51,7 +52,7 @@ class OutOfMemoryKills:
 
     def _note(self, now: float) -> None:
         count, self._looked = self._read(), now
-        while self._unclaimed and now - self._unclaimed[0] > FRESH:
+        while self._unclaimed and now - self._unclaimed[0] > CLAIM_WITHIN_SECONDS:
             self._unclaimed.popleft()
         self._unclaimed.extend([now] * (count - self._seen))
         self._seen = count

@@ -13,7 +13,7 @@ import traceback
 from os import write as _write
 from typing import IO, Any, TextIO
 
-_ERROR = 2
+_STDERR_FD = 2
 
 
 def complain(text: str) -> None:
@@ -31,7 +31,7 @@ def write(text: str) -> None:
     data = text.encode("utf-8", "backslashreplace")
     try:
         while data:
-            data = data[_write(_ERROR, data) :]
+            data = data[_write(_STDERR_FD, data) :]
     except OSError:
         return
 
@@ -79,7 +79,7 @@ def standard_streams() -> list[Any]:
 def pipes() -> list[io.TextIOWrapper]:
     """Those of the standard streams that write to descriptor 1 or 2 and are Python's own kind of stream."""
     streams = (stream for stream in standard_streams() if isinstance(stream, io.TextIOWrapper))
-    return [stream for stream in streams if _number(stream) in (1, _ERROR)]
+    return [stream for stream in streams if _number(stream) in (1, _STDERR_FD)]
 
 
 def _number(stream: IO[str]) -> int:
@@ -93,7 +93,7 @@ def error_stream() -> TextIO:
     """`sys.stderr` where it is a stream, else one that writes to descriptor 2: for `wsgi.errors` (PEP 3333)."""
     if _is_stream(sys.stderr):
         return sys.stderr
-    return open(_ERROR, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    return open(_STDERR_FD, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
 
 
 def _is_stream(found: object) -> bool:

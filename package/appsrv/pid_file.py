@@ -17,12 +17,12 @@ from pathlib import Path
 from appsrv.errors import AlreadyRunning, RunDirectoryError
 from appsrv.family import exists
 
-PATIENCE = 0.5
-"""Seconds. A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start.
+LOCK_WAIT_SECONDS = 0.5
+"""A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start.
 """
 
-LARGEST = 4096
-"""Bytes. What is larger was never a pid file, whatever its name."""
+MAX_PID_FILE_BYTES = 4096
+"""A larger file was never a pid file, whatever its name."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What flock(2) answers on a file system without locks: there only `users` of `take` keep two instances apart."""
@@ -50,7 +50,7 @@ class PidFile:
         except OSError as error:
             raise RunDirectoryError(f"pid file {path} cannot be written: {error.strerror}") from None
         try:
-            notice = _taken_over(path, os.pread(fd, LARGEST + 1, 0), pid, users)
+            notice = _taken_over(path, os.pread(fd, MAX_PID_FILE_BYTES + 1, 0), pid, users)
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{pid}\n".encode(), 0)
         except OSError as error:
@@ -111,7 +111,7 @@ def is_stale(path: Path) -> bool:
 
 def _lock(path: Path) -> int:
     """The open file with its lock; AlreadyRunning when another process keeps it locked."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         if _try_lock(fd, path):
@@ -143,7 +143,7 @@ def _taken_over(path: Path, content: bytes, own: int, users: Collection[int]) ->
     named = _number(content)
     text = content.strip(b"\0 \t\r\n")
     if named is None and text:
-        if len(content) > LARGEST or "pid" not in path.name.lower():
+        if len(content) > MAX_PID_FILE_BYTES or "pid" not in path.name.lower():
             raise RunDirectoryError(f"{path} is not a pid file: it is left as it is, name another one")
         return f"the pid file {path} held no process id; it is taken over"
     # In a container every start has the same pid, and a shell may have written it before it became this process.

@@ -15,16 +15,16 @@ from appsrv.trusted_proxies import plain_address
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 # The longest line of version 1, CR LF included; the fixed part of version 2, and how much may follow it here.
-LONGEST_LINE = 107
-FIXED = 16
-LONGEST_REST = 4096
-LONGEST = FIXED + LONGEST_REST
+MAX_LINE_BYTES = 107
+FIXED_BYTES = 16
+MAX_REST_BYTES = 4096
+MAX_HEADER_BYTES = FIXED_BYTES + MAX_REST_BYTES
 
 _LINE = re.compile(r"PROXY (TCP[46]) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})")
 _LOCAL, _PROXY = 0x20, 0x21
 # Address family and transport, how the addresses are laid out, how long they are. Neither is ours without TCP over IP.
 _TCP4, _TCP6 = 0x11, 0x21
-_PLACES = {_TCP4: (socket.AF_INET, 4), _TCP6: (socket.AF_INET6, 16)}
+_ADDRESS_FORMATS = {_TCP4: (socket.AF_INET, 4), _TCP6: (socket.AF_INET6, 16)}
 _NOT_IP = frozenset((0x00, 0x31))
 
 
@@ -45,16 +45,16 @@ def parse(data: bytes) -> Header | None:
     Raises RequestError (400) for anything else.
     """
     if SIGNATURE.startswith(data[: len(SIGNATURE)]):
-        return _parse_binary(data) if len(data) >= FIXED else None
+        return _parse_binary(data) if len(data) >= FIXED_BYTES else None
     if b"PROXY ".startswith(data[:6]):
         return _parse_line(data)
     raise RequestError(400, "it does not start with a PROXY protocol header")
 
 
 def _parse_line(data: bytes) -> Header | None:
-    end = data.find(b"\r\n", 0, LONGEST_LINE)
+    end = data.find(b"\r\n", 0, MAX_LINE_BYTES)
     if end < 0:
-        if len(data) >= LONGEST_LINE:
+        if len(data) >= MAX_LINE_BYTES:
             raise RequestError(400, "its PROXY protocol line is too long")
         return None
     line = data[:end].decode("latin-1")
@@ -73,15 +73,15 @@ def _parse_binary(data: bytes) -> Header | None:
     command, kind, rest = struct.unpack_from("!BBH", data, len(SIGNATURE))
     if command not in (_LOCAL, _PROXY):
         raise RequestError(400, "its PROXY protocol header has an unknown version or command")
-    if rest > LONGEST_REST:
-        raise RequestError(400, f"its PROXY protocol header is longer than {LONGEST} bytes")
+    if rest > MAX_REST_BYTES:
+        raise RequestError(400, f"its PROXY protocol header is longer than {MAX_HEADER_BYTES} bytes")
     if command == _PROXY and kind not in _NOT_IP:
-        family, size = _PLACES.get(kind, (socket.AF_INET, LONGEST))
+        family, size = _ADDRESS_FORMATS.get(kind, (socket.AF_INET, MAX_HEADER_BYTES))
         if rest < 2 * size + 4:
             raise RequestError(400, "its PROXY protocol header names no TCP connection")
-        if len(data) < FIXED + rest:
+        if len(data) < FIXED_BYTES + rest:
             return None
-        source = socket.inet_ntop(family, data[FIXED : FIXED + size])
-        (port,) = struct.unpack_from("!H", data, FIXED + 2 * size)
-        return Header(FIXED + rest, plain_address(source), port)
-    return Header(FIXED + rest, None if command == _LOCAL else "") if len(data) >= FIXED + rest else None
+        source = socket.inet_ntop(family, data[FIXED_BYTES : FIXED_BYTES + size])
+        (port,) = struct.unpack_from("!H", data, FIXED_BYTES + 2 * size)
+        return Header(FIXED_BYTES + rest, plain_address(source), port)
+    return Header(FIXED_BYTES + rest, None if command == _LOCAL else "") if len(data) >= FIXED_BYTES + rest else None

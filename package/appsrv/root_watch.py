@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-SECONDS = 2.0
+CHECK_INTERVAL_SECONDS = 2.0
 
 GONE: tuple[int, ...] = ()
 

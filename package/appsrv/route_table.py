@@ -15,7 +15,7 @@ from appsrv.anonymous_memory import anonymous_memory
 from appsrv.routes import Route, Routes
 
 # Untouched pages take no memory.
-SIZE = 16 << 20
+TABLE_BYTES = 16 << 20
 _HEAD = struct.Struct("<QQ")
 _VERSION = struct.Struct("<Q")
 
@@ -25,7 +25,7 @@ class RouteTable:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._memory = mmap.mmap(fd, SIZE)
+        self._memory = mmap.mmap(fd, TABLE_BYTES)
         self._read = -1
         self._routes = Routes()
 
@@ -33,7 +33,7 @@ class RouteTable:
     def create(cls) -> RouteTable:
         """A new one, without a route."""
         fd = anonymous_memory("appsrv-routes")
-        os.ftruncate(fd, SIZE)
+        os.ftruncate(fd, TABLE_BYTES)
         table = cls(fd)
         table.write(Routes())
         return table
@@ -41,7 +41,7 @@ class RouteTable:
     def write(self, routes: Routes) -> None:
         """From now on these. Raises ValueError when there are more than fit."""
         data = json.dumps(routes.routes).encode()
-        if len(data) > SIZE - _HEAD.size:
+        if len(data) > TABLE_BYTES - _HEAD.size:
             raise ValueError(f"{len(routes.routes)} routes are too many")
         (version,) = _VERSION.unpack_from(self._memory)
         _HEAD.pack_into(self._memory, 0, version + 1, len(data))

@@ -8,14 +8,14 @@ import socket
 import struct
 import sys
 
-_AT_CLOSE = struct.pack("ii", 1, 0)
+_LINGER_ZERO_SECONDS = struct.pack("ii", 1, 0)
 _NO_ADDRESS = struct.pack("=H14x", socket.AF_UNSPEC)
 
 
 def reset_when_closed(sock: socket.socket) -> None:
     """Have the close of the last descriptor send a reset instead of an orderly end (socket(7), SO_LINGER)."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_CLOSE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO_SECONDS)
 
 
 def reset_now(sock: socket.socket) -> None:

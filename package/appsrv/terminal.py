@@ -20,16 +20,16 @@ from typing import Any, TextIO, cast
 
 # Where the watchdog lends its terminal, within the run directory.
 SOCKET = "terminal.sock"
-# Bytes that may wait for the terminal: some ten thousand lines.
-ROOM = 1 << 20
-# Seconds without progress after which the end is not waited for any longer.
-PATIENCE = 1.0
+# What may wait for the terminal: some ten thousand lines.
+BACKLOG_BYTES = 1 << 20
+# Without progress for so long, the end is not waited for any longer.
+STALLED_SECONDS = 1.0
 
 
 class Terminal:
     """Writes to descriptors in the order it was told to. `write` returns at once, whatever they do."""
 
-    def __init__(self, room: int = ROOM) -> None:
+    def __init__(self, room: int = BACKLOG_BYTES) -> None:
         self._room = room
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._size = 0
@@ -50,7 +50,7 @@ class Terminal:
                 return
             self._queue(fd, data)
 
-    def close(self, patience: float = PATIENCE) -> None:
+    def close(self, patience: float = STALLED_SECONDS) -> None:
         """Wait until everything is written, but no longer than `patience` seconds for something to be taken."""
         with self._changed:
             self._over = True
@@ -59,7 +59,7 @@ class Terminal:
             while self._waiting and time.monotonic() - self._progress < patience:
                 self._changed.wait(0.05)
 
-    def hold(self, patience: float = PATIENCE) -> None:
+    def hold(self, patience: float = STALLED_SECONDS) -> None:
         """Write what waits, as far as that is taken, and then nothing until `go_on`."""
         with self._changed:
             self._progress = time.monotonic()

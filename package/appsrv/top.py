@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 BOLD, REVERSE, DIM, RESET = "\x1b[1m", "\x1b[7m", "\x1b[2m", "\x1b[0m"
 HEADINGS = "     PID STATE     GEN   CPU%     MEM  REQUESTS       UPTIME     AGE  "
 # Of the names of several applications.
-WIDEST_NAME = 24
+MAX_NAME_COLUMNS = 24
 HELP = """\
 Keys of appsrv top
 
@@ -147,7 +147,8 @@ def _names(groups: Sequence[str]) -> dict[str, str]:
         return {}
     last = [os.path.basename(group) for group in groups]
     names = {group: end if last.count(end) == 1 else group for group, end in zip(groups, last, strict=True)}
-    return {group: f"…{name[1 - WIDEST_NAME :]}" if len(name) > WIDEST_NAME else name for group, name in names.items()}
+    most = MAX_NAME_COLUMNS
+    return {group: f"…{name[1 - most :]}" if len(name) > most else name for group, name in names.items()}
 
 
 def _line(row: Row, name: str = "") -> str:

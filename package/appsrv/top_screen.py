@@ -22,7 +22,7 @@ from appsrv import top
 from appsrv.errors import AppsrvError, NotRunning
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-_ESCAPE_DELAY = 0.1
+_ESCAPE_SECONDS = 0.1
 _STEPS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j": 1}
 _INTERRUPT, _SUSPEND = b"\x03", b"\x1a"
 
@@ -85,7 +85,7 @@ class Screen:
         if self._keyboard not in ready:
             return b""
         key = os.read(self._keyboard, 1)
-        while key[:1] == b"\x1b" and len(key) < 3 and select.select([self._keyboard], [], [], _ESCAPE_DELAY)[0]:
+        while key[:1] == b"\x1b" and len(key) < 3 and select.select([self._keyboard], [], [], _ESCAPE_SECONDS)[0]:
             key += os.read(self._keyboard, 1)
         if key == _INTERRUPT:
             raise KeyboardInterrupt

@@ -30,7 +30,10 @@ SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIG
 # To a worker of the concurrency model gevent: write the stacks of all greenlets to stderr, of which the handler of the
 # other signal sees the running one only. 0 where there are no real-time signals.
 GREENLETS_SIGNAL: int = SIGNAL - 1 if hasattr(signal, "SIGRTMAX") else 0
-PATIENCE, STEP, STEADY = 3.0, 0.005, 0.05
+ANSWER_SECONDS = 3.0
+POLL_INTERVAL_SECONDS = 0.005
+# An answer that has not grown for so long is complete, where the system does not show whether the handler still runs.
+UNCHANGED_SECONDS = 0.05
 _BIT = 1 << (SIGNAL - 1)
 _THREAD = re.compile(r"(Current thread|Thread) (0x[0-9a-f]+)(?: \[(.*)\])? \(most recent call first\):")
 _FRAME = re.compile(r'  File (?:"(.*)"|\?+), line (\d+|\?+) in (.*)')
@@ -83,7 +86,9 @@ def open_answers(directory: Path | str) -> int:
     return _open(directory, os.O_RDWR)
 
 
-def ask(directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience: float = PATIENCE) -> list[Thread]:
+def ask(
+    directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience: float = ANSWER_SECONDS
+) -> list[Thread]:
     """The stacks of the process's threads, the main thread first. AdminError says why there are none.
 
     `directory` is the run directory of the instance whose process it is, or what `open_answers` gave; `sleep` is how
@@ -110,7 +115,7 @@ def _answers(directory: Path | int, deadline: float, sleep: Sleep) -> Iterator[i
         while not _locked(file):
             if time.monotonic() > deadline:
                 raise AdminError("another process of this instance is being traced: try again")
-            sleep(STEP)
+            sleep(POLL_INTERVAL_SECONDS)
         try:
             yield file
         finally:
@@ -154,7 +159,7 @@ def _signal_and_wait(file: int, pid: int, deadline: float, sleep: Sleep) -> None
     while not _answered(file, pid, before, sleep):
         if time.monotonic() > deadline:
             raise AdminError(f"process {pid} does not answer: {_why_silent(pid)}")
-        sleep(STEP)
+        sleep(POLL_INTERVAL_SECONDS)
 
 
 def _answered(file: int, pid: int, before: set[int], sleep: Sleep) -> bool:
@@ -164,7 +169,7 @@ def _answered(file: int, pid: int, before: set[int], sleep: Sleep) -> bool:
         return False
     if os.path.isdir("/proc/self/task"):
         return not _pending(pid) and not set(_in_handler(pid)) - before
-    sleep(STEADY)
+    sleep(UNCHANGED_SECONDS)
     return os.fstat(file).st_size == size
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 ANYBODY, UNIX = "*", "unix"
 _MAPPED = b"\0" * 10 + b"\xff\xff"
-_REMEMBERED = 1024
+_MAX_CACHED_ADDRESSES = 1024
 
 
 def plain_address(text: str) -> str | None:
@@ -43,7 +43,7 @@ class TrustedProxies:
         """Whether an address that a trusted proxy has named is one of the proxies, too."""
         known = self._known.get(address)
         if known is None:
-            if len(self._known) >= _REMEMBERED:
+            if len(self._known) >= _MAX_CACHED_ADDRESSES:
                 self._known.clear()
             known = self._known[address] = self._is_inside(address)
         return known

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-_BREAKS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
     """`1d 2h 3m 4s`, without the units before the first one that counts."""
     rest = max(0, int(seconds))
     parts: list[str] = []
-    for length, unit in _BREAKS:
+    for length, unit in _UNITS:
         count, rest = divmod(rest, length)
         if count or parts or unit == "s":
             parts.append(f"{count}{unit}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appsrv.death import cause_of_death, who_killed
-from appsrv.out_of_memory import FRESH, OutOfMemoryKills
+from appsrv.out_of_memory import CLAIM_WITHIN_SECONDS, OutOfMemoryKills
 
 
 def status_of(code: str) -> int:
@@ -114,11 +114,11 @@ def test_a_kill_that_nobody_claims_is_forgotten(tmp_path: Path) -> None:
     kernel = group.reader()
     group.kills(3)
     kernel.look(100.0)
-    assert not kernel.claim(100.0 + FRESH + 1)
+    assert not kernel.claim(100.0 + CLAIM_WITHIN_SECONDS + 1)
     group.kills(4)
     kernel.look(200.0)
     kernel.settle()
     assert not kernel.claim(200.0)
     group.kills(5)
     kernel.look(300.0)
-    assert kernel.claim(300.0 + FRESH - 1), "a large process takes its time to end"
+    assert kernel.claim(300.0 + CLAIM_WITHIN_SECONDS - 1), "a large process takes its time to end"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appsrv.hangup import DELAY, Hangup, Meaning
+from appsrv.hangup import SHELL_HANGUP_DELAY_SECONDS, Hangup, Meaning
 
 SHELL, OTHER, KERNEL = 10, 20, 0
 
@@ -48,7 +48,7 @@ def test_the_shell_s_is_decided_a_moment_later() -> None:
             assert hangup.decide() is None
             world.terminal = not closed
             world.now = hangup.due
-            assert hangup.due == DELAY
+            assert hangup.due == SHELL_HANGUP_DELAY_SECONDS
             assert hangup.decide() is meaning
             assert hangup.decide() is None
 

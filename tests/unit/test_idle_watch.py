@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appsrv.idle_watch import MOST, EpollWatch, IdleWatch, KqueueWatch
+from appsrv.idle_watch import MAX_EVENTS, EpollWatch, IdleWatch, KqueueWatch
 
 HERE = [made for name, made in (("epoll", EpollWatch), ("kqueue", KqueueWatch)) if hasattr(select, name)]
 
@@ -83,4 +83,4 @@ def test_a_loop_can_watch_the_watch(watch: EpollWatch | KqueueWatch, ends: Ends)
     assert select.select([watch.fileno()], [], [], 0)[0] == []
     client.send(b"x")
     assert select.select([watch.fileno()], [], [], 0)[0] == [watch.fileno()]
-    assert MOST >= 64
+    assert MAX_EVENTS >= 64

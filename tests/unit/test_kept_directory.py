@@ -81,7 +81,7 @@ def test_the_files_are_made_new_once_an_hour(directory: InstanceDirectory, monke
     os.utime(directory.path / "lock", (OLD, OLD))
     kept.look()
     assert (directory.path / "lock").stat().st_mtime == OLD
-    now = time.monotonic() + kept_directory.TOUCH + 1
+    now = time.monotonic() + kept_directory.TOUCH_INTERVAL_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: now)
     kept.look()
     assert (directory.path / "lock").stat().st_mtime > OLD

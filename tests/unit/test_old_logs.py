@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from appsrv.instance import InstanceDirectory
-from appsrv.old_logs import KEPT, remove_old_logs
+from appsrv.old_logs import KEEP_SECONDS, remove_old_logs
 
-LONG_AGO = time.time() - KEPT - 60
+LONG_AGO = time.time() - KEEP_SECONDS - 60
 
 
 @pytest.fixture

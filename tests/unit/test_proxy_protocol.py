@@ -12,7 +12,7 @@ import pytest
 from appsrv.arrivals import ProxyHeaders
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.parking import ClientConnection
-from appsrv.proxy_protocol import LONGEST, LONGEST_REST, SIGNATURE, Header, parse
+from appsrv.proxy_protocol import MAX_HEADER_BYTES, MAX_REST_BYTES, SIGNATURE, Header, parse
 from appsrv.trusted_proxies import TrustedProxies
 
 
@@ -40,7 +40,7 @@ VALID = {
     "v2 local with addresses": (binary(0x20, 0x11, V4), None, 0),
     "v2 unspecified": (binary(0x21, 0x00, TLVS), "", 0),
     "v2 unix": (binary(0x21, 0x31, b"/a".ljust(216, b"\0")), "", 0),
-    "v2 longest": (binary(0x21, 0x11, V4.ljust(LONGEST_REST, b"\0")), "192.0.2.1", 56324),
+    "v2 longest": (binary(0x21, 0x11, V4.ljust(MAX_REST_BYTES, b"\0")), "192.0.2.1", 56324),
 }
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -48,7 +48,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 @pytest.mark.parametrize("name", VALID)
 def test_valid_headers(name: str) -> None:
     data, address, port = VALID[name]
-    for behind in (b"", b"\r", REQUEST, data, b"\0" * LONGEST):
+    for behind in (b"", b"\r", REQUEST, data, b"\0" * MAX_HEADER_BYTES):
         assert parse(data + behind) == Header(len(data), address, port)
 
 
@@ -81,7 +81,7 @@ INVALID = [
     *(binary(0x11, 0x11, V4), binary(0x01, 0x11, V4), binary(0x22, 0x11, V4), binary(0x2F, 0x11, V4)),
     *(binary(0x21, kind, V6) for kind in (0x12, 0x22, 0x32, 0x41, 0x10, 0x01, 0xFF)),
     *(binary(0x21, 0x11, V4[:-1]), binary(0x21, 0x21, V4), binary(0x21, 0x11, b"")),
-    *(binary(0x21, 0x11, V4, LONGEST_REST + 1), binary(0x20, 0x00, b"", 0xFFFF)),
+    *(binary(0x21, 0x11, V4, MAX_REST_BYTES + 1), binary(0x20, 0x00, b"", 0xFFFF)),
 ]
 
 
