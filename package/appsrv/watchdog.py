@@ -12,8 +12,9 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TextIO
 
@@ -261,7 +262,7 @@ class Watchdog:
 
     def _start_server(self) -> None:
         ours, theirs = channels.pair()
-        with contextlib.closing(theirs):
+        with contextlib.closing(theirs), _closing_on_error(ours):
             pid = self._spawner.module("server", [theirs], {})
         # A server that hangs must not make the watchdog wait, which has to end it.
         ours.setblocking(False)
@@ -365,11 +366,11 @@ class Watchdog:
             environ[internal_variables.BOOT] = str(self._boots + 1)
             environ[internal_variables.PRELOADER] = ",".join(str(sock.fileno()) for sock in fds)
             environ[internal_variables.STANDBY] = kind
-            pid = self._spawner.command(self._development.argv, fds, environ, log=book.log)
-        else:
-            pid = self._spawner.module("preloader", fds, environ, log=book.log)
-        preloader_end.close()
-        theirs.close()
+        with contextlib.closing(preloader_end), contextlib.closing(theirs), _closing_on_error(ours, server_end):
+            if self._development is not None:
+                pid = self._spawner.command(self._development.argv, fds, environ, log=book.log)
+            else:
+                pid = self._spawner.module("preloader", fds, environ, log=book.log)
         return Launched(pid, Channel(ours), server_end)
 
     def _launch_standby(self) -> Launched:
@@ -468,11 +469,16 @@ class Watchdog:
         # The server has claimed what the kernel has killed until now.
         self._kernel.settle()
         for child in list(self._preloaders.values()):
-            while not self._output.knows(pid) and child.channel.fileno() >= 0 and has_input(child.channel.fileno()):
+            while not self._output.knows(pid) and _has_message(child.channel):
                 self._from_preloader(child)
         self._tell_server(message.LastWords(pid, self._output.last_lines(pid)))
 
     def _from_preloader(self, child: Child) -> None:
+        if not _has_message(child.channel):
+            # The selector found the channel readable, but the handler of another descriptor of the same turn (a server
+            # that asks for last words) has read the message, or the end, since. The channel blocks: receiving now would
+            # stop the watchdog until this preloader sends again, or fail where the channel was closed.
+            return
         try:
             msg, fds = child.channel.receive()
         except ChannelClosed:
@@ -603,3 +609,18 @@ def _serve_group(book: GroupBook, preloader: Child | None) -> message.ServeGroup
     return message.ServeGroup(
         book.group.to_json(), book.generation_for(preloader), book.last_generation, preloader is not None
     )
+
+
+def _has_message(channel: Channel) -> bool:
+    return channel.fileno() >= 0 and has_input(channel.fileno())
+
+
+@contextlib.contextmanager
+def _closing_on_error(*sockets: socket.socket) -> Iterator[None]:
+    """Close these when the block fails: no process has their other ends."""
+    try:
+        yield
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise

@@ -1,0 +1,317 @@
+"""A watchdog without processes: spawner, clock, signals and waitpid(2) are fakes; channels, pipes and files are real.
+
+A test is a scenario: a generator that acts as the other processes. The watchdog runs its own loop; whenever it has
+nothing to do, the scenario goes on to its next `yield`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+
+from appsrv import message
+from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
+from appsrv.channel import Channel, ChannelClosed
+from appsrv.collector import Collector
+from appsrv.hangup import Hangup
+from appsrv.log import ServerLog
+from appsrv.settings import Settings
+from appsrv.signals import Arrived
+from appsrv.standby_preloader import Launched, StandbyPreloader
+from appsrv.watchdog import Development, Watchdog
+
+Scenario = Iterator[None]
+M = TypeVar("M", bound=message.Message)
+TERMINAL_SHELL = 77
+"""The pid of the session leader, for `Hangup`."""
+
+
+@dataclass
+class FakeProcess:
+    """What a process that was started would have: its ends of the channels, and of the pipes that it prints to."""
+
+    pid: int
+    kind: str
+    channels: list[Channel]
+    stdout: int
+    stderr: int
+    environ: Mapping[str, str] = field(default_factory=dict)
+    received: list[message.Message] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+
+    @property
+    def to_watchdog(self) -> Channel:
+        """Its channel to the watchdog: the last one that it inherits."""
+        return self.channels[-1]
+
+    def send(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
+        self.to_watchdog.send(msg, fds)
+
+    def read(self) -> list[message.Message]:
+        """What the watchdog has sent since the last call."""
+        new = []
+        with contextlib.suppress(ChannelClosed):
+            for msg, fds in self.to_watchdog.waiting():
+                new.append(msg)
+                self.fds += fds
+        self.received += new
+        return new
+
+    def read_of(self, kind: type[M]) -> list[M]:
+        """Those of one kind; the others are dropped."""
+        return [msg for msg in self.read() if isinstance(msg, kind)]
+
+    def print_error(self, text: str) -> None:
+        os.write(self.stderr, text.encode())
+
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.close()
+        for fd in (self.stdout, self.stderr, *self.fds):
+            os.close(fd)
+        self.fds = []
+
+
+class FakeSpawner:
+    """In the place of `spawning.Spawner`. `full`: how many of the next starts fail for want of room."""
+
+    def __init__(self, output: Collector) -> None:
+        self.output = output
+        self.processes: list[FakeProcess] = []
+        self.full = 0
+
+    def module(
+        self, module: str, fds: Sequence[Any], environ: Mapping[str, str], *, log: ServerLog | None = None
+    ) -> int:
+        return self._start(module, fds, environ, log)
+
+    def command(
+        self, argv: Sequence[str], fds: Sequence[Any], environ: Mapping[str, str], *, log: ServerLog | None = None
+    ) -> int:
+        return self._start(argv[0], fds, environ, log)
+
+    def _start(self, kind: str, fds: Sequence[Any], environ: Mapping[str, str], log: ServerLog | None) -> int:
+        if self.full:
+            self.full -= 1
+            raise OSError("no room for another process")
+        pid = 900_001 + len(self.processes)
+        out, err = os.pipe(), os.pipe()
+        channels = [Channel.from_fd(os.dup(sock.fileno())) for sock in fds]
+        for channel in channels:
+            channel.sock.setblocking(False)
+        self.processes.append(FakeProcess(pid, kind, channels, out[1], err[1], environ))
+        self.output.collect(pid, (out[0], err[0]), log)
+        return pid
+
+
+class FakeSignals:
+    """In the place of `signals.Signals`."""
+
+    def __init__(self) -> None:
+        self.came: list[Arrived] = []
+        self.ignored = False
+
+    def take(self) -> list[Arrived]:
+        came, self.came = self.came, []
+        return came
+
+    ending_interrupts = contextlib.nullcontext
+
+    def ignore(self) -> None:
+        self.ignored = True
+
+
+class ScriptedSelector(selectors.DefaultSelector):
+    """Instead of waiting, it lets the scenario go on."""
+
+    MOST_BUSY_TURNS = 500
+    """A descriptor that is ready for ever keeps the scenario from going on: a defect, and the test fails."""
+
+    def __init__(self, idle: Callable[[float | None], None]) -> None:
+        super().__init__()
+        self._idle = idle
+        self._busy_turns = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready:
+            self._busy_turns += 1
+            assert self._busy_turns < self.MOST_BUSY_TURNS, f"ready for ever: {ready}"
+            return ready
+        self._busy_turns = 0
+        self._idle(timeout)
+        return super().select(0)
+
+
+class World:
+    """All around one watchdog. `sent` are the signals that it has sent: (pid, number)."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.monkeypatch = monkeypatch
+        self.now = 1000.0
+        self.timeout: float | None = None
+        """How long the loop would have waited."""
+        self.spawner: FakeSpawner
+        self.signals = FakeSignals()
+        self.sent: list[tuple[int, int]] = []
+        self.descendants: list[int] = []
+        """Pids of all processes below the watchdog, as the kernel knows them."""
+        self.orphans: list[int] = []
+        """Pids of workers that have become the watchdog's own children."""
+        self.killed_groups: list[int] = []
+        self.terminal_open = True
+        self.booted = 0
+        self.environ = {"XDG_RUNTIME_DIR": str(directory / "run")}
+        (directory / "run").mkdir(mode=0o700)
+        self._ended: deque[tuple[int, int]] = deque()
+        self._closed: set[int] = set()
+        self._scenario: Scenario = iter(())
+
+    # -- the instance -------------------------------------------------------------------------------------------------
+
+    def settings(self, **changes: Any) -> Settings:
+        """Those of the instance: it listens on a unix socket in `directory`."""
+        usual = {"socket": str(self.directory / "sock"), "log_file": str(self.directory / "log")}
+        return Settings(**{**usual, **changes})
+
+    def group(self, name: str = "shop", **changes: Any) -> AppGroup:
+        root = self.directory / name
+        root.mkdir(exist_ok=True)
+        return AppGroup(AppSpec(str(root), "app:application"), Settings(**changes), name)
+
+    def run(
+        self, scenario: Scenario, *, groups: Sequence[AppGroup] | None = None, settings: Settings | None = None,
+        development: Development | None = None, problems: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run a watchdog until the scenario has ended it; its exit code. Raises what it raises."""
+        self._scenario = scenario
+        groups = [self.group()] if groups is None else groups
+        self._replace_the_system()
+        watchdog = Watchdog(
+            settings or self.settings(), str(self.directory), groups, self.environ, development, problems
+        )
+        watchdog.open(None)
+        self.resources = watchdog.resources
+        watchdog.booted = self._on_booted
+        try:
+            return watchdog.run()
+        finally:
+            for process in self.spawner.processes:
+                self._close(process)
+            early = [book.early for book in watchdog._books.values() if book.early is not None]
+            for child in (*early, *watchdog._preloaders.values()):
+                child.channel.close()
+                if child.spare is not None:
+                    child.spare.close()
+
+    def _replace_the_system(self) -> None:
+        change = self.monkeypatch.setattr
+        change("appsrv.watchdog.time", SimpleNamespace(monotonic=lambda: self.now))
+        change("appsrv.kept_directory.time", SimpleNamespace(monotonic=lambda: self.now))
+        change("appsrv.watchdog.StandbyPreloader", self._make_standby)
+        change("appsrv.watchdog.selectors.DefaultSelector", lambda: ScriptedSelector(self._idle))
+        change("appsrv.watchdog.Spawner", self._make_spawner)
+        change("appsrv.watchdog.Signals", lambda _: self.signals)
+        change("appsrv.watchdog.Hangup", SimpleNamespace(of_this_process=self._make_hangup))
+        change("appsrv.watchdog.send_signal", lambda pid, number: self.sent.append((pid, number)))
+        change("appsrv.watchdog.descendants", lambda _: self.descendants)
+        change("appsrv.watchdog.own_processes", lambda: self.orphans)
+        change("appsrv.watchdog.process_group.kill_rest", self.killed_groups.append)
+        change("appsrv.watchdog.become_subreaper", lambda: None)
+        change("appsrv.watchdog.setproctitle", SimpleNamespace(setproctitle=lambda _: None))
+        change("appsrv.trace.listen", lambda _: None)
+        change("os.waitpid", self._waitpid)
+
+    def _make_spawner(self, _environ: Mapping[str, str], output: Collector) -> FakeSpawner:
+        self.spawner = FakeSpawner(output)
+        return self.spawner
+
+    def _make_hangup(self) -> Hangup:
+        return Hangup(
+            ignored=False, has_terminal=lambda: self.terminal_open, leader=TERMINAL_SHELL, exists=lambda _: True,
+            clock=lambda: self.now,
+        )
+
+    def _make_standby(self, launch: Callable[[], Launched], kill: Callable[[int], None]) -> StandbyPreloader:
+        return StandbyPreloader(launch, kill, lambda: self.now)
+
+    def _on_booted(self) -> None:
+        self.booted += 1
+
+    def _idle(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        try:
+            next(self._scenario)
+        except StopIteration:
+            raise AssertionError("the scenario is over, and the watchdog still runs") from None
+
+    # -- what a scenario does -----------------------------------------------------------------------------------------
+
+    def signal(self, number: int, sender: int | None = None) -> None:
+        """A signal arrives."""
+        self.signals.came.append(Arrived(number, sender))
+
+    def exits(self, process: FakeProcess, status: int = 0) -> None:
+        """The process ends; the watchdog can reap it."""
+        self._close(process)
+        self.reaps(process.pid, status)
+
+    def reaps(self, pid: int, status: int = 0) -> None:
+        """A child of the watchdog, such as a worker whose preloader has gone, has ended."""
+        self._ended.append((pid, status))
+        self.signal(signal.SIGCHLD)
+
+    def processes(self, kind: str) -> list[FakeProcess]:
+        """Those that were started, the oldest first."""
+        return [process for process in self.spawner.processes if process.kind == kind]
+
+    @property
+    def server(self) -> FakeProcess:
+        """The latest one."""
+        return self.processes("server")[-1]
+
+    @property
+    def preloader(self) -> FakeProcess:
+        """The latest one."""
+        return self.processes("preloader")[-1]
+
+    def stop(self) -> Scenario:
+        """End the watchdog as SIGTERM does, with all its processes; the last steps of a scenario."""
+        self.signal(signal.SIGTERM)
+        yield
+        for process in self.spawner.processes:
+            if process.pid not in self._closed:
+                self.exits(process)
+        yield
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text(encoding="utf-8")
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _close(self, process: FakeProcess) -> None:
+        if process.pid not in self._closed:
+            self._closed.add(process.pid)
+            process.read()
+            process.close()
+
+    def _waitpid(self, pid: int, options: int) -> tuple[int, int]:
+        assert (pid, options) == (-1, os.WNOHANG)
+        if self._ended:
+            return self._ended.popleft()
+        if len(self._closed) == len(self.spawner.processes):
+            raise ChildProcessError
+        return 0, 0
