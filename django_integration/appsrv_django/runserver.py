@@ -51,7 +51,6 @@ class Runserver(Base):
     # Set by Django's handle().
     addr: str
     port: str
-    use_ipv6: bool
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Django's options and ours."""
@@ -94,10 +93,8 @@ class Runserver(Base):
             root=project.script_directory(sys.argv[0]),
             host=self.addr,
             port=int(self.port),
-            ipv6=self.use_ipv6,
             defaults=DEFAULTS,
             flags=given,
-            reload=options["use_reloader"],
             environ=self._environ(options),
         )
 

@@ -89,10 +89,8 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
         # Werkzeug takes none for every address of IPv4.
         host=options.host or "0.0.0.0",
         port=options.port,
-        ipv6=":" in options.host,
         defaults=DEFAULTS,
         flags=flags,
-        reload=options.reload,
         environ=_without_fifo() | ({RELOADER_VARIABLE: "true"} if options.reload else {}),
     )
 

@@ -77,8 +77,8 @@ def kept_directory() -> Path:
 
 
 def start(
-    *, argv: Sequence[str], root: str | Path, host: str, port: int, ipv6: bool = False,
-    defaults: Mapping[str, object] | None = None, flags: Mapping[str, object] | None = None, reload: bool = True,
+    *, argv: Sequence[str], root: str | Path, host: str, port: int,
+    defaults: Mapping[str, object] | None = None, flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> NoReturn:
     """Replace this process by a watchdog whose preloader is the command `argv`.

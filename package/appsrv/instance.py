@@ -118,15 +118,6 @@ class Instance:
                 os.close(process)
 
 
-def http_url(host: str, port: int) -> str:
-    """`http://127.0.0.1:8000/`, with brackets around an IPv6 address."""
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def unix_url(path: str) -> str:
-    return f"unix:{path}"
-
-
 # -- the name -----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,6 @@ from appsrv.errors import SettingsError
 
 TEMPLATE = """
 # The logs of {{name}}, printed by `appsrv config logrotate`: /etc/logrotate.d/{{name}}
-{{none}}
 {{logs}}
 {
     weekly
@@ -37,7 +36,6 @@ def render(deployment: Deployment) -> str:
     group = settings.group or deployment.group
     return fill(TEMPLATE, {
         "name": deployment.name,
-        "none": "",
         "logs": "\n".join(dict.fromkeys(_pattern(path) for path in files)),
         "su": "" if user == "root" else f"# logrotate(8): the directory is not root's alone.\nsu {user} {group}",
     })  # fmt: skip

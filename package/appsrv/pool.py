@@ -381,7 +381,7 @@ class Pool:
         return booting + max(0, min(self.limits.max_pool_size - len(self._alive()), self.room()))
 
     def check(self) -> None:
-        """The invariants; AssertionError when the books are wrong."""
+        """Check the invariants: for tests alone, which call it after every event. AssertionError: one is violated."""
         alive = len(self._alive())
         assert alive <= self.limits.max_pool_size + self.limits.parallel, f"{alive} workers"
         assert all(serial == worker.serial for serial, worker in self.workers.items())

@@ -15,7 +15,6 @@ import os
 import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from typing import Any
@@ -48,41 +47,6 @@ Changed = Callable[[list[str]], bool]
 
 
 # -- which files ---------------------------------------------------------------------------------------------
-
-
-def module_files(modules: Mapping[str, types.ModuleType] | None = None) -> set[str]:
-    """Source files of the loaded modules, without Python's own library."""
-    loaded = list((sys.modules if modules is None else modules).values())
-    paths = (_source_of(module) for module in loaded)
-    return {path for path in paths if path and not _belongs_to_python(path)}
-
-
-_PYTHON_ITSELF = os.path.join(os.path.dirname(os.__file__), "")
-
-
-def _belongs_to_python(path: str) -> bool:
-    """Nobody edits the standard library; what is installed beside it may well be edited."""
-    return path.startswith(_PYTHON_ITSELF) and "-packages" + os.sep not in path
-
-
-def _source_of(module: object) -> str | None:
-    """The file a module came from; of one in a zip file, that zip file."""
-    try:
-        path = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
-    except TypeError:
-        return None
-    if not isinstance(path, str) or "\0" in path:
-        return None
-    return _existing_part(os.path.abspath(path))
-
-
-def _existing_part(path: str) -> str | None:
-    while not os.path.isfile(path):
-        parent = os.path.dirname(path)
-        if parent == path:
-            return None
-        path = parent
-    return path
 
 
 def traceback_files(error: BaseException) -> set[str]:

@@ -29,11 +29,6 @@ class Spool:
     def __len__(self) -> int:
         return self._written - self._taken
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether the bytes have outgrown the memory."""
-        return self._file is not None
-
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
         if self._failed is not None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, cli_common, directories, instance
+from appsrv import cli, cli_common, directories
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.errors import AppLoadError
@@ -43,7 +43,7 @@ class Running:
         self.pid_file = root / f"appsrv.{port}.pid"
         self.info = replace(
             INFO, name=self.directory.name, pid=os.getpid(), root=str(root),
-            bind=(instance.http_url("127.0.0.1", port),), pid_file=str(self.pid_file),
+            bind=(f"http://127.0.0.1:{port}/",), pid_file=str(self.pid_file),
         )  # fmt: skip
         self.directory.write(self.info)
         self.admin = FakeAdmin(self.directory.admin_socket)

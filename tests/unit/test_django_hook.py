@@ -98,16 +98,16 @@ def test_typed_command_becomes_a_watchdog(project: Path) -> None:
     asked = asked_of(manage(project, "runserver", "8123"))
     assert asked["argv"][0] == sys.executable
     assert asked["argv"][-2:] == ["runserver", "8123"]
-    assert (asked["host"], asked["port"], asked["ipv6"]) == ("127.0.0.1", 8123, False)
+    assert (asked["host"], asked["port"]) == ("127.0.0.1", 8123)
     assert asked["root"] == str(project)
     assert asked["defaults"] == {"max_pool_size": 1, "threads": 8}
-    assert (asked["flags"], asked["reload"], asked["environ"]) == ({}, True, {"RUN_MAIN": "true"})
+    assert (asked["flags"], asked["environ"]) == ({}, {"RUN_MAIN": "true"})
 
 
 def test_options_are_djangos_and_ours(project: Path) -> None:
     asked = asked_of(manage(project, "runserver", "--noreload", "-6", "--max-pool-size", "3", "--threads=2"))
-    assert (asked["host"], asked["port"], asked["ipv6"]) == ("::1", 8000, True)
-    assert (asked["flags"], asked["reload"]) == ({"max_pool_size": 3, "threads": 2}, False)
+    assert (asked["host"], asked["port"]) == ("::1", 8000)
+    assert asked["flags"] == {"max_pool_size": 3, "threads": 2}
     assert asked["environ"] == {}
 
 

@@ -131,7 +131,7 @@ def test_a_large_body_goes_to_disk(client: Client) -> None:
     writer = gevent.spawn(lanes.send_all, client.sock, body, PATIENT)
     found = lanes.read_request(client.ours, head, Limits(), PATIENT, lambda: Spool(1000))
     writer.join()
-    assert found.body.on_disk
+    assert found.body._file is not None
     assert found.body.read_all() == body
     found.body.close()
 

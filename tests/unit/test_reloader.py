@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,18 +37,6 @@ def save(path: Path, text: str, age: float = 0.0) -> str:
 
 
 # -- which files
-
-
-def test_module_files_are_sources_outside_the_standard_library(tmp_path: Path) -> None:
-    mine = types.ModuleType("mine")
-    mine.__file__ = save(tmp_path / "mine.py", "")
-    zipped = types.ModuleType("zipped")
-    zipped.__file__ = os.path.join(save(tmp_path / "all.zip", ""), "zipped.py")
-    gone, odd, built_in = types.ModuleType("gone"), types.ModuleType("odd"), types.ModuleType("built_in")
-    gone.__file__, odd.__file__ = "\0", None
-    modules = {module.__name__: module for module in (mine, zipped, gone, odd, built_in, os, pytest)}
-    found = reloader.module_files({**modules, "broken": None})  # type: ignore[dict-item]
-    assert {mine.__file__, str(tmp_path / "all.zip"), pytest.__file__} == found
 
 
 def test_traceback_files_cover_syntax_errors_and_causes(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_memory_is_kept_up_to_its_limit() -> None:
     seen = []
     for piece in (b"12345", b"6"):
         spool.write(piece)
-        seen.append(spool.on_disk)
+        seen.append(spool._file is not None)
     assert seen == [False, True]
     assert spool.read_all() == b"123456"
     spool.close()
@@ -100,7 +100,7 @@ def test_a_full_disk_is_told_and_what_is_in_memory_stays(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space left"):
         spool.write(b"5")
-    assert (spool.on_disk, spool.read_all()) == (False, b"1234")
+    assert (spool._file, spool.read_all()) == (None, b"1234")
     spool.close()
 
 
