@@ -17,9 +17,9 @@ from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.channel import Channel
 from appsrv.errors import AppLoadError, BootError
-from appsrv.hangup import DELAY
+from appsrv.hangup import SHELL_HANGUP_DELAY_SECONDS
 from appsrv.internal_variables import STANDBY
-from appsrv.kept_directory import SECONDS
+from appsrv.kept_directory import CHECK_INTERVAL_SECONDS
 from appsrv.settings import Settings
 from appsrv.standby_preloader import SOON
 from appsrv.watchdog import LAST_WORDS, STOP_MARGIN, YOUNG, Development
@@ -450,9 +450,9 @@ def test_terminal_that_is_closed_ends_the_instance(world: World, development: De
         world.signal(signal.SIGHUP, sender=TERMINAL_SHELL)
         yield
         assert world.server.read() == []
-        assert world.timeout == pytest.approx(DELAY)
+        assert world.timeout == pytest.approx(SHELL_HANGUP_DELAY_SECONDS)
         world.terminal_open = False
-        world.now += DELAY
+        world.now += SHELL_HANGUP_DELAY_SECONDS
         yield
         assert world.server.read() == [message.StopRequested(graceful=development is None)]
         for process in world.spawner.processes:
@@ -618,7 +618,7 @@ def test_run_directory_that_was_removed_is_made_again(world: World) -> None:
     def scenario() -> Scenario:
         world.server.read()
         shutil.rmtree(world.resources.directory.path)
-        world.now += SECONDS
+        world.now += CHECK_INTERVAL_SECONDS
         yield
         assert world.server.read() == [message.AdminSocket()]
         assert len(world.server.fds) == 2
