@@ -31,8 +31,10 @@ from appsrv.words import listed, printable, wants_colour
 if TYPE_CHECKING:
     from appsrv.client import AdminClient
 
-# What an instance may take beyond the time that its settings give a stop.
+# How long `stop` waits: as long as the settings of the instance allow a stop, and this much longer.
 STOP_MARGIN_SECONDS = 10.0
+MIN_STOP_WAIT_SECONDS = 60.0
+POLL_INTERVAL_SECONDS = 0.02
 
 # -- stop --------------------------------------------------------------------------------------------------
 
@@ -60,7 +62,8 @@ def stop(
         raise failed(error) from None
     click.echo("Stopping web server...", nl=False)
     _ask_to_stop(one, client)
-    _wait_until_gone(one, max(60.0, one.info.stops_within + STOP_MARGIN_SECONDS) if timeout is None else timeout)
+    longest = max(MIN_STOP_WAIT_SECONDS, one.info.stops_within + STOP_MARGIN_SECONDS)
+    _wait_until_gone(one, longest if timeout is None else timeout)
     click.echo(" done")
     return 0
 
@@ -80,7 +83,7 @@ def _wait_until_gone(one: Instance, timeout: float) -> None:
         if time.monotonic() > deadline:
             click.echo()
             raise AdminError(f"{one.info.root} has not stopped within {timeout:g} s; it runs on PID {one.info.pid}")
-        time.sleep(0.02)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 # -- restart-app -------------------------------------------------------------------------------------------

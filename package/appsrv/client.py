@@ -19,6 +19,7 @@ from appsrv.errors import AdminError, NotRunning
 # A server process that died is replaced within this time, and its clients need not know.
 SERVER_RESTART_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
+POLL_INTERVAL_SECONDS = 0.02
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -115,7 +116,7 @@ class AdminClient:
                 self._give_up_after(deadline)
             except OSError as error:
                 raise AdminError(f"the admin socket {self._path} cannot be used: {error.strerror}") from None
-            time.sleep(0.02)
+            time.sleep(POLL_INTERVAL_SECONDS)
 
     def _give_up_after(self, deadline: float) -> None:
         if not self._is_alive():

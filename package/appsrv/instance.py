@@ -37,6 +37,7 @@ from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, Several
 # A command that looks whether an instance lives holds its lock for a moment, which is no reason to
 # refuse a start.
 LOCK_WAIT_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.01
 
 # The path of a unix socket: sun_path without its closing NUL.
 MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
@@ -251,7 +252,7 @@ def _take(path: Path) -> int:
         if time.monotonic() > deadline:
             pid = pids.read(path / "lock")
             raise AlreadyRunning(f"appsrv is already running on PID {pid or '(unknown)'}.", pid)
-        time.sleep(0.01)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _try_lock(path: Path, *, create: bool = False) -> int | None:

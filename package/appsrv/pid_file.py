@@ -18,8 +18,9 @@ from appsrv.errors import AlreadyRunning, RunDirectoryError
 from appsrv.family import exists
 
 LOCK_WAIT_SECONDS = 0.5
-"""A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start.
-"""
+"""A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start."""
+
+POLL_INTERVAL_SECONDS = 0.01
 
 MAX_PID_FILE_BYTES = 4096
 """A larger file was never a pid file, whatever its name."""
@@ -120,7 +121,7 @@ def _lock(path: Path) -> int:
         if time.monotonic() > deadline:
             pid = read(path)
             raise AlreadyRunning(f"appsrv is already running on PID {pid or '(unknown)'}.", pid)
-        time.sleep(0.01)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _try_lock(fd: int, path: Path) -> bool:

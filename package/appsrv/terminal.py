@@ -24,6 +24,9 @@ SOCKET = "terminal.sock"
 BACKLOG_BYTES = 1 << 20
 # Without progress for so long, the end is not waited for any longer.
 STALLED_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 0.05
+# How long to wait before another write to a terminal that takes nothing.
+RETRY_SECONDS = 0.02
 
 
 class Terminal:
@@ -57,14 +60,14 @@ class Terminal:
             self._progress = time.monotonic()
             self._changed.notify_all()
             while self._waiting and time.monotonic() - self._progress < patience:
-                self._changed.wait(0.05)
+                self._changed.wait(POLL_INTERVAL_SECONDS)
 
     def hold(self, patience: float = STALLED_SECONDS) -> None:
         """Write what waits, as far as that is taken, and then nothing until `go_on`."""
         with self._changed:
             self._progress = time.monotonic()
             while self._waiting and time.monotonic() - self._progress < patience:
-                self._changed.wait(0.05)
+                self._changed.wait(POLL_INTERVAL_SECONDS)
             self._held = True
 
     def go_on(self) -> None:
@@ -88,7 +91,7 @@ class Terminal:
                     data = data[os.write(fd, data) :]
                 except BlockingIOError:
                     # Somebody who shares the terminal has made it non-blocking.
-                    time.sleep(0.02)
+                    time.sleep(RETRY_SECONDS)
                     continue
                 except OSError:
                     # It has gone away; the server log has the line.
