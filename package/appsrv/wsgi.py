@@ -106,6 +106,9 @@ def respond(
     Raises nothing that the application throws, `SystemExit` included: that is answered with 500, or cut when
     the head has already gone, and stands in the outcome.
     """
+    # What the application prints is labelled with its request: `labelled_output` finds this function on the stack of
+    # the thread that prints, and reads `environ` in its frame. The parameter may not be renamed or be assigned another
+    # value, and the application may not be called from elsewhere.
     answer = _Answer(head, writer, date)
     try:
         body = app(environ, answer.start_response)
@@ -278,6 +281,7 @@ class _Answer(Outcome):
 
     def send_all(self, body: Iterable[bytes]) -> None:
         """Send an iterable piece by piece, none later than the next is asked for."""
+        # `farewell` finds this function on the stack of another thread (`STREAMS`), and reads `self` in its frame.
         for data in body:
             self.write(data)
             if self.complaint is not None or (self.started and self.bodiless):

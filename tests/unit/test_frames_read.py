@@ -1,0 +1,51 @@
+"""Variables that appsrv reads in the frames of running functions: renaming one breaks what only a printed line, or the
+end of a development worker, would show.
+"""
+
+from __future__ import annotations
+
+import dis
+import re
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+from appsrv import farewell, labelled_output, wsgi
+from appsrv.exchange import ConnectionHandler
+
+PACKAGE = Path(wsgi.__file__).parent
+
+READ: list[tuple[CodeType, CodeType, str]] = [
+    # (what the reader looks for on the stack, what it is to be, a variable that it reads there)
+    (farewell._ANSWERS, ConnectionHandler._answer.__code__, "self"),
+    (farewell._ANSWERS, ConnectionHandler._answer.__code__, "connection"),
+    (wsgi.STREAMS, wsgi._Answer.send_all.__code__, "self"),
+    (labelled_output._CALLS_APPLICATION, wsgi.respond.__code__, "environ"),
+]
+
+
+@pytest.mark.parametrize(("sought", "function", "variable"), READ, ids=lambda value: getattr(value, "co_name", value))
+def test_the_function_has_the_variable_from_its_call_to_its_end(
+    sought: CodeType, function: CodeType, variable: str
+) -> None:
+    assert sought is function
+    # A parameter, so that it is there from the first instruction on, and one that nothing else is assigned to.
+    assert variable in function.co_varnames[: function.co_argcount]
+    changing = [found for found in dis.get_instructions(function) if found.opname.startswith(("STORE", "DELETE"))]
+    # Python 3.13 stores two variables in one instruction, whose value is a pair.
+    assert variable not in {name for f in changing for name in (f.argval if type(f.argval) is tuple else (f.argval,))}
+
+
+def test_what_is_asked_of_the_variables_is_there() -> None:
+    assert callable(ConnectionHandler.progress)
+    assert isinstance(wsgi._Answer.may_be_endless, property)
+
+
+def test_no_other_variable_is_read_in_a_frame() -> None:
+    found = {
+        (path.stem, name)
+        for path in PACKAGE.rglob("*.py")
+        for name in re.findall(r"f_locals\b(?:\[\"(\w+)\"\])?", path.read_text(encoding="utf-8"))
+    }
+    assert {name for _, name in found} == {variable for _, _, variable in READ}
