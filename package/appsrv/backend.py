@@ -88,21 +88,25 @@ _ConnectionHandler = Callable[[WorkerDelivery, ClientConnection, C, list[int]], 
 
 
 class BackEnd:
-    """One application group's. `connections`: those whose last request was for it, each in `frontend` as well.
+    """One application group's. `connections`: those whose last request was for it, each in `frontend` as well."""
 
-    Set by the manager: `admit` is asked before a request is handed over, and what it returns, if anything, is answered
-    instead; `busy` tells the connections that workers are serving. Without `whole_bodies` the slow lane
-    reads heads only.
-    """
+    def __init__(
+        self, frontend: Clients, parking: Parking, limits: Limits, *,
+        admit: Callable[[], Response | None] = lambda: None, busy: Callable[[], set[int]] = set,
+        whole_bodies: bool = True,
+    ) -> None:
+        """`admit` is called before a request is handed to the workers; a response that it returns is sent instead.
 
-    def __init__(self, frontend: Clients, parking: Parking, limits: Limits) -> None:
+        `busy` returns the ids of the connections that workers are serving. Without `whole_bodies` the slow lane reads
+        heads only.
+        """
         self.frontend = frontend
         self.parking = parking
         self.connections: dict[int, ClientConnection] = {}
         self.fallback = Fallback()
-        self.admit: Callable[[], Response | None] = lambda: None
-        self.busy: Callable[[], set[int]] = set
-        self.whole_bodies = True
+        self.admit = admit
+        self.busy = busy
+        self.whole_bodies = whole_bodies
         self._limits = limits
         self._workers: set[WorkerDelivery] = set()
         self._dispatcher = self._message_handlers()

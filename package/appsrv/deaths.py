@@ -1,7 +1,7 @@
-"""The deaths of a group's workers: what each died of, what it was doing, what it said last.
+"""The unexpected ends of a group's workers: the cause, the requests that were in progress, the last lines written.
 
-Says it in the log and keeps the last few for `appsrv status`. The last words come from the watchdog, which reads what
-workers print. Knows the ends of processes, not what follows from them.
+Logs them and keeps the last few for `appsrv status`. The watchdog, which reads the output of workers, sends the last
+lines. Does not know what follows from the end of a worker (`pool`, `lifecycle`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEPT = 20
 
 @dataclass
 class Death:
-    """One death. `error_id` is empty when no request was being served; `requests` are method and path of each."""
+    """One end. `error_id` is empty when no request was being served; `requests` are method and path of each."""
 
     when: float
     pid: int
@@ -39,45 +39,47 @@ class Death:
 
 
 class Deaths:
-    """All that were not expected. `tell_watchdog` sends a message to the watchdog."""
+    """All unexpected ends of one group's workers."""
 
     def __init__(
-        self, group: str, tell_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills
+        self, group: str, *, send_to_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills,
+        now: Callable[[], float],
     ) -> None:
         self.recent: deque[Death] = deque(maxlen=KEPT)
         self.kinds: Counter[str] = Counter()
         self.kernel = kernel
         self._group = group
-        self._tell_watchdog = tell_watchdog
+        self._send_to_watchdog = send_to_watchdog
+        self._now = now
 
     @property
     def last(self) -> Death | None:
-        """The youngest."""
+        """The latest one."""
         return self.recent[-1] if self.recent else None
 
     def cause(self, status: int, reason: str) -> str:
-        """Why a process has ended; `reason` is ours, when we have killed it."""
-        return who_killed(status, reason, self.kernel, time.monotonic())
+        """Why a process has ended; `reason` is why this server has killed it, if it has."""
+        return who_killed(status, reason, self.kernel, self._now())
 
     def report(self, handle: WorkerHandle, cause: str, served: Sequence[CellReading], *, level: int) -> Death:
-        """Say it, with an error id for the pages of those that it was serving."""
+        """Log the end of a worker, with an error id for the pages of the requests that it was serving."""
         error_id = new_error_id() if served else ""
         log.log(level, "worker %d of %s ended: %s", handle.pid, self._group, cause)
         for cell in served:
             client = ", whose client had gone," if cell.client == GONE else ""
             log.error(
                 "error id %s: worker %d was serving %s%s for %.3f s when it ended: %s",
-                error_id, handle.pid, without_query(cell.request_line), client, time.monotonic() - cell.started, cause,
+                error_id, handle.pid, without_query(cell.request_line), client, self._now() - cell.started, cause,
             )
         requests = [without_query(cell.request_line) for cell in served]
         death = Death(time.time(), handle.pid, handle.generation, cause, error_id, requests, level)
         self.recent.append(death)
         self.kinds[kind_of(cause, handle.reason)] += 1
-        self._tell_watchdog(message.LastWordsWanted(handle.pid))
+        self._send_to_watchdog(message.LastWordsWanted(handle.pid))
         return death
 
     def last_words(self, pid: int, lines: list[str]) -> None:
-        """The watchdog's answer: repeated in the log, where the application's lines may stand far above."""
+        """The watchdog's answer. Logged again, since the lines themselves may stand far above in the log."""
         death = next((death for death in reversed(self.recent) if death.pid == pid), None)
         if death is None or not lines:
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -49,14 +48,14 @@ class Groups(Mapping[str, Manager]):
 
     def __init__(
         self, settings: Settings, frontend: FrontEnd, tell_watchdog: TellWatchdog, stacks: Stacks, *,
-        development: bool, clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float], development: bool,
     ) -> None:
         self._settings = settings
         self._frontend = frontend
         self._tell_watchdog = tell_watchdog
         self._stacks = stacks
+        self._now = now
         self._development = development
-        self._clock = clock
         self._fleet = Fleet(settings.max_pool_size)
         self._table: RouteTable | None = None
         self._routes = Routes()
@@ -156,8 +155,12 @@ class Groups(Mapping[str, Manager]):
         """An application group with everything that is its own."""
         settings = group.settings
         board = Scoreboard.create(slots_for(settings), cells_for(settings, development=self._development))
-        backend = BackEnd(self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings))
-        backend.whole_bodies = group.settings.buffers_bodies
+        # The back end exists before its manager, which acts through it.
+        backend = BackEnd(
+            self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings),
+            admit=lambda: manager.queue.admit(), busy=lambda: manager.workers.busy(),
+            whole_bodies=settings.buffers_bodies,
+        )
 
         def stacks(pid: int) -> list[str]:
             # An application that is monkey-patched is served by another model than the settings say.
@@ -165,7 +168,7 @@ class Groups(Mapping[str, Manager]):
 
         manager = self._managers[group.name] = Manager(
             group, self, development=self._development, board=board, backend=backend,
-            tell_watchdog=self._tell_watchdog, trace=stacks,
+            tell_watchdog=self._tell_watchdog, trace=stacks, now=self._now,
             routes=() if self._table is None else [self._table.fd],
         )
         self._frontend.backends.append(backend)
@@ -246,7 +249,7 @@ class Groups(Mapping[str, Manager]):
             self._fleet.fed(group.name)
             return
         loads = {name: manager.group_load() for name, manager in self._managers.items()}
-        eviction = self._fleet.hungry(group.name, loads, self._clock())
+        eviction = self._fleet.hungry(group.name, loads, self._now())
         if eviction is not None:
             self._managers[eviction.group].evict(eviction.serial, group.name)
 

@@ -1,6 +1,6 @@
-"""What the server knows of preloaders and workers, of failures and of restarts: records, and no decisions.
+"""Records of the server about preloaders and workers, failures and restarts. Decides nothing.
 
-A handle is not the process: it is how the server speaks to it, and what it last heard.
+A handle is the server's side of a process: its channel, and its last known state.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from appsrv.scoreboard import Slot
 
 @dataclass
 class PreloaderHandle:
-    """What the server knows of a preloader. `loaded`: since when the application is loaded, 0.0 if it is not;
-    `has_forked`: whether it has made a worker; `ending`: since when nothing keeps it, 0.0 where something does;
-    `killed`: for it has not ended then.
+    """A preloader. `loaded`: when it had loaded the application (0.0: not yet). `has_forked`: it has forked a worker.
+    `ending`: since when it has had no reason to live on (0.0: it has one). `killed`: it did not end by itself then.
     """
 
     generation: int
@@ -44,11 +43,11 @@ class PreloaderHandle:
 
 @dataclass(eq=False)
 class WorkerHandle:
-    """What the server knows of a worker; one equals itself alone.
+    """A worker. Compared by identity.
 
-    `hung_up`: since when it has let go of its channel, 0.0 if it has not; `missed`: so long that somebody should have
-    said how it ended.
-    `changes`: where it is told of changed files, if it does not watch them itself. `theirs`: its ends, to be passed on.
+    `hung_up`: when the worker closed its channel (0.0: still open). `missed`: its exit report is overdue.
+    `changes`: the channel for the paths of changed files, if the worker does not watch them itself. `theirs`: the
+    worker's ends of its channels, to be passed on to its preloader.
     """
 
     serial: int
@@ -71,13 +70,13 @@ class WorkerHandle:
     in_progress: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def call(self) -> None:
-        """Make the worker look at its channel."""
+        """Make the worker read its channel."""
         self.slot.call()
 
     def load(self) -> Load:
         """The worker's load, read from the scoreboard.
 
-        Leaves in `in_progress` what each of its cells is busy with: number of the cell: (connection id, since when).
+        Sets `in_progress`: for the number of each busy cell (connection id, since when).
         """
         cells = self.slot.brief()
         self.in_progress = {n: (cid, started) for n, (cid, started, _) in enumerate(cells) if cid}
@@ -88,8 +87,8 @@ class WorkerHandle:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a restart ended. `superseded`: it did not fail, a later change of the code has made it pointless. `stopped`:
-    the code before was stopped first, and nothing serves.
+    """How a restart ended. `superseded`: it did not fail, but a later change of the code has replaced it. `stopped`:
+    the old code was stopped first, so that now no code serves.
     """
 
     ok: bool
@@ -102,7 +101,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a generation could not be loaded. `pid`: the worker whose last lines say why, where no traceback does."""
+    """Why a generation could not be loaded. `pid`: without a traceback, the worker whose last lines show the cause."""
 
     when: float
     message: str
@@ -112,11 +111,11 @@ class Failure:
 
     @property
     def name(self) -> str:
-        """What tells it from other failures."""
+        """Identifies this failure."""
         return f"{self.when:.6f}"
 
 
-# Told what this process may not do itself: the watchdog has stayed root, where applications are different users'.
+# Where applications run as different users, the watchdog has stayed root and sends what this process may not send.
 _privileged_senders: list[Callable[[int, int], None]] = []
 
 

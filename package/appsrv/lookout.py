@@ -1,11 +1,10 @@
-"""The lookout: reads the scoreboard and the queue, often while there is work and seldom while there is none.
+"""The load monitor: reads the scoreboard and the queue, often while there are requests and seldom while there are none.
 
-Sees numbers and passes them on; what follows from them is the pool's and the manager's.
+Passes on the numbers; the decisions are those of `pool` and of `admission`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +15,17 @@ from appsrv.handles import WorkerHandle
 from appsrv.parking import Parking
 from appsrv.pool import Load
 
-OFTEN, SELDOM = 0.02, 0.25
-QUIET = 2.0
-SOON = 1.0
-SHORTEST = 0.01
+BUSY_PERIOD_SECONDS, IDLE_PERIOD_SECONDS = 0.02, 0.25
+# How long after the last request the scoreboard is still read often.
+BUSY_AFTER_REQUEST_SECONDS = 2.0
+SHORT_QUEUE_SECONDS = 1.0
+# Two readings closer together than this give no reliable rate.
+RATE_INTERVAL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class View:
-    """What one look has shown. `pace`: requests that all workers together have done a second since the last one."""
+    """One reading. `pace`: requests that all workers together have done per second since the reading before."""
 
     now: float
     loads: Mapping[int, Load]
@@ -33,69 +34,75 @@ class View:
 
     @property
     def drains_soon(self) -> bool:
-        """A queue that is gone within `SOON` seconds at this pace is no overload."""
-        return self.waiting <= self.pace * SOON
+        """Whether the queue is served within `SHORT_QUEUE_SECONDS` at this pace, so that it is no overload."""
+        return self.waiting <= self.pace * SHORT_QUEUE_SECONDS
 
 
-class Lookout:
-    """Looks, and calls `report` with what it has seen."""
+class LoadMonitor:
+    """Reads the load at intervals, and calls `report` with each reading."""
 
     def __init__(
-        self, workers: Mapping[int, WorkerHandle], parking: Parking, report: Callable[[View], None]
+        self, workers: Mapping[int, WorkerHandle], parking: Parking, *, report: Callable[[View], None],
+        now: Callable[[], float],
     ) -> None:
         self.waiting = 0
-        self.taken_by_dead = 0
+        self._taken_by_ended = 0
         self._workers = workers
         self._parking = parking
         self._report = report
+        self._now = now
         self._processed: dict[int, int] = {}
-        self._looked = time.monotonic()
+        self._read_at = now()
         self._pace = 0.0
         self._arrived = 0
         self._active_until = 0.0
         loop = get_hub().loop
-        self._often: Any = loop.timer(OFTEN, repeat=OFTEN)
-        self._seldom: Any = loop.timer(SELDOM, repeat=SELDOM)
-        self._seldom.start(self._look)
+        self._busy_timer: Any = loop.timer(BUSY_PERIOD_SECONDS, repeat=BUSY_PERIOD_SECONDS)
+        self._idle_timer: Any = loop.timer(IDLE_PERIOD_SECONDS, repeat=IDLE_PERIOD_SECONDS)
+        self._idle_timer.start(self._read_and_report)
 
-    def nudge(self) -> None:
-        """Something is going on: look often for a while."""
-        self._active_until = time.monotonic() + QUIET
-        if not self._often.active:
-            self._often.start(self._look_often)
+    def read_often(self) -> None:
+        """Read the load often for a while: a request has arrived, or workers have done some."""
+        self._active_until = self._now() + BUSY_AFTER_REQUEST_SECONDS
+        if not self._busy_timer.active:
+            self._busy_timer.start(self._read_while_busy)
 
     def may_exceed(self, most: float) -> bool:
-        """One more request has come: whether more than `most` might wait, as far as can be told without looking."""
+        """One more request has arrived: whether more than `most` might wait. Cheap, so without a new reading."""
         self._arrived += 1
         return self.waiting + self._arrived > most
 
     def stop(self) -> None:
-        """Look no more."""
-        self._often.stop()
-        self._seldom.stop()
+        """Read no more."""
+        self._busy_timer.stop()
+        self._idle_timer.stop()
 
-    def look(self) -> View:
-        """Look now."""
-        now = time.monotonic()
+    def worker_ended(self, taken: int) -> None:
+        """A worker has ended that had taken so many requests from the hand-off socket; its slot is used again."""
+        self._taken_by_ended += taken
+
+    def read(self) -> View:
+        """Read the load now."""
+        now = self._now()
         loads = {serial: handle.load() for serial, handle in self._workers.items()}
         done = sum(load.processed - self._processed.get(serial, 0) for serial, load in loads.items())
-        if now - self._looked >= SHORTEST:
-            self._pace = done / (now - self._looked)
+        if now - self._read_at >= RATE_INTERVAL_SECONDS:
+            self._pace = done / (now - self._read_at)
             self._processed = {serial: load.processed for serial, load in loads.items()}
-            self._looked = now
+            self._read_at = now
         if done:
-            self.nudge()
+            self.read_often()
         self.waiting, self._arrived = self._count_waiting(), 0
         return View(now, loads, self.waiting, self._pace)
 
-    def _look_often(self) -> None:
-        if time.monotonic() > self._active_until:
-            self._often.stop()
-        self._look()
+    def _read_while_busy(self) -> None:
+        if self._now() > self._active_until:
+            self._busy_timer.stop()
+        self._read_and_report()
 
-    def _look(self) -> None:
-        self._report(self.look())
+    def _read_and_report(self) -> None:
+        self._report(self.read())
 
     def _count_waiting(self) -> int:
-        taken = self.taken_by_dead + sum(handle.slot.taken for handle in self._workers.values())
+        taken = self._taken_by_ended + sum(handle.slot.taken for handle in self._workers.values())
         return self._parking.waiting(taken)

@@ -25,7 +25,7 @@ from appsrv.disconnects import Disconnects
 from appsrv.errors import BootError, NotStarted
 from appsrv.fleet import GroupLoad
 from appsrv.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
-from appsrv.lookout import Lookout, View
+from appsrv.lookout import LoadMonitor, View
 from appsrv.memory import MemoryLimits, family_share_above, share_above
 from appsrv.open_sockets import listening
 from appsrv.out_of_memory import OutOfMemoryKills
@@ -41,7 +41,7 @@ from appsrv.pool import (
     WorkerState,
 )
 from appsrv.pool_settings import pool_limits
-from appsrv.preloaders import Preloaders
+from appsrv.preloaders import PreloaderEvents, Preloaders
 from appsrv.reload_brake import ReloadBrake
 from appsrv.request_queue import RequestQueue
 from appsrv.restarts import Restarts, conflict_hint
@@ -49,7 +49,7 @@ from appsrv.scoreboard import CellReading, Scoreboard
 from appsrv.slumber import Slumber
 from appsrv.succession import LET_GO_SECONDS, Succession
 from appsrv.time_limits import TimeLimits, Trace
-from appsrv.workers import NoRoom, Workers
+from appsrv.workers import NoRoom, WorkerEvents, Workers
 
 log = logging.getLogger("appsrv.manager")
 
@@ -79,13 +79,14 @@ class Owner(Protocol):
 class Manager:
     """One application group.
 
-    `tell_watchdog` sends a message to the watchdog, `trace` gives a process's stacks, `routes` is the descriptor of the
-    route table, where there is one.
+    `tell_watchdog` sends a message to the watchdog, `trace` gives a process's stacks, `now` is a monotonic clock,
+    `routes` is the descriptor of the route table, if there is one.
     """
 
     def __init__(
         self, group: AppGroup, owner: Owner, *, development: bool, board: Scoreboard, backend: BackEnd,
-        tell_watchdog: Callable[[message.Message], None], trace: Trace, routes: Sequence[int] = (),
+        tell_watchdog: Callable[[message.Message], None], trace: Trace, now: Callable[[], float],
+        routes: Sequence[int] = (),
     ) -> None:
         self.group = group
         self.name = name = group.name
@@ -93,11 +94,25 @@ class Manager:
         self.backend = backend
         self._owner = owner
         kernel = OutOfMemoryKills()
+        self._now = now
         self.workers = Workers(
-            name, self, board, backend, development=development, trusted=settings.forwarded_allow_ips,
+            name, board=board, backend=backend, now=now, development=development,
+            trusted_proxies=settings.forwarded_allow_ips,
+            events=WorkerEvents(
+                ready=self.worker_ready, unhealthy=self.worker_unhealthy, not_started=self.worker_not_started,
+                code_changed=self.worker_saw_change, files_changed=self.files_changed,
+            ),
         )
-        self.preloaders = Preloaders(name, self, board, backend.parking, tell_watchdog, kernel, routes)
-        self.deaths = Deaths(name, tell_watchdog, kernel)
+        self.preloaders = Preloaders(
+            name, board=board, parking=backend.parking, send_to_watchdog=tell_watchdog, kernel=kernel, now=now,
+            routes=routes,
+            events=PreloaderEvents(
+                loaded=self.generation_loaded, loaded_broken=self.loaded_broken, load_failed=self.load_failed,
+                unloaded=self.generation_unloaded, ended=self.preloader_lost, forked=self.worker_forked,
+                worker_exited=self.worker_exited, code_changed=self.code_changed,
+            ),
+        )
+        self.deaths = Deaths(name, send_to_watchdog=tell_watchdog, kernel=kernel, now=now)
         self.failure: Failure | None = None
         self.multiproc = ""
         """The directory of the application's own metrics, if there is one."""
@@ -119,22 +134,23 @@ class Manager:
         self._restarted_asleep = False
         keeps_none = not settings.min_instances and not self._direct and not development
         self._slumber = Slumber(settings.max_preloader_idle_time if keeps_none else 0.0)
-        self._lookout = Lookout(self.workers, backend.parking, self._observe)
+        self._monitor = LoadMonitor(self.workers, backend.parking, report=self._observe, now=now)
         self._time_limits = TimeLimits(
-            name, settings.slow_request_time, settings.max_request_time, settings.concurrency, self.workers, backend,
-            self._condemn, trace,
+            name, slow=settings.slow_request_time, most=settings.max_request_time, concurrency=settings.concurrency,
+            workers=self.workers, backend=backend, condemn=self._condemn, trace=trace, now=now,
         )
         # The process of a start_command sends interim responses of its own, and its connections tell it of clients.
-        self._disconnects = Disconnects(name, self.workers, backend, asks=settings.start_command is None)
+        self._disconnects = Disconnects(
+            name, self.workers, backend, probes=settings.start_command is None, now=now
+        )
         self._memory_limits = MemoryLimits(
             settings.memory_limit, settings.hard_memory_limit, self.workers, self._ready_serials, self._condemn,
             share_above if settings.start_command is None else family_share_above,
         )
         self.queue = RequestQueue(
-            Admission(settings.max_request_queue_size), settings.max_request_queue_time, self._lookout, backend,
-            self._ready_serials, self._coming,
+            Admission(settings.max_request_queue_size), self._monitor, backend,
+            max_seconds=settings.max_request_queue_time, ready=self._ready_serials, coming=self._coming, now=now,
         )
-        backend.admit, backend.busy = self.queue.admit, self.workers.busy
 
     # -- what the admin socket asks for -------------------------------------------------------------------------------
 
@@ -172,11 +188,11 @@ class Manager:
     @property
     def waiting(self) -> int:
         """Requests that no worker has taken yet."""
-        return self._lookout.waiting
+        return self._monitor.waiting
 
     def look(self) -> int:
         """Requests that no worker has taken, as counted now."""
-        return self._lookout.look().waiting
+        return self._monitor.read().waiting
 
     @property
     def min_instances(self) -> int:
@@ -201,7 +217,7 @@ class Manager:
         """Let the worker of this pid leave, after its successor has come where one is needed; its serial."""
         serial = next((serial for serial, worker in self.workers.items() if worker.pid == pid > 0), None)
         if serial is not None:
-            self._act(self._pool.detach(serial, time.monotonic(), "it is detached by hand"))
+            self._act(self._pool.detach(serial, self._now(), "it is detached by hand"))
         return serial
 
     def share_room(self, room: Callable[[], int]) -> None:
@@ -222,12 +238,12 @@ class Manager:
 
     def evict(self, serial: int, by: str) -> None:
         """Another group needs the place of this worker."""
-        self._act(self._pool.evict(serial, time.monotonic(), f"{by} needs its place"))
+        self._act(self._pool.evict(serial, self._now(), f"{by} needs its place"))
 
     def resize(self, change: int) -> None:
         """Keep so many workers more (or fewer) than now, until the server is started again."""
         before = self._pool.limits.min_instances
-        actions = self._pool.resize(change, time.monotonic())
+        actions = self._pool.resize(change, self._now())
         log.info("%s keeps at least %d workers (%d before)", self.name, self._pool.limits.min_instances, before)
         self._act(actions)
 
@@ -272,7 +288,7 @@ class Manager:
     ) -> None:
         """Let go of all there is; requests wait for this generation, which is loaded when the others have ended."""
         self.preloaders.dismiss(iter(self.preloaders), at_once=True)
-        self._act(self._pool.replace(generation, time.monotonic(), reason))
+        self._act(self._pool.replace(generation, self._now(), reason))
         self._tell_watchdog(message.Serving(self.name, generation))
         self._succession.start(generation, seconds, kill)
 
@@ -295,7 +311,7 @@ class Manager:
         elif generation == self._pool.generation:
             self.generation_loaded(generation)
         else:
-            self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
+            self._act(self._pool.roll(generation, self._now(), self.restarts.parallel))
 
     def code_changed(self, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
@@ -343,7 +359,7 @@ class Manager:
         """Spawn nothing more and let every worker finish."""
         self._succession.stop()
         self._brake.stop()
-        self._act(self._pool.close(time.monotonic(), reason))
+        self._act(self._pool.close(self._now(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
         self.restarts.end(Outcome(False, self._pool.generation, reason))
 
@@ -354,7 +370,7 @@ class Manager:
 
     def discard(self) -> None:
         """After its end: look no more, let go of the queue and the scoreboard."""
-        self._lookout.stop()
+        self._monitor.stop()
         self._memory_limits.stop()
         self.backend.close()
 
@@ -372,7 +388,7 @@ class Manager:
         worker = self.workers.get(msg.serial)
         if worker is not None:
             self.preloaders.become(worker)
-            self.workers.given(worker)
+            self.workers.close_worker_ends(worker)
             if worker.slot.retiring:
                 # It had no pid when it was told to.
                 send_signal(worker.pid, signal.SIGTERM)
@@ -384,7 +400,7 @@ class Manager:
         self.preloaders.not_started(msg)
         if not msg.reason:
             self.workers.forget(self.workers.get(msg.serial))
-            self._act(self._pool.gone(msg.serial, time.monotonic(), "the instance stops"))
+            self._act(self._pool.gone(msg.serial, self._now(), "the instance stops"))
             return
         reason = f"no process can be started: {msg.reason}"
         log.error("%s (generation %d): %s", self.name, msg.generation, reason)
@@ -393,7 +409,7 @@ class Manager:
             self._stopped_in_vain(Failure(time.time(), reason))
         if msg.serial:
             self.workers.forget(self.workers.get(msg.serial))
-            self._act(self._pool.gone(msg.serial, time.monotonic(), reason))
+            self._act(self._pool.gone(msg.serial, self._now(), reason))
         elif self._pool.closed:
             return
         elif msg.generation != self._pool.generation:
@@ -409,9 +425,9 @@ class Manager:
         if not self._direct:
             self._load_ended()
         if generation > self._pool.generation:
-            self._act(self._pool.roll(generation, time.monotonic(), self.restarts.parallel))
+            self._act(self._pool.roll(generation, self._now(), self.restarts.parallel))
         else:
-            self._act(self._pool.loaded(generation, time.monotonic()))
+            self._act(self._pool.loaded(generation, self._now()))
             if not self._pool.alive:
                 # None is kept, or there is no room: the first one comes with the first request, which waits for it.
                 self.failure = None
@@ -439,7 +455,7 @@ class Manager:
         self._brake.loaded()
         self._load_ended()
         if handle.serial:
-            self._act(self._pool.gone(handle.serial, time.monotonic(), failure.message))
+            self._act(self._pool.gone(handle.serial, self._now(), failure.message))
             self.workers.forget(self.workers.get(handle.serial))
         if handle.generation != self._pool.generation:
             self._restart_over(Outcome(False, self._pool.generation, failure.message, failure.traceback))
@@ -468,7 +484,7 @@ class Manager:
 
     def preloader_lost(self, handle: PreloaderHandle, cause: str) -> None:
         """The preloader has ended, unasked."""
-        self._act(self._pool.lost(handle.generation, time.monotonic(), f"its preloader ended: {cause}"))
+        self._act(self._pool.lost(handle.generation, self._now(), f"its preloader ended: {cause}"))
         self._forget_unborn(handle.generation)
         if handle.generation == self._pool.generation and handle.loaded:
             self._check_lost(handle, cause)
@@ -480,7 +496,7 @@ class Manager:
         """The workers that the preloader of this generation was to fork, and that no other process will."""
         for worker in [w for w in self.workers.values() if not w.pid and w.generation == generation]:
             self.workers.forget(worker)
-            self._act(self._pool.unborn(worker.serial, time.monotonic()))
+            self._act(self._pool.unborn(worker.serial, self._now()))
 
     def _check_lost(self, handle: PreloaderHandle, cause: str) -> None:
         """A preloader that ends whenever it has loaded the application makes no worker: no request waits for that."""
@@ -511,7 +527,7 @@ class Manager:
                 self._spawn(action)
             elif isinstance(action, Retire):
                 self.workers.retire(action.serial, action.reason)
-                self._disconnects.tell_of_gone(action.serial)
+                self._disconnects.log_departed(action.serial)
             elif isinstance(action, Kill):
                 self.workers.kill(action.serial, action.reason)
             elif isinstance(action, RestartDone):
@@ -524,14 +540,14 @@ class Manager:
             handle = self.workers.make(action)
         except NoRoom as error:
             reason = str(error)
-            gevent.spawn(lambda: self._act(self._pool.gone(action.serial, time.monotonic(), reason)))
+            gevent.spawn(lambda: self._act(self._pool.gone(action.serial, self._now(), reason)))
             return
         handle.check = self.settings.health_path is not None and self._has_to_prove_itself(action.generation)
         if self._direct:
             self.preloaders.ask(action.generation, action.serial)
         else:
             self.preloaders.fork(handle)
-            self.workers.given(handle)
+            self.workers.close_worker_ends(handle)
 
     def _has_to_prove_itself(self, generation: int) -> bool:
         """Whether something else could serve if a new worker is ill. Spawned directly, any may have other code."""
@@ -583,10 +599,10 @@ class Manager:
         if self._pool.stays(handle.serial):
             self.code_changed(paths)
 
-    def worker_saw_files(self, handle: WorkerHandle, paths: list[str]) -> None:
-        """Files have changed that need no new code (development): whoever remembers their content is to forget it."""
-        self.preloaders.tell_of_files(paths)
-        self.workers.tell_of_files(paths)
+    def files_changed(self, paths: list[str]) -> None:
+        """Files have changed that need no new code (development): processes that cache their content drop it."""
+        self.preloaders.send_changed_files(paths)
+        self.workers.send_changed_files(paths)
 
     def worker_ready(self, handle: WorkerHandle) -> None:
         """The worker waits for its first request."""
@@ -597,7 +613,7 @@ class Manager:
             self.failure = None
         self._outage.end()
         self._load_ended()
-        self._act(self._pool.ready(handle.serial, time.monotonic()))
+        self._act(self._pool.ready(handle.serial, self._now()))
         self._has_booted()
         self._serves(handle.generation)
 
@@ -611,7 +627,7 @@ class Manager:
         handle.reason = reason
         self.failure = Failure(time.time(), reason)
 
-    def worker_not_started(self, handle: WorkerHandle, reason: str, *, ended: bool) -> None:
+    def worker_not_started(self, handle: WorkerHandle, reason: str, ended: bool) -> None:
         """The process behind the worker does not take connections, and the worker ends; `ended`: as it has."""
         if not ended:
             handle.reason = reason
@@ -629,7 +645,7 @@ class Manager:
         if pid == -1:
             log.error("cannot fork a worker of %s: %s", self.name, error)
             self.workers.forget(handle)
-            self._act(self._pool.gone(serial, time.monotonic(), error))
+            self._act(self._pool.gone(serial, self._now(), error))
 
     def process_exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped a preloader, or a worker whose preloader is gone."""
@@ -644,7 +660,7 @@ class Manager:
         handle = self.workers.get(serial)
         if handle is None:
             return
-        self.workers.hear(handle)
+        self.workers.receive(handle)
         self._load_ended()
         book = self._pool.workers.get(serial)
         state = book.state if book is not None else WorkerState.GONE
@@ -656,9 +672,9 @@ class Manager:
             log.info("worker %d of %s was told to end by somebody else", handle.pid, self.name)
         elif not retired:
             self._report_death(handle, cause, [c for c in served if not self._time_limits.has_answered(serial, c.cid)])
-        self._lookout.taken_by_dead += handle.slot.taken
+        self._monitor.worker_ended(handle.slot.taken)
         self.workers.forget(handle)
-        self._act(self._pool.gone(serial, time.monotonic(), cause, served=bool(served)))
+        self._act(self._pool.gone(serial, self._now(), cause, served=bool(served)))
         self._check_first_boot(cause)
         if self._pool.backoff.failures >= CRASH_LOOP and not any(self.ready_workers()):
             self.failure = Failure(time.time(), f"workers end before they have served anything; the last one: {cause}")
@@ -698,7 +714,7 @@ class Manager:
         )
         self._time_limits.check(view.now)
         self._disconnects.check(view.now)
-        self.queue.look_after(view)
+        self.queue.enforce_limits(view)
 
     def _sleep_or_wake(self, view: View) -> None:
         idle = not (self.workers or view.waiting or self.restarts.running or self._pool.closed)
@@ -710,7 +726,7 @@ class Manager:
             self.preloaders.dismiss(iter(self.preloaders))
 
     def _condemn(self, serial: int, reason: str) -> None:
-        self._act(self._pool.condemn(serial, time.monotonic(), reason))
+        self._act(self._pool.condemn(serial, self._now(), reason))
 
     def _ready_serials(self) -> list[int]:
         return [handle.serial for handle in self.ready_workers()]

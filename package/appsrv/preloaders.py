@@ -1,7 +1,7 @@
-"""The preloaders of one application group: asked for, heard, dismissed, and asked for again when they have died.
+"""The preloaders of one application group: requests them from the watchdog, reads their messages, dismisses them.
 
-Knows each by its generation and, where workers are spawned directly, by the worker it becomes. What follows for the
-pool from what a preloader says is the owner's business; how an application is imported is the preloader's own.
+Identifies a preloader by its generation and, where workers are spawned directly, by the serial of the worker that it
+becomes. Does not know what a message means for the pool (`manager`), nor how an application is imported (`preloader`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import gevent
 from gevent import get_hub
@@ -20,6 +20,7 @@ from appsrv import channel as channels
 from appsrv import message
 from appsrv.channel import Channel, ChannelClosed, Outbox
 from appsrv.death import who_killed
+from appsrv.dispatcher import Dispatcher, UnexpectedMessage, on
 from appsrv.handles import Failure, PreloaderHandle, WorkerHandle, send_signal
 from appsrv.out_of_memory import OutOfMemoryKills
 from appsrv.parking import READABLE, Parking
@@ -28,113 +29,114 @@ from appsrv.scoreboard import Scoreboard
 
 log = logging.getLogger("appsrv.preloaders")
 
-PROVEN = 1.0
-"""Seconds after which a preloader that has loaded the application is of use, whether or not it has forked a worker."""
+PROVEN_SECONDS = 1.0
+"""A preloader that has lived for so long since it loaded the application is no failure, even if it forked no worker."""
 
-EXIT_FUNCTIONS = 2.0
-"""Seconds that a preloader has at least for the exit functions of the application, where stop_timeout is shorter."""
+EXIT_FUNCTIONS_SECONDS = 2.0
+"""A preloader has at least so long for the exit functions of the application, where stop_timeout is shorter."""
 
 
-class Owner(Protocol):
-    """Who hears what the preloaders say."""
+@dataclass(frozen=True)
+class PreloaderEvents:
+    """The functions that are called for the messages and the ends of preloaders.
 
-    def generation_loaded(self, generation: int) -> None:
-        """The preloader of this generation can fork workers."""
+    `loaded`: the preloader of this generation can fork workers. `loaded_broken` (development): its workers serve a page
+    with the reason why the application cannot be loaded. `load_failed`: the application could not be imported.
+    `unloaded`: no more workers of this generation can be forked. `ended`: the preloader has ended without an order (the
+    cause). `forked`: a worker (its serial) has a process (its pid, or -1 and the error of fork(2)). `worker_exited`: a
+    worker (its serial) has ended (the status of waitpid(2)). `code_changed`: files have changed (development).
+    """
 
-    def generation_unloaded(self, generation: int) -> None:
-        """No more workers can be forked of this generation."""
-
-    def load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
-        """The application could not be imported."""
-
-    def preloader_lost(self, handle: PreloaderHandle, cause: str) -> None:
-        """The preloader has ended, unasked."""
-
-    def worker_forked(self, serial: int, pid: int, error: str) -> None:
-        """A worker has its process; `pid` is -1 when fork(2) failed."""
-
-    def worker_exited(self, serial: int, status: int) -> None:
-        """A worker has ended; `status` is what waitpid(2) gave."""
-
-    def loaded_broken(self, generation: int) -> None:
-        """What the workers of this generation serve is why the application cannot be loaded (development)."""
-
-    def code_changed(self, paths: list[str]) -> None:
-        """Files of the application have changed (development)."""
+    loaded: Callable[[int], None]
+    loaded_broken: Callable[[int], None]
+    load_failed: Callable[[PreloaderHandle, Failure], None]
+    unloaded: Callable[[int], None]
+    ended: Callable[[PreloaderHandle, str], None]
+    forked: Callable[[int, int, str], None]
+    worker_exited: Callable[[int, int], None]
+    code_changed: Callable[[list[str]], None]
 
 
 class Preloaders:
-    """All preloaders of a group, those that are on their way out among them.
-
-    `tell_watchdog` sends it a message, `routes` is the descriptor of the route table, where there is one.
-    """
+    """All preloaders of a group, including those that were dismissed and have not ended yet."""
 
     def __init__(
-        self, group: str, owner: Owner, board: Scoreboard, parking: Parking,
-        tell_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills, routes: Sequence[int] = (),
+        self, group: str, *, board: Scoreboard, parking: Parking, events: PreloaderEvents,
+        send_to_watchdog: Callable[[message.Message], None], kernel: OutOfMemoryKills, now: Callable[[], float],
+        routes: Sequence[int] = (),
     ) -> None:
+        """`routes`: the descriptor of the route table, if there is one."""
         self._routes = routes
         self._group = group
         self._kernel = kernel
-        self._owner = owner
+        self._events = events
         self._board = board
         self._parking = parking
-        self._tell_watchdog = tell_watchdog
+        self._send_to_watchdog = send_to_watchdog
+        self._now = now
         self._handles: dict[tuple[int, int], PreloaderHandle] = {}
         self.asked: set[tuple[int, int]] = set()
-        """(generation, serial) of those that the watchdog has been asked for and has said nothing about yet."""
+        """(generation, serial) of the preloaders that were requested from the watchdog, before its answer."""
         self.settings_module = ""
-        """The settings module of Django in the preloader that has loaded the application last."""
+        """Django's settings module in the preloader that was the last to load the application."""
         self.loaded_from: Sequence[int] = ()
-        """The identity of the directory that it has loaded it from, see `root_watch`."""
+        """The identity of the directory from which it was loaded, see `root_watch`."""
         self.model = ""
         self.concurrency = 0
-        """The concurrency model in use there and how many requests a worker serves at a time; empty before a load."""
+        """The concurrency model in use there, and the requests that a worker serves at a time; empty before a load."""
         self._backoff = Backoff()
+        self._dispatcher: Dispatcher[[PreloaderHandle]] = Dispatcher(
+            message.PRELOADER_TO_SERVER,
+            on(message.Loaded, self._on_loaded),
+            on(message.LoadFailed, self._on_load_failed),
+            on(message.Spawned, self._on_spawned),
+            on(message.WorkerExited, self._on_worker_exited),
+            on(message.CodeChanged, lambda msg, _handle: events.code_changed(msg.paths)),
+        )
 
     def __iter__(self) -> Iterator[PreloaderHandle]:
         return iter(list(self._handles.values()))
 
     @property
     def failures(self) -> int:
-        """How often in a row the application could not be imported, or its preloader has ended before it was of use."""
+        """How many loads in a row have failed, or led to a preloader that ended before it had forked a worker."""
         return self._backoff.failures
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def ask(self, generation: int, serial: int = 0) -> None:
-        """Have the watchdog start a preloader; with a serial, it becomes that worker."""
+        """Request a preloader from the watchdog; with a serial, it becomes that worker."""
         self.asked.add((generation, serial))
-        self._tell_watchdog(message.StartPreloader(self._group, generation, serial))
+        self._send_to_watchdog(message.StartPreloader(self._group, generation, serial))
 
     def ask_again(self, generation: int, start: Callable[[int], None]) -> None:
-        """Have `start(generation)` called after a pause that grows with each failure in a row."""
-        now = time.monotonic()
+        """Call `start(generation)` after a pause that grows with each failure in a row."""
+        now = self._now()
         self._backoff.failed(now)
         gevent.spawn_later(self._backoff.until - now, start, generation)
 
     def fork(self, worker: WorkerHandle) -> None:
-        """Let the preloader of the worker's generation fork it."""
+        """Order the preloader of the worker's generation to fork the worker."""
         spawn = message.Spawn(worker.serial, worker.index, worker.first, become=False, check=worker.check)
         self._handles[worker.generation, 0].outbox.send(spawn, worker.theirs)
 
     def become(self, worker: WorkerHandle) -> None:
-        """Let the preloader that was started for this worker be it."""
+        """Order the process that was started for this worker to become it."""
         handle = self._handles[worker.generation, worker.serial]
         worker.pid = handle.pid
         spawn = message.Spawn(worker.serial, worker.index, worker.first, become=True, check=worker.check)
         handle.outbox.send(spawn, worker.theirs)
 
-    def tell_of_files(self, paths: list[str]) -> None:
-        """Let those that fork workers know of files that have changed: what they remember, their workers will."""
+    def send_changed_files(self, paths: list[str]) -> None:
+        """Send these paths to the preloaders that fork workers: a cached file would be in each of those workers."""
         for handle in self:
             if not (handle.failed or handle.dismissed or handle.serial):
                 handle.outbox.send(message.FilesChanged(paths))
 
     def dismiss(self, handles: Iterator[PreloaderHandle], *, at_once: bool = False) -> None:
-        """They are not needed any more; until they have ended they may still report workers that did.
+        """Let these preloaders end. Until they have ended, they still report the ends of their workers.
 
-        `at_once`: one that still imports the application does not go on with that.
+        `at_once`: a preloader that still imports the application is ended by a signal.
         """
         for handle in list(handles):
             if not handle.dismissed:
@@ -150,24 +152,24 @@ class Preloaders:
             handle.outbox.send(message.Quit())
 
     def unload(self, handle: PreloaderHandle) -> None:
-        """Nothing can be forked from it. One that was to become a worker took nothing with it."""
+        """Report that this preloader forks no more. One that becomes a worker was to fork none."""
         if not handle.serial:
-            self._owner.generation_unloaded(handle.generation)
+            self._events.unloaded(handle.generation)
 
     def check(self, now: float, start_timeout: float) -> None:
-        """End those that have been importing the application for too long."""
+        """Kill the preloaders that have been importing the application for too long."""
         for handle in self:
             if handle.importing and now - handle.since > start_timeout:
                 reason = f"the application was not imported within start_timeout ({start_timeout:g} s)"
                 handle.reason = reason
-                self._failed(handle, Failure(time.time(), reason))
+                self._load_failed(handle, Failure(time.time(), reason))
                 send_signal(handle.pid, signal.SIGKILL)
 
     def end_late(
         self, now: float, stop_timeout: float, workers: Collection[WorkerHandle], *, development: bool
     ) -> None:
-        """Kill those that have no worker left and do not end, such as in an exit function of the application."""
-        allowed = max(stop_timeout, EXIT_FUNCTIONS)
+        """Kill the preloaders that have no worker left and do not end, as in an exit function of the application."""
+        allowed = max(stop_timeout, EXIT_FUNCTIONS_SECONDS)
         for handle in self:
             if not should_end(handle, workers, development=development):
                 handle.ending = 0.0
@@ -180,37 +182,37 @@ class Preloaders:
                 send_signal(handle.pid, signal.SIGKILL)
 
     def flush(self) -> None:
-        """Send what had to wait."""
+        """Send the messages that had to wait."""
         for handle in self:
             if handle.outbox:
                 handle.outbox.flush()
 
-    # -- news ---------------------------------------------------------------------------------------------------------
+    # -- answers of the watchdog, ends and messages -------------------------------------------------------------------
 
     def started(self, msg: message.PreloaderStarted, fd: int) -> None:
-        """The watchdog has started a preloader, or has had one since before this server lived."""
+        """The watchdog has started a preloader, or passes on one of the server before this one."""
         self.asked.discard((msg.generation, msg.serial))
         channel = Channel.from_fd(fd)
         channel.sock.setblocking(False)
         watcher = get_hub().loop.io(fd, READABLE)
-        handle = PreloaderHandle(msg.generation, msg.serial, msg.pid, Outbox(channel), watcher, time.monotonic())
+        handle = PreloaderHandle(msg.generation, msg.serial, msg.pid, Outbox(channel), watcher, self._now())
         self._handles[msg.generation, msg.serial] = handle
-        watcher.start(self._hear, handle)
+        watcher.start(self._receive, handle)
         attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, self._parking.kind)
         handle.outbox.send(attach, [*self._parking.fds_for_workers(), *self._routes])
 
     def not_started(self, msg: message.PreloaderNotStarted) -> None:
-        """The watchdog could not start it."""
+        """The watchdog could not start the preloader."""
         self.asked.discard((msg.generation, msg.serial))
 
     def exited(self, pid: int, status: int) -> None:
         """The watchdog has reaped the process of this pid."""
         for handle in self:
             if handle.pid == pid:
-                self._exited(handle, who_killed(status, handle.reason, self._kernel, time.monotonic()))
+                self._exited(handle, who_killed(status, handle.reason, self._kernel, self._now()))
 
     def _exited(self, handle: PreloaderHandle, cause: str) -> None:
-        self._hear(handle)
+        self._receive(handle)
         handle.watcher.stop()
         handle.outbox.channel.close()
         self._handles.pop((handle.generation, handle.serial), None)
@@ -218,47 +220,58 @@ class Preloaders:
             return
         if handle.loaded:
             log.error("the preloader %d of %s ended: %s", handle.pid, self._group, cause)
-            if handle.has_forked or time.monotonic() - handle.loaded > PROVEN:
+            if handle.has_forked or self._now() - handle.loaded > PROVEN_SECONDS:
                 self._backoff.succeeded()
         elif not handle.failed:
-            self._failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
-        self._owner.preloader_lost(handle, cause)
+            self._load_failed(handle, Failure(time.time(), f"the preloader ended while importing it: {cause}"))
+        self._events.ended(handle, cause)
 
-    def _hear(self, handle: PreloaderHandle) -> None:
+    def _receive(self, handle: PreloaderHandle) -> None:
         for msg in _messages_of(handle):
+            # A dismissed preloader no longer decides what the pool does, but it is still the parent of its workers.
             if not handle.dismissed or isinstance(msg, message.WorkerExited | message.Spawned):
-                self._heed(handle, msg)
+                self._handle_message(msg, handle)
 
-    def _heed(self, handle: PreloaderHandle, msg: message.Message) -> None:
-        if isinstance(msg, message.Loaded):
-            handle.loaded = time.monotonic()
-            self.settings_module, self.loaded_from = msg.settings_module, msg.loaded_from
-            self.model, self.concurrency = msg.model, msg.concurrency
-            if not handle.serial:
-                self._owner.generation_loaded(handle.generation)
-            if msg.broken:
-                self._owner.loaded_broken(handle.generation)
-        elif isinstance(msg, message.LoadFailed):
-            self._failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
-        elif isinstance(msg, message.Spawned):
-            if msg.pid > 0:
-                handle.has_forked = True
-                self._backoff.succeeded()
-            if msg.server == os.getpid():
-                self._owner.worker_forked(msg.serial, msg.pid, msg.error)
-        elif isinstance(msg, message.WorkerExited):
-            if msg.server == os.getpid():
-                self._owner.worker_exited(msg.serial, msg.status)
-        elif isinstance(msg, message.CodeChanged):
-            self._owner.code_changed(msg.paths)
+    def _handle_message(self, msg: message.Message, handle: PreloaderHandle) -> None:
+        try:
+            self._dispatcher.handle_message(msg, handle)
+        except UnexpectedMessage as error:
+            log.error("preloader %d of %s: %s", handle.pid, self._group, error)
 
-    def _failed(self, handle: PreloaderHandle, failure: Failure) -> None:
+    def _on_loaded(self, msg: message.Loaded, handle: PreloaderHandle) -> None:
+        handle.loaded = self._now()
+        self.settings_module, self.loaded_from = msg.settings_module, msg.loaded_from
+        self.model, self.concurrency = msg.model, msg.concurrency
+        if not handle.serial:
+            self._events.loaded(handle.generation)
+        if msg.broken:
+            self._events.loaded_broken(handle.generation)
+
+    def _on_load_failed(self, msg: message.LoadFailed, handle: PreloaderHandle) -> None:
+        self._load_failed(handle, Failure(time.time(), msg.message, msg.traceback, msg.exit_code))
+
+    def _on_spawned(self, msg: message.Spawned, handle: PreloaderHandle) -> None:
+        if msg.pid > 0:
+            handle.has_forked = True
+            self._backoff.succeeded()
+        # The order may have come from the server before this one, whose workers this one does not know.
+        if msg.server == os.getpid():
+            self._events.forked(msg.serial, msg.pid, msg.error)
+
+    def _on_worker_exited(self, msg: message.WorkerExited, _handle: object) -> None:
+        if msg.server == os.getpid():
+            self._events.worker_exited(msg.serial, msg.status)
+
+    def _load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         handle.failed = True
-        self._owner.load_failed(handle, failure)
+        self._events.load_failed(handle, failure)
 
 
 def should_end(handle: PreloaderHandle, workers: Collection[WorkerHandle], *, development: bool) -> bool:
-    """Whether nothing keeps the process: no order, no worker. In development one that has failed waits for a change."""
+    """Whether the process has no reason to live on: it was dismissed, or has failed, and has no worker.
+
+    In development a preloader that has failed lives on: it watches the files and reports the next change.
+    """
     if not (handle.dismissed or (handle.failed and not development)):
         return False
     return not any(w.generation == handle.generation and handle.serial in (0, w.serial) for w in workers)
@@ -280,5 +293,5 @@ def _messages_of(handle: PreloaderHandle) -> Iterator[message.Message]:
             channels.close_all(fds)
             yield msg
     except ChannelClosed:
-        # Its end comes from the watchdog; until then there is nothing to hear.
+        # The watchdog reports the end of the process.
         handle.watcher.stop()

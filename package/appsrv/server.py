@@ -239,7 +239,7 @@ def build(
     send_signals_through(lambda pid, number: watchdog.send(message.SendSignal(pid, number)))
     frontend, tls = frontend_of(settings, configure.listeners, development=configure.development)
     stacks = functools.partial(stacks_of, answers)
-    groups = Groups(settings, frontend, watchdog.send, stacks, development=configure.development, clock=clock)
+    groups = Groups(settings, frontend, watchdog.send, stacks, development=configure.development, now=clock)
     groups.add_all(orders, configure.problems)
     shutdown = Shutdown(
         settings, frontend, groups, tls.has_said_all if tls is not None else lambda: True,

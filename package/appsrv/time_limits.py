@@ -1,11 +1,12 @@
-"""Requests that take too long: said with the stacks of their worker, ended, and the worker replaced.
+"""Requests that take too long: logged with the stacks of their worker, answered 504, and the worker replaced.
 
-Looks at the scoreboard, as all the manager's looks do: a worker that hangs need not help. The other requests of a
-worker with threads or greenlets are not cut short: each has its own time, a successor takes what is new, and the worker
-is killed when nothing but overdue requests is left in it.
+Reads the scoreboard, so that a worker that hangs need not take part. The other requests of a worker with threads or
+greenlets are not cut short: each has its own time limit, another worker takes the new requests, and the worker is
+killed when only overdue requests are left in it.
 
-The answer must not meet the worker's own on its way: the process is stopped (SIGSTOP) while it is looked whether a
-response has begun and 504 is written and the connection closed for writing; then it is killed, or goes on.
+The 504 and the worker's own response must not be sent on the same connection. Therefore the process is stopped
+(SIGSTOP). While it is stopped, the server checks that no response has begun, writes the 504 and shuts the connection
+down for writing. Then the process is killed, or continued if it serves other requests.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -31,14 +31,14 @@ from appsrv.workers import Workers
 
 log = logging.getLogger("appsrv.time")
 
-# A process that the system does not let run for a while stops when it does.
-STOPS_WITHIN, STEP = 2.0, 0.001
+# A process that waits for a processor stops only when it has one; in uninterruptible sleep it does not stop at all.
+STOP_SECONDS, STOP_POLL_SECONDS = 2.0, 0.001
 
 Trace = Callable[[int], list[str]]
 
 
 class Request(NamedTuple):
-    """One request in one worker: the cell it is in, its connection and since when it is served (monotonic)."""
+    """One request in one worker: its cell, its connection and when the worker took it (monotonic)."""
 
     serial: int
     cell: int
@@ -50,9 +50,10 @@ class TimeLimits:
     """`slow` and `most` are the settings `slow_request_time` and `max_request_time`. `trace`: stacks of a process."""
 
     def __init__(
-        self, group: str, slow: float, most: float, concurrency: int, workers: Workers, backend: BackEnd,
-        condemn: Callable[[int, str], None], trace: Trace,
+        self, group: str, *, slow: float, most: float, concurrency: int, workers: Workers, backend: BackEnd,
+        condemn: Callable[[int, str], None], trace: Trace, now: Callable[[], float],
     ) -> None:
+        """`condemn` (serial, reason): replace the worker, which serves its other requests to the end."""
         self._group = group
         self._slow = slow
         self._most = most
@@ -62,33 +63,34 @@ class TimeLimits:
         self._backend = backend
         self._condemn = condemn
         self._trace = trace
-        self._said: set[Request] = set()
-        # Those in whose time somebody sat at the terminal with their worker, and those that are no requests any more.
-        self._excused: set[Request] = set()
-        self._taken_up: set[Request] = set()
+        self._now = now
+        self._logged: set[Request] = set()
+        # Without a limit: a debugger has held the worker at the terminal, or the connection has switched protocols.
+        self._exempt: set[Request] = set()
+        self._ending: set[Request] = set()
         self._answered: set[Request] = set()
 
     def check(self, now: float) -> None:
-        """Look at what each worker is busy with, as of the last look at the scoreboard."""
+        """Enforce the limits on the requests that were in progress at the last reading of the scoreboard."""
         if not (self._slow or self._most):
             return
         requests = list(self._requests())
-        self._excused.update(request for request in requests if self._workers[request.serial].slot.at_terminal)
-        for remembered in (self._excused, self._said, self._taken_up, self._answered):
+        self._exempt.update(request for request in requests if self._workers[request.serial].slot.at_terminal)
+        for remembered in (self._exempt, self._logged, self._ending, self._answered):
             remembered.intersection_update(requests)
         for request in requests:
-            if request in self._excused:
+            if request in self._exempt:
                 continue
             age = now - request.started
             if age > self._least and self._has_switched(request):
-                self._excused.add(request)
-            elif self._most and age > self._most and request not in self._taken_up:
-                self._taken_up.add(request)
+                self._exempt.add(request)
+            elif self._most and age > self._most and request not in self._ending:
+                self._ending.add(request)
                 gevent.spawn(self._end, request)
-            elif self._slow and age > self._slow and request not in self._said:
-                self._said.add(request)
-                gevent.spawn(self._say, request, f"slow_request_time ({self._slow:g} s)", logging.WARNING)
-        self._kill_hopeless()
+            elif self._slow and age > self._slow and request not in self._logged:
+                self._logged.add(request)
+                gevent.spawn(self._log_stacks, request, f"slow_request_time ({self._slow:g} s)", logging.WARNING)
+        self._kill_overdue_workers()
 
     def _requests(self) -> Iterator[Request]:
         for serial, handle in self._workers.items():
@@ -96,11 +98,11 @@ class TimeLimits:
                 yield Request(serial, cell, cid, started)
 
     def _has_switched(self, request: Request) -> bool:
-        """Whether what is spoken there is no longer HTTP (WebSocket)."""
-        return request not in self._taken_up and self._workers[request.serial].slot.cell(request.cell).read().switched
+        """Whether the connection has switched to another protocol (WebSocket)."""
+        return request not in self._ending and self._workers[request.serial].slot.cell(request.cell).read().switched
 
-    def _kill_hopeless(self) -> None:
-        """End the workers in which nothing is left but requests that were answered in their place."""
+    def _kill_overdue_workers(self) -> None:
+        """Kill the workers in which only requests are left that the server has answered in their place."""
         for serial, count in Counter(request.serial for request in self._answered).items():
             handle = self._workers[serial]
             if count == len(handle.in_progress) and (handle.slot.retiring or count == self._concurrency):
@@ -111,18 +113,18 @@ class TimeLimits:
         return f"a request took longer than max_request_time ({self._most:g} s)"
 
     def has_answered(self, serial: int, cid: int) -> bool:
-        """Whether the request on this connection was answered in the place of this worker."""
+        """Whether the server has answered the request on this connection in the place of this worker."""
         return any((request.serial, request.cid) == (serial, cid) for request in self._answered)
 
     # -- one request --------------------------------------------------------------------------------------------------
 
     def _end(self, request: Request) -> None:
         error_id = new_error_id()
-        self._say(request, f"max_request_time ({self._most:g} s), error id {error_id}", logging.ERROR)
+        self._log_stacks(request, f"max_request_time ({self._most:g} s), error id {error_id}", logging.ERROR)
         handle = self._still_served(request)
         if handle is None:
             return
-        if _stop(handle.pid) and self._still_served(request):
+        if self._stop(handle.pid) and self._still_served(request):
             self._answer(request, handle, error_id)
             self._answered.add(request)
         if self._still_served(request):
@@ -142,12 +144,12 @@ class TimeLimits:
         else:
             self._backend.frontend.answer_now(connection, overdue_page(error_id), cell.request_line.encode())
 
-    def _say(self, request: Request, limit: str, level: int) -> None:
+    def _log_stacks(self, request: Request, limit: str, level: int) -> None:
         handle = self._still_served(request)
         if handle is None:
             return
         line = handle.slot.cell(request.cell).read().request_line
-        age = time.monotonic() - request.started
+        age = self._now() - request.started
         try:
             stacks = self._trace(handle.pid)
         except AdminError as error:
@@ -165,15 +167,14 @@ class TimeLimits:
             return None
         return handle
 
-
-def _stop(pid: int) -> bool:
-    """Stop a process; False when it does not stop, as in a system call that cannot be interrupted."""
-    send_signal(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + STOPS_WITHIN
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        while time.monotonic() < deadline:
-            if process.status() == psutil.STATUS_STOPPED:
-                return True
-            gevent.sleep(STEP)
-    return False
+    def _stop(self, pid: int) -> bool:
+        """Stop a process; False when it does not stop, as in a system call that cannot be interrupted."""
+        send_signal(pid, signal.SIGSTOP)
+        deadline = self._now() + STOP_SECONDS
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            while self._now() < deadline:
+                if process.status() == psutil.STATUS_STOPPED:
+                    return True
+                gevent.sleep(STOP_POLL_SECONDS)
+        return False

@@ -1,7 +1,7 @@
 """The workers of one application group as the server knows them: a slot, a channel and a pid each.
 
-A handle is not the process: it is how the server speaks to it. Makes handles, passes on what their workers say, gives
-orders by flag and signal. How many there should be is the pool's business; forking them is a preloader's.
+Makes the handle of each worker, passes on the messages of the workers, and gives orders by flag and signal. Does not
+know how many workers there should be (`pool`), nor how one is forked (`preloaders`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from gevent import get_hub
 
@@ -20,6 +20,7 @@ from appsrv import channel as channels
 from appsrv import message
 from appsrv.backend import BackEnd
 from appsrv.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
+from appsrv.dispatcher import Dispatcher, on
 from appsrv.family import exists
 from appsrv.handles import WorkerHandle, send_signal
 from appsrv.parking import READABLE
@@ -31,26 +32,25 @@ from appsrv.tally import Counts, total
 log = logging.getLogger("appsrv.workers")
 
 
-TOLD_WITHIN = 1.0
+# How long after the end of its channel the exit report of a worker is overdue.
+EXIT_REPORT_SECONDS = 1.0
 
 
-class Owner(Protocol):
-    """Who hears what workers say of themselves; what they say of connections goes to the back end."""
+@dataclass(frozen=True)
+class WorkerEvents:
+    """The functions that are called for the messages of workers; those about connections go to the back end.
 
-    def worker_ready(self, handle: WorkerHandle) -> None:
-        """The worker waits for its first request."""
+    `ready`: the worker waits for its first request. `unhealthy`: it has failed the health check (the reason) and ends.
+    `not_started`: the process behind it does not accept connections (the reason, and whether that process has ended),
+    and the worker ends. `code_changed`, `files_changed` (development): files have changed, and the application has to
+    be loaded again or not.
+    """
 
-    def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
-        """The worker has not passed the health check, and ends."""
-
-    def worker_not_started(self, handle: WorkerHandle, reason: str, *, ended: bool) -> None:
-        """The process behind the worker does not take connections, and the worker ends; `ended`: as it has."""
-
-    def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
-        """Files of the application have changed (development)."""
-
-    def worker_saw_files(self, handle: WorkerHandle, paths: list[str]) -> None:
-        """Files have changed that need no new code (development)."""
+    ready: Callable[[WorkerHandle], None]
+    unhealthy: Callable[[WorkerHandle, str], None]
+    not_started: Callable[[WorkerHandle, str, bool], None]
+    code_changed: Callable[[WorkerHandle, list[str]], None]
+    files_changed: Callable[[list[str]], None]
 
 
 class NoRoom(Exception):
@@ -60,24 +60,35 @@ class NoRoom(Exception):
 class Workers(Mapping[int, WorkerHandle]):
     """All workers of a group by their serial number, from the order to fork until the end of the process.
 
-    `when_ended` are called with the pid of a process that has ended.
+    The functions in `when_ended` are called with the pid of a process that has ended.
     """
 
     def __init__(
-        self, group: str, owner: Owner, board: Scoreboard, backend: BackEnd, *, development: bool = False,
-        trusted: Sequence[str] = (),
+        self, group: str, *, board: Scoreboard, backend: BackEnd, events: WorkerEvents, now: Callable[[], float],
+        development: bool = False, trusted_proxies: Sequence[str] = (),
     ) -> None:
-        """`trusted`: what forwarded_allow_ips has."""
+        """`trusted_proxies` is the setting forwarded_allow_ips."""
         self._group = group
-        self._owner = owner
         self._board = board
         self._backend = backend
+        self._events = events
+        self._now = now
         self._development = development
         self._handles: dict[int, WorkerHandle] = {}
-        self._removed = RemovedFields(trusted)
+        self._removed_fields = RemovedFields(trusted_proxies)
         self._free_slots = list(range(board.slots))
-        self._of_ended = Counts()
+        self._counts_of_ended = Counts()
         self.when_ended: list[Callable[[int], None]] = []
+        self._dispatcher: Dispatcher[[WorkerHandle]] = Dispatcher(
+            message.WORKER_TO_SERVER,
+            on(message.Ready, self._on_ready),
+            on(message.Unhealthy, lambda msg, handle: events.unhealthy(handle, msg.reason)),
+            on(message.StartFailed, lambda msg, handle: events.not_started(handle, msg.reason, msg.ended)),
+            on(message.FieldsRemoved, self._on_fields_removed),
+            on(message.UpstreamEnded, self._on_upstream_ended),
+            on(message.CodeChanged, lambda msg, handle: events.code_changed(handle, msg.paths)),
+            on(message.FilesChanged, lambda msg, _handle: events.files_changed(msg.paths)),
+        )
 
     def __getitem__(self, serial: int) -> WorkerHandle:
         return self._handles[serial]
@@ -89,17 +100,17 @@ class Workers(Mapping[int, WorkerHandle]):
         return len(self._handles)
 
     def busy(self) -> set[int]:
-        """The connections that workers are serving."""
+        """The ids of the connections that workers are serving."""
         return {cid for handle in self.values() for cid, _, _ in handle.slot.brief() if cid}
 
     def counts(self) -> Counts:
-        """What all workers of this server's time have done, those that have ended included."""
-        return total([self._of_ended, *(handle.slot.counts() for handle in self.values())])
+        """The requests of all workers since this server began, those that have ended included."""
+        return total([self._counts_of_ended, *(handle.slot.counts() for handle in self.values())])
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def make(self, action: Spawn) -> WorkerHandle:
-        """What a new worker needs; its process is still to come. NoRoom when something is missing."""
+        """The handle of a new worker, before its process is forked. NoRoom without a free slot or descriptor."""
         if not self._free_slots:
             raise NoRoom("no free slot")
         try:
@@ -114,29 +125,29 @@ class Workers(Mapping[int, WorkerHandle]):
         watcher = get_hub().loop.io(ours.fileno(), READABLE)
         handle = WorkerHandle(
             action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
-            time.monotonic(), time.time(), first=action.first, theirs=[theirs.detach()],
+            self._now(), time.time(), first=action.first, theirs=[theirs.detach()],
         )
         for end, other in more:
             end.setblocking(False)
             handle.changes = Outbox(Channel(end))
             handle.theirs.append(other.detach())
         self._handles[action.serial] = handle
-        watcher.start(self.hear, handle)
+        watcher.start(self.receive, handle)
         return handle
 
-    def given(self, handle: WorkerHandle) -> None:
-        """The worker's ends of its channels have been passed on."""
+    def close_worker_ends(self, handle: WorkerHandle) -> None:
+        """Close the worker's ends of its channels here, once its preloader has them."""
         channels.close_all(handle.theirs)
         handle.theirs = []
 
-    def tell_of_files(self, paths: list[str]) -> None:
-        """Let those that do not watch files themselves know of these."""
+    def send_changed_files(self, paths: list[str]) -> None:
+        """Send these paths to the workers that do not watch files themselves (development)."""
         for handle in self._handles.values():
             if handle.changes is not None:
                 handle.changes.send(message.FilesChanged(paths))
 
     def retire(self, serial: int, reason: str) -> None:
-        """Let it finish what it does, and end."""
+        """Let the worker finish its requests, and end."""
         handle = self.get(serial)
         if handle is not None:
             log.info("worker %d of %s retires: %s", handle.pid, self._group, reason)
@@ -144,7 +155,7 @@ class Workers(Mapping[int, WorkerHandle]):
             send_signal(handle.pid, signal.SIGTERM)
 
     def kill(self, serial: int, reason: str) -> None:
-        """End it now."""
+        """End the worker now."""
         handle = self.get(serial)
         if handle is not None:
             handle.reason = reason
@@ -152,7 +163,7 @@ class Workers(Mapping[int, WorkerHandle]):
             send_signal(handle.pid, signal.SIGKILL)
 
     def forget(self, handle: WorkerHandle | None) -> None:
-        """Its process has ended, or never was."""
+        """Remove a worker whose process has ended, or was never forked."""
         if handle is None or self._handles.pop(handle.serial, None) is None:
             return
         self._backend.worker_gone(handle, [], "")
@@ -162,25 +173,26 @@ class Workers(Mapping[int, WorkerHandle]):
         if handle.changes is not None:
             handle.changes.discard()
             handle.changes.channel.close()
-        self.given(handle)
+        self.close_worker_ends(handle)
         # The next worker in this slot begins at zero.
-        self._of_ended.add(handle.slot.counts())
+        self._counts_of_ended.add(handle.slot.counts())
         handle.slot.take_no_more()
         self.process_ended(handle.pid)
         self._free_slots.append(handle.index)
 
     def process_ended(self, pid: int) -> None:
-        """A process that has had the application in it is no more."""
+        """Report that a process which had loaded the application has ended."""
         if pid > 0:
-            for tell in self.when_ended:
-                tell(pid)
+            for report in self.when_ended:
+                report(pid)
 
     def lost(self, now: float) -> list[WorkerHandle]:
-        """Those that have ended without anybody saying so: who reaped them died before it could.
+        """The workers that have ended without an exit report: the preloader that reaped them died before it sent one.
 
-        Missed twice: a server that has stood still hears between two looks what it was told meanwhile.
+        A worker is returned at the second call that finds it so. If this process was paused, the exit reports that
+        arrived meanwhile are read only between two calls: the first one alone would take all of them for lost.
         """
-        silent = [h for h in self._handles.values() if h.hung_up and now - h.hung_up > TOLD_WITHIN]
+        silent = [h for h in self._handles.values() if h.hung_up and now - h.hung_up > EXIT_REPORT_SECONDS]
         missed = [handle for handle in silent if not exists(handle.pid)]
         lost = [handle for handle in missed if handle.missed]
         for handle in missed:
@@ -188,52 +200,50 @@ class Workers(Mapping[int, WorkerHandle]):
         return lost
 
     def flush(self) -> None:
-        """Send what had to wait."""
+        """Send the messages that had to wait."""
         for handle in self._handles.values():
             if handle.outbox:
                 handle.outbox.flush()
             if handle.changes:
                 handle.changes.flush()
 
-    # -- news ---------------------------------------------------------------------------------------------------------
+    # -- messages -----------------------------------------------------------------------------------------------------
 
-    def hear(self, handle: WorkerHandle) -> None:
-        """Read what the worker has said."""
+    def receive(self, handle: WorkerHandle) -> None:
+        """Handle all messages that the worker has sent."""
         try:
             for msg, fds in handle.outbox.channel.waiting():
-                if isinstance(msg, message.Ready):
-                    handle.pid = msg.pid
-                    self._owner.worker_ready(handle)
-                elif isinstance(msg, message.Unhealthy):
-                    self._owner.worker_unhealthy(handle, msg.reason)
-                elif isinstance(msg, message.StartFailed):
-                    self._owner.worker_not_started(handle, msg.reason, ended=msg.ended)
-                elif isinstance(msg, message.FieldsRemoved):
-                    self._tell_of_removed(msg)
-                elif isinstance(msg, message.UpstreamEnded):
-                    handle.upstream_ended = True
-                elif isinstance(msg, message.CodeChanged):
-                    self._owner.worker_saw_change(handle, msg.paths)
-                elif isinstance(msg, message.FilesChanged):
-                    self._owner.worker_saw_files(handle, msg.paths)
-                else:
-                    self._backend.handle_message(handle, msg, fds)
+                self._handle_message(handle, msg, fds)
         except ChannelClosed:
-            handle.hung_up = handle.hung_up or time.monotonic()
+            handle.hung_up = handle.hung_up or self._now()
             handle.watcher.stop()
         except DescriptorsLost as error:
             self._backend.give_up(message.unpack(error.data))
-            self.hear(handle)
+            self.receive(handle)
 
+    def _handle_message(self, handle: WorkerHandle, msg: message.Message, fds: list[int]) -> None:
+        if message.WORKER_TO_SERVER not in msg.WAYS:
+            # About a connection. The back end closes the descriptors that came with the message.
+            self._backend.handle_message(handle, msg, fds)
+            return
+        channels.close_all(fds)
+        self._dispatcher.handle_message(msg, handle)
 
-    def _tell_of_removed(self, msg: message.FieldsRemoved) -> None:
+    def _on_ready(self, msg: message.Ready, handle: WorkerHandle) -> None:
+        handle.pid = msg.pid
+        self._events.ready(handle)
+
+    def _on_upstream_ended(self, _msg: message.UpstreamEnded, handle: WorkerHandle) -> None:
+        handle.upstream_ended = True
+
+    def _on_fields_removed(self, msg: message.FieldsRemoved, _handle: object) -> None:
         if msg.names:
-            for line in self._removed.lines(msg.why, msg.address, msg.names, time.monotonic()):
+            for line in self._removed_fields.lines(msg.why, msg.address, msg.names, self._now()):
                 log.warning("%s: %s", self._group, line)
 
 
 def _pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
-    """So many channels' ends, or none of them: OSError."""
+    """The ends of `count` channels. On OSError, none of them is left open."""
     pairs: list[tuple[socket.socket, socket.socket]] = []
     try:
         for _ in range(count):

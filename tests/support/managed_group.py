@@ -243,12 +243,15 @@ class ManagedGroup:
         self._last_cid = 0
         monkeypatch.setattr("os.kill", self._kill)
         monkeypatch.setattr("gevent.spawn_later", self._later)
-        monkeypatch.setattr(time, "monotonic", self.clock)
         group = AppGroup(AppSpec(NAME, "app"), replace(Settings(), **settings), NAME)
-        self.backend = BackEnd(self.frontend, parking("watched", self.board), Limits())  # type: ignore[arg-type]
+        self.backend = BackEnd(
+            self.frontend, parking("watched", self.board), Limits(),  # type: ignore[arg-type]
+            admit=lambda: self.manager.queue.admit(), busy=lambda: self.manager.workers.busy(),
+        )
         self.manager = Manager(
             group, self, development=development, board=self.board, backend=self.backend,
-            tell_watchdog=self.told.append, trace=self._stacks_of, routes=[self.board.fd] if routed else [],
+            tell_watchdog=self.told.append, trace=self._stacks_of, now=self.clock,
+            routes=[self.board.fd] if routed else [],
         )
 
     # -- the collaborators --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appsrv.admission import GRACE, SAY_AGAIN, Admission
+from appsrv.admission import GRACE_SECONDS, LOG_AGAIN_SECONDS, Admission
 from appsrv.lookout import View
 from appsrv.pool import Load
 from appsrv.values import AUTO
@@ -19,7 +19,7 @@ def view(now: float, waiting: int, *loads: Load, pace: float = 0.0) -> View:
 def excess(admission: Admission, waiting: int, *, pace: float = 0.0, more: int = 0, coming: int = 0) -> int:
     """Asked twice, with the moment between that it takes to tell."""
     admission.excess(view(0.0, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
-    return admission.excess(view(GRACE, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
+    return admission.excess(view(GRACE_SECONDS, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
 
 
 @pytest.mark.parametrize("pace", [0.0, 1e6])
@@ -38,7 +38,7 @@ def test_requests_that_workers_to_come_will_take_are_not_too_many() -> None:
 
 def test_a_free_worker_takes_them() -> None:
     admission = Admission(1)
-    for now in (0.0, GRACE, 9.0):
+    for now in (0.0, GRACE_SECONDS, 9.0):
         assert admission.excess(view(now, 9, BUSY, IDLE), (0, 1)) == 0
 
 
@@ -56,15 +56,15 @@ def test_no_limit() -> None:
 def test_a_crowd_has_a_moment() -> None:
     admission = Admission(AUTO)
     assert admission.excess(view(5.0, 109, BUSY), (0,)) == 0
-    assert admission.excess(view(5.0 + GRACE / 2, 109, BUSY), (0,)) == 0
-    assert admission.excess(view(5.0 + 2 * GRACE, 109, BUSY), (0,)) == 9
+    assert admission.excess(view(5.0 + GRACE_SECONDS / 2, 109, BUSY), (0,)) == 0
+    assert admission.excess(view(5.0 + 2 * GRACE_SECONDS, 109, BUSY), (0,)) == 9
 
 
 def test_the_moment_begins_anew_when_the_crowd_was_gone() -> None:
     admission = Admission(AUTO)
     admission.excess(view(0.0, 109, BUSY), (0,))
-    admission.excess(view(GRACE, 0, BUSY), (0,))
-    assert admission.excess(view(2 * GRACE, 109, BUSY), (0,)) == 0
+    admission.excess(view(GRACE_SECONDS, 0, BUSY), (0,))
+    assert admission.excess(view(2 * GRACE_SECONDS, 109, BUSY), (0,)) == 0
 
 
 @pytest.mark.parametrize(("pace", "too_many"), [(150.0, 0), (149.0, 50)])
@@ -79,7 +79,7 @@ def test_below_a_hundred_the_pace_does_not_matter() -> None:
 def test_it_is_said_now_and_then() -> None:
     admission = Admission(100)
     assert admission.count(0, 0.0, lambda: 0.0) is None
-    said = [admission.count(1, now, lambda: 4.25) for now in (0.0, 1.0, SAY_AGAIN)]
+    said = [admission.count(1, now, lambda: 4.25) for now in (0.0, 1.0, LOG_AGAIN_SECONDS)]
     assert [line is not None for line in said] == [True, False, True]
     assert "max_request_queue_size (100)" in str(said[2])
     assert "the oldest for 4.2 s (3 refused" in str(said[2])

@@ -35,7 +35,9 @@ class World:
         self.told: list[message.Message] = []
         frontend = FrontEnd(Limits(), Timeouts(1.0, 1.0, 1.0), 5.0)
         of_all = Settings(apps_directory="/apps")
-        self.groups = Groups(of_all, frontend, self.told.append, lambda _model, _pid: [], development=False)
+        self.groups = Groups(
+            of_all, frontend, self.told.append, lambda _model, _pid: [], now=time.monotonic, development=False
+        )
         self.groups.add_all([], {})
         self.groups.boot([])
         self.group = AppGroup(AppSpec(NAME, "app"), replace(settings, base_uri="/shop"), NAME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,20 +12,12 @@ import pytest
 from appsrv.handles import WorkerHandle
 from appsrv.pool import Spawn
 from appsrv.scoreboard import Scoreboard
-from appsrv.workers import TOLD_WITHIN, NoRoom, Workers
+from appsrv.workers import EXIT_REPORT_SECONDS, NoRoom, WorkerEvents, Workers
 
 
-class Nobody:
-    """Hears what workers say of themselves; keeps none of it."""
-
-    def worker_ready(self, handle: WorkerHandle) -> None:
-        """Not said here."""
-
-    def worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
-        """Not said here."""
-
-    def worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
-        """Not said here."""
+def unexpected(*_: object) -> None:
+    """No worker sends a message here."""
+    raise AssertionError("a message of a worker")
 
 
 class Quiet:
@@ -36,7 +29,10 @@ class Quiet:
 
 @pytest.fixture
 def workers() -> Iterator[Workers]:
-    made = Workers("shop", Nobody(), Scoreboard.create(2, 1), Quiet())  # type: ignore[arg-type]
+    made = Workers(
+        "shop", board=Scoreboard.create(2, 1), backend=Quiet(), now=time.monotonic,  # type: ignore[arg-type]
+        events=WorkerEvents(unexpected, unexpected, unexpected, unexpected, unexpected),
+    )
     yield made
     for handle in list(made.values()):
         made.forget(handle)
@@ -46,8 +42,8 @@ def hung_up(workers: Workers, pid: int) -> WorkerHandle:
     """A worker whose end of the channel is closed."""
     handle = workers.make(Spawn(1, 1, first=True))
     handle.pid = pid
-    workers.given(handle)
-    workers.hear(handle)
+    workers.close_worker_ends(handle)
+    workers.receive(handle)
     return handle
 
 
@@ -61,20 +57,21 @@ def ended_pid() -> int:
 @pytest.mark.process
 def test_one_that_was_reaped_by_a_preloader_that_died_before_it_could_say_so(workers: Workers) -> None:
     handle = hung_up(workers, ended_pid())
-    assert workers.lost(handle.hung_up + TOLD_WITHIN / 2) == [], "the news may be on its way"
-    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [], "or here, where the server has stood still so long"
-    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [handle]
+    assert workers.lost(handle.hung_up + EXIT_REPORT_SECONDS / 2) == [], "the news may be on its way"
+    seen_late = handle.hung_up + EXIT_REPORT_SECONDS * 2
+    assert workers.lost(seen_late) == [], "or here, where the server has stood still so long"
+    assert workers.lost(handle.hung_up + EXIT_REPORT_SECONDS * 2) == [handle]
 
 
 def test_one_that_was_never_forked(workers: Workers) -> None:
     handle = hung_up(workers, 0)
-    workers.lost(handle.hung_up + TOLD_WITHIN * 2)
-    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == [handle]
+    workers.lost(handle.hung_up + EXIT_REPORT_SECONDS * 2)
+    assert workers.lost(handle.hung_up + EXIT_REPORT_SECONDS * 2) == [handle]
 
 
 def test_one_that_lives_is_not_lost(workers: Workers) -> None:
     handle = hung_up(workers, os.getpid())
-    assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == []
+    assert workers.lost(handle.hung_up + EXIT_REPORT_SECONDS * 2) == []
 
 
 def test_one_that_lives_as_another_user_is_not_lost(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,12 +81,12 @@ def test_one_that_lives_as_another_user_is_not_lost(workers: Workers, monkeypatc
     handle = hung_up(workers, os.getpid())
     monkeypatch.setattr(os, "kill", kill)
     for _ in range(2):
-        assert workers.lost(handle.hung_up + TOLD_WITHIN * 2) == []
+        assert workers.lost(handle.hung_up + EXIT_REPORT_SECONDS * 2) == []
 
 
 def test_one_that_has_not_hung_up_is_not_lost(workers: Workers) -> None:
     handle = workers.make(Spawn(1, 1, first=True))
-    workers.hear(handle)
+    workers.receive(handle)
     assert workers.lost(handle.since + 1000) == []
 
 
