@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import pytest
 
 from support.http import Address
 from support.server import COMMAND, Server, Site, free_port
+from support.shared_servers import SharedServers
 
 FIGURES = "figures"
 SERVERS = pytest.StashKey[list[Server]]()
@@ -105,17 +106,38 @@ class Serve(Protocol):
 def launch(site: Site, request: pytest.FixtureRequest) -> Iterator[Launch]:
     """Start any command as a server; all are reaped, and one that leaves a process behind fails the test."""
     servers: list[Server] = []
-    request.node.stash[SERVERS] = servers
 
     def start(argv: list[str], address: Address, environment: dict[str, str] | None = None) -> Server:
-        servers.append(Server(site, argv, address, environment))
+        servers.append(reported(request, Server(site, argv, address, environment)))
         return servers[-1]
 
     yield start
     left = {server: server.reap() for server in servers}
     if not request.node.get_closest_marker("may_leave_processes"):
-        for server, processes in left.items():
-            assert processes == [], f"left behind, or did not stop:\n{server.evidence()}"
+        fail_for_left(left)
+
+
+def reported(request: pytest.FixtureRequest, server: Server) -> Server:
+    """Show the server in the report of the test when that fails."""
+    request.node.stash.setdefault(SERVERS, []).append(server)
+    return server
+
+
+def fail_for_left(left: dict[Server, list[str]]) -> None:
+    for server, processes in left.items():
+        assert processes == [], f"left behind, or did not stop:\n{server.evidence()}"
+
+
+def app_command(site: Site, app: str, ready_queue: str, options: Sequence[str]) -> tuple[list[str], Address]:
+    """`appsrv start` of an application, one of tests/apps unless a module is named, and where it will listen."""
+    if ":" not in app:
+        site.add_app(app)
+        app = f"{app}:application"
+    address: Address = ("127.0.0.1", free_port())
+    where = ["--port", str(address[1])]
+    if "--socket" in options:
+        address, where = options[options.index("--socket") + 1], []
+    return [COMMAND, "start", app, *where, "--ready-queue", ready_queue, *options], address
 
 
 @pytest.fixture
@@ -125,15 +147,37 @@ def serve(site: Site, launch: Launch, ready_queue: str) -> Serve:
     def start(
         app: str, *options: str, environment: dict[str, str] | None = None, wait: bool = True
     ) -> Server:
-        if ":" not in app:
-            site.add_app(app)
-            app = f"{app}:application"
-        address: Address = ("127.0.0.1", free_port())
-        where = ["--port", str(address[1])]
-        if "--socket" in options:
-            address, where = options[options.index("--socket") + 1], []
-        argv = [COMMAND, "start", app, *where, "--ready-queue", ready_queue, *options]
-        server = launch(argv, address, environment)
+        server = launch(*app_command(site, app, ready_queue, options), environment)
         return server.wait_ready() if wait else server
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    shared = SharedServers(tmp_path_factory.mktemp("shared"))
+    yield shared
+    left = shared.reap()
+    fail_for_left(left)
+    shared.remove()
+
+
+class Share(Protocol):
+    def __call__(self, app: str, *options: str) -> Server: ...
+
+
+@pytest.fixture
+def share(shared_servers: SharedServers, request: pytest.FixtureRequest, ready_queue: str) -> Share:
+    """`serve` for a test that only asks: one server for all tests of the module that name this application alike.
+
+    Whatever changes its state (its workers, its files, its settings) needs a server of its own; what a test expects in
+    the server log has to name its own requests.
+    """
+
+    def start(app: str, *options: str) -> Server:
+        def begin(site: Site) -> Server:
+            return Server(site, *app_command(site, app, ready_queue, options))
+
+        return reported(request, shared_servers.get((app, options, ready_queue), begin))
 
     return start

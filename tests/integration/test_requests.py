@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, Share
 from support.http import exchange_bytes
-from support.server import Server, Site
+from support.server import Server
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.both_queues
@@ -17,19 +17,27 @@ MIB = 2**20
 
 
 @pytest.fixture
-def validated(serve: Serve) -> Server:
-    return serve("validated")
+def validated(share: Share) -> Server:
+    return share("validated")
 
 
 @pytest.fixture
-def echo(serve: Serve) -> Server:
-    return serve("echo")
+def echo(share: Share) -> Server:
+    return share("echo")
 
 
 @pytest.fixture
-def streaming(serve: Serve, site: Site) -> Server:
-    site.write("download.bin", "x" * (3 * MIB))
-    return serve("streaming")
+def narrow(share: Share) -> Server:
+    """With one worker, for small bodies."""
+    return share("echo", "--max-pool-size", "1", "--max-body-size", "1000")
+
+
+@pytest.fixture
+def streaming(share: Share) -> Server:
+    server = share("streaming")
+    if not (download := server.site.directory / "download.bin").exists():
+        download.write_text("x" * (3 * MIB))
+    return server
 
 
 # -- the validator is content ------------------------------------------------------------------------------
@@ -108,11 +116,10 @@ def test_request_in_single_bytes(echo: Server) -> None:
     assert b'"size": 3' in answer
 
 
-def test_slow_client_does_not_hold_the_only_worker(serve: Serve) -> None:
-    server = serve("echo", "--max-pool-size", "1")
-    with server.raw() as slow:
+def test_slow_client_does_not_hold_the_only_worker(narrow: Server) -> None:
+    with narrow.raw() as slow:
         slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
-        assert server.get("/").status == 200
+        assert narrow.get("/").status == 200
         slow.sendall(b" whole")
         assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
 
@@ -135,29 +142,31 @@ def test_expect_100_continue(echo: Server) -> None:
     assert b'"size": 4' in answer
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "status"),
-    [
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET / HTTP/3.7\r\nHost: x\r\n\r\n", 505),
-        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 2000 + b"\r\n", 431),
-    ],
-    ids=["nonsense", "no-host", "both-lengths", "negative", "version", "long-target", "many-headers"],
-)
-def test_bad_request_is_refused_and_closed(echo: Server, request_bytes: bytes, status: int) -> None:
-    answer = exchange_bytes(echo.address, request_bytes).data
-    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+BAD = {
+    "nonsense": (b"nonsense\r\n\r\n", 400),
+    "no-host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "both-lengths": (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "negative": (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+    "version": (b"GET / HTTP/3.7\r\nHost: x\r\n\r\n", 505),
+    "long-target": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    "many-headers": (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 2000 + b"\r\n", 431),
+}
+
+
+def test_bad_request_is_refused_and_closed(echo: Server) -> None:
+    answers = {name: exchange_bytes(echo.address, request).data for name, (request, _) in BAD.items()}
+    wrong = {name: answers[name][:200] for name, (_, status) in BAD.items() if not is_of(status, answers[name])}
+    assert wrong == {}
     assert echo.get("/").status == 200
 
 
-def test_body_over_the_limit_is_refused(serve: Serve) -> None:
-    server = serve("echo", "--max-body-size", "1000")
+def is_of(status: int, answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_body_over_the_limit_is_refused(narrow: Server) -> None:
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"
-    assert exchange_bytes(server.address, request).data.startswith(b"HTTP/1.1 413 ")
+    assert exchange_bytes(narrow.address, request).data.startswith(b"HTTP/1.1 413 ")
 
 
 # -- responses ---------------------------------------------------------------------------------------------
@@ -191,16 +200,16 @@ def test_response_without_body(streaming: Server) -> None:
     with_body.close()
 
 
-def test_close_is_called_once(streaming: Server, site: Site) -> None:
+def test_close_is_called_once(streaming: Server) -> None:
     assert streaming.get("/closed").text == "closed"
-    mark = site.directory / "closed"
+    mark = streaming.site.directory / "closed"
     wait_for(lambda: mark.exists() and mark.stat().st_size, "close()")
     assert streaming.get("/").status == 200
     assert mark.read_text() == "closed\n"
 
 
-def test_failure_before_start_response_is_a_500(serve: Serve) -> None:
-    server = serve("crashing")
+def test_failure_before_start_response_is_a_500(share: Share) -> None:
+    server = share("crashing")
     connection = server.keep_alive()
     for target in ("/raise", "/system-exit"):
         reply = connection.exchange("GET", target)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from integration.conftest import Serve
-from support.server import Server, Site
+from integration.conftest import Share
+from support.server import Server
 from support.waiting import wait_for
 from support.wire_client import Answer, WireClient
 
@@ -72,10 +72,12 @@ CUT = ("short-iterator", "exc-info-late", *(f"raise-midway-{name}" for name in E
 
 
 @pytest.fixture
-def server(serve: Serve, site: Site) -> Server:
-    (site.directory / "small.bin").write_bytes(SMALL)
-    (site.directory / "large.bin").write_bytes(LARGE)
-    return serve("shapes", "--max-pool-size", "1")
+def server(share: Share) -> Server:
+    server = share("shapes", "--max-pool-size", "1")
+    for name, content in (("small.bin", SMALL), ("large.bin", LARGE)):
+        if not (file := server.site.directory / name).exists():
+            file.write_bytes(content)
+    return server
 
 
 def request(target: str, method: str = "GET", version: str = "1.1", fields: str = "", body: bytes = b"") -> bytes:
@@ -135,7 +137,7 @@ def test_wrong_shapes_are_answered_logged_and_leave_the_connection_in_step(serve
     with WireClient(server.address) as client:
         pid = pid_of(client)
         for name, status in WRONG.items():
-            client.send([request(f"plain/{name}")])
+            client.send([request(f"wrong/plain/{name}")])
             answer = client.answer()
             assert (answer.status, answer.closes) == (status, False), name
             assert "set-cookie" not in answer.fields
@@ -143,7 +145,7 @@ def test_wrong_shapes_are_answered_logged_and_leave_the_connection_in_step(serve
                 assert answer.body == BODIES.get(name, b"whole"), name
             assert pid_of(client) == pid, name
             errors += 1
-    logged = re.compile(r"Error [0-9a-f]+-[0-9]+ in GET")
+    logged = re.compile(r"Error [0-9a-f]+-[0-9]+ in GET /wrong/")
     wait_for(lambda: len(logged.findall(server.log())) == errors, "an error for each of them")
 
 
@@ -152,26 +154,26 @@ def test_what_other_servers_take_is_taken_and_the_connection_is_the_servers(serv
         pid = pid_of(client)
         for name in (*(f"hop-{hop}" for hop in HOPS), "hop-stream", "length-spaces", "length-repeated", "list-header"):
             for _ in range(2):
-                client.send([request(f"plain/{name}")])
+                client.send([request(f"taken/plain/{name}")])
                 answer = client.answer()
                 assert (answer.status, answer.body in (b"x", b"one"), answer.closes) == (200, True, False), name
                 assert answer.fields.keys() <= ORDINARY, name
                 assert answer.fields.get("x-a", "b") == "b"
                 assert pid_of(client) == pid, name
-        client.send([request("plain/426")])
+        client.send([request("taken/plain/426")])
         answer = client.answer()
         assert (answer.status, answer.fields["upgrade"], answer.fields["connection"]) == (426, "echo", "upgrade")
         assert pid_of(client) == pid
     for name in ("close", "close-stream"):
         with WireClient(server.address) as client:
-            client.send([request(f"plain/{name}")])
+            client.send([request(f"taken/plain/{name}")])
             answer = client.answer()
             assert (answer.body, answer.fields["connection"], client.rest()) == (b"one", "close", b""), name
     for hop in HOPS:
-        wait_for(lambda hop=hop: f"/plain/hop-{hop} is left out" in server.log().lower(), f"a line about {hop}")  # type: ignore[misc]
+        wait_for(lambda hop=hop: f"/taken/plain/hop-{hop} is left out" in server.log().lower(), f"a line about {hop}")  # type: ignore[misc]
     assert len(re.findall(r"appsrv: \S+ in the response to", server.log())) == len(HOPS)
     assert "shapes.py:" in server.log()
-    assert "Error" not in server.log()
+    assert not re.search(r"Error \S+ in GET /taken/", server.log())
 
 
 def test_what_is_not_whole_ends_with_a_reset(server: Server) -> None:
@@ -227,7 +229,8 @@ def closings(server: Server) -> int:
 def test_close_is_called_once_also_when_the_client_leaves_in_mid_body(server: Server) -> None:
     shapes = [*(name for name in (*WRONG, *CUT) if name.startswith("raise-") and name.count("-") > 1), "short-iterator"]
     shapes += ["iterator", "iterator-with-length", "iterator-of-nothing", "long-iterator", "write-in-close"]
-    for count, name in enumerate(shapes, 1):
+    before = closings(server)
+    for count, name in enumerate(shapes, before + 1):
         with WireClient(server.address) as client:
             client.send([request(f"plain/{name}", fields="Connection: close\r\n")])
             with contextlib.suppress(ConnectionResetError):
@@ -238,7 +241,8 @@ def test_close_is_called_once_also_when_the_client_leaves_in_mid_body(server: Se
     with WireClient(server.address) as client:
         client.send([request("plain/endless")])
         client.read(1 << 20)
-    wait_for(lambda: closings(server) == len(shapes) + 1, "close() after the client has left")
+    all_closings = before + len(shapes) + 1
+    wait_for(lambda: closings(server) == all_closings, "close() after the client has left")
     with WireClient(server.address) as client:
         assert pid_of(client).isdigit()
-    assert closings(server) == len(shapes) + 1
+    assert closings(server) == all_closings

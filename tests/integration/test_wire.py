@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.conftest import QUEUES, Serve
+from integration.conftest import QUEUES, Share
 from support.http import Address
-from support.server import Server, Site
-from support.wire import WHOLE, WireCase, cuts_of, wire_cases
+from support.server import Server
+from support.wire import WireCase, cuts_of, wire_cases
 from support.wire_client import Answer, WireClient
 
 pytestmark = pytest.mark.both_queues
 
 AT_ONCE = 8
 PIECES = 400
+CUTS = 8
 STILL_OPEN = b"GET /still-open HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
 Pieces = list[bytes]
@@ -38,11 +40,13 @@ def in_bytes(data: bytes) -> Pieces:
 
 
 def in_two(case: WireCase, queue: str) -> list[Pieces]:
-    """Cut in two: the queues share all places of a short case; of a long one some that are the same in every run."""
+    """Cut in two at some places, the same in every run and others for each queue.
+
+    Every place is tried in tests/unit/test_http1.py, on the reader that this server has, too.
+    """
     places = cuts_of(case.data)
-    if len(case.data) > WHOLE:
-        places = random.Random(case.name).sample(places, 20)
-    return [[case.data[:cut], case.data[cut:]] for cut in places[QUEUES.index(queue) :: len(QUEUES)]]
+    some = random.Random(case.name).sample(places, min(len(places), CUTS))
+    return [[case.data[:cut], case.data[cut:]] for cut in some[QUEUES.index(queue) :: len(QUEUES)]]
 
 
 def check_valid(address: Address, case: WireCase, pieces: Pieces) -> None:
@@ -101,9 +105,19 @@ def seen(server: Server) -> list[str]:
 
 
 @pytest.fixture(params=["tcp", "unix"])
-def server(serve: Serve, request: pytest.FixtureRequest, site: Site) -> Server:
-    where = ["--socket", str(site.run / "wire.sock")] if request.param == "unix" else []
-    return serve("recording", "--max-pool-size", "2", *where)
+def server(share: Share, request: pytest.FixtureRequest, sockets: Path, ready_queue: str) -> Server:
+    """No request of another test is among those that it has seen."""
+    where = ["--socket", str(sockets / f"{ready_queue}.sock")] if request.param == "unix" else []
+    server = share("recording", "--max-pool-size", "2", *where)
+    (server.site.directory / "seen").unlink(missing_ok=True)
+    return server
+
+
+@pytest.fixture(scope="module")
+def sockets() -> Iterator[Path]:
+    """A directory whose name is short: the path of a unix socket may have 107 characters at most."""
+    with tempfile.TemporaryDirectory(prefix="wire-") as name:
+        yield Path(name)
 
 
 def ways(server: Server, cases: list[WireCase], queue: str) -> list[tuple[WireCase, Pieces]]:
