@@ -56,7 +56,8 @@ class Healing:
         except Exception:
             # Without a debugger.
             text = "".join(traceback.format_exception(self._error))
-            page = healing.page(f"The application cannot be loaded: {self._error}", text, self.failure, environ)
+            title = f"The application cannot be loaded: {self._error}"
+            page = healing.page(title, text, self.failure, environ)
             start_response(f"{page.status} {page.reason}", page.headers)
             return [page.body]
         status, fields = started[-1]

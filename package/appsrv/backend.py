@@ -32,7 +32,13 @@ log = logging.getLogger("appsrv.backend")
 INLINE_BODY = 32 * 1024
 
 C = TypeVar(
-    "C", message.Holding, message.Closed, message.Wanted, message.GivenBack, message.LimitReached, message.Undelivered
+    "C",
+    message.Holding,
+    message.Closed,
+    message.Wanted,
+    message.GivenBack,
+    message.LimitReached,
+    message.Undelivered,
 )
 """A message about one connection."""
 

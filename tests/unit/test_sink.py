@@ -275,7 +275,7 @@ except ClientDisconnected as error:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("patch", ["", "import appsrv.unpatched; from gevent import monkey; monkey.patch_all()\n"])
+@pytest.mark.parametrize("patch", ["", "import appsrv.unpatched\nfrom gevent import monkey\nmonkey.patch_all()\n"])
 def test_the_reset_of_a_client_that_has_gone_ends_the_step_that_was_sent_to_it(patch: str) -> None:
     done = subprocess.run([sys.executable, "-c", patch + _DEPARTED], capture_output=True, text=True, check=True)
     assert done.stdout == "the client has gone\n"
