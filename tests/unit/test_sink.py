@@ -251,6 +251,7 @@ def test_after_an_interim_response_a_crash_may_still_be_answered(pair: Pair) -> 
     assert pair.cell.read().response_begun
 
 
+PATCHED = "import appsrv.unpatched\nfrom gevent import monkey\nmonkey.patch_all()\n"
 _DEPARTED = """
 import socket, time
 from appsrv.errors import ClientDisconnected
@@ -275,7 +276,7 @@ except ClientDisconnected as error:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("patch", ["", "import appsrv.unpatched\nfrom gevent import monkey\nmonkey.patch_all()\n"])
+@pytest.mark.parametrize("patch", ["", PATCHED])
 def test_the_reset_of_a_client_that_has_gone_ends_the_step_that_was_sent_to_it(patch: str) -> None:
     done = subprocess.run([sys.executable, "-c", patch + _DEPARTED], capture_output=True, text=True, check=True)
     assert done.stdout == "the client has gone\n"
