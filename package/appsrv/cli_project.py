@@ -59,7 +59,7 @@ def print_config(program: str, app: str | None, **options: Any) -> int:
     environ = config.environment()
     say_variable_notices(environ)
     name, here = options.pop("name"), working_directory(environ)
-    click.echo(config_files.render(program, app, options, environ, here, front, name), nl=False)
+    click.echo(config_files.render(program, app, options, environ=environ, here=here, front=front, name=name), nl=False)
     return 0
 
 

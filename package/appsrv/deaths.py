@@ -72,7 +72,10 @@ class Deaths:
                 error_id, handle.pid, without_query(cell.request_line), client, self._now() - cell.started, cause,
             )
         requests = [without_query(cell.request_line) for cell in served]
-        death = Death(time.time(), handle.pid, handle.generation, cause, error_id, requests, level)
+        death = Death(
+            when=time.time(), pid=handle.pid, generation=handle.generation, cause=cause, error_id=error_id,
+            requests=requests, level=level,
+        )
         self.recent.append(death)
         self.kinds[kind_of(cause, handle.reason)] += 1
         self._send_to_watchdog(message.LastWordsWanted(handle.pid))

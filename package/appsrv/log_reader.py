@@ -32,18 +32,18 @@ _AGO = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One line of the log. `raw` is as written; the rest is None where the line does not say it."""
 
     raw: str
-    time: str | None
-    level: str | None
-    request: str | None
-    method: str | None
-    path: str | None
-    pid: int | None
-    stream: str | None
+    time: str | None = None
+    level: str | None = None
+    request: str | None = None
+    method: str | None = None
+    path: str | None = None
+    pid: int | None = None
+    stream: str | None = None
     text: str
 
     def to_json(self) -> dict[str, object]:
@@ -58,9 +58,12 @@ def parse(raw: str) -> Line:
         return found
     match = _LINE.fullmatch(raw)
     if match is None:
-        return Line(raw, None, None, None, None, None, None, None, raw)
+        return Line(raw=raw, text=raw)
     when, level, request, method, target, pid, stream, text = match.groups()
-    return Line(raw, when, level, request, method, target, int(pid) if pid else None, stream, text)
+    return Line(
+        raw=raw, text=text, time=when, level=level, request=request, method=method, path=target,
+        pid=int(pid) if pid else None, stream=stream,
+    )
 
 
 def _object(raw: str) -> Line | None:
@@ -82,7 +85,10 @@ def _object(raw: str) -> Line | None:
     # As `log_format` puts it in front of a line.
     source = f"App {pid} {'stdout' if stream == ACCESS else stream}: " if pid is not None else ""
     text = "\n".join(f"{when} {level:<8} {label}{source}{line}" for line in shown.split("\n"))
-    return Line(text, when, level, request, method, path, pid, None if stream == OWN else str(stream), shown)
+    return Line(
+        raw=text, text=shown, time=when, level=level, request=request, method=method, path=path, pid=pid,
+        stream=None if stream == OWN else str(stream),
+    )
 
 
 @dataclass(frozen=True)

@@ -409,8 +409,9 @@ def role_of(
     """What the configuration asks for; the application is still to come."""
     group = AppGroup.from_json(configure.group)
     return WorkerRole(
-        group.name, _not_loaded, group.settings, configure.listeners, configure.development, log_request, watch,
-        os.path.join(configure.run_directory, TERMINAL),
+        name=group.name, application=_not_loaded, settings=group.settings, listeners=configure.listeners,
+        development=configure.development, log_request=log_request, watch=watch,
+        terminal=os.path.join(configure.run_directory, TERMINAL),
     )
 
 

@@ -195,7 +195,10 @@ class Preloaders:
         channel = Channel.from_fd(fd)
         channel.sock.setblocking(False)
         watcher = get_hub().loop.io(fd, READABLE)
-        handle = PreloaderHandle(msg.generation, msg.serial, msg.pid, Outbox(channel), watcher, self._now())
+        handle = PreloaderHandle(
+            generation=msg.generation, serial=msg.serial, pid=msg.pid, outbox=Outbox(channel), watcher=watcher,
+            since=self._now(),
+        )
         self._handles[msg.generation, msg.serial] = handle
         watcher.start(self._receive, handle)
         attach = message.Attach(os.getpid(), self._board.slots, self._board.cells, self._parking.kind)

@@ -356,8 +356,9 @@ class Cell:
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
         sent, switched, _, http_1_0, *_ = begun.to_bytes(8, "little")
         return CellReading(
-            cid, started, processed, busy, bool(sent), first_line(head), bool(switched), sent == _BETWEEN_CHUNKS,
-            bool(http_1_0), self.client(),
+            cid=cid, started=started, processed=processed, busy=busy, response_begun=bool(sent),
+            request_line=first_line(head), switched=bool(switched), between_chunks=sent == _BETWEEN_CHUNKS,
+            http_1_0=bool(http_1_0), client=self.client(),
         )
 
 

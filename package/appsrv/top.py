@@ -79,8 +79,9 @@ def summary(now: Reading, before: Reading | None, sort: str) -> Summary:
     """What is to be shown, in the order of `sort` (a key of SORTS), highest first."""
     rows = sorted(_rows(now, before), key=lambda row: (-SORTS[sort][1](row), row.pid))
     return Summary(
-        now.status["time"], _rate(now, before), now.status["queue"], sum(row.state == "busy" for row in rows), rows,
-        [group["name"] for group in now.status["app_groups"]],
+        time=now.status["time"], rate=_rate(now, before), queue=now.status["queue"],
+        busy=sum(row.state == "busy" for row in rows), workers=rows,
+        groups=[group["name"] for group in now.status["app_groups"]],
     )
 
 
@@ -172,9 +173,10 @@ def _rows(now: Reading, before: Reading | None) -> Iterator[Row]:
     for group, worker in _workers(now):
         current = oldest.get(worker["pid"])
         yield Row(
-            worker["pid"], group["name"], worker["generation"], worker["state"],
-            _cpu(worker, earlier.get(worker["pid"]), _seconds(now, before)), worker["memory"], worker["processed"],
-            worker["uptime"], None if current is None else current["age"], _words(current),
+            pid=worker["pid"], group=group["name"], generation=worker["generation"], state=worker["state"],
+            cpu=_cpu(worker, earlier.get(worker["pid"]), _seconds(now, before)), memory=worker["memory"],
+            processed=worker["processed"], uptime=worker["uptime"], age=None if current is None else current["age"],
+            request=_words(current),
         )
 
 

@@ -66,8 +66,8 @@ def request_of(environ: dict[str, Any]) -> UpstreamRequest:
         lines += [b"Connection: Upgrade", b"Upgrade: " + upgrade]
     lines += [b"%b: %b" % (name, value.encode("latin-1")) for name, value in _said_anew(environ) if value]
     return UpstreamRequest(
-        head.method, target, b"\r\n".join(lines) + b"\r\n\r\n", None if chunked else length, upgrade,
-        head.method in _IDEMPOTENT, expects,
+        method=head.method, target=target, head=b"\r\n".join(lines) + b"\r\n\r\n",
+        length=None if chunked else length, upgrade=upgrade, idempotent=head.method in _IDEMPOTENT, expects=expects,
     )
 
 

@@ -311,8 +311,9 @@ class Worker:
 
         orders, upstream = self._channel.fileno(), self._role.upstream
         greenlets = Greenlets(
-            self._queue, self._handlers, orders, self._calls, self._attend, lambda: self._retiring, self._slot,
-            self._board, upstream.retire if upstream is not None else None,
+            queue=self._queue, handlers=self._handlers, orders=orders, calls=self._calls, attend=self._attend,
+            retiring=lambda: self._retiring, slot=self._slot, board=self._board,
+            leave=upstream.retire if upstream is not None else None,
         )
         self._wake, self._stacks = greenlets.wake, greenlets.frames
         greenlets.run()
@@ -366,10 +367,17 @@ class Worker:
         application = with_probe(application, role.settings.probe_path, self._board.stopping)
         development = role.development or role.settings.environment == "development"
         options = HandlerOptions(
-            application, limits_of(role.settings), environs(role), development, keep_alive, self._access_log(),
-            TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
-            _response_buffer(role.settings), None if routes is None else _only_for(role.name, routes),
-            role.settings.underscores_in_headers == "trusted", Reporter(self._fields_removed, time.monotonic),
+            application=application,
+            limits=limits_of(role.settings),
+            environs=environs(role),
+            development=development,
+            keep_alive=keep_alive,
+            access_log=self._access_log(),
+            proxies=TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
+            buffer=_response_buffer(role.settings),
+            is_ours=None if routes is None else _only_for(role.name, routes),
+            underscores=role.settings.underscores_in_headers == "trusted",
+            reporter=Reporter(self._fields_removed, time.monotonic),
         )
         slot, counted = self._slot, role.settings.counts_requests
         make = self._maker_of_handlers()

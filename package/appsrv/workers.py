@@ -124,8 +124,8 @@ class Workers(Mapping[int, WorkerHandle]):
         ours.setblocking(False)
         watcher = get_hub().loop.io(ours.fileno(), READABLE)
         handle = WorkerHandle(
-            action.serial, action.generation, index, slot, Outbox(Channel(ours)), watcher,
-            self._now(), time.time(), first=action.first, theirs=[theirs.detach()],
+            serial=action.serial, generation=action.generation, index=index, slot=slot, outbox=Outbox(Channel(ours)),
+            watcher=watcher, since=self._now(), started=time.time(), first=action.first, theirs=[theirs.detach()],
         )
         for end, other in more:
             end.setblocking(False)
