@@ -6,7 +6,6 @@ what is answered is known to `admin_routes`.
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -42,7 +41,7 @@ class AdminService:
         from appsrv.report import Report
 
         configure = self._configure
-        report = Report(json.loads(configure.instance), configure.restarts, self._settings, self._frontend)
+        report = Report(configure.instance, configure.restarts, self._settings, self._frontend)
         routes = AdminRoutes(self._groups, report, restart, reopen_logs, self._tell_watchdog)
         self._routes = routes
         if self._waiting is not None:

@@ -5,9 +5,9 @@ Passenger's word: all workers of one application that are one pool, with one pre
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from appsrv.app_spec import AppSpec
 from appsrv.settings import Settings
@@ -32,13 +32,12 @@ class AppGroup:
         """What is served, in the words of the command line."""
         return self.spec.shown
 
-    def to_json(self) -> str:
-        """For another process of this instance: `from_json` gives an equal object."""
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, for another process of this instance: `from_json` makes an equal object of it."""
         parts = {"spec": self.spec.to_json(), "settings": self.settings.to_json()}
-        return json.dumps({**parts, "name": self.name, "variables": dict(self.variables)})
+        return {**parts, "name": self.name, "variables": dict(self.variables)}
 
     @classmethod
-    def from_json(cls, text: str) -> AppGroup:
-        parts = json.loads(text)
+    def from_json(cls, parts: Mapping[str, Any]) -> AppGroup:
         spec, settings = AppSpec.from_json(parts["spec"]), Settings.from_json(parts["settings"])
         return cls(spec, settings, parts["name"], parts["variables"])

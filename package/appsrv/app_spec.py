@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from appsrv import fifo
 from appsrv.errors import SettingsError
@@ -54,13 +53,12 @@ class AppSpec:
         """What commands and the log call this application."""
         return self.root
 
-    def to_json(self) -> str:
-        """For another process of this instance: `from_json` gives an equal object."""
-        return json.dumps(dataclasses.asdict(self))
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, for another process of this instance: `from_json` makes an equal object of it."""
+        return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> AppSpec:
-        fields = json.loads(text)
+    def from_json(cls, fields: Mapping[str, Any]) -> AppSpec:
         return cls(**{**fields, "argv": tuple(fields["argv"])})
 
 

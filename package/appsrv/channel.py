@@ -16,7 +16,6 @@ from appsrv.errors import ProtocolError
 from appsrv.unpatched import Socket, patient
 
 MAX_FDS = 16
-MAX_DATAGRAM = 384 * 1024
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 # Plain numbers: an enumeration's `&` costs a microsecond.
 _TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -49,7 +48,7 @@ class Receiver:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = bytearray(MAX_DATAGRAM)
+        self._buffer = bytearray(message.MAX_DATAGRAM)
         self._buffers = [self._buffer]
 
     def receive(self, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -60,7 +59,7 @@ class Receiver:
             close_all(fds)
             if seen & _FDS_LOST:
                 raise DescriptorsLost(bytes(self._buffer[:size]))
-            raise ProtocolError(f"a datagram did not fit into {MAX_DATAGRAM} bytes and {MAX_FDS} descriptors")
+            raise ProtocolError(f"a datagram did not fit into {message.MAX_DATAGRAM} bytes and {MAX_FDS} descriptors")
         return bytes(self._buffer[:size]), fds
 
 

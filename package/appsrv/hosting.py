@@ -6,13 +6,14 @@ other. Reads files, imports nothing of the projects.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from appsrv import config, finder, values
+from appsrv import config, finder, message, values
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import is_below
 from appsrv.errors import AppsrvError, SettingsError
@@ -25,6 +26,8 @@ from appsrv.settings import OF_PYTHON, ROWS, Settings
 _ENTRY_KEYS = ("root", "name", "variables")
 # These name one application: inherited from the environment of the instance, they would name the same one for all.
 _VARIABLES_OF_ONE_APP = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
+MAX_GROUP = message.MAX_DATAGRAM // 3
+"""The longest description of an application in bytes. The Configure for its preloader has the settings twice."""
 
 _PER_APP = frozenset(row.name for row in ROWS if row.per_app)
 _OPERATOR_ONLY = frozenset(row.name for row in ROWS if row.operator_only)
@@ -253,7 +256,13 @@ def _group(
     if settings.log_file is None:
         # No port in its name: that is the instance's.
         settings = replace(settings, log_file=str(default_log_file(Path(spec.root), None)))
-    return AppGroup(spec, settings, name, variables)
+    group = AppGroup(spec, settings, name, variables)
+    length = len(json.dumps(group.to_json()))
+    if length > MAX_GROUP:
+        raise SettingsError(
+            f"its settings and variables are {length} bytes long as JSON, more than {MAX_GROUP}: make them shorter"
+        )
+    return group
 
 
 def _without(table: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from appsrv import pid_file as pids
@@ -72,14 +73,14 @@ class InstanceInfo:
     def ports(self) -> frozenset[int]:
         return frozenset(port for url in self.bind if (port := urlsplit(url).port) is not None)
 
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2)
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, for a file or another process: `from_json` makes an equal object of it."""
+        return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> InstanceInfo:
+    def from_json(cls, found: Any) -> InstanceInfo:
         """Raises ValueError. Fields of a newer version are ignored."""
         try:
-            found = json.loads(text)
             names = {field.name for field in dataclasses.fields(cls)}
             known = {name: value for name, value in found.items() if name in names}
             apps = tuple(tuple(app) for app in known.get("apps", ()))
@@ -192,7 +193,7 @@ class InstanceDirectory:
     def write(self, info: InstanceInfo) -> None:
         """Publishes it, all at once; may be called again."""
         draft = self.path / "instance.json.new"
-        draft.write_text(info.to_json(), encoding="utf-8")
+        draft.write_text(json.dumps(info.to_json(), indent=2), encoding="utf-8")
         draft.replace(self.path / "instance.json")
 
     def is_in_place(self) -> bool:
@@ -328,7 +329,7 @@ def _instance(directory: Path) -> Instance | None:
     _clean_up_if_dead(directory)
     try:
         text = (directory / "instance.json").read_text(encoding="utf-8")
-        return Instance(directory, InstanceInfo.from_json(text))
+        return Instance(directory, InstanceInfo.from_json(json.loads(text)))
     except (OSError, ValueError):  # gone meanwhile, or just starting
         return None
 

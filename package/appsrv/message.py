@@ -19,11 +19,16 @@ from appsrv.errors import ProtocolError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# A datagram of `channel` takes a little more; a character can be 12 bytes of JSON.
-LONGEST = 128 * 1024
-LONG_TEXT, LONG_LIST = 4000, 100
+MAX_DATAGRAM = 384 * 1024
+"""The longest message in bytes."""
+LONG_MESSAGE, LONG_TEXT, LONG_LIST = 128 * 1024, 4000, 100
+"""Texts (in characters) and lists that are longer are shortened in a message that is longer (in bytes)."""
 
 _BY_TAG: dict[int, type[Message]] = {}
+
+
+class MessageTooLong(ProtocolError):
+    """A message that cannot be shortened does not fit into a datagram."""
 
 
 class Direction(NamedTuple):
@@ -53,6 +58,8 @@ class Message:
 
     TAG: ClassVar[int]
     WAYS: ClassVar[tuple[Direction, ...]]
+    WHOLE: ClassVar[tuple[str, ...]]
+    """The fields of which the receiver needs all: they are never shortened."""
 
     # Generated for every message anew, these would take a third of a process's start.
 
@@ -65,20 +72,28 @@ class Message:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({fields})"
 
-    def __init_subclass__(cls, *, tag: int = 0, ways: tuple[Direction, ...] = ()) -> None:
+    def __init_subclass__(
+        cls, *, tag: int = 0, ways: tuple[Direction, ...] = (), whole: tuple[str, ...] = ()
+    ) -> None:
         if tag in _BY_TAG:
             raise TypeError(f"tag {tag} is {_BY_TAG[tag].__name__}'s already")
         if tag:
             if not ways:
                 raise TypeError(f"the message {cls.__name__} has no direction (ways=)")
-            cls.TAG, cls.WAYS = tag, ways
+            cls.TAG, cls.WAYS, cls.WHOLE = tag, ways, whole
             _BY_TAG[tag] = cls
 
     def pack(self) -> bytes:
-        """The message as bytes: one datagram. What would not fit into one loses the middle of its long texts."""
+        """The message as bytes: one datagram. A long one loses the middle of its long texts.
+
+        MessageTooLong when it does not fit even so, because of fields that have to be whole.
+        """
         body = _json(vars(self))
-        if len(body) > LONGEST:
-            body = _json({name: _shortened(value) for name, value in vars(self).items()})
+        if len(body) > LONG_MESSAGE:
+            fields = vars(self).items()
+            body = _json({name: value if name in self.WHOLE else _shortened(value) for name, value in fields})
+        if len(body) >= MAX_DATAGRAM:
+            raise MessageTooLong(f"a {type(self).__name__} of {len(body)} bytes is longer than {MAX_DATAGRAM} bytes")
         return bytes([self.TAG]) + body
 
     @classmethod
@@ -145,12 +160,17 @@ def unpack(datagram: bytes) -> Message:
 
 
 @dataclass(eq=False, repr=False)
-class Configure(Message, tag=1, ways=(CONFIGURES_SERVER, WATCHDOG_TO_PRELOADER)):
+class Configure(
+    Message,
+    tag=1,
+    ways=(CONFIGURES_SERVER, WATCHDOG_TO_PRELOADER),
+    whole=("settings", "listeners", "instance", "group"),
+):
     """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
 
-    `settings` and `listeners` are what `Settings` and `listener.Listener` write of themselves, `instance` what
-    `instance.InstanceInfo` writes. To a preloader, `settings` are its application's, and `group` is what
-    `app_group.AppGroup` writes; to a server, `groups` is how many ServeGroup follow, and
+    `settings`, `listeners`, `instance` and `group` are what the `to_json` of `Settings`, `listener.Listener`,
+    `instance.InstanceInfo` and `app_group.AppGroup` returns. To a preloader, `settings` are its application's, and
+    `group` is that; to a server, `groups` is how many ServeGroup follow, and
     `problems` says of others, by name, why they are not served.
     `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
     that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
@@ -158,12 +178,12 @@ class Configure(Message, tag=1, ways=(CONFIGURES_SERVER, WATCHDOG_TO_PRELOADER))
     in seconds, a server says how it is; 0: never.
     """
 
-    settings: str
+    settings: dict[str, Any]
     listeners: list[dict[str, Any]]
-    instance: str
+    instance: dict[str, Any]
     run_directory: str
     development: bool
-    group: str = ""
+    group: dict[str, Any] = field(default_factory=dict)
     groups: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     restarts: int = 0
@@ -175,15 +195,15 @@ class Configure(Message, tag=1, ways=(CONFIGURES_SERVER, WATCHDOG_TO_PRELOADER))
 
 
 @dataclass(eq=False, repr=False)
-class ServeGroup(Message, tag=18, ways=(CONFIGURES_SERVER, SERVER_TO_WATCHDOG)):
+class ServeGroup(Message, tag=18, ways=(CONFIGURES_SERVER, SERVER_TO_WATCHDOG), whole=("group",)):
     """An application group of the instance. To a server, as many as Configure says follow it. To the watchdog: one was
     found in the directory of applications; its StartPreloader will come.
 
-    `group` is what `app_group.AppGroup` writes of itself. `generation` is the one that serves (0: none yet),
+    `group` is what `app_group.AppGroup.to_json` returns. `generation` is the one that serves (0: none yet),
     `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
     """
 
-    group: str
+    group: dict[str, Any]
     generation: int = 0
     last_generation: int = 0
     have_preloader: bool = False

@@ -8,7 +8,7 @@ a setting is used for.
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -493,13 +493,12 @@ class Settings:
             return "gevent"
         return self.concurrency_model or ("thread" if self.threads > 1 else "process")
 
-    def to_json(self) -> str:
-        """For another process of this instance: `from_json` gives an equal object."""
-        return json.dumps(dataclasses.asdict(self))
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, for another process of this instance: `from_json` makes an equal object of it."""
+        return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Settings:
-        fields: dict[str, Any] = json.loads(text)
+    def from_json(cls, fields: Mapping[str, Any]) -> Settings:
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(**{**fields, **lists})
 

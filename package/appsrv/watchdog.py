@@ -286,7 +286,7 @@ class Watchdog:
         resources = self.resources
         return message.Configure(
             settings=settings.to_json(),
-            group=group.to_json() if group is not None else "",
+            group=group.to_json() if group is not None else {},
             groups=groups,
             problems=self._problems if groups else {},
             listeners=[made.to_json() for made in resources.listeners],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from appsrv.errors import SettingsError
 
 def test_specs_travel_as_json() -> None:
     spec = AppSpec("/srv/shop", kind="command", argv=("python", "manage.py"))
-    assert AppSpec.from_json(spec.to_json()) == spec
+    assert AppSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     assert spec.name == "/srv/shop"
 
 

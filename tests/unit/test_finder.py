@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -217,7 +218,7 @@ def test_a_command_is_the_application_whatever_else_there_is(tmp_path: Path) -> 
         spec = finder.find(app, tmp_path, {}, None, "node server.js")
         assert (spec.kind, spec.start_command, spec.root) == ("generic", "node server.js", str(root))
         assert spec.shown == "node server.js"
-        assert AppSpec.from_json(spec.to_json()) == spec
+        assert AppSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 @pytest.mark.parametrize(("app", "configured"), [("wsgi:app", None), (None, "wsgi:app"), ("a.py", None)])

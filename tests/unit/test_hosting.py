@@ -34,6 +34,24 @@ def test_one_application_is_no_hosting(tmp_path: Path) -> None:
     assert not hosting.is_hosting(config.load({}, {}, tmp_path), tmp_path)
 
 
+def test_an_application_that_does_not_fit_into_a_message_is_not_served(tmp_path: Path) -> None:
+    project(tmp_path / "blog")
+    project(tmp_path / "shop")
+    found = served(
+        tmp_path,
+        f"""
+        [[apps]]
+        root = "blog"
+        base_uri = "/blog"
+        variables = {{LIST = "{"x" * hosting.MAX_GROUP}"}}
+        [[apps]]
+        root = "shop"
+        """,
+    )
+    assert [group.spec.root for group in found.groups] == [str(tmp_path / "shop")]
+    assert "bytes long as JSON, more than 131072: make" in found.problems[str(tmp_path / "blog")]
+
+
 def test_each_entry_is_an_application_with_settings_of_its_own(tmp_path: Path) -> None:
     project(tmp_path / "blog")
     project(tmp_path / "shop", appsrv_toml="port = 1\nthreads = 2\nmax_requests = 5\nuser = 'nobody'\n")

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appsrv import message
-from appsrv.channel import MAX_DATAGRAM
+from appsrv.app_group import AppGroup
+from appsrv.app_spec import AppSpec
 from appsrv.errors import ProtocolError
-from appsrv.message import Message, Packed, messages_of, unpack
+from appsrv.message import LONG_MESSAGE, MAX_DATAGRAM, Message, MessageTooLong, Packed, messages_of, unpack
+from appsrv.settings import Settings
 
 KINDS: list[type[Message]] = [
     kind
@@ -31,6 +33,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[int]: st.lists(st.integers(min_value=0), max_size=3),
     list[str]: st.lists(st.text(max_size=9), max_size=3),
     dict[str, str]: st.dictionaries(st.text(max_size=9), st.text(max_size=20), max_size=3),
+    dict[str, Any]: st.dictionaries(st.text(max_size=5), st.integers() | st.lists(st.text(), max_size=2), max_size=3),
     list[dict[str, Any]]: st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text()), max_size=2),
 }
 
@@ -127,6 +130,32 @@ def test_a_list_that_does_not_fit_loses_its_end() -> None:
     got = unpack(packed)
     assert isinstance(got, message.CodeChanged)
     assert got.paths[0].endswith("file0.py")
+
+
+def test_what_an_application_is_travels_as_one_json_object() -> None:
+    """A person who reads it with strace sees no text within a text."""
+    spec = AppSpec("/srv/shop", target="wsgi:app")
+    group = AppGroup(spec, Settings(hosts=("shop.example",)), "shop", {"KEY": 'a "quoted" value'})
+    packed = message.ServeGroup(group.to_json(), generation=3).pack()
+    assert b'{"group":{"spec":{"root":"/srv/shop",' in packed
+    assert packed.count(b"\\") == 2
+    got = unpack(packed)
+    assert isinstance(got, message.ServeGroup)
+    assert AppGroup.from_json(got.group) == group
+
+
+def test_what_an_application_is_is_never_shortened() -> None:
+    """Half of the settings would be other settings. What does not fit is an error where it is sent."""
+    group = {"variables": {f"NAME{number}": "x" * 5000 for number in range(40)}}
+    assert LONG_MESSAGE < len(message.ServeGroup(group).pack()) < MAX_DATAGRAM
+    assert unpack(message.ServeGroup(group).pack()) == message.ServeGroup(group)
+    configure = message.Configure(group, [], {}, "/run", development=False, group={**group, "more": group})
+    with pytest.raises(MessageTooLong, match=r"a Configure of 6\d{5} bytes is longer than 393216 bytes"):
+        configure.pack()
+    problems = {f"/srv/apps/{number}": "x" * 300 for number in range(2000)}
+    got = unpack(message.Configure(group, [], {}, "/run", development=False, problems=problems).pack())
+    assert isinstance(got, message.Configure)
+    assert (got.settings, len(got.problems)) == (group, 100)
 
 
 def test_the_rare_ones_can_be_read_by_a_person() -> None:

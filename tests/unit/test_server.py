@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -219,7 +218,7 @@ class Instance:
         self.group = AppGroup.alone(AppSpec(str(tmp_path), "app"), settings)
         configure = message.Configure(
             settings=settings.to_json(), listeners=[_listener(1), _listener(2)],
-            instance=json.dumps({"log_file": None}), run_directory=str(tmp_path), development=False, groups=1,
+            instance={"log_file": None}, run_directory=str(tmp_path), development=False, groups=1,
             metrics_sockets=0, pulse=pulse,
         )
         self.watchdog.send(message.ServeGroup(self.group.to_json()))
