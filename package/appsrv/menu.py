@@ -7,22 +7,15 @@ was.
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import signal
 import termios
-import tty
 from collections.abc import Iterator, Sequence
-from types import FrameType
 
-# How long a terminal may take to send the rest of an arrow key; a lone Esc key is Esc.
-ESCAPE_SECONDS = 0.1
+from appsrv.terminal_keys import INTERRUPT, modes_of, read_key, restore, size_of, take_keys, tidy_exit, write
 
 _UP = (b"\x1b[A", b"\x1bOA", b"k", b"\x10")
 _DOWN = (b"\x1b[B", b"\x1bOB", b"j", b"\x0e", b"\t")
 _ENTER = (b"\r", b"\n")
 _CANCEL = (b"q", b"Q", b"\x1b", b"\x04", b"")
-_INTERRUPT = b"\x03"
 _HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
 
 
@@ -43,14 +36,14 @@ def _run(lines: Sequence[str], terminal: int, screen: int) -> int | None:
     current, ascii_only = 0, False
     _draw(lines, current, screen, ascii_only)
     while True:
-        key = _read_key(terminal)
-        if key == _INTERRUPT:
+        key = read_key(terminal)
+        if key == INTERRUPT:
             raise KeyboardInterrupt
         if key in _ENTER or key in _CANCEL:
             return current if key in _ENTER else None
         current = moved(current, key, len(lines))
         ascii_only ^= key == b"!"
-        _write(screen, f"\x1b[{_height(lines, screen)}A")
+        write(screen, f"\x1b[{_height(lines, screen)}A")
         _draw(lines, current, screen, ascii_only)
 
 
@@ -66,68 +59,27 @@ def window(count: int, current: int, height: int) -> range:
 
 
 def _height(lines: Sequence[str], screen: int) -> int:
-    return min(len(lines), max(1, _size(screen).lines - 5))
+    return min(len(lines), max(1, size_of(screen).lines - 5))
 
 
 def _draw(lines: Sequence[str], current: int, screen: int, ascii_only: bool) -> None:
-    marker, width = (">" if ascii_only else "\u2023"), _size(screen).columns
+    marker, width = (">" if ascii_only else "\u2023"), size_of(screen).columns
     for number in window(len(lines), current, _height(lines, screen)):
         # Cut, since a line that wraps would be two when the marker moves up again.
         text = f" {marker if number == current else ' '}   {lines[number]}"[: width - 1]
-        _write(screen, f"{_CLEAR}{text}\n")
-
-
-def _size(screen: int) -> os.terminal_size:
-    try:
-        size = os.get_terminal_size(screen)
-    except OSError:
-        size = os.terminal_size((0, 0))
-    return os.terminal_size((size.columns or 80, size.lines or 24))
-
-
-def _write(screen: int, text: str) -> None:
-    content = text.encode("utf-8", "replace")
-    while content:
-        content = content[os.write(screen, content) :]
-
-
-def _read_key(terminal: int) -> bytes:
-    """One key: a byte, or the three of an arrow key."""
-    key = os.read(terminal, 1)
-    if key == b"\x1b":
-        while len(key) < 3 and select.select([terminal], [], [], ESCAPE_SECONDS)[0]:
-            key += os.read(terminal, 1)
-    return key
+        write(screen, f"{_CLEAR}{text}\n")
 
 
 @contextlib.contextmanager
 def _keys(terminal: int, screen: int) -> Iterator[None]:
-    """Each key comes at once and unseen; Ctrl-C and Ctrl-Z are keys too, so that no exit goes unnoticed."""
-    before = termios.tcgetattr(terminal)
-    with _tidy_exit():
+    """Each key comes at once and unseen, and the cursor is hidden."""
+    before = modes_of(terminal)
+    with tidy_exit():
         try:
-            tty.setcbreak(terminal)
-            raw = termios.tcgetattr(terminal)
-            raw[3] &= ~termios.ISIG
-            termios.tcsetattr(terminal, termios.TCSADRAIN, raw)
-            _write(screen, _HIDE)
+            take_keys(terminal)
+            write(screen, _HIDE)
             yield
         finally:
             with contextlib.suppress(OSError, termios.error):  # the terminal may have been closed
-                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-                _write(screen, _SHOW)
-
-
-@contextlib.contextmanager
-def _tidy_exit() -> Iterator[None]:
-    """A signal that would end the process at once ends it through `finally`."""
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+                restore(terminal, before)
+                write(screen, _SHOW)

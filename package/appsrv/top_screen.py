@@ -13,18 +13,16 @@ import signal
 import termios
 import threading
 import time
-import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
 from appsrv import top
 from appsrv.errors import AppsrvError, NotRunning
+from appsrv.terminal_keys import INTERRUPT, SUSPEND, modes_of, read_key, restore, size_of, take_keys, tidy_exit, write
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-_ESCAPE_SECONDS = 0.1
 _STEPS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j": 1}
-_INTERRUPT, _SUSPEND = b"\x03", b"\x1a"
 
 
 @dataclass(frozen=True)
@@ -50,32 +48,25 @@ class Screen:
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Take the terminal, and give it back however this ends."""
-        handlers = {
-            signal.SIGTERM: _leave, signal.SIGHUP: _leave, signal.SIGWINCH: self._woken, signal.SIGTSTP: self._stopped,
-        }
-        self._before = termios.tcgetattr(self._keyboard)
-        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self._before = modes_of(self._keyboard)
         try:
-            self._enter()
-            yield
+            with tidy_exit({signal.SIGWINCH: self._woken, signal.SIGTSTP: self._stopped}):
+                try:
+                    self._enter()
+                    yield
+                finally:
+                    self._restore()
         finally:
-            self._restore()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             for end in self._wake:
                 os.close(end)
 
     def draw(self, lines: list[str]) -> None:
         """Show these lines and nothing else."""
-        self._write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
+        write(self._screen, "\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
 
     def size(self) -> os.terminal_size:
         """As it is now."""
-        with contextlib.suppress(OSError):
-            size = os.get_terminal_size(self._screen)
-            if size.columns and size.lines:
-                return size
-        return os.terminal_size((80, 24))
+        return size_of(self._screen)
 
     def key(self, seconds: float) -> bytes:
         """The next key, b"" when none came in time or the terminal has changed. KeyboardInterrupt for Ctrl-C."""
@@ -84,29 +75,23 @@ class Screen:
             os.read(self._wake[0], 512)
         if self._keyboard not in ready:
             return b""
-        key = os.read(self._keyboard, 1)
-        while key[:1] == b"\x1b" and len(key) < 3 and select.select([self._keyboard], [], [], _ESCAPE_SECONDS)[0]:
-            key += os.read(self._keyboard, 1)
-        if key == _INTERRUPT:
+        key = read_key(self._keyboard)
+        if key == INTERRUPT:
             raise KeyboardInterrupt
-        if key == _SUSPEND:
+        if key == SUSPEND:
             os.kill(os.getpid(), signal.SIGTSTP)
             return b""
         # The end of what can be read: the terminal has gone.
         return key or b"q"
 
     def _enter(self) -> None:
-        tty.setcbreak(self._keyboard)
-        # Ctrl-C and Ctrl-Z are keys, so that neither comes between two halves of a line.
-        raw = termios.tcgetattr(self._keyboard)
-        raw[3] &= ~termios.ISIG
-        termios.tcsetattr(self._keyboard, termios.TCSADRAIN, raw)
-        self._write(_ENTER)
+        take_keys(self._keyboard)
+        write(self._screen, _ENTER)
 
     def _restore(self) -> None:
         with contextlib.suppress(OSError, termios.error):
-            self._write(_LEAVE)
-            termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._before)
+            write(self._screen, _LEAVE)
+            restore(self._keyboard, self._before)
 
     def _stopped(self, _number: int, _frame: FrameType | None) -> None:
         self._restore()
@@ -120,11 +105,6 @@ class Screen:
     def _woken(self, _number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake[1], b"!")
-
-    def _write(self, text: str) -> None:
-        content = text.encode("utf-8", "replace")
-        while content:
-            content = content[os.write(self._screen, content) :]
 
 
 class Top:
@@ -225,7 +205,3 @@ class Top:
             self._notice = work()
         except AppsrvError as error:
             self._notice = str(error)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

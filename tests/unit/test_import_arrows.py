@@ -20,15 +20,15 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
     for line in (
         ("__init__ access_format anonymous_memory beneath busy_threads conditional cpus death django_urls errors "
         "exit_functions family fifo file_wrapper fleet foreign_variables http_syntax idle_watch internal_variables "
-        "interpreter_flags line_label log_format menu monitoring open_sockets out_of_memory own_frames own_lines "
+        "interpreter_flags line_label log_format monitoring open_sockets out_of_memory own_frames own_lines "
         "own_signals own_writes pace process_group process_title production project request_id restart_file "
-        "root_watch routes screen signals slumber tally tcp_reset terminal tracebacks trusted_proxies unpatched "
-        "values words"),
+        "root_watch routes screen signals slumber tally tcp_reset terminal terminal_keys tracebacks trusted_proxies "
+        "unpatched values words"),
         ("access_file app_spec certificates connection_limits directories environ forked_child handover hangup http1 "
-        "http1_body http_response kernel_stamps leadership left_out limit_log listener log_reader message metrics "
-        "output pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields response_head "
-        "scoreboard service settings shared_epoll shared_state spool takeover terminal_lender text top trace "
-        "underscored_fields upstream_keepalive upstream_response"),
+        "http1_body http_response kernel_stamps leadership left_out limit_log listener log_reader menu message "
+        "metrics output pid_file pool privileges proxied proxy_protocol readiness reloader removed_fields "
+        "response_head scoreboard service settings shared_epoll shared_state spool takeover terminal_lender text top "
+        "trace underscored_fields upstream_keepalive upstream_response"),
         ("access_log app_group channel command_line config deployment dispatcher finder first_steps forwarded healing "
         "hooks instance loader log monkey_patched pool_settings probe request_limits route_table sink socket_access "
         "static_server upstream_request wsgi"),
