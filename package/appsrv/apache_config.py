@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from appsrv.deployment import Deployment, Mount, check_served, fields_to_remove, fill, quoted
+from appsrv.deployment import Deployment, Mount, check_served, fields_to_remove, fill, quoted, untrusted_notice
 
 # Those that mod_proxy writes itself are taken away first, too, so that it has nothing to add to.
 SET_FIELDS = ("X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Request-ID")
@@ -153,7 +153,7 @@ def render(deployment: Deployment) -> str:
         "reuse": f"ttl={deployment.reuse_seconds}" if deployment.reuse_seconds else "disablereuse=On",
         "why_answer_timeout": _why_answer_timeout(deployment),
         "answer_timeout": str(deployment.answer_seconds),
-        "unbelieved": "" if deployment.is_believed else _unbelieved(deployment),
+        "unbelieved": "" if deployment.is_believed else untrusted_notice(deployment),
         "prefix": f'RequestHeader set X-Forwarded-Prefix "{front.base_uri}"' if front.base_uri
         else "RequestHeader unset X-Forwarded-Prefix",
         "removed": "\n".join(f"RequestHeader unset {name}" for name in fields_to_remove(SET_FIELDS)),
@@ -227,13 +227,6 @@ def _backend(deployment: Deployment) -> str:
 def _files(deployment: Deployment) -> str:
     roots = deployment.settings.sendfile_root
     return fill(_FILES, {"paths": "\n".join(f"XSendFilePath {_path(root)}" for root in roots)}) if roots else ""
-
-
-def _unbelieved(deployment: Deployment) -> str:
-    return (
-        "# CHANGE: appsrv does not believe this proxy. Let forwarded_allow_ips have "
-        + ("unix." if deployment.settings.socket else f"{deployment.connect_host.strip('[]')}.")
-    )
 
 
 def _why_answer_timeout(deployment: Deployment) -> str:

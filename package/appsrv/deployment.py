@@ -113,6 +113,12 @@ def fields_to_remove(set_by_us: Sequence[str]) -> list[str]:
     return [name for name in names if name.lower() not in ours]
 
 
+def untrusted_notice(deployment: Deployment) -> str:
+    """A comment for a web server's configuration: what to set so that appsrv believes what that server says."""
+    peer = "unix" if deployment.settings.socket else deployment.connect_host.strip("[]")
+    return f"# CHANGE: appsrv does not believe this proxy. Let forwarded_allow_ips have {peer}."
+
+
 def check_served(deployment: Deployment) -> None:
     """Raises SettingsError where a web server could not reach the application."""
     if deployment.settings.proxy_protocol:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from appsrv.deployment import Deployment, Mount, check_served, fields_to_remove, fill, quoted
+from appsrv.deployment import Deployment, Mount, check_served, fields_to_remove, fill, quoted, untrusted_notice
 from appsrv.errors import SettingsError
 
 SET_FIELDS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Request-ID")
@@ -168,7 +168,7 @@ def render(deployment: Deployment) -> str:
         "internal": "\n".join(_internal(deployment, mount) for mount in settings.accel_redirect),
         "bare_prefix": _bare_prefix(front.base_uri),
         "base": quoted(front.base_uri, "$") if front.base_uri else "",
-        "unbelieved": "" if deployment.is_believed else _unbelieved(deployment),
+        "unbelieved": "" if deployment.is_believed else untrusted_notice(deployment),
         "prefix": quoted(front.base_uri, "$") if front.base_uri else '""',
         "removed": "\n".join(f'proxy_set_header {name} "";' for name in fields_to_remove(SET_FIELDS)),
         "why_answer_timeout": _why_answer_timeout(deployment),
@@ -257,13 +257,6 @@ def _bare_prefix(base: str) -> str:
         return ""
     path = quoted(base, "$")
     return f"location = {path} {{\n    absolute_redirect off;\n    return 308 {path}/$is_args$args;\n}}"
-
-
-def _unbelieved(deployment: Deployment) -> str:
-    return (
-        "# CHANGE: appsrv does not believe this proxy. Let forwarded_allow_ips have "
-        + ("unix." if deployment.settings.socket else f"{deployment.connect_host.strip('[]')}.")
-    )
 
 
 def _why_answer_timeout(deployment: Deployment) -> str:
