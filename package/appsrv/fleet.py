@@ -37,29 +37,29 @@ class Eviction:
     serial: int
 
 
-class Fleet:
+class SharedCapacity:
     """`limit` is the instance's max_pool_size. Groups that cannot grow are heard in the order in which they said so."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._hungry: dict[str, float] = {}
+        self._waiting: dict[str, float] = {}
         self._placed: dict[str, float] = {}
 
     def room(self, alive: Mapping[str, int], name: str) -> int:
         """How many workers this group may have beyond those there are; `alive` is how many each group has."""
-        ahead = [other for other in self._hungry if other != name and self._before(other, name)]
+        ahead = [other for other in self._waiting if other != name and self._before(other, name)]
         return max(0, self._limit - sum(alive.values()) - len(ahead))
 
     def _before(self, one: str, other: str) -> bool:
-        return other not in self._hungry or self._hungry[one] < self._hungry[other]
+        return other not in self._waiting or self._waiting[one] < self._waiting[other]
 
-    def fed(self, name: str) -> None:
+    def needs_none(self, name: str) -> None:
         """The group has what it wants, or wants nothing any more."""
-        self._hungry.pop(name, None)
+        self._waiting.pop(name, None)
 
-    def hungry(self, name: str, loads: Mapping[str, GroupLoad], now: float) -> Eviction | None:
+    def request_room(self, name: str, loads: Mapping[str, GroupLoad], now: float) -> Eviction | None:
         """Requests wait in this group, which may grow, but there is no room; who makes some, if anybody has to."""
-        self._hungry.setdefault(name, now)
+        self._waiting.setdefault(name, now)
         self._placed = {group: self._placed.get(group, now) for group, load in loads.items() if load.alive}
         if self.room({group: load.alive for group, load in loads.items()}, name):
             return None
@@ -74,7 +74,7 @@ class Fleet:
         """The worker of the group that has had a place for longest, when both have had their time."""
         placed = [(self._placed[group], group) for group, load in others.items() if load.busy]
         since, group = min(placed, default=(now, ""))
-        if now - max(since, self._hungry[name]) < TURN:
+        if now - max(since, self._waiting[name]) < TURN:
             return None
         return Eviction(group, others[group].busy[0])
 

@@ -19,8 +19,9 @@ from appsrv import message
 from appsrv.app_group import AppGroup
 from appsrv.app_spec import is_below
 from appsrv.backend import BackEnd
-from appsrv.fleet import Fleet
+from appsrv.fleet import SharedCapacity
 from appsrv.frontend import FrontEnd
+from appsrv.group_context import GroupContext, GroupEvents
 from appsrv.handles import Failure, send_signal
 from appsrv.hosting import needs_routes, routes_of
 from appsrv.http_syntax import RequestHead
@@ -39,7 +40,7 @@ log = logging.getLogger("appsrv.groups")
 BOOT_AT_ONCE = 2
 STEP = 0.05
 
-TellWatchdog = Callable[[message.Message], None]
+SendToWatchdog = Callable[[message.Message], None]
 Stacks = Callable[[str, int], list[str]]
 
 
@@ -47,16 +48,16 @@ class Groups(Mapping[str, Manager]):
     """Managers by the names of their groups. `stacks` gives those of a process, by concurrency model and pid."""
 
     def __init__(
-        self, settings: Settings, frontend: FrontEnd, tell_watchdog: TellWatchdog, stacks: Stacks, *,
+        self, settings: Settings, frontend: FrontEnd, send_to_watchdog: SendToWatchdog, stacks: Stacks, *,
         now: Callable[[], float], development: bool,
     ) -> None:
         self._settings = settings
         self._frontend = frontend
-        self._tell_watchdog = tell_watchdog
+        self._send_to_watchdog = send_to_watchdog
         self._stacks = stacks
         self._now = now
         self._development = development
-        self._fleet = Fleet(settings.max_pool_size)
+        self._capacity = SharedCapacity(settings.max_pool_size)
         self._table: RouteTable | None = None
         self._routes = Routes()
         self._lasting_problems: Mapping[str, str] = {}
@@ -111,7 +112,7 @@ class Groups(Mapping[str, Manager]):
     def add(self, group: AppGroup) -> Manager:
         """Serve one more, from now on."""
         order = message.ServeGroup(group.to_json())
-        self._tell_watchdog(order)
+        self._send_to_watchdog(order)
         manager = self._make(group)
         self._write_routes()
         # Not at once: many may come at the same time.
@@ -122,7 +123,7 @@ class Groups(Mapping[str, Manager]):
     def drop(self, name: str) -> None:
         """Serve this one no more: what is being served is finished, what waits is routed anew."""
         leaving = self._managers.pop(name)
-        self._fleet.fed(name)
+        self._capacity.needs_none(name)
         self._cannot_boot.pop(name, None)
         self._to_boot = deque(waiting for waiting in self._to_boot if waiting[0] is not leaving)
         self._leaving.append(leaving)
@@ -149,7 +150,7 @@ class Groups(Mapping[str, Manager]):
         leaving.discard()
         self._frontend.backends.remove(leaving.backend)
         if leaving.name not in self._managers:
-            self._tell_watchdog(message.DropGroup(leaving.name))
+            self._send_to_watchdog(message.DropGroup(leaving.name))
 
     def _make(self, group: AppGroup) -> Manager:
         """An application group with everything that is its own."""
@@ -166,16 +167,24 @@ class Groups(Mapping[str, Manager]):
             # An application that is monkey-patched is served by another model than the settings say.
             return self._stacks(manager.preloaders.model or settings.model, pid)
 
+        events = GroupEvents(
+            booted=lambda: self.booted(manager),
+            boot_failed=lambda failure: self.boot_failed(manager, failure),
+            load_ended=lambda: self.load_ended(manager),
+            observed=lambda wants_room: self.observed(manager, wants_room=wants_room),
+        )
         manager = self._managers[group.name] = Manager(
-            group, self, development=self._development, board=board, backend=backend,
-            tell_watchdog=self._tell_watchdog, trace=stacks, now=self._now,
-            routes=() if self._table is None else [self._table.fd],
+            GroupContext(
+                group, development=self._development, board=board, backend=backend, events=events,
+                send_to_watchdog=self._send_to_watchdog, stacks_of=stacks, now=self._now,
+                routes=() if self._table is None else [self._table.fd],
+            )
         )
         self._frontend.backends.append(backend)
         if self._settings.prometheus_multiproc:
             manager.workers.when_ended.append(lambda _: _forget_metrics(manager))
         if self._table is not None:
-            manager.share_room(lambda: self._fleet.room(self._alive(), group.name))
+            manager.share_room(lambda: self._capacity.room(self._alive(), group.name))
         return manager
 
     def boot(self, orders: Sequence[message.ServeGroup]) -> None:
@@ -220,10 +229,10 @@ class Groups(Mapping[str, Manager]):
         nothing_else = len(self._cannot_boot) == len(self._managers) and self._settings.apps_directory is None
         if nothing_else and not self._has_booted:
             said = message.BootFailed(failure.message, failure.traceback, failure.exit_code, failure.pid)
-            self._tell_watchdog(said)
+            self._send_to_watchdog(said)
             return
         log.error("%s is not served until its code is mended; all other applications are", group.name)
-        group.go_on_broken()
+        group.continue_broken()
         self._check_booted()
 
     def load_ended(self, group: Manager) -> None:
@@ -236,20 +245,20 @@ class Groups(Mapping[str, Manager]):
         if not self._has_booted and all(manager.booted for manager in self._managers.values()):
             self._has_booted = True
             modules = [manager.preloaders.settings_module for manager in self._managers.values()]
-            self._tell_watchdog(message.Booted(modules[0] if len(modules) == 1 else ""))
+            self._send_to_watchdog(message.Booted(modules[0] if len(modules) == 1 else ""))
 
     # -- how they share the room --------------------------------------------------------------------------------------
 
     def _alive(self) -> dict[str, int]:
         return {name: manager.alive for name, manager in self._managers.items()}
 
-    def looked_at(self, group: Manager, *, hungry: bool) -> None:
+    def observed(self, group: Manager, *, wants_room: bool) -> None:
         """A group in which requests wait may take another's place."""
-        if not hungry or self._table is None:
-            self._fleet.fed(group.name)
+        if not wants_room or self._table is None:
+            self._capacity.needs_none(group.name)
             return
         loads = {name: manager.group_load() for name, manager in self._managers.items()}
-        eviction = self._fleet.hungry(group.name, loads, self._now())
+        eviction = self._capacity.request_room(group.name, loads, self._now())
         if eviction is not None:
             self._managers[eviction.group].evict(eviction.serial, group.name)
 
@@ -265,7 +274,7 @@ class Groups(Mapping[str, Manager]):
 
     def count_waiting(self) -> int:
         """Requests that no worker has taken, counted now."""
-        return sum(manager.look() for manager in self._managers.values())
+        return sum(manager.count_waiting() for manager in self._managers.values())
 
     def resize(self, change: int) -> None:
         """Have each group keep so many workers more, or fewer, than now."""

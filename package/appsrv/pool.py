@@ -189,7 +189,7 @@ class Pool:
     closed: bool = False
     room: Callable[[], int] = lambda: MANY
     """How many workers there is room for beyond those there are; replacing one needs none."""
-    hungry: bool = False
+    wants_room: bool = False
     """Whether requests wait for a worker that would be spawned if there were room."""
     _last_serial: int = 0
 
@@ -242,16 +242,16 @@ class Pool:
         worker = self.workers.pop(serial, None)
         if worker is None:
             return []
-        stillborn = worker.state is WorkerState.BOOTING or (self._died_young(worker, now) and not served)
+        failed_young = worker.state is WorkerState.BOOTING or (self._died_young(worker, now) and not served)
         worker.move(WorkerState.GONE, now)
         actions: list[Action] = []
-        if stillborn:
+        if failed_young:
             self.backoff.failed(now)
             if worker.generation == self.successor:
                 actions = self._abandon_roll(now, reason)
         return actions + self._finish_roll() + self.balance(now)
 
-    def unborn(self, serial: int, now: float) -> list[Action]:
+    def never_forked(self, serial: int, now: float) -> list[Action]:
         """A worker was not made because its preloader had gone: no fault of the application."""
         worker = self.workers.pop(serial, None)
         if worker is None:
@@ -350,7 +350,7 @@ class Pool:
 
     def balance(self, now: float, waiting: int = 0) -> list[Action]:
         """The workers to spawn so that the numbers hold again."""
-        self.hungry = False
+        self.wants_room = False
         if self.closed or self.goal not in self.loaded_generations or now < self.backoff.until:
             return []
         return [self._spawn(now) for _ in range(self._wanted(waiting))]
@@ -370,7 +370,7 @@ class Pool:
         at_once = 1 if self.backoff.failures else self.limits.spawn_at_once
         may = max(0, min(own_room, at_once - booting))
         granted = min(more, may, self.room() if self.successor is None else may) if more and may else 0
-        self.hungry = bool(waiting and more and may and not granted and not booting)
+        self.wants_room = bool(waiting and more and may and not granted and not booting)
         return max(granted, min(replacing, may))
 
     def coming(self) -> int:

@@ -1,6 +1,6 @@
-"""Slumber: an application that nobody asks for has no process at all, and is loaded for the next request. Pure.
+"""Idle unload: an application without requests has no process at all, and is loaded for the next request. Pure.
 
-For groups that keep no worker (`min_instances` 0). Told the time and what there is, says when to sleep and to wake.
+For groups that keep no worker (`min_instances` 0). Gets the time and the load, and decides when to unload and to load.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Slumber:
-    """`after` is `max_preloader_idle_time` in seconds, 0 for groups that never sleep."""
+class IdleUnload:
+    """`after` is `max_preloader_idle_time` in seconds, 0 for groups that are never unloaded."""
 
     after: float
-    asleep: bool = False
-    _quiet_since: float | None = None
+    unloaded: bool = False
+    _idle_since: float | None = None
 
-    def wakes(self, waiting: int) -> bool:
-        """Whether a request ends the sleep."""
-        if not self.asleep or not waiting:
+    def should_load(self, waiting: int) -> bool:
+        """Whether a request ends the unloaded state."""
+        if not self.unloaded or not waiting:
             return False
-        self.awake()
+        self.loaded()
         return True
 
-    def awake(self) -> None:
-        """It is loaded now, whatever for."""
-        self.asleep, self._quiet_since = False, None
+    def loaded(self) -> None:
+        """The application is loaded now, for whatever reason."""
+        self.unloaded, self._idle_since = False, None
 
-    def falls_asleep(self, now: float, *, quiet: bool) -> bool:
-        """Whether the time has come. `quiet`: no worker, no request, no restart."""
-        if not quiet or self.asleep or not self.after:
-            self._quiet_since = None
+    def should_unload(self, now: float, *, idle: bool) -> bool:
+        """Whether the application is to be unloaded now. `idle`: no worker, no request, no restart."""
+        if not idle or self.unloaded or not self.after:
+            self._idle_since = None
             return False
-        self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        self.asleep = now - self._quiet_since >= self.after
-        return self.asleep
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        self.unloaded = now - self._idle_since >= self.after
+        return self.unloaded

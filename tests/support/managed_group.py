@@ -22,6 +22,7 @@ from appsrv.app_group import AppGroup
 from appsrv.app_spec import AppSpec
 from appsrv.backend import BackEnd
 from appsrv.channel import Channel
+from appsrv.group_context import GroupContext, GroupEvents
 from appsrv.handles import Failure, Outcome
 from appsrv.http_response import Response
 from appsrv.http_syntax import Limits
@@ -249,25 +250,24 @@ class ManagedGroup:
             admit=lambda: self.manager.queue.admit(), busy=lambda: self.manager.workers.busy(),
         )
         self.manager = Manager(
-            group, self, development=development, board=self.board, backend=self.backend,
-            tell_watchdog=self.told.append, trace=self._stacks_of, now=self.clock,
-            routes=[self.board.fd] if routed else [],
+            GroupContext(
+                group, development=development, board=self.board, backend=self.backend, events=self._events(),
+                send_to_watchdog=self.told.append, stacks_of=self._stacks_of, now=self.clock,
+                routes=[self.board.fd] if routed else [],
+            )
         )
 
     # -- the collaborators --------------------------------------------------------------------------------------------
 
-    def booted(self, _group: Manager) -> None:
-        self.events.append("booted")
+    def _events(self) -> GroupEvents:
+        return GroupEvents(
+            booted=lambda: self.events.append("booted"), boot_failed=self._boot_failed,
+            load_ended=lambda: self.events.append("load ended"), observed=self.looks.append,
+        )
 
-    def boot_failed(self, _group: Manager, failure: Failure) -> None:
+    def _boot_failed(self, failure: Failure) -> None:
         self.events.append("boot failed")
         self.failure = failure
-
-    def load_ended(self, _group: Manager) -> None:
-        self.events.append("load ended")
-
-    def looked_at(self, _group: Manager, *, hungry: bool) -> None:
-        self.looks.append(hungry)
 
     def _kill(self, pid: int, number: int) -> None:
         assert pid >= FIRST_PID, "a signal to a process that the test has not made"

@@ -39,10 +39,12 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "upstream_connections"),
         ("apps_directory arrivals backend config_files exchange generic_app handles relay upstream_process "
         "worker_access_log"),
-        ("borrowed_terminal deaths farewell frontend greenlets lookout preloaders proxied_exchange refusals "
-        "reload_brake restarts shutdown succession tls workers"),
+        ("borrowed_terminal deaths farewell frontend generations greenlets group_context lookout preloaders "
+        "proxied_exchange refusals reload_brake restarts shutdown succession tls workers"),
         "admission disconnects frontend_setup memory outage time_limits worker",
-        "preloader request_queue",
+        "availability preloader request_queue",
+        "pool_driver",
+        "lifecycle",
         "manager",
         "groups report watchdog",
         "admin_routes app_watch launch",
@@ -62,8 +64,8 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(
         {
             "acceptor", "admin", "admin_routes", "app_watch", "apps_directory", "arrivals", "backend", "disconnects",
-            "fallback", "frontend", "greenlets", "groups", "lanes", "lookout", "manager", "memory", "monitoring",
-            "parking", "preloaders", "relay", "reload_brake", "restart_file", "restarts", "server", "shutdown",
+            "fallback", "frontend", "greenlets", "groups", "lanes", "lookout", "memory", "monitoring", "parking",
+            "pool_driver", "preloaders", "relay", "reload_brake", "restart_file", "restarts", "server", "shutdown",
             "streamed_input", "succession", "time_limits", "tls", "upgraded", "upstream_connection",
             "upstream_connections", "upstream_process", "workers",
         }

@@ -133,7 +133,7 @@ def test_one_that_cannot_boot_beside_others_answers_503_and_goes_on_trying(make:
     group.manager.boot(0, 0, have_preloader=False)
     preloader = group.preloader()
     preloader.failed("broken")
-    group.manager.go_on_broken()
+    group.manager.continue_broken()
     client = group.request()
     assert client.answers == [503]
     preloader.exit()

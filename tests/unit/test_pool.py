@@ -634,10 +634,10 @@ def test_a_worker_whose_preloader_died_first_is_nobodys_failure() -> None:
     first, second = spawned(script.loaded())
     script.ready(first)
     script.did(script.pool.lost(1, script.now, "killed"))
-    assert script.did(script.pool.unborn(second, script.now)) == []
+    assert script.did(script.pool.never_forked(second, script.now)) == []
     assert (script.pool.backoff.failures, script.ready_ones()) == (0, [first])
     assert len(spawned(script.loaded())) == 1
-    assert script.did(script.pool.unborn(second, script.now)) == [], "told twice"
+    assert script.did(script.pool.never_forked(second, script.now)) == [], "told twice"
 
 
 def test_a_worker_that_waits_for_its_threads_has_a_limit_of_its_own() -> None:

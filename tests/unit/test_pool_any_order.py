@@ -92,7 +92,7 @@ class World(RuleBasedStateMachine):
         """Its preloader went first."""
         serial = self.one_of(pick, BOOTING)
         failures = self.pool.backoff.failures
-        self.did(self.pool.unborn(serial, self.now))
+        self.did(self.pool.never_forked(serial, self.now))
         del self.loads[serial]
         assert self.pool.backoff.failures == failures
 

@@ -1,34 +1,34 @@
-"""slumber.py: when an application is let go of, and when it is loaded again."""
+"""When an idle application is unloaded, and when it is loaded again."""
 
 from __future__ import annotations
 
-from appsrv.slumber import Slumber
+from appsrv.slumber import IdleUnload
 
 
-def test_it_falls_asleep_when_it_was_quiet_for_long_enough() -> None:
-    slumber = Slumber(10.0)
-    assert not slumber.falls_asleep(1.0, quiet=True)
-    assert not slumber.falls_asleep(10.9, quiet=True)
-    assert slumber.falls_asleep(11.0, quiet=True)
-    assert not slumber.falls_asleep(30.0, quiet=True), "it sleeps already"
+def test_it_is_unloaded_when_it_was_idle_for_long_enough() -> None:
+    unload = IdleUnload(10.0)
+    assert not unload.should_unload(1.0, idle=True)
+    assert not unload.should_unload(10.9, idle=True)
+    assert unload.should_unload(11.0, idle=True)
+    assert not unload.should_unload(30.0, idle=True), "it is unloaded already"
 
 
-def test_whatever_happens_begins_the_time_anew() -> None:
-    slumber = Slumber(10.0)
-    slumber.falls_asleep(1.0, quiet=True)
-    assert not slumber.falls_asleep(11.0, quiet=False)
-    assert not slumber.falls_asleep(12.0, quiet=True)
-    assert slumber.falls_asleep(22.0, quiet=True)
+def test_a_request_begins_the_time_anew() -> None:
+    unload = IdleUnload(10.0)
+    unload.should_unload(1.0, idle=True)
+    assert not unload.should_unload(11.0, idle=False)
+    assert not unload.should_unload(12.0, idle=True)
+    assert unload.should_unload(22.0, idle=True)
 
 
-def test_a_request_wakes_it_once() -> None:
-    slumber = Slumber(10.0, asleep=True)
-    assert not slumber.wakes(0)
-    assert slumber.wakes(1)
-    assert not slumber.wakes(1)
+def test_a_request_loads_it_once() -> None:
+    unload = IdleUnload(10.0, unloaded=True)
+    assert not unload.should_load(0)
+    assert unload.should_load(1)
+    assert not unload.should_load(1)
 
 
-def test_some_never_sleep() -> None:
-    slumber = Slumber(0.0)
-    assert not slumber.falls_asleep(1.0, quiet=True)
-    assert not slumber.falls_asleep(1e9, quiet=True)
+def test_without_a_time_it_is_never_unloaded() -> None:
+    unload = IdleUnload(0.0)
+    assert not unload.should_unload(1.0, idle=True)
+    assert not unload.should_unload(1e9, idle=True)
