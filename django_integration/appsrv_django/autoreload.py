@@ -18,7 +18,8 @@ from typing import Any, cast
 
 from django.utils import autoreload
 
-from appsrv import own_lines, reloader
+from appsrv.app_process import own_lines
+from appsrv.development import reloader
 from appsrv_django import hook
 
 logger = logging.getLogger("django.utils.autoreload")

@@ -12,7 +12,8 @@ import django
 
 def serve(error: BaseException) -> NoReturn:
     """Offer the error instead of an application; who has caught it has printed it."""
-    from appsrv import development, own_lines
+    from appsrv.app_process import own_lines
+    from appsrv.development import run
     from appsrv_django.autoreload import Watch
 
     def load() -> NoReturn:
@@ -20,7 +21,7 @@ def serve(error: BaseException) -> NoReturn:
 
     error.__traceback__ = _application_frames(error.__traceback__)
     own_lines.flush()
-    development.serve(load, banner=lambda urls: None, watch=Watch(error))
+    run.serve(load, banner=lambda urls: None, watch=Watch(error))
 
 
 def _application_frames(frames: TracebackType | None) -> TracebackType | None:

@@ -24,11 +24,12 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 from django.http.request import split_domain_port, validate_host
 
-from appsrv import config, project
+from appsrv.apps import dependency_files
 from appsrv.errors import SettingsError
-from appsrv.http_syntax import FORWARDING
-from appsrv.settings import Settings
-from appsrv.trusted_proxies import ANYBODY, UNIX
+from appsrv.http.syntax import FORWARDING
+from appsrv.http.trusted_proxies import ANYBODY, UNIX
+from appsrv.settings import sources
+from appsrv.settings.table import Settings
 
 OURS = "appsrv_django"
 HOW_MANY = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connections"}
@@ -36,8 +37,8 @@ HOW_MANY = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connect
 
 def server_settings() -> Settings:
     """Those that `appsrv start` would find. Raises SettingsError."""
-    place = Path(project.script_directory(sys.argv[0]))
-    return config.load({}, config.environment(), place, cwd=place)
+    place = Path(dependency_files.script_directory(sys.argv[0]))
+    return sources.load({}, sources.environment(), place, cwd=place)
 
 
 @register("appsrv", deploy=True)
@@ -49,7 +50,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
         return [Error(f"The settings of appsrv cannot be used: {error}", id="appsrv.E001")]
     names = [app.name for app in apps.get_app_configs()]
     return [
-        *_check_variables(config.environment()),
+        *_check_variables(sources.environment()),
         *_check_order(names, _has_runserver),
         *_check_hosts(settings.ALLOWED_HOSTS, server),
         *_check_connection_age(settings.DATABASES, server),
@@ -65,7 +66,7 @@ def _has_runserver(app: str) -> bool:
 
 
 def _check_variables(environ: Mapping[str, str]) -> list[CheckMessage]:
-    return [Warning(f"{notice}.", id="appsrv.W006") for notice in config.variable_notices(environ)]
+    return [Warning(f"{notice}.", id="appsrv.W006") for notice in sources.variable_notices(environ)]
 
 
 def _check_order(names: Sequence[str], has_runserver: Any) -> list[CheckMessage]:

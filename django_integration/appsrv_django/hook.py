@@ -30,11 +30,11 @@ CONCERNED = (COMMAND, OWN_COMMAND, "check")
 
 MODULE = "django.core.management"
 PRELOADER = "APPSRV_PRELOADER"
-"""In the environment of a preloader, see appsrv.development."""
+"""In the environment of a preloader, see appsrv.development.run."""
 
 
 STANDBY = "APPSRV_STANDBY"
-"""The same, whatever the framework: whether it is a standby preloader, see appsrv.standby."""
+"""The same, whatever the framework: whether it is a standby preloader, see appsrv.development.standby."""
 
 
 def install() -> None:
@@ -57,7 +57,7 @@ def _stand_by() -> None:
     global STARTED
     waits = os.environ[STANDBY] == "wait"
     try:
-        from appsrv import standby
+        from appsrv.development import standby
 
         standby.wait()
     except BaseException:
@@ -107,7 +107,7 @@ def wrap(module: Any) -> None:
     """Make django.core.management ask appsrv about the commands concerned."""
     _wrap_loading(module)
     if PRELOADER in os.environ:
-        from appsrv import reloader
+        from appsrv.development import reloader
 
         # Before Django loads the settings, and all that they name.
         reloader.remember_loaded()

@@ -14,8 +14,8 @@ import sys
 
 from django_prodserver.backends.base import BaseServerBackend
 
-from appsrv import project
-from appsrv.handover import become_appsrv
+from appsrv.apps import dependency_files
+from appsrv.development.exec_appsrv import become_appsrv
 
 
 class AppsrvServer(BaseServerBackend):
@@ -23,4 +23,4 @@ class AppsrvServer(BaseServerBackend):
 
     def start_server(self, *args: str) -> None:
         """`args`: what `prep_server_args` has made of ARGS."""
-        become_appsrv(["start", *args], project.script_directory(sys.argv[0]), os.environ)
+        become_appsrv(["start", *args], dependency_files.script_directory(sys.argv[0]), os.environ)

@@ -19,8 +19,11 @@ from django.core.management.commands.runserver import Command as CoreCommand
 from django.db import connections
 from django.utils import autoreload as django_autoreload
 
-from appsrv import development, internal_variables, own_lines, project
+from appsrv.app_process import own_lines
+from appsrv.apps import dependency_files
+from appsrv.development import run as development
 from appsrv.errors import ListenError
+from appsrv.settings import internal_variables
 from appsrv_django import autoreload, broken, colours
 from appsrv_django.access_log import log_request
 from appsrv_django.takeover import RELOADER_VARIABLE, reason_to_step_aside
@@ -90,7 +93,7 @@ class Runserver(Base):
         given = {name: options[name] for name in DEFAULTS if options.get(name) is not None}
         development.start(
             argv=development.same_command(),
-            root=project.script_directory(sys.argv[0]),
+            root=dependency_files.script_directory(sys.argv[0]),
             host=self.addr,
             port=int(self.port),
             defaults=DEFAULTS,

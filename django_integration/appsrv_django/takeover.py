@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand
 from django.core.management.commands.runserver import Command as CoreCommand
 from django.core.servers.basehttp import WSGIServer
 
-from appsrv import project
-from appsrv.internal_variables import PRELOADER, RUNSERVER
-from appsrv.takeover import debugger_attached, switched_off
+from appsrv.apps import dependency_files
+from appsrv.development.takeover import debugger_attached, switched_off
+from appsrv.settings.internal_variables import PRELOADER, RUNSERVER
 
 RELOADER_VARIABLE = "RUN_MAIN"
 
@@ -38,7 +38,7 @@ def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
 
 def concerns_project() -> bool:
     """Whether the dependency files of the project whose manage.py runs name appsrv."""
-    return project.names_appsrv(project.script_directory(sys.argv[0]))
+    return dependency_files.names_appsrv(dependency_files.script_directory(sys.argv[0]))
 
 
 def _say_that(app_name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from werkzeug import _reloader
 from werkzeug._internal import _log
 
-from appsrv import reloader
+from appsrv.development import reloader
 
 STARTED = time.time()
 """When this command began, near enough, or was needed: files saved later may have been imported in their old form."""

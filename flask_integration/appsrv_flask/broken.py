@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from appsrv import healing
+from appsrv.http import self_reloading_page
 
 WSGIApplication = Callable[..., Iterable[bytes]]
 AccessLog = Callable[[Mapping[str, Any], int, int, float], None]
@@ -47,7 +47,7 @@ class Healing:
         self._changed.set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if healing.asks_about(environ, self.failure):
+        if self_reloading_page.asks_about(environ, self.failure):
             return self._answer_question(start_response)
         started: list[tuple[str, list[tuple[str, str]]]] = []
         try:
@@ -57,7 +57,7 @@ class Healing:
             # Without a debugger.
             text = "".join(traceback.format_exception(self._error))
             title = f"The application cannot be loaded: {self._error}"
-            page = healing.page(title, text, self.failure, environ)
+            page = self_reloading_page.page(title, text, self.failure, environ)
             start_response(f"{page.status} {page.reason}", page.headers)
             return [page.body]
         status, fields = started[-1]
@@ -68,9 +68,9 @@ class Healing:
     ) -> Iterable[bytes]:
         # Not the style sheets and answers of the console.
         if status.startswith("500"):
-            body = body.replace(b"<head>", b"<head>" + healing.script(self.failure).encode(), 1)
+            body = body.replace(b"<head>", b"<head>" + self_reloading_page.script(self.failure).encode(), 1)
             fields = [(name, value) for name, value in fields if name.lower() != "content-length"]
-            fields += [("Content-Length", str(len(body))), (healing.FIELD, self.failure)]
+            fields += [("Content-Length", str(len(body))), (self_reloading_page.FIELD, self.failure)]
         start_response(status, fields)
         return [body]
 
@@ -80,7 +80,7 @@ class Healing:
                 self._changed.wait(PATIENCE)
             finally:
                 self._room.release()
-        fields = [] if self._changed.is_set() else [(healing.FIELD, self.failure)]
+        fields = [] if self._changed.is_set() else [(self_reloading_page.FIELD, self.failure)]
         start_response("204 No Content", [*fields, ("Cache-Control", "no-store")])
         return []
 
@@ -88,7 +88,7 @@ class Healing:
         """The access log without the questions."""
 
         def log_request(environ: Mapping[str, Any], status: int, size: int, started: float) -> None:
-            if not healing.asks_about(environ, self.failure):
+            if not self_reloading_page.asks_about(environ, self.failure):
                 log(environ, status, size, started)
 
         return log_request

@@ -13,7 +13,7 @@ from typing import Any
 
 from werkzeug.serving import generate_adhoc_ssl_pair
 
-from appsrv import development
+from appsrv.development import run
 
 ADHOC = "adhoc"
 # Seconds. Werkzeug's is valid for 365 days.
@@ -41,7 +41,7 @@ def settings_for(cert: Any) -> dict[str, str]:
     if cert is None:
         return {}
     if cert == ADHOC:
-        return {"ssl_certificate": str(made_up(development.kept_directory()))}
+        return {"ssl_certificate": str(made_up(run.kept_directory()))}
     certificate, key = cert
     return {"ssl_certificate": certificate, "ssl_certificate_key": key}
 

@@ -17,7 +17,7 @@ from flask.cli import ScriptInfo, run_command
 
 RELOADER_VARIABLE = "WERKZEUG_RUN_MAIN"
 PRELOADER = "APPSRV_PRELOADER"
-"""In the environment of a preloader, see appsrv.development."""
+"""In the environment of a preloader, see appsrv.development.run."""
 
 
 class RunCommand(click.Command):
@@ -44,7 +44,7 @@ def callback(
     if not concerns(info.app_import_path):
         call_original(ctx, params)
         return
-    from appsrv import development
+    from appsrv.development import run as development
     from appsrv_flask import certificate, run_on_appsrv
 
     options = run_on_appsrv.Options.of(params)
@@ -68,14 +68,14 @@ def concerns(app: str | None) -> bool:
 
     They may be half saved, or those of another branch; and the watchdog, which has the address, is appsrv.
     """
-    from appsrv.takeover import switched_off
+    from appsrv.development.takeover import switched_off
 
     return PRELOADER in os.environ or (not switched_off(os.environ) and project_names_appsrv(app))
 
 
 def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]) -> str | None:
     """Why the built-in has to serve, or None. `modules` are the names of the loaded modules."""
-    from appsrv.takeover import debugger_attached
+    from appsrv.development.takeover import debugger_attached
 
     if sys.platform == "win32":
         return "appsrv needs fork(), which Windows does not have"
@@ -94,12 +94,12 @@ def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], 
 
 def project_names_appsrv(app: str | None) -> bool:
     """True when the project of the command, or that of an --app given as a path, names appsrv."""
-    from appsrv import project
+    from appsrv.apps import dependency_files
 
-    directories = {project.script_directory(sys.argv[0]): None}
+    directories = {dependency_files.script_directory(sys.argv[0]): None}
     if app and os.sep in app:
         directories[os.path.dirname(os.path.abspath(app.split(":")[0]))] = None
-    return any(project.names_appsrv(directory) for directory in directories)
+    return any(dependency_files.names_appsrv(directory) for directory in directories)
 
 
 def build() -> click.Command:
@@ -120,7 +120,7 @@ def build() -> click.Command:
 def remember_loaded() -> None:
     """In a preloader: before Flask loads the application, which it does once it has found its commands."""
     if PRELOADER in os.environ:
-        from appsrv import reloader
+        from appsrv.development import reloader
 
         reloader.remember_loaded()
 

@@ -15,7 +15,7 @@ from flask.cli import ScriptInfo
 @click.pass_context
 def appsrv(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Run a command of appsrv: start, status, restart-app, stop, ... (flask appsrv --help)."""
-    from appsrv.handover import become_appsrv
+    from appsrv.development.exec_appsrv import become_appsrv
 
     info = ctx.find_object(ScriptInfo)
     # What `flask --app` said, where `appsrv start` looks.

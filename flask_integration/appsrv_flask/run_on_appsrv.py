@@ -25,9 +25,11 @@ from werkzeug._internal import _log
 from werkzeug.debug import DebuggedApplication
 from werkzeug.serving import BaseWSGIServer, _ansi_style
 
-from appsrv import development, own_lines, project
+from appsrv.app_process import own_lines
+from appsrv.apps import dependency_files
+from appsrv.development import run
 from appsrv.errors import ListenError
-from appsrv.internal_variables import BOOT
+from appsrv.settings.internal_variables import BOOT
 from appsrv_flask import autoreload
 from appsrv_flask.access_log import log_request
 from appsrv_flask.broken import Healing, raising
@@ -38,7 +40,7 @@ WSGIApplication = Callable[..., Iterable[bytes]]
 DEFAULTS = {"max_pool_size": 1, "threads": 8}
 """One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
 
-FRAMEWORK = development.Framework(
+FRAMEWORK = run.Framework(
     packages=("flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "click", "blinker")
 )
 
@@ -83,9 +85,9 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
     """Become the watchdog of this command."""
     if not 0 <= options.port <= MAX_PORT:
         raise click.BadParameter(f"{options.port} is not a port: 0 to {MAX_PORT}.", param_hint="--port")
-    development.start(
-        argv=development.same_command(),
-        root=project.script_directory(sys.argv[0]),
+    run.start(
+        argv=run.same_command(),
+        root=dependency_files.script_directory(sys.argv[0]),
         # Werkzeug takes none for every address of IPv4.
         host=options.host or "0.0.0.0",
         port=options.port,
@@ -113,7 +115,7 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
     broken = Healing(debugged, error) if error else None
     own_lines.flush()
     try:
-        development.serve(
+        run.serve(
             lambda: broken or debugged,
             banner=Banner(options, debugged, first),
             watch=watch(options, error, broken) if options.reload else None,
@@ -132,7 +134,7 @@ def _without_fifo() -> dict[str, str]:
     except ImportError:
         return {}
     files = (dotenv.find_dotenv(name, usecwd=True) for name in (".flaskenv", ".env"))
-    fifos = any(development.is_fifo(file) for file in files if file)
+    fifos = any(run.is_fifo(file) for file in files if file)
     return {SKIP_DOTENV: NOT_TWICE} if fifos and not os.environ.get(SKIP_DOTENV) else {}
 
 

@@ -15,15 +15,17 @@ from pathlib import Path
 
 import click
 
-from appsrv import __version__, config, text
-from appsrv.cli_common import NO_COLOUR, say_error, say_variable_notices, setting_options, working_directory
-from appsrv.cli_look import logs, status, top, trace
-from appsrv.cli_project import config_command, init
-from appsrv.cli_steer import detach_process, reopen_logs, restart_app, stop
+from appsrv import __version__
+from appsrv.commands import reports
+from appsrv.commands.common import NO_COLOUR, say_error, say_variable_notices, setting_options, working_directory
+from appsrv.commands.control import detach_process, reopen_logs, restart_app, stop
+from appsrv.commands.project import config_command, init
+from appsrv.commands.show import logs, status, top, trace
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
-from appsrv.instance import InstanceInfo
-from appsrv.settings import ROWS, Settings
-from appsrv.words import printable
+from appsrv.instance.run_directory import InstanceInfo
+from appsrv.settings import sources
+from appsrv.settings.table import ROWS, Settings
+from appsrv.system.words import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,14 +84,14 @@ def start(app: str | None, **flags: object) -> int:
     APP is module:callable, module:factory(), a file or a directory. Without it the application is looked for in
     the current directory: the configured one, manage.py, FLASK_APP, wsgi.py, app.py or passenger_wsgi.py.
     """
-    from appsrv import finder, hosting
-    from appsrv.app_group import AppGroup
-    from appsrv.launch import run
+    from appsrv.apps import finder, hosting
+    from appsrv.apps.app_group import AppGroup
+    from appsrv.watchdog.start import run
 
-    environ = config.environment()
+    environ = sources.environment()
     here = working_directory(environ)
     directory = finder.project_directory(app, here)
-    settings = config.load(flags, environ, directory, cwd=here)
+    settings = sources.load(flags, environ, directory, cwd=here)
     if settings.daemonize:
         say_variable_notices(environ)
     if hosting.is_hosting(settings, directory):
@@ -100,8 +102,8 @@ def start(app: str | None, **flags: object) -> int:
 
 
 def _start_several(app: str | None, settings: Settings, directory: Path, environ: Mapping[str, str]) -> int:
-    from appsrv import hosting
-    from appsrv.launch import run
+    from appsrv.apps import hosting
+    from appsrv.watchdog.start import run
 
     here = working_directory(environ)
     if app is not None and directory == here and not (here / app).is_dir():
@@ -118,7 +120,7 @@ def _start_several(app: str | None, settings: Settings, directory: Path, environ
 
 def announce(info: InstanceInfo) -> None:
     """The banner, once the application is being served."""
-    click.echo(text.banner(info))
+    click.echo(reports.banner(info))
     sys.stdout.flush()
 
 

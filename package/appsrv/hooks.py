@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from appsrv import forked_child, own_lines
+from appsrv.app_process import forked_child, own_lines
 
 Hook = TypeVar("Hook", bound=Callable[[], object])
 

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from appsrv.errors import OperatorError
-from appsrv.family import exists
+from appsrv.system.process_tree import exists
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

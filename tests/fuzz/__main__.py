@@ -15,7 +15,7 @@ from typing import Any
 
 from support.wire import wire_cases
 
-PARSER = ["appsrv.http1", "appsrv.http1_body", "appsrv.http_syntax"]
+PARSER = ["appsrv.http.head", "appsrv.http.body", "appsrv.http.syntax"]
 LARGEST = 4096
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"

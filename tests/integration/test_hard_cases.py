@@ -27,10 +27,10 @@ EPOLL = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 FAILING = '''
-import appsrv.exchange
+import appsrv.worker.connection_handler
 from hello import application
 
-real = appsrv.exchange.parse_head
+real = appsrv.worker.connection_handler.parse_head
 
 
 def parse_head(data, limits):
@@ -39,7 +39,7 @@ def parse_head(data, limits):
     return real(data, limits)
 
 
-appsrv.exchange.parse_head = parse_head
+appsrv.worker.connection_handler.parse_head = parse_head
 '''
 
 

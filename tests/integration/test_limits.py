@@ -31,7 +31,7 @@ def test_a_request_that_takes_too_long_is_answered_504_and_its_worker_replaced(s
     assert "/spin?30" not in server.log().partition(error_id)[2].partition("\n")[0]
     server.wait_log(rf"worker {first} .* ended: killed by appsrv: .*max_request_time \(0\.5 s\)")
     assert server.log().count("error id") == 1, "the page's id, and no other one"
-    assert "appsrv/exchange.py" not in server.log()
+    assert "appsrv/worker/connection_handler.py" not in server.log()
     wait_for(lambda: server.worker_pids() - {first}, "another worker")
 
 

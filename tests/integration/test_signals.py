@@ -169,7 +169,7 @@ def test_a_detached_worker_finishes_its_request(serve: Serve, site: Site) -> Non
 AS_SOON_AS_OPEN = """
 import os, signal, sys
 from appsrv.cli import main
-from appsrv.resources import Resources
+from appsrv.watchdog.resources import Resources
 
 publish = Resources._publish
 

@@ -19,20 +19,20 @@ from typing import Any, TypeVar
 
 import pytest
 
-from appsrv import message
-from appsrv.app_group import AppGroup
-from appsrv.app_spec import AppSpec
-from appsrv.channel import Channel, ChannelClosed
-from appsrv.collector import Collector
-from appsrv.hangup import Hangup
-from appsrv.log import ServerLog
-from appsrv.settings import Settings
-from appsrv.signals import Arrived
-from appsrv.standby_preloader import Launched, StandbyPreloader
-from appsrv.watchdog import Development, Watchdog
+from appsrv.apps.app_group import AppGroup
+from appsrv.apps.app_spec import AppSpec
+from appsrv.ipc import messages
+from appsrv.ipc.channel import Channel, ChannelClosed
+from appsrv.logs.server_log import ServerLog
+from appsrv.settings.table import Settings
+from appsrv.system.hangup import Hangup
+from appsrv.system.signals import Arrived
+from appsrv.watchdog.output_collector import Collector
+from appsrv.watchdog.process import Development, Watchdog
+from appsrv.watchdog.standby import Launched, StandbyPreloader
 
 Scenario = Iterator[None]
-M = TypeVar("M", bound=message.Message)
+M = TypeVar("M", bound=messages.Message)
 TERMINAL_SHELL = 77
 """The pid of the session leader, for `Hangup`."""
 
@@ -47,7 +47,7 @@ class FakeProcess:
     stdout: int
     stderr: int
     environ: Mapping[str, str] = field(default_factory=dict)
-    received: list[message.Message] = field(default_factory=list)
+    received: list[messages.Message] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
 
     @property
@@ -55,10 +55,10 @@ class FakeProcess:
         """Its channel to the watchdog: the last one that it inherits."""
         return self.channels[-1]
 
-    def send(self, msg: message.Message, fds: Sequence[int] = ()) -> None:
+    def send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
         self.to_watchdog.send(msg, fds)
 
-    def read(self) -> list[message.Message]:
+    def read(self) -> list[messages.Message]:
         """What the watchdog has sent since the last call."""
         new = []
         with contextlib.suppress(ChannelClosed):
@@ -218,20 +218,20 @@ class World:
 
     def _replace_the_system(self) -> None:
         change = self.monkeypatch.setattr
-        change("appsrv.watchdog.time", SimpleNamespace(monotonic=lambda: self.now))
-        change("appsrv.kept_directory.time", SimpleNamespace(monotonic=lambda: self.now))
-        change("appsrv.watchdog.StandbyPreloader", self._make_standby)
-        change("appsrv.watchdog.selectors.DefaultSelector", lambda: ScriptedSelector(self._idle))
-        change("appsrv.watchdog.Spawner", self._make_spawner)
-        change("appsrv.watchdog.Signals", lambda _: self.signals)
-        change("appsrv.watchdog.Hangup", SimpleNamespace(of_this_process=self._make_hangup))
-        change("appsrv.watchdog.send_signal", lambda pid, number: self.sent.append((pid, number)))
-        change("appsrv.watchdog.descendants", lambda _: self.descendants)
-        change("appsrv.watchdog.own_processes", lambda: self.orphans)
-        change("appsrv.watchdog.process_group.kill_rest", self.killed_groups.append)
-        change("appsrv.watchdog.become_subreaper", lambda: None)
-        change("appsrv.watchdog.setproctitle", SimpleNamespace(setproctitle=lambda _: None))
-        change("appsrv.trace.listen", lambda _: None)
+        change("appsrv.watchdog.process.time", SimpleNamespace(monotonic=lambda: self.now))
+        change("appsrv.instance.kept_directory.time", SimpleNamespace(monotonic=lambda: self.now))
+        change("appsrv.watchdog.process.StandbyPreloader", self._make_standby)
+        change("appsrv.watchdog.process.selectors.DefaultSelector", lambda: ScriptedSelector(self._idle))
+        change("appsrv.watchdog.process.Spawner", self._make_spawner)
+        change("appsrv.watchdog.process.Signals", lambda _: self.signals)
+        change("appsrv.watchdog.process.Hangup", SimpleNamespace(of_this_process=self._make_hangup))
+        change("appsrv.watchdog.process.send_signal", lambda pid, number: self.sent.append((pid, number)))
+        change("appsrv.watchdog.process.descendants", lambda _: self.descendants)
+        change("appsrv.watchdog.process.own_processes", lambda: self.orphans)
+        change("appsrv.watchdog.process.process_group.kill_rest", self.killed_groups.append)
+        change("appsrv.watchdog.process.become_subreaper", lambda: None)
+        change("appsrv.watchdog.process.setproctitle", SimpleNamespace(setproctitle=lambda _: None))
+        change("appsrv.system.stack_dump.listen", lambda _: None)
         change("os.waitpid", self._waitpid)
 
     def _make_spawner(self, _environ: Mapping[str, str], output: Collector) -> FakeSpawner:

@@ -16,20 +16,20 @@ from typing import Any
 import gevent
 import pytest
 
-from appsrv import channel as channels
-from appsrv import message
-from appsrv.app_group import AppGroup
-from appsrv.app_spec import AppSpec
-from appsrv.backend import BackEnd
-from appsrv.channel import Channel
-from appsrv.group_context import GroupContext, GroupEvents
-from appsrv.handles import Failure, Outcome
-from appsrv.http_response import Response
-from appsrv.http_syntax import Limits
-from appsrv.manager import Manager
-from appsrv.parking import ClientConnection, parking
-from appsrv.scoreboard import Scoreboard, Slot
-from appsrv.settings import Settings
+from appsrv.apps.app_group import AppGroup
+from appsrv.apps.app_spec import AppSpec
+from appsrv.http.response import Response
+from appsrv.http.syntax import Limits
+from appsrv.ipc import channel as channels
+from appsrv.ipc import messages
+from appsrv.ipc.channel import Channel
+from appsrv.ipc.scoreboard import Scoreboard, Slot
+from appsrv.server.frontend.backend import BackEnd
+from appsrv.server.frontend.parking import ClientConnection, parking
+from appsrv.server.pool.group_context import GroupContext, GroupEvents
+from appsrv.server.pool.handles import Failure, Outcome
+from appsrv.server.pool.manager import Manager
+from appsrv.settings.table import Settings
 
 NAME = "/apps/shop"
 # Above any pid that the system gives (proc(5)).
@@ -97,7 +97,7 @@ class FrontEnd:
 class PlayedWorker:
     """A worker that a preloader was ordered to fork."""
 
-    def __init__(self, group: ManagedGroup, preloader: PlayedPreloader, order: message.Spawn, fds: list[int]) -> None:
+    def __init__(self, group: ManagedGroup, preloader: PlayedPreloader, order: messages.Spawn, fds: list[int]) -> None:
         self.order = order
         self.serial = order.serial
         self.pid = 0
@@ -112,15 +112,15 @@ class PlayedWorker:
     def forked(self) -> PlayedWorker:
         """fork(2) has succeeded."""
         self.pid = self._group.next_pid()
-        self._preloader.say(message.Spawned(os.getpid(), self.serial, self.pid))
+        self._preloader.say(messages.Spawned(os.getpid(), self.serial, self.pid))
         return self
 
     def ready(self) -> PlayedWorker:
         """It waits for its first request."""
-        self.say(message.Ready(self.pid))
+        self.say(messages.Ready(self.pid))
         return self
 
-    def say(self, msg: message.Message) -> None:
+    def say(self, msg: messages.Message) -> None:
         self.channel.send(msg)
         self._group.settle()
 
@@ -139,7 +139,7 @@ class PlayedWorker:
     def exit(self, status: int = 0) -> None:
         """The process has ended, and its preloader has reaped it."""
         self.close()
-        self._preloader.say(message.WorkerExited(os.getpid(), self.serial, self.pid, status))
+        self._preloader.say(messages.WorkerExited(os.getpid(), self.serial, self.pid, status))
 
     def close(self) -> None:
         self.channel.close()
@@ -166,27 +166,27 @@ class PlayedPreloader:
         self.heard: list[str] = []
         self._group = group
         self._orders: list[PlayedWorker] = []
-        started = message.PreloaderStarted(NAME, generation, serial, self.pid)
+        started = messages.PreloaderStarted(NAME, generation, serial, self.pid)
         group.manager.preloader_started(started, theirs.detach())
 
-    def say(self, msg: message.Message) -> None:
+    def say(self, msg: messages.Message) -> None:
         self.channel.send(msg)
         self._group.settle()
 
     def loaded(self, **fields: Any) -> PlayedPreloader:
         """It has imported the application."""
-        self.say(message.Loaded(**fields))
+        self.say(messages.Loaded(**fields))
         return self
 
     def failed(self, why: str, traceback: str = "") -> None:
         """The application cannot be imported."""
-        self.say(message.LoadFailed(why, traceback, 4))
+        self.say(messages.LoadFailed(why, traceback, 4))
 
     def read(self) -> list[str]:
         """The names of all orders so far."""
         for order, fds in self.channel.waiting():
             self.heard.append(type(order).__name__)
-            if isinstance(order, message.Spawn):
+            if isinstance(order, messages.Spawn):
                 self._orders.append(PlayedWorker(self._group, self, order, fds))
             else:
                 channels.close_all(fds)
@@ -227,7 +227,7 @@ class ManagedGroup:
         self, monkeypatch: pytest.MonkeyPatch, *, development: bool = False, routed: bool = False, **settings: Any
     ) -> None:
         self.clock = Clock()
-        self.told: list[message.Message] = []
+        self.told: list[messages.Message] = []
         self.events: list[str] = []
         self.looks: list[bool] = []
         self.signals: list[tuple[int, int]] = []
@@ -316,8 +316,8 @@ class ManagedGroup:
 
     def asked(self) -> list[tuple[int, int]]:
         """(generation, serial) of the preloaders that the watchdog was asked for since the last call."""
-        asked = [(msg.generation, msg.serial) for msg in self.told if isinstance(msg, message.StartPreloader)]
-        self.told[:] = [msg for msg in self.told if not isinstance(msg, message.StartPreloader)]
+        asked = [(msg.generation, msg.serial) for msg in self.told if isinstance(msg, messages.StartPreloader)]
+        self.told[:] = [msg for msg in self.told if not isinstance(msg, messages.StartPreloader)]
         return asked
 
     def preloader(self, generation: int = 1, serial: int = 0) -> PlayedPreloader:
@@ -328,7 +328,7 @@ class ManagedGroup:
     def not_started(self, generation: int, serial: int = 0, reason: str = "no memory") -> None:
         """The watchdog could not start the one that it was asked for."""
         assert self.asked() == [(generation, serial)]
-        self.manager.preloader_not_started(message.PreloaderNotStarted(NAME, generation, serial, reason))
+        self.manager.preloader_not_started(messages.PreloaderNotStarted(NAME, generation, serial, reason))
         self.settle()
 
     def client(self) -> Client:

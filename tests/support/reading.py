@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from appsrv.errors import RequestError
-from appsrv.http1 import HeadReader, parse_head
-from appsrv.http1_body import body_reader
-from appsrv.http_syntax import Limits, RequestHead
+from appsrv.http.body import body_reader
+from appsrv.http.head import HeadReader, parse_head
+from appsrv.http.syntax import Limits, RequestHead
 from support import oracle
 
 LIMITS = Limits()

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from appsrv.environ import build_environ, environ_base
 from appsrv.errors import ClientDisconnected
-from appsrv.http1 import Limits, parse_head
-from appsrv.http_syntax import RequestHead
-from appsrv.wsgi import Environ, Outcome, respond
+from appsrv.http.head import Limits, parse_head
+from appsrv.http.syntax import RequestHead
+from appsrv.wsgi.environ import build_environ, environ_base
+from appsrv.wsgi.run import Environ, Outcome, respond
 
 DATE = b"Sun, 22 Nov 2026 16:00:00 GMT"
 TEXT = ("Content-Type", "text/plain")

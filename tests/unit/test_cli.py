@@ -21,12 +21,14 @@ from typing import Any
 
 import pytest
 
-from appsrv import cli, cli_common, directories
-from appsrv.app_group import AppGroup
-from appsrv.app_spec import AppSpec
+from appsrv import cli
+from appsrv.apps.app_group import AppGroup
+from appsrv.apps.app_spec import AppSpec
+from appsrv.commands import common
 from appsrv.errors import AppLoadError
-from appsrv.instance import Instance, InstanceDirectory, InstanceInfo
-from appsrv.settings import ROWS, Settings
+from appsrv.instance.run_directory import Instance, InstanceDirectory, InstanceInfo
+from appsrv.settings.table import ROWS, Settings
+from appsrv.system import directories
 from support.admin import STATUS, FakeAdmin
 
 INFO = InstanceInfo(
@@ -134,9 +136,9 @@ def test_the_working_directory_is_the_logical_one(tmp_path: Path, monkeypatch: p
     (tmp_path / "release").mkdir()
     (tmp_path / "current").symlink_to("release")
     monkeypatch.chdir(tmp_path / "current")
-    assert cli_common.working_directory({"PWD": str(tmp_path / "current")}) == tmp_path / "current"
-    assert cli_common.working_directory({"PWD": str(tmp_path)}) == tmp_path / "release"
-    assert cli_common.working_directory({}) == tmp_path / "release"
+    assert common.working_directory({"PWD": str(tmp_path / "current")}) == tmp_path / "current"
+    assert common.working_directory({"PWD": str(tmp_path)}) == tmp_path / "release"
+    assert common.working_directory({}) == tmp_path / "release"
 
 
 def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
@@ -163,8 +165,8 @@ def test_a_command_starts_fast_since_it_imports_little() -> None:
         "colorlog",
         "dotenv",
         "termios",
-        "appsrv.finder",
-        "appsrv.launch",
+        "appsrv.apps.finder",
+        "appsrv.watchdog.start",
     ]
     code = f"import sys, appsrv.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=30) == "[]\n"
@@ -174,10 +176,10 @@ def test_a_command_starts_fast_since_it_imports_little() -> None:
 
 
 class FakeWatchdog(ModuleType):
-    """Stands for appsrv.launch: remembers what it is to run."""
+    """Stands for appsrv.watchdog.start: remembers what it is to run."""
 
     def __init__(self) -> None:
-        super().__init__("appsrv.launch")
+        super().__init__("appsrv.watchdog.start")
         self.result = 0
         self.error: Exception | None = None
         self.calls: list[tuple[Settings, AppSpec]] = []
@@ -200,7 +202,7 @@ class FakeWatchdog(ModuleType):
 @pytest.fixture
 def watchdog(place: Path, monkeypatch: pytest.MonkeyPatch) -> FakeWatchdog:
     fake = FakeWatchdog()
-    monkeypatch.setitem(sys.modules, "appsrv.launch", fake)
+    monkeypatch.setitem(sys.modules, "appsrv.watchdog.start", fake)
     (place / "wsgi.py").write_text("application = 1\n")
     return fake
 
@@ -354,7 +356,7 @@ def test_stop_waits_as_long_as_the_settings_let_it_take(
 ) -> None:
     running.directory.write(replace(running.info, stops_within=allowed))
     waited: list[float] = []
-    monkeypatch.setattr("appsrv.cli_steer._wait_until_gone", lambda _, seconds: waited.append(seconds))
+    monkeypatch.setattr("appsrv.commands.control._wait_until_gone", lambda _, seconds: waited.append(seconds))
     assert run(capfd, "stop", *options)[0] == 0
     assert waited == [waits]
 
@@ -514,7 +516,7 @@ def terminal(place: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     ours, theirs = pty.openpty()
     base = place.parent / "run" / "appsrv"
     code = (
-        "import sys; from pathlib import Path; from appsrv import cli, directories\n"
+        "import sys; from pathlib import Path; from appsrv import cli; from appsrv.system import directories\n"
         f"directories.bases = lambda environ: [Path({str(base)!r})]\n"
         "sys.exit(cli.main(['restart-app']))"
     )

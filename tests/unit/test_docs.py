@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appsrv.http_syntax import Limits
-from appsrv.settings import ROWS
+from appsrv.http.syntax import Limits
+from appsrv.settings.table import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
@@ -33,10 +33,10 @@ def test_commands_can_be_run(page: Path) -> None:
 
 @pytest.mark.process
 def test_settings_page_is_generated() -> None:
-    command = [sys.executable, "-m", "appsrv.settings_page"]
+    command = [sys.executable, "-m", "appsrv.commands.settings_page"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == done.stdout, (
-        "out of date: python -m appsrv.settings_page > docs/settings.md"
+        "out of date: python -m appsrv.commands.settings_page > docs/settings.md"
     )
 
 

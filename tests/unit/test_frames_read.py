@@ -11,17 +11,18 @@ from types import CodeType
 
 import pytest
 
-from appsrv import farewell, labelled_output, wsgi
-from appsrv.exchange import ConnectionHandler
+from appsrv.worker import labelled_output, stream_cutter
+from appsrv.worker.connection_handler import ConnectionHandler
+from appsrv.wsgi import run
 
-PACKAGE = Path(wsgi.__file__).parent
+PACKAGE = Path(run.__file__).parent
 
 READ: list[tuple[CodeType, CodeType, str]] = [
     # (what the reader looks for on the stack, what it is to be, a variable that it reads there)
-    (farewell._ANSWERS, ConnectionHandler._answer.__code__, "self"),
-    (farewell._ANSWERS, ConnectionHandler._answer.__code__, "connection"),
-    (wsgi.STREAMS, wsgi._Answer.send_all.__code__, "self"),
-    (labelled_output._CALLS_APPLICATION, wsgi.respond.__code__, "environ"),
+    (stream_cutter._ANSWERS, ConnectionHandler._answer.__code__, "self"),
+    (stream_cutter._ANSWERS, ConnectionHandler._answer.__code__, "connection"),
+    (run.STREAMS, run._Answer.send_all.__code__, "self"),
+    (labelled_output._CALLS_APPLICATION, run.respond.__code__, "environ"),
 ]
 
 
@@ -39,7 +40,7 @@ def test_the_function_has_the_variable_from_its_call_to_its_end(
 
 def test_what_is_asked_of_the_variables_is_there() -> None:
     assert callable(ConnectionHandler.progress)
-    assert isinstance(wsgi._Answer.may_be_endless, property)
+    assert isinstance(run._Answer.may_be_endless, property)
 
 
 def test_no_other_variable_is_read_in_a_frame() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from appsrv import metrics, monitoring
+from appsrv import metrics
 from appsrv.errors import OperatorError
+from appsrv.server.admin import monitoring
 
 USAGE = {"cpu": 1.0, "cpu_seconds": 2.5, "memory": 1 << 20}
 SECRET = "s3cr3t"

@@ -37,4 +37,4 @@ def test_other_commands_import_no_server(project: str, arguments: tuple[str, ...
     pytest.importorskip(project)
     names = imported(*arguments, cwd=ROOT / "example_projects" / project)
     assert "gevent" not in names
-    assert {"appsrv.server", "appsrv.watchdog", "appsrv.preloader"} & names == set()
+    assert {"appsrv.server.process", "appsrv.watchdog.process", "appsrv.preloader.process"} & names == set()

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from appsrv import config, finder, project
-from appsrv.handover import become_appsrv
+from appsrv.apps import dependency_files, finder
+from appsrv.development.exec_appsrv import become_appsrv
+from appsrv.settings import sources
 
 
 class Command(BaseCommand):
@@ -24,11 +25,11 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """`argv`: manage.py, appsrv, and what is meant for appsrv."""
-        _become(argv[2:], project.script_directory(argv[0]))
+        _become(argv[2:], dependency_files.script_directory(argv[0]))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """As typed: there is no way back to who has called."""
-        _become(options["words"], project.script_directory(""))
+        _become(options["words"], dependency_files.script_directory(""))
 
 
 def _become(words: list[str], directory: str) -> NoReturn:
@@ -37,7 +38,7 @@ def _become(words: list[str], directory: str) -> NoReturn:
     The settings module of manage.py is for its own commands: it would win over that of the WSGI module, as one from
     outside does. TZ is the TIME_ZONE of the settings: the server log is in the machine's time.
     """
-    first, environ = config.first_environment(), dict(os.environ)
+    first, environ = sources.first_environment(), dict(os.environ)
     named = finder.settings_of_manage(Path(directory))
     if finder.SETTINGS_VARIABLE not in first and named and environ.get(finder.SETTINGS_VARIABLE) == named:
         del environ[finder.SETTINGS_VARIABLE]

@@ -1,0 +1,271 @@
+"""Several applications in one instance: reads `[[apps]]` of appsrv.toml and the directory of applications.
+
+The answer is an `AppGroup` for each that can be served, and for each that cannot the reason: one that is wrong harms no
+other. Reads files, imports nothing of the projects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from appsrv.apps import finder
+from appsrv.apps.app_group import AppGroup
+from appsrv.apps.app_spec import is_below
+from appsrv.apps.routes import Route, Routes
+from appsrv.errors import AppsrvError, SettingsError
+from appsrv.instance.run_directory import default_log_file
+from appsrv.ipc import messages
+from appsrv.settings import parsers, sources
+from appsrv.settings.table import OF_PYTHON, ROWS, Settings
+from appsrv.system.users import user_of_owner
+
+# The keys of an entry of [[apps]] that are not settings.
+_ENTRY_KEYS = ("root", "name", "variables")
+# These name one application: inherited from the environment of the instance, they would name the same one for all.
+_VARIABLES_OF_ONE_APP = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
+MAX_GROUP = messages.MAX_DATAGRAM // 3
+"""The longest description of an application in bytes. The Configure for its preloader has the settings twice."""
+
+_PER_APP = frozenset(row.name for row in ROWS if row.per_app)
+_OPERATOR_ONLY = frozenset(row.name for row in ROWS if row.operator_only)
+
+
+@dataclass(frozen=True)
+class HostedApps:
+    """What an instance serves. `problems`: the name of each application that is not served, and why."""
+
+    groups: tuple[AppGroup, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def routes(self) -> Routes:
+        """Where each is."""
+        return routes_of(self.groups)
+
+
+def routes_of(groups: Iterable[AppGroup]) -> Routes:
+    """Where each of these is."""
+    return Routes(Route(group.settings.hosts, group.settings.base_uri, group.name) for group in groups)
+
+
+def needs_routes(groups: Iterable[AppGroup], settings: Settings) -> bool:
+    """Whether a request has to be looked at before it is known whose it is, or whether it is anybody's."""
+    served = list(groups)
+    placed = any(group.settings.hosts or group.settings.base_uri for group in served)
+    return len(served) != 1 or placed or settings.apps_directory is not None
+
+
+def is_hosting(settings: Settings, directory: Path) -> bool:
+    """Whether the files of this directory say that there are several applications."""
+    return settings.apps_directory is not None or bool(_rows(directory))
+
+
+def hosted(settings: Settings, directory: Path, environ: Mapping[str, str]) -> HostedApps:
+    """All applications that the files of this directory and the directory of applications say.
+
+    Raises SettingsError for what is wrong with the file itself.
+    """
+    if settings.app is not None:
+        raise SettingsError("app stands beside [[apps]] or apps_directory: make it an entry of [[apps]]")
+    makers: list[_AppsEntry | _AppDirectory] = [
+        *(_AppsEntry(file, number, row, settings, environ) for file, number, row in _rows(directory)),
+        *(_AppDirectory(place, settings, environ) for place in found_in(settings.apps_directory)),
+    ]
+    return _without_clashes(made for maker in makers for made in [maker.make()])
+
+
+def found_in(directory: str | None) -> list[Path]:
+    """The directories that may be applications, in the order of their names."""
+    if directory is None:
+        return []
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith((".", "_")))
+    except OSError as error:
+        raise SettingsError(f"apps_directory {directory} cannot be read: {error.strerror}") from None
+
+
+def lies_in(group: AppGroup, directory: str | None) -> bool:
+    """Whether it is the application of a directory of the directory of applications, and has its code in there."""
+    spec = group.spec
+    # The root of a package is the directory above it.
+    return os.path.dirname(group.name) == directory and is_below(spec.startup_file or spec.root, group.name)
+
+
+def found(place: Path, settings: Settings, environ: Mapping[str, str]) -> AppGroup | str:
+    """The application in a directory of the directory of applications; or why there is none."""
+    return _AppDirectory(place, settings, environ).make()[1]
+
+
+def _without_clashes(made: Iterable[tuple[str, AppGroup | str]]) -> HostedApps:
+    groups: list[AppGroup] = []
+    problems: dict[str, str] = {}
+    for name, result in made:
+        if isinstance(result, str):
+            problems[name] = result
+            continue
+        clash = clash_of(result, groups)
+        if clash is None:
+            groups.append(result)
+        else:
+            problems[_unlike(name, problems)] = clash
+    return HostedApps(tuple(groups), problems)
+
+
+def clash_of(group: AppGroup, others: Iterable[AppGroup]) -> str | None:
+    """Why it cannot be served beside those that are: one of them is where it wants to be."""
+    served = list(others)
+    clashes = routes_of([*served, group]).clashes
+    if clashes:
+        return f"{clashes[0].place} is {clashes[0].first}'s already: give one of them other hosts or another base_uri"
+    if any(other.name == group.name for other in served):
+        return f"another application has the name {group.name}: give one of them another name"
+    return None
+
+
+def _unlike(name: str, taken: Mapping[str, object]) -> str:
+    return name if name not in taken else f"{name} (again)"
+
+
+# -- [[apps]] ----------------------------------------------------------------------------------------------
+
+
+def _rows(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
+    rows: list[tuple[Path, int, dict[str, Any]]] = []
+    for file, table in sources.tables(directory):
+        entries = table.get(sources.APPS, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise SettingsError(f"{file}: apps has to be a list of tables, each with [[apps]] above it")
+        rows += [(file, number, entry) for number, entry in enumerate(entries, 1)]
+    return rows
+
+
+class _AppsEntry:
+    """One entry of `[[apps]]`. What is no key of an entry is an error of the file."""
+
+    def __init__(
+        self, file: Path, number: int, row: dict[str, Any], settings: Settings, environ: Mapping[str, str]
+    ) -> None:
+        self._where = f"{file}: [[apps]] number {number}"
+        root = row.get("root")
+        if not isinstance(root, str) or not root.strip():
+            raise SettingsError(f"{self._where}: root is missing, the directory of the application")
+        self._root = Path(os.path.abspath(file.parent / os.path.expanduser(root)))
+        self._variables = _strings(row.get("variables", {}), f"{self._where}: variables")
+        self._name = row.get("name")
+        if self._name is not None and not (isinstance(self._name, str) and self._name.strip()):
+            raise SettingsError(f"{self._where}: name has to be some text")
+        self._layer = _own(sources.file_layer(file, _without(row, _ENTRY_KEYS), self._where), self._where)
+        self._settings = settings
+        self._environ = {**_without(environ, _VARIABLES_OF_ONE_APP), **self._variables}
+
+    def make(self) -> tuple[str, AppGroup | str]:
+        name = self._name or str(self._root)
+        if not self._root.is_dir():
+            return name, f"no such directory, though {self._where} has it as root"
+        try:
+            layers = [*_of_project(self._root), self._layer]
+            settings = _settings(self._settings, layers)
+            return name, _group(self._root, settings, name, self._environ, self._variables)
+        except AppsrvError as error:
+            return name, str(error)
+
+
+def _strings(table: object, where: str) -> dict[str, str]:
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        raise SettingsError(f"{where} has to be a table of texts")
+    return table
+
+
+def _own(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
+    foreign = sorted(layer.keys() - _PER_APP)
+    if foreign:
+        raise SettingsError(f"{where}: {foreign[0]} is a setting of the whole instance: write it above [[apps]]")
+    return layer
+
+
+# -- the directory of applications -------------------------------------------------------------------------
+
+
+class _AppDirectory:
+    """A directory in the directory of applications. Its files say what is the application's own, but not whose it is.
+
+    Without hosts and base_uri in them its name says where it is: a host if there is a dot in it, else a path.
+    """
+
+    def __init__(self, place: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._place = place
+        self._settings = settings
+        self._environ = _without(environ, _VARIABLES_OF_ONE_APP)
+
+    def make(self) -> tuple[str, AppGroup | str]:
+        name = str(self._place)
+        try:
+            layers = list(_of_project(self._place))
+            if not any({"hosts", "base_uri"} & layer.keys() for layer in layers):
+                layers.append(self._by_name())
+            settings = _settings(self._settings, layers)
+            settings = replace(settings, user=user_of_owner(settings.user, name))
+            group = _group(self._place, settings, name, self._environ, {})
+            if not lies_in(group, self._settings.apps_directory):
+                raise SettingsError(f"{group.app} is not in {name}: let it be an entry of [[apps]]")
+            return name, group
+        except (AppsrvError, OSError) as error:
+            return name, str(error)
+
+    def _by_name(self) -> dict[str, object]:
+        setting, parse = ("hosts", parsers.hosts) if "." in self._place.name else ("base_uri", parsers.base_uri)
+        said = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
+        try:
+            return {setting: parse(said)}
+        except ValueError as error:
+            raise SettingsError(f"its name does not say where it is ({error}): set hosts or base_uri") from None
+
+
+# -- both --------------------------------------------------------------------------------------------------
+
+
+def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Settings:
+    """The application's: what it says itself, else what the instance says to all, else the table.
+
+    It may have fewer workers than there may be altogether, not more.
+    """
+    said = list(layers)
+    # What other applications of the instance are to have means nothing to one in another language.
+    left_out = OF_PYTHON if any(layer.get("start_command") for layer in said) else ()
+    defaults = {row.name: row.default for row in ROWS if not row.inherited or row.name in left_out}
+    settings = sources.overlaid(instance, defaults, *said)
+    most = min(settings.max_pool_size, instance.max_pool_size)
+    return sources.overlaid(settings, {"max_pool_size": most})
+
+
+def _of_project(root: Path) -> Iterator[dict[str, object]]:
+    """What the files of the project say of what is the application's own; the rest is for when it is served alone."""
+    for file, table in sources.tables(root):
+        layer = sources.file_layer(file, table)
+        yield {name: value for name, value in layer.items() if name in _PER_APP and name not in _OPERATOR_ONLY}
+
+
+def _group(
+    root: Path, settings: Settings, name: str, environ: Mapping[str, str], variables: Mapping[str, str]
+) -> AppGroup:
+    spec = finder.find(None, root, environ, settings.app, settings.start_command)
+    if settings.log_file is None:
+        # No port in its name: that is the instance's.
+        settings = replace(settings, log_file=str(default_log_file(Path(spec.root), None)))
+    group = AppGroup(spec, settings, name, variables)
+    length = len(json.dumps(group.to_json()))
+    if length > MAX_GROUP:
+        raise SettingsError(
+            f"its settings and variables are {length} bytes long as JSON, more than {MAX_GROUP}: make them shorter"
+        )
+    return group
+
+
+def _without(table: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}

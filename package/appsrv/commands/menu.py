@@ -1,0 +1,85 @@
+"""A menu on a terminal: arrow keys and Enter, by termios alone.
+
+Knows bytes from and to a terminal, nothing of what is chosen. Whatever happens, the terminal is left as it
+was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import termios
+from collections.abc import Iterator, Sequence
+
+from appsrv.system.terminal_keys import INTERRUPT, modes_of, read_key, restore, size_of, take_keys, tidy_exit, write
+
+_UP = (b"\x1b[A", b"\x1bOA", b"k", b"\x10")
+_DOWN = (b"\x1b[B", b"\x1bOB", b"j", b"\x0e", b"\t")
+_ENTER = (b"\r", b"\n")
+_CANCEL = (b"q", b"Q", b"\x1b", b"\x04", b"")
+_HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
+
+
+def choose(entries: Sequence[str], terminal: int, screen: int) -> int | None:
+    """The number of the chosen entry; None for Cancel (added as the last one), `q` or Esc.
+
+    KeyboardInterrupt for Ctrl-C, as everywhere.
+
+    `terminal` is the file descriptor keys come from, `screen` that of the same terminal to draw on.
+    """
+    lines = [*entries, "Cancel"]
+    with _keys(terminal, screen):
+        chosen = _run(lines, terminal, screen)
+    return chosen if chosen is not None and chosen < len(entries) else None
+
+
+def _run(lines: Sequence[str], terminal: int, screen: int) -> int | None:
+    current, ascii_only = 0, False
+    _draw(lines, current, screen, ascii_only)
+    while True:
+        key = read_key(terminal)
+        if key == INTERRUPT:
+            raise KeyboardInterrupt
+        if key in _ENTER or key in _CANCEL:
+            return current if key in _ENTER else None
+        current = moved(current, key, len(lines))
+        ascii_only ^= key == b"!"
+        write(screen, f"\x1b[{_height(lines, screen)}A")
+        _draw(lines, current, screen, ascii_only)
+
+
+def moved(current: int, key: bytes, count: int) -> int:
+    """The entry the marker is at after that key; it goes round at both ends."""
+    return (current + (key in _DOWN) - (key in _UP)) % count
+
+
+def window(count: int, current: int, height: int) -> range:
+    """The entries to show when only `height` fit: those around the current one."""
+    start = max(0, min(current - height // 2, count - height))
+    return range(start, min(count, start + height))
+
+
+def _height(lines: Sequence[str], screen: int) -> int:
+    return min(len(lines), max(1, size_of(screen).lines - 5))
+
+
+def _draw(lines: Sequence[str], current: int, screen: int, ascii_only: bool) -> None:
+    marker, width = (">" if ascii_only else "\u2023"), size_of(screen).columns
+    for number in window(len(lines), current, _height(lines, screen)):
+        # Cut, since a line that wraps would be two when the marker moves up again.
+        text = f" {marker if number == current else ' '}   {lines[number]}"[: width - 1]
+        write(screen, f"{_CLEAR}{text}\n")
+
+
+@contextlib.contextmanager
+def _keys(terminal: int, screen: int) -> Iterator[None]:
+    """Each key comes at once and unseen, and the cursor is hidden."""
+    before = modes_of(terminal)
+    with tidy_exit():
+        try:
+            take_keys(terminal)
+            write(screen, _HIDE)
+            yield
+        finally:
+            with contextlib.suppress(OSError, termios.error):  # the terminal may have been closed
+                restore(terminal, before)
+                write(screen, _SHOW)

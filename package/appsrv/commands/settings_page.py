@@ -1,0 +1,61 @@
+"""docs/settings.md, made from the table of settings: `python -m appsrv.commands.settings_page > docs/settings.md`.
+
+Knows the rows and Markdown, nothing of values or sources.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from appsrv.settings.table import ROWS, Row
+
+_HEAD = """\
+# Settings
+
+<!-- Made from package/appsrv/settings/table.py: python -m appsrv.commands.settings_page > docs/settings.md -->
+
+Each setting can be given in four places. The later one in this list wins:
+
+1. `[tool.appsrv]` in the project's `pyproject.toml`
+2. `appsrv.toml` beside it, the keys at its top level
+3. a variable in the environment; a blank one counts as not set
+4. a flag of `appsrv start`
+
+Keys may be written `max_pool_size` or `max-pool-size`. A relative path is relative to the directory of the
+file it stands in; of a variable or flag, to the current directory. An unknown key or a bad value is an error
+(exit code 2) and nothing is started. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are bytes, or `512K`,
+`64M`, `1G`. A list is an array in a file, a flag given several times, and in a variable its members with commas
+between them.
+
+Three variables that others know, too, are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0),
+`$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`; given in
+different places, the later place wins.
+
+Where an instance serves several applications, what is marked with `[[apps]]` may differ from one to the other: it may
+stand in an entry of `[[apps]]` and in the files of the application itself. See [hosting.md](hosting.md).
+"""
+
+
+def page() -> str:
+    """docs/settings.md, whole."""
+    parts = [_HEAD]
+    for group in dict.fromkeys(row.group for row in ROWS):
+        parts.append(f"## {group}\n")
+        parts += [_paragraph(row) for row in ROWS if row.group == group]
+    return "\n".join(parts)
+
+
+def _paragraph(row: Row) -> str:
+    names = f"key `{row.name}`" if row.key_only else f"`{_usage(row)}` · `{row.variable}` · key `{row.name}`"
+    if row.per_app:
+        names += " · `[[apps]]`"
+    return f"### {row.name}\n\n{names}\n\n{row.help}\n\nDefault: {row.default_text}\n"
+
+
+def _usage(row: Row) -> str:
+    flags = ", ".join(flag for flag in (row.flag, row.long_flag) if flag)
+    return f"{flags} {row.metavar}".strip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

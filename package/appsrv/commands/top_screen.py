@@ -1,0 +1,217 @@
+"""`appsrv top` on a terminal: reads keys, draws what `top` renders, does what a key asks for.
+
+Whatever ends it, a signal or an exception, the terminal is left as it was; so it is while it is stopped (Ctrl-Z). What
+takes longer, a restart or a detached worker, goes on in a thread, and its outcome is shown when it is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+from appsrv.commands import top_table
+from appsrv.errors import AppsrvError, NotRunning
+from appsrv.system.terminal_keys import (
+    INTERRUPT,
+    SUSPEND,
+    modes_of,
+    read_key,
+    restore,
+    size_of,
+    take_keys,
+    tidy_exit,
+    write,
+)
+
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_STEPS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j": 1}
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What top can ask for. `trace` gives lines; `detach` (of a pid) and `restart` (of a group) say how it went."""
+
+    read: Callable[[], top_table.Reading]
+    trace: Callable[[int], list[str]]
+    detach: Callable[[int], str]
+    restart: Callable[[str], str]
+
+
+class Screen:
+    """The terminal while top has it: whole lines in, keys out. `resized` by a signal, it is woken."""
+
+    def __init__(self, keyboard: int, screen: int) -> None:
+        self._keyboard = keyboard
+        self._screen = screen
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take the terminal, and give it back however this ends."""
+        self._before = modes_of(self._keyboard)
+        try:
+            with tidy_exit({signal.SIGWINCH: self._woken, signal.SIGTSTP: self._stopped}):
+                try:
+                    self._enter()
+                    yield
+                finally:
+                    self._restore()
+        finally:
+            for end in self._wake:
+                os.close(end)
+
+    def draw(self, lines: list[str]) -> None:
+        """Show these lines and nothing else."""
+        write(self._screen, "\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
+
+    def size(self) -> os.terminal_size:
+        """As it is now."""
+        return size_of(self._screen)
+
+    def key(self, seconds: float) -> bytes:
+        """The next key, b"" when none came in time or the terminal has changed. KeyboardInterrupt for Ctrl-C."""
+        ready = select.select([self._keyboard, self._wake[0]], [], [], max(0.0, seconds))[0]
+        if self._wake[0] in ready:
+            os.read(self._wake[0], 512)
+        if self._keyboard not in ready:
+            return b""
+        key = read_key(self._keyboard)
+        if key == INTERRUPT:
+            raise KeyboardInterrupt
+        if key == SUSPEND:
+            os.kill(os.getpid(), signal.SIGTSTP)
+            return b""
+        # The end of what can be read: the terminal has gone.
+        return key or b"q"
+
+    def _enter(self) -> None:
+        take_keys(self._keyboard)
+        write(self._screen, _ENTER)
+
+    def _restore(self) -> None:
+        with contextlib.suppress(OSError, termios.error):
+            write(self._screen, _LEAVE)
+            restore(self._keyboard, self._before)
+
+    def _stopped(self, _number: int, _frame: FrameType | None) -> None:
+        self._restore()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        # Here it goes on, with SIGCONT.
+        signal.signal(signal.SIGTSTP, self._stopped)
+        self._enter()
+        self._woken(0, None)
+
+    def _woken(self, _number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake[1], b"!")
+
+
+class Top:
+    """The loop. `run` returns when `q` is pressed; NotRunning when there is nothing left to show."""
+
+    def __init__(self, screen: Screen, actions: Actions, *, sort: str, interval: float, colour: bool) -> None:
+        self._screen = screen
+        self._actions = actions
+        self._sort = sort
+        self._interval = interval
+        self._colour = colour
+        self._selected = 0
+        self._notice = ""
+        self._page: list[str] = []
+        self._question: tuple[str, Callable[[], str]] | None = None
+        self._now: top_table.Reading | None = None
+        self._before: top_table.Reading | None = None
+
+    def run(self) -> None:
+        """Look, draw, and do what keys say."""
+        due = 0.0
+        with self._screen.taken():
+            while True:
+                if time.monotonic() >= due:
+                    self._look()
+                    due = time.monotonic() + self._interval
+                self._draw()
+                key = self._screen.key(due - time.monotonic())
+                if key and not self._pressed(key):
+                    return
+
+    def _look(self) -> None:
+        try:
+            now = self._actions.read()
+        except NotRunning:
+            raise
+        except AppsrvError as error:
+            self._notice = str(error)
+            return
+        self._before, self._now = self._now, now
+
+    def _shown(self) -> top_table.Summary | None:
+        return None if self._now is None else top_table.summary(self._now, self._before, self._sort)
+
+    def _draw(self) -> None:
+        size, shown = self._screen.size(), self._shown()
+        if self._page:
+            lines = [*self._page[: size.lines - 1], "Any key: back"]
+            self._screen.draw([top_table.cut(line, size.columns) for line in lines])
+        elif shown is None:
+            self._screen.draw([top_table.cut(self._notice, size.columns)])
+        else:
+            if not any(row.pid == self._selected for row in shown.workers):
+                self._selected = top_table.moved(shown, 0, 0)
+            notice = f"{self._question[0]} (y/n)" if self._question else self._notice
+            self._screen.draw(
+                top_table.render(
+                    shown, size, self._sort, selected=self._selected, colour=self._colour, notice=notice
+                )
+            )
+
+    def _pressed(self, key: bytes) -> bool:
+        """Do it; False to end."""
+        shown, question = self._shown(), self._question
+        if self._page:
+            self._page = []
+        elif question is not None:
+            self._question = None
+            if key in (b"y", b"Y"):
+                self._notice = "working …"
+                threading.Thread(target=self._work, args=(question[1],), daemon=True).start()
+        elif key == b"q":
+            return False
+        elif key == b"?":
+            self._page = top_table.HELP
+        elif key.decode("latin-1") in top_table.SORTS:
+            self._sort = key.decode("latin-1")
+        elif shown is not None:
+            self._with_worker(key, shown)
+        return True
+
+    def _with_worker(self, key: bytes, shown: top_table.Summary) -> None:
+        row = next((row for row in shown.workers if row.pid == self._selected), None)
+        if key in _STEPS:
+            self._selected = top_table.moved(shown, self._selected, _STEPS[key])
+        elif row is not None and key == b"t":
+            try:
+                self._page = self._actions.trace(row.pid)
+            except AppsrvError as error:
+                self._notice = str(error)
+        elif row is not None and key == b"d":
+            self._question = (f"Detach worker {row.pid}?", lambda: self._actions.detach(row.pid))
+        elif row is not None and key == b"R":
+            self._question = (f"Restart {row.group}?", lambda: self._actions.restart(row.group))
+
+    def _work(self, work: Callable[[], str]) -> None:
+        try:
+            self._notice = work()
+        except AppsrvError as error:
+            self._notice = str(error)

@@ -1,0 +1,25 @@
+"""From a framework's command to appsrv's own: `manage.py appsrv start` becomes `appsrv start`, in the same process.
+
+Nothing of the framework stays behind: the watchdog that comes of `start` is as small as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from appsrv.system import interpreter_flags
+
+# The project's directory must not be able to shadow a module of ours.
+BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.cli import main; sys.exit(main())"
+
+
+def become_appsrv(arguments: Sequence[str], directory: str, environ: Mapping[str, str]) -> NoReturn:
+    """Run `appsrv ARGUMENTS` in the project's directory instead of what runs now."""
+    os.chdir(directory)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, *interpreter_flags.for_application(), "-c", BOOT, *arguments]
+    os.execve(sys.executable, command, {**environ, "PWD": directory})

@@ -1,0 +1,4 @@
+"""One running instance on disk: run directory, pid file, admin socket's client.
+
+Start with `run_directory`.
+"""

@@ -1,0 +1,90 @@
+"""Keeps the run directory of a running instance in its place: programs that clean up remove what looks old or unused.
+
+Examples are systemd-tmpfiles and tmpwatch, and logind, which removes /run/user/UID with the last session of a user.
+Without the directory nothing that is served suffers, but no command finds the instance. Knows the directory, not what
+is said on its admin socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+from appsrv.errors import AppsrvError
+from appsrv.instance.run_directory import InstanceDirectory, InstanceInfo
+from appsrv.net import listening_sockets
+from appsrv.system import stack_dump
+
+CHECK_INTERVAL_SECONDS = 5.0
+
+TOUCH_INTERVAL_SECONDS = 3600.0
+"""How often the files get a new time: programs that clean up remove files that have not changed for some days."""
+
+Tell = Callable[[int, str], None]
+
+
+class KeptDirectory:
+    """`look` from time to time, at `due` at the latest. `info` describes the instance; `tell` writes to the log."""
+
+    def __init__(self, directory: InstanceDirectory, info: Callable[[], InstanceInfo], tell: Tell) -> None:
+        self._directory = directory
+        self._info = info
+        self._tell = tell
+        self._touch_due = time.monotonic() + TOUCH_INTERVAL_SECONDS
+        self._had_socket = self._missed_socket = False
+        self._failed = False
+        self.due = time.monotonic() + CHECK_INTERVAL_SECONDS
+
+    def look(self) -> socket.socket | None:
+        """Make again what is missing; the new admin socket, where there had to be one."""
+        now = time.monotonic()
+        self.due = now + CHECK_INTERVAL_SECONDS
+        if self._directory.is_in_place() and not self._lacks_socket():
+            self._touch(now)
+            return None
+        try:
+            return self._restore()
+        except (OSError, AppsrvError) as error:
+            if not self._failed:
+                self._failed = True
+                self._tell(logging.ERROR, _lost(self._directory, error))
+            return None
+
+    def _lacks_socket(self) -> bool:
+        """Whether it has gone since an earlier look. Missed twice: a server that starts replaces it."""
+        missed_before, self._missed_socket = self._missed_socket, False
+        if self._directory.admin_socket.exists():
+            self._had_socket = True
+        else:
+            self._missed_socket = self._had_socket
+        return missed_before and self._missed_socket
+
+    def _restore(self) -> socket.socket:
+        self._directory.restore(self._info())
+        made = listening_sockets.listen_privately(str(self._directory.admin_socket))
+        stack_dump.listen(self._directory.path)
+        self._had_socket, self._failed = True, False
+        self._tell(
+            logging.WARNING,
+            f"the run directory {self._directory.path} was removed by another program and made again: keep it from "
+            "programs that clean up, or set XDG_RUNTIME_DIR to another place",
+        )
+        return made
+
+    def _touch(self, now: float) -> None:
+        if now >= self._touch_due:
+            self._touch_due = now + TOUCH_INTERVAL_SECONDS
+            try:
+                self._directory.touch()
+            except OSError:
+                # It is being removed: the next look finds that.
+                return
+
+
+def _lost(directory: InstanceDirectory, error: Exception) -> str:
+    return (
+        f"the run directory {directory.path} was removed by another program and cannot be made again: {error}; "
+        "requests are served, but no command finds this instance; it is tried again"
+    )

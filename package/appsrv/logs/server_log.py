@@ -1,0 +1,318 @@
+"""The server log: one line per event and per line of output, in a file and, in the foreground, on the terminal.
+
+    2026-11-22 18:33:08.123 INFO     App 4711 stdout: hello
+    2026-11-22 18:33:08.456 INFO     [5c0f2a9b71d3-17 GET /orders] App 4711 stdout: printed for a request
+    2026-11-22 18:33:09.001 WARNING  worker 4711 of /srv/shop ended: killed by SIGKILL
+
+That is the form `text`; `log_format` has the others. In the form `plain` both streams are the application's alone:
+what it wrote to stdout is on stdout, what it wrote to stderr on stderr, and appsrv's own lines are on stderr, too.
+The watchdog owns it; the server writes to it through a pipe (`to_watchdog`, `from_server`). The file is opened again
+when it was moved away, so that rotation loses nothing. Knows lines and levels, not processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
+
+from appsrv.errors import RunDirectoryError
+from appsrv.logs.log_format import (
+    AS_WRITTEN,
+    JSON,
+    PLAIN,
+    TEXT,
+    Origin,
+    as_written,
+    event_line,
+    last_state,
+    output_lines,
+    readable,
+)
+from appsrv.system.screen import Screen
+
+LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
+TIME = "%Y-%m-%d %H:%M:%S"
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    # Python 3.10 has no type parameter for it.
+    _StreamHandler = logging.StreamHandler
+
+_DIM, _RESET = "\x1b[2m", "\x1b[0m"
+_SERVER_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
+_COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold_red"}
+
+
+class ServerLog:
+    """Where lines go. `form` is that of the file, `shown` that of the terminal, which is a stream to show them on as
+    well. `quiet` leaves appsrv's own lines below WARNING to the file; with `colour` plain lines have their label.
+
+    The file is opened within `owner()`, again after each rotation. `waits`: whether a pipe or device in its place is
+    waited for, as only the operator's may be; else it loses lines.
+    """
+
+    def __init__(
+        self, path: str, level: str, terminal: TextIO | None, *, form: str = TEXT, shown: str = TEXT,
+        quiet: bool = False, colour: bool = False, owner: Callable[[], AbstractContextManager[None]] = nullcontext,
+        waits: bool = True,
+    ) -> None:
+        self.path = path
+        self._form, self._shown = form, shown
+        self._file = _FileHandler(path, owner, 0 if waits else os.O_NONBLOCK)
+        self._quiet = quiet
+        self._colour = colour
+        self._terminal = _TerminalHandler(terminal) if terminal is not None else None
+        self._lowest = LEVELS[level]
+        # Where both streams are a terminal, what is written to one is seen on the other.
+        live = terminal is not None and shown == PLAIN and _is_terminal(terminal) and _is_terminal(sys.stderr)
+        self._screen = Screen(self._label) if live else None
+
+    def event(self, level: int, text: str) -> None:
+        """Something appsrv has to say."""
+        if level < self._lowest:
+            return
+        # Made once, so that both have the same time.
+        line = event_line(logging.getLevelName(level), text) if JSON in (self._form, self._shown) else ""
+        if self._form == JSON:
+            self._file.raw(line)
+        else:
+            for part in _lines(readable(text)):
+                self._file.handle(_record(level, part))
+        if self._terminal is None or (self._quiet and level < logging.WARNING):
+            return
+        if self._shown == JSON:
+            self._terminal.raw(line, error=False)
+            return
+        for part in _lines(readable(text)):
+            record = _record(level, part)
+            if self._screen is not None:
+                self._terminal.put(self._screen.other(self._terminal.format(record) + "\n"), error=True)
+            else:
+                self._terminal.show(record, error=self._shown == PLAIN)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether unfinished lines are shown as well."""
+        return self._screen is not None
+
+    def unfinished(self, origin: Origin, before: str, new: str) -> None:
+        """An application process goes on with a line that has no end yet; `before` was shown already."""
+        if self._screen is not None and self._terminal is not None:
+            self._terminal.put(self._screen.extend(origin, before, new), error=origin.error)
+
+    def output(self, origin: Origin, lines: Sequence[str], before: str = "") -> None:
+        """Lines that an application process has written, at once if there are several; never filtered.
+
+        `before` has been shown already of the first.
+        """
+        written = output_lines(self._form, origin, lines)
+        for line in written:
+            if self._form == TEXT:
+                self._file.handle(_record(logging.INFO, line))
+            else:
+                self._file.raw(line)
+        if self._terminal is None:
+            return
+        if self._screen is not None:
+            for line in lines:
+                self._terminal.put(self._screen.line(origin, line, before), error=origin.error)
+                before = ""
+        elif self._shown == PLAIN:
+            for line in lines:
+                self._terminal.raw(self._label(origin) + line, error=origin.error)
+        elif self._shown == JSON:
+            for line in written if self._form == JSON else output_lines(JSON, origin, lines):
+                self._terminal.raw(line, error=False)
+        else:
+            for line in lines:
+                shown = readable(last_state(line) if "\r" in line else line)
+                self._terminal.show(_record(logging.INFO, f"{origin.named}: {shown}"), error=False)
+
+    def _label(self, origin: object) -> str:
+        if isinstance(origin, Origin) and origin.label and self._colour:
+            return f"{_DIM}[{origin.pid} {origin.label}]{_RESET} "
+        return ""
+
+    def reopen(self) -> None:
+        """Open the file again under its name."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._file.close()
+
+
+class _FileHandler(logging.handlers.WatchedFileHandler):
+    """Opens its file again when that was moved; a disk that is full costs lines, never the watchdog."""
+
+    def __init__(self, path: str, owner: Callable[[], AbstractContextManager[None]], flags: int) -> None:
+        self._owner = owner
+        self._flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | flags
+        try:
+            super().__init__(path, encoding="utf-8", errors=AS_WRITTEN)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"cannot write the server log {path}: {error.strerror} (choose another with --log-file)"
+            ) from error
+        self.setFormatter(logging.Formatter(LINE, TIME))
+        self._lost = 0
+        self._ended = False
+
+    def _open(self) -> TextIOWrapper:
+        with self._owner():
+            fd = os.open(self.baseFilename, self._flags, 0o640)
+        return open(fd, "a", encoding="utf-8", errors=AS_WRITTEN)
+
+    def raw(self, line: str) -> None:
+        """A line that is one already."""
+        self.handle(_record(logging.NOTSET, line))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.levelno == logging.NOTSET else super().format(record)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._ended:
+            # The base class would open it again.
+            return
+        # What goes wrong while the file is opened again is not caught by the base classes.
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def reopen(self) -> None:
+        """As `reopenIfNeeded`, whether or not the file has moved."""
+        stream, self.stream = self.stream, None
+        try:
+            if stream is not None:
+                stream.close()
+        except OSError:
+            self._complain()
+        try:
+            self.stream = self._open()
+        except OSError:
+            self._complain()
+
+    def close(self) -> None:
+        self._ended = True
+        try:
+            super().close()
+        except OSError:
+            self._complain()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._complain()
+
+    def _complain(self) -> None:
+        self._lost += 1
+        if self._lost == 1:
+            reason = sys.exc_info()[1]
+            sys.stderr.write(f"appsrv: the server log {self.baseFilename} cannot be written: {reason}\n")
+
+
+class _TerminalHandler(_StreamHandler):
+    """In colour on a terminal, unless NO_COLOR says otherwise (colorlog knows)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        import colorlog
+
+        layout = "%(asctime)s.%(msecs)03d %(log_color)s%(levelname)-8s%(reset)s %(message)s"
+        self.setFormatter(colorlog.ColoredFormatter(layout, TIME, log_colors=_COLOURS, stream=stream))
+
+    def show(self, record: logging.LogRecord, *, error: bool) -> None:
+        """The record, on stderr or where everything goes."""
+        if error:
+            self.raw(self.format(record), error=True)
+        else:
+            self.handle(record)
+
+    def raw(self, text: str, *, error: bool) -> None:
+        """A line, as the bytes that the application wrote, on the stream it wrote them to."""
+        self.put(f"{text}\n", error=error)
+
+    def put(self, text: str, *, error: bool) -> None:
+        """Any text, in the same way."""
+        stream = sys.stderr if error else self.stream
+        with contextlib.suppress(OSError, ValueError):
+            _write_bytes(stream, as_written(text))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A terminal that has gone away loses nothing: the file has the line."""
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of one event. What comes after a line feed, in the name of a directory say, is no event of its own."""
+    first, *more = text.splitlines() or [""]
+    return [first, *(f"  {line}" for line in more)]
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return not stream.closed and stream.isatty()
+
+
+def _write_bytes(stream: TextIO, data: bytes) -> None:
+    """Past the encoding of the stream, whatever that is."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:
+        stream.write(data.decode("utf-8", "backslashreplace"))
+        stream.flush()
+        return
+    stream.flush()
+    buffer.write(data)
+    buffer.flush()
+
+
+def _record(level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord("appsrv", level, "", 0, text, None, None)
+
+
+# -- from the server to the watchdog ------------------------------------------------------------------------------
+
+
+class _OneLine(logging.Formatter):
+    """A record with its traceback is one line, which starts with its level; NULs stand in place of line ends."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).replace("\0", "\\x00").splitlines() or [""]
+        return f"{record.levelname} " + "\0".join(lines)
+
+
+def to_watchdog(level: str) -> None:
+    """Let `logging` of this process write to its stdout, which the watchdog reads."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_OneLine("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(LEVELS[level])
+
+
+# What a line of the access log starts with on its way from the server.
+ACCESS = "ACCESS "
+
+
+class AccessLines:
+    """The way of the server's own lines of the access log into the server log, past all levels."""
+
+    def write(self, line: str) -> None:
+        """Append a line."""
+        sys.stdout.write(f"{ACCESS}{line}\n")
+        sys.stdout.flush()
+
+    def reopen(self) -> None:
+        """Nothing to do: the watchdog owns the file."""
+
+
+def from_server(line: str) -> tuple[int, str]:
+    """(level, text) of a line that `to_watchdog` wrote; whatever else the server printed is an error."""
+    name, _, text = line.partition(" ")
+    level = logging.getLevelName(name)
+    return (level, text.replace("\0", "\n")) if level in _SERVER_LEVELS else (logging.ERROR, line)

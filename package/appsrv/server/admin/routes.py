@@ -1,0 +1,134 @@
+"""What the admin socket can be asked (see `admin`): each route, joined with who knows the answer. Decides nothing."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import gevent
+
+from appsrv import metrics
+from appsrv.errors import OperatorError
+from appsrv.ipc import messages
+from appsrv.server.admin.endpoint import Admin, Answer, Route, Text
+from appsrv.server.admin.monitoring import Monitoring
+from appsrv.server.admin.report import Report, requests
+from appsrv.server.pool.groups import Groups
+from appsrv.server.pool.handles import Outcome
+from appsrv.server.pool.manager import Manager
+
+STEP = 0.02
+# Beyond the time that a worker has to end.
+KILLED = 2.0
+
+
+
+class Restart(Protocol):
+    """Restarts one group."""
+
+    def __call__(self, group: Manager, parallel: int | None, *, stop_first: bool) -> Outcome:
+        """`parallel` workers at a time; or, with `stop_first`, when those before have ended."""
+
+
+class AdminRoutes:
+    """`restart` restarts one group, `tell_watchdog` sends a message to the watchdog, `reopen` opens access logs."""
+
+    def __init__(
+        self, groups: Groups, report: Report, restart: Restart, reopen: Callable[[], None],
+        tell_watchdog: Callable[[messages.Message], None],
+    ) -> None:
+        self._groups = groups
+        self._report = report
+        self._restart_one = restart
+        self._reopen = reopen
+        self._tell_watchdog = tell_watchdog
+
+    def serve(self, sock: socket.socket) -> None:
+        """On this listening socket."""
+        Admin(sock, self.table()).start()
+
+    def table(self) -> dict[tuple[str, str], Route]:
+        """What answers, by method and path."""
+        return {
+            ("GET", "/status"): lambda _: (200, self.status()),
+            ("GET", "/requests"): lambda _: (200, {"requests": self._requests()}),
+            ("GET", "/metrics"): lambda _: self._metrics(),
+            ("POST", "/restart"): self._restart,
+            ("POST", "/detach"): self._detach,
+            ("POST", "/stop"): lambda _: self._tell(messages.StopInstance()),
+            ("POST", "/reopen-logs"): self._reopen_logs,
+        }
+
+    def monitor(self, sockets: Sequence[socket.socket], *, own_metrics: bool, several: bool) -> None:
+        """Serve the metrics port; with the applications' own metrics, and whether there may be `several` of them."""
+        applications = (lambda: self._own_metrics(several)) if own_metrics else None
+        Monitoring(list(sockets), self._looked_at, metrics.exposition, applications).start()
+
+    def _own_metrics(self, several: bool) -> tuple[str, bytes]:
+        directories = {name: manager.multiproc for name, manager in self._groups.items() if manager.multiproc}
+        if several or len(directories) != 1:
+            return metrics.of_applications(directories)
+        (directory,) = directories.values()
+        return metrics.of_application(directory)
+
+    def status(self) -> dict[str, Any]:
+        """The report, with the queues as they were at the last look."""
+        return self._report.build(list(self._groups.values()), self._groups.problems)
+
+    def _looked_at(self) -> dict[str, Any]:
+        self._groups.count_waiting()
+        return self.status()
+
+    def _metrics(self) -> Answer:
+        try:
+            metrics.check("/metrics")
+        except OperatorError as error:
+            return 501, {"error": str(error)}
+        return 200, Text(*metrics.exposition(self._looked_at()))
+
+    def _requests(self) -> list[dict[str, Any]]:
+        self._groups.count_waiting()
+        found = [request for manager in self._groups.values() for request in requests(manager)]
+        return sorted(found, key=lambda request: -request["age"])
+
+    def _restart(self, arguments: Mapping[str, Any]) -> Answer:
+        prefix = arguments.get("prefix")
+        if not isinstance(prefix, str):
+            return 400, {"error": "prefix is missing"}
+        parallel = arguments.get("parallel")
+        if parallel is not None and not (isinstance(parallel, int) and parallel > 0):
+            return 400, {"error": "parallel has to be a whole number above 0"}
+        stop_first = arguments.get("stop_first", False)
+        if not isinstance(stop_first, bool):
+            return 400, {"error": "stop_first has to be true or false"}
+        # One after the other: all at once would load all applications at once.
+        outcomes = [
+            (manager.name, self._restart_one(manager, parallel, stop_first=stop_first))
+            for manager in self._groups.below(prefix)
+        ]
+        return 200, {"restarted": [{"name": name, **outcome.__dict__} for name, outcome in outcomes]}
+
+    def _detach(self, arguments: Mapping[str, Any]) -> Answer:
+        pid = arguments.get("pid")
+        manager = self._groups.of_worker(pid) if isinstance(pid, int) else None
+        serial = manager.detach(pid) if manager is not None and isinstance(pid, int) else None
+        if manager is None or serial is None:
+            whose = ", ".join(self._groups) if len(self._groups) == 1 else "any application here"
+            return 404, {"error": f"process {pid} is no worker of {whose}"}
+        settings = manager.settings
+        deadline = time.monotonic() + settings.start_timeout + settings.stop_timeout + KILLED
+        while serial in manager.workers and time.monotonic() < deadline:
+            gevent.sleep(STEP)
+        if serial in manager.workers:
+            return 200, {"detached": False, "message": f"worker {pid} serves on: no successor has become ready yet"}
+        return 200, {"detached": True}
+
+    def _reopen_logs(self, _arguments: Mapping[str, Any]) -> Answer:
+        self._reopen()
+        return self._tell(messages.ReopenLogs())
+
+    def _tell(self, msg: messages.Message) -> Answer:
+        self._tell_watchdog(msg)
+        return 202, {}

@@ -1,0 +1,156 @@
+"""Accepts clients' connections, within the limits of how many there may be.
+
+At the limit, it first closes the longest idle connections: a client that asks nothing loses less than one
+that cannot ask. Where none is idle, new clients wait in the backlog. Knows listening sockets and numbers, not what
+becomes of a connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+
+from appsrv.http.connection_limits import ConnectionLimits
+from appsrv.http.response import Response, error_response, serialize
+from appsrv.system.readiness import has_input
+
+log = logging.getLogger("appsrv.acceptor")
+
+AT_ONCE = 64
+PAUSE = 0.1
+RETRY_AFTER = 5
+_READABLE = 1
+_MAPPED = "::ffff:"
+
+
+class Connections(Protocol):
+    """What the acceptor knows of the front end."""
+
+    def count(self) -> int:
+        """Connections there are."""
+
+    def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+        """A new connection."""
+
+    def note_refused(self, address: str, seen: bytes, response: Response) -> None:
+        """A client was turned away with this answer; `seen` is what it had sent."""
+
+    def close_longest_idle(self, most: int) -> int:
+        """Close up to so many connections on which nothing is going on; returns how many there were."""
+
+    def make_room_of(self, address: str) -> bool:
+        """Close an idle connection of this client; False when there is none."""
+
+
+class Acceptor:
+    """The listening sockets of one application group."""
+
+    def __init__(self, limits: ConnectionLimits, connections: Connections) -> None:
+        self.limits = limits
+        self._connections = connections
+        self._watchers: list[Any] = []
+        self._loop = get_hub().loop
+
+    def listen(self, sockets: Sequence[tuple[int, socket.socket]]) -> None:
+        """Accept from these sockets, each with the number of its listener."""
+        for listener, sock in sockets:
+            watcher = self._loop.io(sock.fileno(), _READABLE)
+            watcher.start(self._accept, watcher, sock, listener)
+            self._watchers.append(watcher)
+
+    def stop(self) -> None:
+        """Accept nothing more; the sockets stay open in the watchdog."""
+        for watcher in self._watchers:
+            watcher.stop()
+        self._watchers.clear()
+
+    def _accept(self, watcher: Any, sock: socket.socket, listener: int) -> None:
+        family = sock.family
+        for _ in range(AT_ONCE):
+            if self._connections.count() >= self.limits.most and not self._make_room_for_one(watcher, sock, listener):
+                return
+            try:
+                # `accept` asks the system again for what is known here, which makes it twice as slow.
+                fd, address = sock._accept()  # type: ignore[attr-defined]
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors or memory: EMFILE, ENFILE, ENOBUFS, ENOMEM.
+                if not self._make_room():
+                    self._pause(os.strerror(error.errno or 0), watcher, sock, listener)
+                    return
+                continue
+            host, port = address[:2] if isinstance(address, tuple) else ("", 0)
+            if host.startswith(_MAPPED):
+                # A client of IPv4 on a socket that listens on `::` (RFC 4291 section 2.5.5.2).
+                host = host[len(_MAPPED) :]
+            self._let_in(socket.socket(family, socket.SOCK_STREAM, 0, fd), host, port, listener)
+
+    def _let_in(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+        client.setblocking(False)
+        if self.limits.crowded(address) and not self._connections.make_room_of(address):
+            page = crowded_page()
+            self._connections.note_refused(address, _turn_away(client, page), page)
+            return
+        self._connections.add(client, address, port, listener)
+
+    def _make_room_for_one(self, watcher: Any, sock: socket.socket, listener: int) -> bool:
+        """Whether a client that waits may come in; where none waits, nobody has to go."""
+        if not has_input(sock.fileno()):
+            return False
+        if not self._make_room():
+            self._pause(f"max_connections ({self.limits.most}) is reached", watcher, sock, listener)
+            return False
+        return True
+
+    def _make_room(self) -> int:
+        closed = self._connections.close_longest_idle(self.limits.at_once)
+        if closed:
+            _say(self.limits.count_closed_idle(closed, time.monotonic()))
+        return closed
+
+    def _pause(self, reason: str, watcher: Any, sock: socket.socket, listener: int) -> None:
+        """Clients wait in the backlog meanwhile."""
+        _say(self.limits.count_pause(reason, time.monotonic()))
+        watcher.stop()
+        gevent.spawn_later(PAUSE, self._resume, watcher, sock, listener)
+
+    def _resume(self, watcher: Any, sock: socket.socket, listener: int) -> None:
+        if watcher in self._watchers:
+            watcher.start(self._accept, watcher, sock, listener)
+            # An event loop may tell what is readable only when it becomes so.
+            self._accept(watcher, sock, listener)
+
+
+def _say(line: str | None) -> None:
+    if line is not None:
+        log.warning(line)
+
+
+def crowded_page() -> Response:
+    """429: this client has as many connections as it may."""
+    return error_response(429, detail="Too many connections from this address.", retry_after=RETRY_AFTER)
+
+
+def _turn_away(client: socket.socket, page: Response) -> bytes:
+    """Answer at once and be done: whoever has too many connections gets no greenlet and no time to linger.
+
+    Returns what the client had sent.
+    """
+    seen = b""
+    with contextlib.suppress(OSError):
+        # What is left unread would make the close a reset, and the answer be lost.
+        with contextlib.suppress(BlockingIOError):
+            seen = client.recv(65536)
+        client.send(serialize(page, keep_alive=False, head=None))
+        client.shutdown(socket.SHUT_WR)
+    client.close()
+    return seen

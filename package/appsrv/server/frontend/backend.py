@@ -1,0 +1,393 @@
+"""The back end: where the requests of one application group go, and what its workers say of connections.
+
+The front end owns every connection and decides whose a request is; from then on the connection is that group's, until
+a later request on it is for another one. Knows of a worker only how to write to it; the manager decides how many there
+are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+import gevent
+
+from appsrv.errors import Limit
+from appsrv.http.head import parse_head
+from appsrv.http.response import Response, error_response
+from appsrv.http.syntax import Limits, RequestHead
+from appsrv.ipc import channel as channels
+from appsrv.ipc import messages
+from appsrv.ipc.channel import Outbox
+from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
+from appsrv.server.frontend import lanes
+from appsrv.server.frontend.fallback import Answer, Fallback
+from appsrv.server.frontend.parking import ClientConnection, Parking, WatchedParking
+
+log = logging.getLogger("appsrv.backend")
+
+INLINE_BODY = 32 * 1024
+
+C = TypeVar(
+    "C",
+    messages.Holding,
+    messages.Closed,
+    messages.Wanted,
+    messages.GivenBack,
+    messages.LimitReached,
+    messages.Undelivered,
+)
+"""A message about one connection."""
+
+
+class WorkerDelivery(Protocol):
+    """What is known here of a worker: how to write to it, and how to make it look."""
+
+    outbox: Outbox
+
+    def call(self) -> None:
+        """Make the worker read its channel soon."""
+
+    def __hash__(self) -> int:
+        """By identity."""
+
+
+class Clients(Protocol):
+    """The front end, as a back end needs it."""
+
+    connections: dict[int, ClientConnection]
+
+    def in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
+        """Let a greenlet work on the connection."""
+
+    def read_on(self, connection: ClientConnection, data: bytes) -> None:
+        """In a lane: read the request, of which `data` is the beginning, and let it be routed."""
+
+    def drain(
+        self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
+    ) -> None:
+        """In a lane: send the rest of a response."""
+
+    def linger(self, connection: ClientConnection) -> None:
+        """In a lane: read what the client still sends, then close."""
+
+    def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
+        """In a lane: answer in the application's place."""
+
+    def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
+        """Answer with an error of our own and close."""
+
+    def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+
+    def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
+        """The connection is over."""
+
+    def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
+        """A limit ended what the connection was at."""
+
+
+_ConnectionHandler = Callable[[WorkerDelivery, ClientConnection, C, list[int]], None]
+
+
+class BackEnd:
+    """One application group's. `connections`: those whose last request was for it, each in `frontend` as well."""
+
+    def __init__(
+        self, frontend: Clients, parking: Parking, limits: Limits, *,
+        admit: Callable[[], Response | None] = lambda: None, busy: Callable[[], set[int]] = set,
+        whole_bodies: bool = True,
+    ) -> None:
+        """`admit` is called before a request is handed to the workers; a response that it returns is sent instead.
+
+        `busy` returns the ids of the connections that workers are serving. Without `whole_bodies` the slow lane reads
+        heads only.
+        """
+        self.frontend = frontend
+        self.parking = parking
+        self.connections: dict[int, ClientConnection] = {}
+        self.fallback = Fallback()
+        self.admit = admit
+        self.busy = busy
+        self.whole_bodies = whole_bodies
+        self._limits = limits
+        self._workers: set[WorkerDelivery] = set()
+        self._dispatcher = self._message_handlers()
+        parking.connections = self.connections
+        if isinstance(parking, WatchedParking):
+            parking.gone = frontend.close
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def adopt(self, connection: ClientConnection) -> None:
+        """The connection's request is for this group."""
+        if connection.backend is self:
+            return
+        if connection.backend is not None:
+            connection.backend.let_go(connection)
+        connection.backend = self
+        self.connections[connection.cid] = connection
+
+    def let_go(self, connection: ClientConnection) -> None:
+        """The connection is another group's from now on, or is about to be closed."""
+        self.connections.pop(connection.cid, None)
+        self.parking.forget(connection)
+        self.parking.board.park(connection.cid, 0.0)
+        connection.backend = None
+
+    def park(self, connection: ClientConnection) -> None:
+        """Let the connection wait for its next request."""
+        self.parking.board.park(connection.cid, time.monotonic())
+        self.parking.park(connection)
+
+    def parked_since(self, connection: ClientConnection) -> float:
+        """Since when (monotonic) it has waited for its next request; not above 0.0 when it does not."""
+        return self.parking.board.parked_since(connection.cid)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def push_new(self, connection: ClientConnection) -> None:
+        """Something is to be read from the connection: whichever worker is free first looks what it is."""
+        self.adopt(connection)
+        if self.fallback.active:
+            self.frontend.in_lane(connection, self.frontend.read_on, b"")
+            return
+        refusal = self.admit()
+        if refusal is not None:
+            self.frontend.refuse(connection, refusal)
+            return
+        try:
+            self.parking.push(connection)
+        except OSError as error:
+            log.error("a connection is refused: %s", error.strerror)
+            self.frontend.refuse(connection, error_response(503))
+
+    def push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
+        """A request that has been read whole."""
+        self.adopt(connection)
+        if self.fallback.active:
+            request.body.close()
+            self._stand_in(connection, request.head)
+            return
+        refusal = self.admit()
+        if refusal is not None:
+            request.body.close()
+            self.frontend.refuse(connection, refusal, request.raw_head)
+            return
+        length = len(request.body)
+        if length <= INLINE_BODY:
+            data = request.raw_head + request.body.read_all() + request.rest
+            self.parking.push(connection, length, data)
+        else:
+            fd, _, _ = request.body.into_file()
+            self.parking.push(connection, length, request.raw_head + request.rest, fd)
+        request.body.close()
+
+    def refuse_waiting(self, most: int, response: Response) -> int:
+        """Answer so many of the requests that no worker has taken with an error; returns how many there were."""
+        count = 0
+        for item in self.parking.take_back(most):
+            item.discard()
+            connection = self.connections.get(item.cid)
+            if connection is not None:
+                count += 1
+                self.frontend.refuse(connection, response)
+        return count
+
+    def route_again(self) -> None:
+        """Let what no worker has taken be routed anew: this application is not served any more."""
+        for item in self.parking.take_back():
+            connection = self.connections.get(item.cid)
+            if connection is not None and item.file is None:
+                self.frontend.in_lane(connection, self.frontend.read_on, item.read)
+            elif connection is not None:
+                self.frontend.refuse(connection, error_response(503, retry_after=1))
+            item.discard()
+
+    def close(self) -> None:
+        """The application is not served any more, and its workers have gone."""
+        for connection in list(self.connections.values()):
+            if connection.lane:
+                # What is being read may be another application's, what is being sent is sent to its end.
+                self.let_go(connection)
+            else:
+                self.frontend.close(connection)
+        self.parking.close()
+        self.parking.board.close()
+
+    # -- in the application's place -----------------------------------------------------------------------------------
+
+    def fall_back(self, answer: Answer) -> None:
+        """Answer every request in the application's place from now on, those that wait included."""
+        self.fallback.begin(answer)
+        self.stand_in_for_waiting()
+
+    def stand_in_for_waiting(self) -> None:
+        """Answer what no worker has taken."""
+        for item in self.parking.take_back(1 << 16):
+            item.discard()
+            connection = self.connections.get(item.cid)
+            found = parse_head(item.read, self._limits) if item.read else None
+            if connection is not None and found is not None:
+                self._stand_in(connection, found[0])
+            elif connection is not None:
+                self.frontend.in_lane(connection, self.frontend.read_on, b"")
+
+    def _stand_in(self, connection: ClientConnection, head: RequestHead) -> None:
+        self.frontend.in_lane(connection, self.frontend.stand_in, self.fallback, head)
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def worker_joined(self, worker: WorkerDelivery) -> None:
+        """A worker may take connections from now on."""
+        self._workers.add(worker)
+        self.parking.workers = len(self._workers)
+
+    def worker_gone(self, worker: WorkerDelivery, served: Iterable[tuple[int, bool, str]], error_id: str) -> None:
+        """A worker has died. `served`: the connections it had, whether a response had begun on them, request lines."""
+        self._workers.discard(worker)
+        self.parking.workers = len(self._workers)
+        self.parking.worker_died()
+        for cid, begun, line in served:
+            connection = self.connections.get(cid)
+            if connection is None or connection.lane:
+                # A lane has what the worker gave away in its last moment: its socket must not be closed meanwhile.
+                continue
+            if begun:
+                self.frontend.close(connection, reset=True)
+            else:
+                self.frontend.refuse(connection, error_response(502, error_id=error_id), line.encode())
+        for connection in self.frontend.connections.values():
+            _holds_no_more(connection, worker)
+
+    def recover_lost(self) -> None:
+        """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
+        gevent.spawn(self._recover_lost)
+
+    def _recover_lost(self) -> None:
+        suspects: set[int] = set()
+        for _ in range(10):
+            lost = self.parking.lost(self.connections, self.busy())
+            for connection in lost:
+                if connection.cid in suspects:
+                    self.parking.recover(connection)
+            suspects = {connection.cid for connection in lost} - suspects
+            gevent.sleep(0.5)
+
+    # -- what workers say ---------------------------------------------------------------------------------------------
+
+    def handle_message(self, worker: WorkerDelivery, msg: messages.Message, fds: list[int]) -> None:
+        """Handle what a worker has sent of a connection; `fds` are closed afterwards."""
+        try:
+            self._dispatcher.handle_message(msg, worker, fds)
+        except UnexpectedMessage as error:
+            log.error("a message is ignored: %s", error)
+        channels.close_all(fds)
+
+    def give_up(self, msg: messages.Message) -> None:
+        """What a worker has sent with this message is lost, so its connection cannot go on."""
+        connection = self.frontend.connections.get(getattr(msg, "cid", 0))
+        if connection is not None:
+            log.error("out of descriptors: a connection is given up")
+            self.frontend.close(connection, reset=True)
+
+    def _message_handlers(self) -> Dispatcher[[WorkerDelivery, list[int]]]:
+        return Dispatcher(
+            messages.WORKER_TO_BACKEND,
+            on(messages.Holding, self._with_connection(self._on_holding)),
+            on(messages.Closed, self._with_connection(self._on_closed)),
+            on(messages.ClosedAll, self._on_closed_all),
+            on(messages.Wanted, self._with_connection(self._on_wanted)),
+            on(messages.GivenBack, self._with_connection(self._on_given_back)),
+            on(messages.LimitReached, self._with_connection(self._on_limit_reached)),
+            on(messages.Undelivered, self._with_connection(self._on_undelivered)),
+        )
+
+    def _with_connection(self, handler: _ConnectionHandler[C]) -> Callable[[C, WorkerDelivery, list[int]], None]:
+        """Have `handler` called with the connection of a message, unless that connection has ended meanwhile."""
+        connections = self.frontend.connections
+
+        def handle(msg: C, worker: WorkerDelivery, fds: list[int]) -> None:
+            connection = connections.get(msg.cid)
+            if connection is None:
+                _tell_of_end(msg, worker)
+                return
+            try:
+                handler(worker, connection, msg, fds)
+            except OSError as error:
+                log.error("a connection is given up: %s", error.strerror)
+                self.frontend.close(connection, reset=True)
+
+        return handle
+
+    def _on_holding(
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: messages.Holding, _fds: object
+    ) -> None:
+        if connection.holders is None:
+            connection.holders = set()
+        connection.holders.add(worker)
+
+    def _on_closed(
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.Closed, _fds: object
+    ) -> None:
+        _holds_no_more(connection, worker)
+        if msg.linger:
+            self.frontend.in_lane(connection, self.frontend.linger)
+        else:
+            self.frontend.close(connection, reset=bool(msg.reset))
+
+    def _on_closed_all(self, msg: messages.ClosedAll, worker: WorkerDelivery, _fds: object) -> None:
+        for (cid,) in struct.iter_unpack("<Q", msg.data):
+            connection = self.frontend.connections.get(cid)
+            if connection is not None:
+                _holds_no_more(connection, worker)
+                self.frontend.close(connection)
+
+    def _on_wanted(
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: messages.Wanted, _fds: object
+    ) -> None:
+        peer = connection.address.encode()
+        lent = messages.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
+        worker.outbox.send(lent, [connection.sock.fileno()])
+
+    def _on_limit_reached(
+        self, _worker: WorkerDelivery, connection: ClientConnection, msg: messages.LimitReached, _fds: object
+    ) -> None:
+        self.frontend.limit_reached(connection, Limit(msg.setting, msg.value), msg.what)
+
+    def _on_given_back(
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.GivenBack, fds: list[int]
+    ) -> None:
+        _holds_no_more(connection, worker)
+        data = _whole_file(fds[0]) if fds else msg.data
+        self.frontend.in_lane(connection, self.frontend.read_on, data)
+
+    def _on_undelivered(
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.Undelivered, fds: list[int]
+    ) -> None:
+        _holds_no_more(connection, worker)
+        places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
+        files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
+        first = msg.data[16 * msg.files :]
+        self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
+
+
+def _tell_of_end(msg: messages.Message, worker: WorkerDelivery) -> None:
+    """Answer a message that came after the end of its connection, where the worker has or expects its descriptor."""
+    # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
+    if isinstance(msg, messages.Wanted | messages.Holding):
+        worker.outbox.send(messages.Gone(msg.cid))
+        worker.call()
+
+
+def _holds_no_more(connection: ClientConnection, worker: WorkerDelivery) -> None:
+    if connection.holders is not None:
+        connection.holders.discard(worker)
+
+
+def _whole_file(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)

@@ -1,0 +1,399 @@
+"""The front end: accepts connections, finds out whose requests they bring, does what needs no worker, ends them.
+
+Owns every client's connection for its whole life. What an application group's workers do with it is the business of the
+group's `BackEnd`, which application a request is for that of `route`. The only place that accepts clients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import logging
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from appsrv.errors import ClientDisconnected, Limit, RequestError
+from appsrv.http.connection_limits import ConnectionLimits
+from appsrv.http.head import parse_head
+from appsrv.http.response import Response, error_response, serialize
+from appsrv.http.syntax import Limits, RequestHead
+from appsrv.http.trusted_proxies import TrustedProxies
+from appsrv.ipc import channel as channels
+from appsrv.ipc import messages
+from appsrv.logs.limit_log import LimitLog, outcome_of
+from appsrv.net.tcp_reset import reset_now
+from appsrv.server.frontend import lanes
+from appsrv.server.frontend.acceptor import Acceptor, crowded_page
+from appsrv.server.frontend.backend import BackEnd
+from appsrv.server.frontend.fallback import Fallback
+from appsrv.server.frontend.parking import ClientConnection
+from appsrv.system.readiness import has_input
+from appsrv.system.spool import Spool
+
+log = logging.getLogger("appsrv.frontend")
+
+SWEEP = 5.0
+ARRIVING = 1000
+SHOWN = 2048
+FOREVER = 1e9
+
+Arrival = Callable[[ClientConnection], None]
+LogRefused = Callable[[str, bytes, Response], None]
+Route = Callable[[RequestHead], BackEnd | None]
+
+
+class FrontEnd:
+    """All connections of an instance.
+
+    `backends` are those that requests may be for, `only` the one where no request can be for another; without it
+    `route` is asked with each head that is read here, and `unserved` answers what is for nobody. `arrivals` are called,
+    by number of listener, with what is new there, and read what comes before the first request. Of more than ARRIVING
+    such at a time, the oldest ones are closed: nobody keeps others out by keeping silent. `answered` counts by status
+    what is answered here.
+    """
+
+    def __init__(
+        self, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
+        new_spool: Callable[[], Spool] = lanes.default_spool, connection_limits: ConnectionLimits | None = None,
+        *, development: bool = False,
+    ) -> None:
+        self.connections: dict[int, ClientConnection] = {}
+        self.backends: list[BackEnd] = []
+        self.only: BackEnd | None = None
+        self.route: Route = lambda _: None
+        self.unserved: Callable[[RequestHead], Response] = nobody_here
+        self.accepted = 0
+        self.answered: Counter[int] = Counter()
+        self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
+        self.acceptor = Acceptor(self.limits, self)
+        self.arrivals: dict[int, Arrival] = {}
+        self._arriving: dict[int, Any] = {}
+        self.log_refused: LogRefused | None = None
+        self._development = development
+        self._limit_log = LimitLog()
+        self._limits = limits
+        self._timeouts = timeouts
+        # Behind TLS only the relay sees what a client takes; it ends those that are too slow.
+        self._relayed = dataclasses.replace(timeouts, drain=FOREVER, rate=0.0)
+        # Without keep-alive only those wait that have not asked anything yet.
+        self._idle_timeout = keepalive_timeout or timeouts.header
+        self._new_spool = new_spool
+
+    def busy(self) -> set[int]:
+        """The connections that workers are serving."""
+        return {cid for backend in self.backends for cid in backend.busy()}
+
+    # -- accepting ----------------------------------------------------------------------------------------------------
+
+    def count(self) -> int:
+        """Connections there are."""
+        return len(self.connections)
+
+    def stop_accepting(self) -> None:
+        """Accept no further connection."""
+        self.acceptor.stop()
+
+    def in_lanes(self) -> bool:
+        """Whether a greenlet of the front end works on any connection."""
+        return any(connection.lane for connection in self.connections.values())
+
+    def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+        """A new connection: whichever worker is free first looks what it wants."""
+        self.accepted += 1
+        connection = ClientConnection(self.accepted, client, address, port, listener)
+        self.connections[self.accepted] = connection
+        arrival = self.arrivals.get(listener)
+        if arrival is None:
+            self.limits.came(connection.cid, address)
+            self._push_new(connection)
+        else:
+            self.in_lane(connection, self._arrive, arrival)
+
+    def _push_new(self, connection: ClientConnection) -> None:
+        if self.only is not None:
+            self.only.push_new(connection)
+            return
+        seen = _unread(connection.sock, self._limits.header_block)
+        try:
+            found = parse_head(seen, self._limits) if seen else None
+        except RequestError as error:
+            self._refuse_request(connection, error, seen)
+            return
+        if found is None:
+            # The slow lane reads on, and has it routed.
+            self.in_lane(connection, self.read_on, b"")
+            return
+        backend = self.route(found[0])
+        if backend is None:
+            self.refuse(connection, self.unserved(found[0]), seen)
+        else:
+            backend.push_new(connection)
+
+    def _arrive(self, connection: ClientConnection, arrival: Arrival) -> None:
+        if len(self._arriving) >= ARRIVING:
+            self._arriving.pop(next(iter(self._arriving))).kill(block=False)
+        self._arriving[connection.cid] = gevent.getcurrent()
+        try:
+            arrival(connection)
+        except RequestError as error:
+            self._refuse_request(connection, error)
+            return
+        finally:
+            self._arriving.pop(connection.cid, None)
+        # Only now it is known whose connection this is.
+        if self.limits.crowded(connection.address) and not self.make_room_of(connection.address):
+            page = crowded_page()
+            self._note(connection, page, b"")
+            self._refuse(connection, serialize(page, keep_alive=False, head=None))
+            return
+        self.limits.came(connection.cid, connection.address)
+        connection.lane = False
+        if has_input(connection.sock.fileno()):
+            self._push_new(connection)
+        elif self.only is not None:
+            self.only.adopt(connection)
+            self.only.park(connection)
+        else:
+            self.in_lane(connection, self.read_on, b"")
+
+    # -- lanes --------------------------------------------------------------------------------------------------------
+
+    def in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
+        """Let a greenlet work on the connection."""
+        connection.lane = True
+        gevent.spawn(self._run_lane, connection, work, *arguments)
+
+    def _run_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
+        try:
+            work(connection, *arguments)
+        except ClientDisconnected as error:
+            self.tell_limit(connection, error)
+            self.close(connection)
+        except gevent.GreenletExit:
+            self.close(connection)
+        except OSError as error:
+            log.error("a connection is given up: %s", error.strerror)
+            self.close(connection, reset=True)
+        except Exception:
+            log.exception("a lane of the front end failed")
+            self.close(connection, reset=True)
+
+    def read_on(self, connection: ClientConnection, data: bytes) -> None:
+        """In a lane: read the request, of which `data` is the beginning, and have it served."""
+        try:
+            request = lanes.read_request(
+                connection.sock, data, self._limits, self._timeouts, self._new_spool,
+                self._wants_whole_bodies,
+            )
+        except RequestError as error:
+            self._answer_error(connection, error, data)
+            return
+        connection.lane = False
+        self._push_request(connection, request)
+
+    def _wants_whole_bodies(self, head: RequestHead) -> bool:
+        backend = self.only or self.route(head)
+        return backend is None or backend.whole_bodies
+
+    def _answer_error(self, connection: ClientConnection, error: RequestError, data: bytes) -> None:
+        if error.status == 408 and not data.strip(b"\r\n"):
+            self.close(connection)
+            return
+        if error.status >= 500:
+            log.error("%s", error.reason)
+        self._refuse_request(connection, error, error.seen or data)
+
+    def _push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
+        backend = self.only or self.route(request.head)
+        if backend is None:
+            request.body.close()
+            self.refuse(connection, self.unserved(request.head), request.raw_head)
+        else:
+            backend.push_request(connection, request)
+
+    def drain(
+        self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
+    ) -> None:
+        """In a lane: send the rest of a response."""
+        timeouts = self._timeouts if connection.cut is None else self._relayed
+        try:
+            lanes.send_all(connection.sock, first, timeouts)
+            lanes.send_files(connection.sock, files, timeouts)
+        except ClientDisconnected as error:
+            self.tell_limit(connection, error)
+            # A client that stalled must not take what it got for the whole.
+            self.close(connection, reset=True)
+            return
+        finally:
+            channels.close_all([fd for fd, _, _ in files])
+        connection.lane = False
+        if keep_alive and connection.backend is not None:
+            connection.backend.park(connection)
+        else:
+            connection.lane = True
+            self.linger(connection)
+
+    def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
+        """In a lane: answer in the application's place."""
+        response = fallback.respond(head.variables)
+        self._note(connection, response, head.raw)
+        lanes.send_all(connection.sock, serialize(response, keep_alive=False, head=head), self._timeouts)
+        self.linger(connection)
+
+    def linger(self, connection: ClientConnection) -> None:
+        """In a lane: read what the client still sends, then close."""
+        lanes.linger(connection.sock)
+        self.close(connection)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
+        """Answer with an error of our own and close. `seen`: what has been read of the request, for the access log."""
+        self._note(connection, response, seen)
+        self.in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
+
+    def _refuse_request(self, connection: ClientConnection, error: RequestError, seen: bytes = b"") -> None:
+        self.tell_limit(connection, error)
+        detail = error.detail(development=self._development)
+        self.refuse(connection, error_response(error.status, detail=detail), seen)
+
+    def tell_limit(self, connection: ClientConnection, error: RequestError | ClientDisconnected) -> None:
+        """Where a limit is what ended the connection or its request, have it logged."""
+        if error.limit is not None:
+            self.limit_reached(connection, error.limit, outcome_of(error))
+
+    def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
+        """A limit ended what the connection was at: the log names its setting, once a minute."""
+        line = self._limit_log.count(limit, outcome, connection.address, time.monotonic())
+        if line is not None:
+            log.warning(line)
+
+    def _refuse(self, connection: ClientConnection, data: bytes) -> None:
+        lanes.send_all(connection.sock, data, self._timeouts)
+        self.linger(connection)
+
+    def _note(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        if response.unlogged:
+            return
+        self.answered[response.status] += 1
+        if self.log_refused is not None:
+            self.log_refused(connection.address, seen or _unread(connection.sock), response)
+
+    def note_refused(self, address: str, seen: bytes, response: Response) -> None:
+        """Have a request in the access log, if there is one, that is answered without a worker."""
+        if self.log_refused is not None:
+            self.log_refused(address, seen, response)
+
+    def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
+        """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+        self._note(connection, response, seen)
+        data = serialize(response, keep_alive=False, head=None)
+        try:
+            connection.sock.send(data)
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close(connection, reset=True)
+            return
+        self.in_lane(connection, self.linger)
+
+    def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
+        """The connection is over, here and in every worker that holds it."""
+        if self.connections.pop(connection.cid, None) is None:
+            return
+        self.limits.left(connection.cid)
+        if connection.backend is not None:
+            connection.backend.let_go(connection)
+        if reset and connection.cut is not None:
+            connection.cut()
+        elif reset:
+            reset_now(connection.sock)
+        elif connection.holders:
+            _end_of_sending(connection.sock)
+        for worker in connection.holders or ():
+            worker.outbox.send(messages.Gone(connection.cid))
+            worker.call()
+        connection.sock.close()
+
+    def sweep(self) -> None:
+        """Close what has been idle for longer than it may."""
+        oldest, busy = time.monotonic() - self._idle_timeout, self.busy()
+        for connection in list(self.connections.values()):
+            since = _parked_since(connection)
+            if 0.0 < since < oldest and not connection.lane and connection.cid not in busy:
+                _end_of_sending(connection.sock)
+                self.close(connection)
+
+    def close_longest_idle(self, most: int, whose: Callable[[str], bool] | None = None) -> int:
+        """Close up to `most` connections that wait for their next request, of some addresses only; returns how many."""
+        parked = [
+            (_parked_since(connection), connection.cid, connection) for connection in self.connections.values()
+            if not connection.lane and _is_parked(connection) and (whose is None or whose(connection.address))
+        ]
+        quiet = [
+            connection for _, _, connection in heapq.nsmallest(most, parked) if not has_input(connection.sock.fileno())
+        ]
+        # Only now: what has just been read from is with a worker, and no longer readable.
+        busy = self.busy()
+        idle = [connection for connection in quiet if connection.cid not in busy]
+        for connection in idle:
+            _end_of_sending(connection.sock)
+            self.close(connection)
+        return len(idle)
+
+    def make_room_of(self, address: str) -> bool:
+        """Close the longest idle connection of a client that has too many; False when it has none that is idle."""
+        if self.close_longest_idle(1, lambda other: self.limits.same_client(address, other)):
+            return True
+        line = self.limits.count_refused(address, time.monotonic())
+        if line is not None:
+            log.warning(line)
+        return False
+
+    def close_idle(self, backend: BackEnd | None = None) -> None:
+        """The server stops, or this application is no longer served: close what nothing is going on on."""
+        if backend is None:
+            for arriving in self._arriving.values():
+                arriving.kill(block=False)
+        busy = self.busy()
+        for connection in list((self if backend is None else backend).connections.values()):
+            if connection.lane or connection.cid in busy or not _is_parked(connection):
+                continue
+            if not has_input(connection.sock.fileno()):
+                _end_of_sending(connection.sock)
+                self.close(connection)
+
+
+def nobody_here(head: RequestHead) -> Response:
+    """404: no application is served at this host and path."""
+    host = head.variables.get("HTTP_HOST", "")
+    return error_response(404, detail=f"No application is served at {host or 'an unnamed host'} under this path.")
+
+
+def _parked_since(connection: ClientConnection) -> float:
+    return connection.backend.parked_since(connection) if connection.backend is not None else 0.0
+
+
+def _is_parked(connection: ClientConnection) -> bool:
+    return _parked_since(connection) > 0.0
+
+
+def _end_of_sending(sock: socket.socket) -> None:
+    # Workers hold the file too: only shutdown reaches the client at once.
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
+
+
+def _unread(sock: socket.socket, most: int = SHOWN) -> bytes:
+    """The beginning of what nobody has read yet."""
+    try:
+        return sock.recv(most, socket.MSG_PEEK)
+    except (OSError, ValueError):
+        return b""

@@ -1,0 +1,240 @@
+"""The slow lane and the drain lane: where the server waits for clients, so that no worker has to.
+
+The slow lane reads a request until it is complete, the drain lane sends what is left of a response; each is a greenlet
+per connection, under timeouts. Knows one client's socket at a time, neither workers nor queues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import gevent
+from gevent.socket import wait_read, wait_write
+
+from appsrv.errors import ClientDisconnected, Limit, RequestError
+from appsrv.http.body import body_reader
+from appsrv.http.head import HeadReader
+from appsrv.http.syntax import Limits, RequestHead
+from appsrv.net.min_rate import Pace, Taken
+from appsrv.system.spool import Spool
+
+READ = 32 * 1024
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+BODY_IN_MEMORY = 128 * 1024
+LINGER = 2.0
+LINGER_BYTES = 1 << 20
+UNSENT = 64 * 1024
+_SEND = 256 * 1024
+LOOKS = 4
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds: for a whole head, of a pause in a body, of a pause in taking a response.
+
+    `rate`: bytes a second that a client has to send of a body and to take of a response; 0: any rate.
+    """
+
+    header: float
+    body: float
+    drain: float = 60.0
+    rate: float = 0.0
+
+
+@dataclass
+class CompleteRequest:
+    """What the slow lane has read: the raw head, its meaning, the body without its framing, what came after."""
+
+    raw_head: bytes
+    head: RequestHead
+    body: Spool
+    rest: bytes
+
+
+def default_spool() -> Spool:
+    """Room for a body as it is when nothing is set."""
+    return Spool(BODY_IN_MEMORY)
+
+
+def read_request(
+    sock: socket.socket, already: bytes, limits: Limits, timeouts: Timeouts,
+    new_spool: Callable[[], Spool] = default_spool, whole: Callable[[RequestHead], bool] = lambda _: True,
+) -> CompleteRequest:
+    """Read on until the request is whole; if it need not be, until its head is, and what came of the body is `rest`.
+
+    `whole`: whether the application wants the whole body of the request with this head.
+
+    Raises RequestError (408 after a timeout, 413, 507, ...) or ClientDisconnected.
+    """
+    head, raw_head, rest = _read_head(sock, already, limits, timeouts)
+    body = new_spool()
+    if head.body_expected and whole(head):
+        try:
+            rest = _read_body(sock, head, rest, body, limits, timeouts)
+        except BaseException:
+            body.close()
+            raise
+    return CompleteRequest(raw_head, head, body, rest)
+
+
+def _read_head(
+    sock: socket.socket, data: bytes, limits: Limits, timeouts: Timeouts
+) -> tuple[RequestHead, bytes, bytes]:
+    reader = HeadReader(limits)
+    deadline = time.monotonic() + timeouts.header
+    limit = Limit("header_timeout", f"{timeouts.header:g} s")
+    while True:
+        found = reader.feed(data)
+        if found is not None:
+            return found
+        data = _receive(sock, deadline - time.monotonic(), "The request head did not arrive in time", limit)
+
+
+def _read_body(
+    sock: socket.socket, head: RequestHead, data: bytes, body: Spool, limits: Limits, timeouts: Timeouts
+) -> bytes:
+    """Read into `body`; returns what the client has sent after it."""
+    reader = body_reader(head, limits)
+    if head.expect_continue and not data:
+        send_all(sock, CONTINUE, timeouts)
+    pace = Pace(timeouts.body, timeouts.rate, time.monotonic())
+    limit = Limit("body_timeout", pace.terms)
+    while True:
+        piece, data = reader.feed(data)
+        _store(piece, body)
+        if reader.complete:
+            return data
+        data = _receive(sock, pace.left(time.monotonic()), "The request body did not arrive in time", limit)
+        pace.moved(len(data), time.monotonic())
+
+
+def _store(piece: bytes, body: Spool) -> None:
+    try:
+        body.write(piece)
+    except OSError as error:
+        what = f"no room to keep the request body: {error.strerror}; make room in data_buffer_dir"
+        raise RequestError(507, what) from error
+
+
+def _receive(sock: socket.socket, timeout: float, complaint: str, limit: Limit) -> bytes:
+    try:
+        _wait(wait_read, sock, timeout)
+        data = sock.recv(READ)
+    except BlockingIOError:
+        return b""
+    except TimeoutError as error:
+        raise RequestError(408, complaint, limit) from error
+    except OSError as error:
+        raise ClientDisconnected(str(error)) from error
+    if not data:
+        raise ClientDisconnected("the client closed the connection in the middle of a request")
+    return data
+
+
+def send_all(sock: socket.socket, data: bytes, timeouts: Timeouts) -> None:
+    """Send all of `data`; ClientDisconnected when the client has gone or takes it too slowly."""
+    view = memoryview(data)
+
+    def send() -> int:
+        nonlocal view
+        sent = sock.send(view[:_SEND])
+        view = view[sent:]
+        return sent
+
+    _drain(sock, send, lambda: bool(view), timeouts)
+
+
+def send_files(sock: socket.socket, files: Sequence[tuple[int, int, int]], timeouts: Timeouts) -> None:
+    """Send parts of files, each (descriptor, offset, length), without reading them into this process."""
+    with _little_unsent(sock) if files else contextlib.nullcontext():
+        for fd, offset, length in files:
+            _send_file(sock, fd, offset, length, timeouts)
+
+
+def _send_file(sock: socket.socket, fd: int, offset: int, length: int, timeouts: Timeouts) -> None:
+    end = offset + length
+
+    def send() -> int:
+        nonlocal offset
+        sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, _SEND))
+        if not sent:
+            raise ClientDisconnected("the file became shorter while it was sent")
+        offset += sent
+        # Of a client that takes as fast as it is sent to, the system never says "wait": others have their turn here.
+        gevent.sleep(0)
+        return sent
+
+    _drain(sock, send, lambda: offset < end, timeouts)
+
+
+@contextlib.contextmanager
+def _little_unsent(sock: socket.socket) -> Iterator[None]:
+    """Keep what the system has not sent yet short (tcp(7), TCP_NOTSENT_LOWAT); what is under way has no bound.
+
+    Megabytes of it gain nothing, and are sent when the client's acknowledgements come: on one machine by the client's
+    processor, which halves the pace.
+    """
+    _limit_unsent(sock, UNSENT)
+    try:
+        yield
+    finally:
+        _limit_unsent(sock, 0)
+
+
+def _limit_unsent(sock: socket.socket, most: int) -> None:
+    # Not every system has it, and no unix socket.
+    with contextlib.suppress(OSError, AttributeError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)
+
+
+def _drain(sock: socket.socket, send: Callable[[], int], more: Callable[[], bool], timeouts: Timeouts) -> None:
+    taken, pace = Taken(sock), Pace(timeouts.drain, timeouts.rate, time.monotonic())
+    while more():
+        try:
+            taken.give(send())
+        except BlockingIOError:
+            wait_writable(sock, pace, taken, timeouts.drain / LOOKS)
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+
+
+def linger(sock: socket.socket) -> None:
+    """Close so that the client reads the answer before the reset that unread data brings (RFC 9112 section 9.6)."""
+    deadline, left = time.monotonic() + LINGER, LINGER_BYTES
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while left > 0:
+            _wait(wait_read, sock, deadline - time.monotonic())
+            data = sock.recv(READ)
+            if not data:
+                return
+            left -= len(data)
+    except OSError:
+        return
+
+
+def wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float) -> None:
+    """Wait until more can be sent, looking every `longest` seconds what was taken; ClientDisconnected: too slow."""
+    # A socket becomes writable long after its client has taken something, so look from time to time, too.
+    while True:
+        try:
+            _wait(wait_write, sock, min(pace.left(time.monotonic()), longest))
+        except TimeoutError as error:
+            pace.moved(taken.more(), time.monotonic())
+            if not pace.left(time.monotonic()):
+                limit = Limit("body_timeout", pace.terms)
+                raise ClientDisconnected("the client takes the response too slowly", limit) from error
+        else:
+            pace.moved(taken.more(), time.monotonic())
+            return
+
+
+def _wait(what: object, sock: socket.socket, timeout: float) -> None:
+    what(sock.fileno(), max(0.0, timeout), TimeoutError("timed out"))  # type: ignore[operator]
+
+

@@ -1,0 +1,451 @@
+"""The ready queue as the front end sees it: connections on their way to workers, and where idle ones are parked.
+
+The counterpart of `ready_queue`, in the same two implementations. Knows connections and counts, not what is said on
+them, nor who the workers are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub
+
+from appsrv.ipc import channel as channels
+from appsrv.ipc import messages
+from appsrv.ipc.channel import DescriptorsLost, Receiver
+from appsrv.ipc.hand_off import HAND_OFF, hand_off_pair
+from appsrv.ipc.scoreboard import Scoreboard
+from appsrv.net.idle_poller import IdleWatch
+from appsrv.net.shared_epoll import AVAILABLE, Registration, SharedEpoll
+from appsrv.system.readiness import has_input
+
+if TYPE_CHECKING:
+    from appsrv.server.frontend.backend import BackEnd, WorkerDelivery
+
+READABLE, WRITABLE = 1, 2
+_SHUT = getattr(select, "POLLRDHUP", 0)
+# The client is away; it has sent all it is going to send, and may be.
+GONE = select.POLLHUP | select.POLLERR
+ENDED = GONE | _SHUT
+SETTLED = 0.1
+RELEASED_AT_ONCE = 4096
+
+_READABLE = messages.Readable.LAYOUT.pack
+
+
+class ClientConnection:
+    """A client's connection, for its whole life.
+
+    `lane` is set while a greenlet of the server works on it, `asked` once its client was asked whether it is there.
+    `cut` is set where a reset of `sock` would not reach the client, and does it. `backend` is that of its last request,
+    `holders` are the workers that keep a descriptor of it.
+    """
+
+    __slots__ = ("address", "asked", "backend", "cid", "cut", "holders", "lane", "listener", "port", "sock", "watch")
+
+    def __init__(self, cid: int, sock: socket.socket, address: str, port: int, listener: int) -> None:
+        self.cid = cid
+        self.sock = sock
+        self.address = address
+        self.port = port
+        self.listener = listener
+        self.lane = False
+        self.asked = False
+        self.cut: Callable[[], None] | None = None
+        self.backend: BackEnd | None = None
+        self.holders: set[WorkerDelivery] | None = None
+        self.watch: Any = None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A request that waits for a worker. `order`: what the worker was to be sent, `file` the spooled body beside it.
+
+    Without an `order` it is the next request of a parked connection. `since` is monotonic.
+    """
+
+    cid: int
+    since: float
+    order: bytes = b""
+    file: int | None = None
+
+    @property
+    def read(self) -> bytes:
+        """What the slow lane has read of it: nothing, or all."""
+        if self.order[:1] != bytes([messages.HandOff.TAG]):
+            return b""
+        msg = messages.HandOff.unpack(self.order)
+        return msg.data[msg.peer :]
+
+    def discard(self) -> None:
+        """Nobody will serve it."""
+        if self.file is not None:
+            os.close(self.file)
+
+
+class Parking:
+    """What both implementations share: the hand-off socket and its count.
+
+    The front end sets `connections`, all that there are, and `workers`, how many of them may take connections.
+    """
+
+    kind = ""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self.board = board
+        self.ours, self.theirs = hand_off_pair()
+        self.connections: Mapping[int, ClientConnection] = {}
+        self.workers = 0
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._handed: deque[tuple[int, float]] = deque()
+        self._reader = Receiver(self.theirs)
+        self._writable: Any = get_hub().loop.io(self.ours.fileno(), WRITABLE)
+        self._pushed = 0
+        self._settled = (0, 0)
+        self._settled_at = 0.0
+
+    def fds_for_workers(self) -> list[int]:
+        """What `message.Attach` carries."""
+        return [self.theirs.fileno(), self.board.fd]
+
+    def push(self, connection: ClientConnection, body: int = 0, data: bytes = b"", file: int | None = None) -> None:
+        """Hand the connection to whichever worker is free first."""
+        peer = connection.address.encode()
+        msg = messages.HandOff(
+            connection.cid, connection.port, connection.listener, body, len(peer), peer + data
+        )
+        fds = [connection.sock.fileno()] if file is None else [connection.sock.fileno(), file]
+        self._push(connection.cid, msg.pack(), fds, time.monotonic())
+
+    def _push(self, cid: int, data: bytes, fds: Sequence[int], since: float) -> None:
+        self.board.park(cid, -since)
+        self._pushed += 1
+        self._handed.append((cid, since))
+        if self._waiting or not self._try(data, fds):
+            self._keep(data, fds)
+
+    def waiting(self, taken: int) -> int:
+        """Requests that no worker has taken yet; `taken` is the sum of all workers' hand-off counters."""
+        raise NotImplementedError
+
+    def park(self, connection: ClientConnection) -> None:
+        """Nothing is to be read from the connection now; it is pushed when there is."""
+        raise NotImplementedError
+
+    def forget(self, connection: ClientConnection) -> None:
+        """The connection is about to be closed."""
+
+    def queued(self) -> list[tuple[int, float]]:
+        """(connection id, since when) of each request that no worker has taken, as of the last count."""
+        return list(self._handed)
+
+    def take_back(self, most: int | None = None) -> Iterator[Queued]:
+        """Take requests back from the workers, those that wait longest first; at most so many, or all."""
+        while most is None or most > 0:
+            item = self._take_one_back()
+            if item is None:
+                return
+            most = None if most is None else most - 1
+            yield item
+
+    def put_back(self, connection: ClientConnection, item: Queued) -> None:
+        """Let a request that was taken back be taken; in the order of these calls."""
+        if not item.order:
+            self.park(connection)
+            return
+        fds = [connection.sock.fileno()] if item.order[0] == messages.HandOff.TAG else []
+        self._push(item.cid, item.order, fds if item.file is None else [*fds, item.file], item.since)
+        item.discard()
+
+    def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
+        """Connections that a dead worker took without leaving word: nobody serves or watches them."""
+        raise NotImplementedError
+
+    def recover(self, connection: ClientConnection) -> None:
+        """Let a lost connection be taken again."""
+        raise NotImplementedError
+
+    def worker_died(self) -> None:
+        """A worker may have died with the door to the hand-off socket in its hand."""
+
+    def close(self) -> None:
+        """No connection is handed over any more; workers see the end of the hand-off socket."""
+        self._writable.stop()
+        self.ours.close()
+        self.theirs.close()
+
+    def _unread(self) -> bool:
+        return bool(unread_bytes(self.theirs.fileno()))
+
+    def _in_hand_off(self, taken: int) -> int:
+        if self._unread():
+            count = max(1, self._pushed - taken)
+        else:
+            self._settle(taken)
+            count = len(self._waiting)
+        while len(self._handed) > count:
+            self._handed.popleft()
+        return count
+
+    def _settle(self, taken: int) -> None:
+        """The socket is empty: what a worker took when it was killed is counted nowhere, so start again from here.
+
+        A worker counts a moment after it has taken: only numbers that have stood still are believed.
+        """
+        now = time.monotonic()
+        if (self._pushed, taken) != self._settled:
+            self._settled, self._settled_at = (self._pushed, taken), now
+        elif now - self._settled_at > SETTLED:
+            self._pushed = taken + len(self._waiting)
+
+    def _take_one_back(self) -> Queued | None:
+        try:
+            data, fds = self._reader.receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self._taken_back(*self._waiting.popleft()) if self._waiting else None
+        except DescriptorsLost as error:
+            return self._taken_back(error.data, ())
+        return self._taken_back(data, fds)
+
+    def _taken_back(self, data: bytes, fds: Sequence[int]) -> Queued:
+        self._pushed -= 1
+        channels.close_all(fds[:1])
+        cid = _cid_of(data)
+        return Queued(cid, self._since(cid), data, fds[1] if len(fds) > 1 else None)
+
+    def _since(self, wanted: int) -> float:
+        # What a worker has taken and not counted yet stands before it.
+        while self._handed:
+            cid, since = self._handed.popleft()
+            if cid == wanted:
+                return since
+        return time.monotonic()
+
+    def _try(self, data: bytes, fds: Sequence[int]) -> bool:
+        try:
+            channels.send(self.ours, data, fds)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _keep(self, data: bytes, fds: Sequence[int]) -> None:
+        self._waiting.append((data, [os.dup(fd) for fd in fds]))
+        if not self._writable.active:
+            self._writable.start(self._flush)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            data, fds = self._waiting[0]
+            if not self._try(data, fds):
+                return
+            self._waiting.popleft()
+            channels.close_all(fds)
+        self._writable.stop()
+
+
+class WatchedParking(Parking):
+    """Portable: the server watches every idle connection, and workers say by the release pipe which ones are idle.
+
+    Of a connection that every worker holds only the id is handed over. `watch` of a connection: whether it is watched
+    now; None when it never was.
+    """
+
+    kind = "portable"
+
+    def __init__(self, board: Scoreboard) -> None:
+        super().__init__(board)
+        self.gone: Callable[[ClientConnection], None] = self.push
+        self._released, self._releasing = os.pipe()
+        self._watched: dict[int, ClientConnection] = {}
+        self._watch = IdleWatch()
+        self._watch.always(self._released)
+        self._turn: Any = get_hub().loop.io(self._watch.fileno(), READABLE)
+        self._turn.start(self._look)
+
+    def fds_for_workers(self) -> list[int]:
+        return [*super().fds_for_workers(), self._releasing]
+
+    def waiting(self, taken: int) -> int:
+        return self._in_hand_off(taken)
+
+    def park(self, connection: ClientConnection) -> None:
+        fd = connection.sock.fileno()
+        if connection.watch is None:
+            self._watched[fd] = connection
+            self._watch.add(fd)
+        else:
+            self._watch.again(fd)
+        connection.watch = True
+
+    def _look(self) -> None:
+        for fd, ended in self._watch.ready():
+            connection = self._watched.get(fd)
+            if connection is not None:
+                self._readable(connection, ended)
+            elif fd == self._released:
+                self._park_released()
+
+    def _park_released(self) -> None:
+        for (cid,) in messages.RELEASED.iter_unpack(os.read(self._released, RELEASED_AT_ONCE)):
+            connection = self.connections.get(cid)
+            if connection is not None:
+                self.park(connection)
+
+    def _readable(self, connection: ClientConnection, ended: int) -> None:
+        connection.watch = False
+        if ended and _has_ended(connection.sock):
+            self.gone(connection)
+        elif connection.holders is not None and len(connection.holders) == self.workers:
+            self._push(connection.cid, _READABLE(messages.Readable.TAG, connection.cid), (), time.monotonic())
+        else:
+            self.push(connection)
+
+    def forget(self, connection: ClientConnection) -> None:
+        if connection.watch is not None:
+            fd = connection.sock.fileno()
+            self._watch.drop(fd)
+            del self._watched[fd]
+            connection.watch = None
+
+    def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
+        if self._waiting or self._unread():
+            return []
+        return [c for c in connections.values() if not (c.lane or c.cid in busy or c.watch)]
+
+    def recover(self, connection: ClientConnection) -> None:
+        self.push(connection)
+
+    def close(self) -> None:
+        super().close()
+        self._turn.stop()
+        self._watch.close()
+        channels.close_all((self._released, self._releasing))
+
+
+class EpollParking(Parking):
+    """Linux: idle connections are in the epoll instance that the workers wait in."""
+
+    kind = "epoll"
+
+    def __init__(self, board: Scoreboard) -> None:
+        super().__init__(board)
+        self._epoll = SharedEpoll.create()
+        self._waiter = self._epoll.waiter()
+        self._door = self._epoll.register(self.theirs.fileno(), HAND_OFF)
+        self._ready: dict[int, float] = {}
+
+    def fds_for_workers(self) -> list[int]:
+        return [*super().fds_for_workers(), self._epoll.fd]
+
+    def waiting(self, taken: int) -> int:
+        if not has_input(self._epoll.fd):
+            self._ready.clear()
+            return self._in_hand_off(taken)
+        parked = [c for c in self.connections.values() if self._is_parked(c)]
+        self._remember(_ready(parked))
+        return self._in_hand_off(taken) + len(self._ready)
+
+    def queued(self) -> list[tuple[int, float]]:
+        return [*super().queued(), *self._ready.items()]
+
+    def _remember(self, ready: Iterable[ClientConnection]) -> None:
+        """Since when each has been seen with a request; one that was parked in between has a new one."""
+        now, before, parked_since = time.monotonic(), self._ready, self.board.parked_since
+        self._ready = {c.cid: max(before.get(c.cid, now), parked_since(c.cid)) for c in ready}
+
+    def park(self, connection: ClientConnection) -> None:
+        registration: Registration | None = connection.watch
+        if registration is None:
+            registration = connection.watch = self._epoll.register(connection.sock.fileno(), connection.cid)
+        registration.arm()
+
+    def forget(self, connection: ClientConnection) -> None:
+        if connection.watch is not None:
+            connection.watch.forget()
+            connection.watch = None
+
+    def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
+        # As long as an entry fires, what is readable may be waiting its turn.
+        if self._waiting or self._unread() or has_input(self._epoll.fd):
+            return []
+        left = [c for c in connections.values() if not c.lane and c.cid not in busy]
+        return [c for c in left if not self._is_parked(c) or has_input(c.sock.fileno())]
+
+    def recover(self, connection: ClientConnection) -> None:
+        self.board.park(connection.cid, time.monotonic())
+        self.park(connection)
+
+    def worker_died(self) -> None:
+        self._door.arm()
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._epoll.fd)
+
+    def _take_one_back(self) -> Queued | None:
+        cid = self._waiter.next(0)
+        if cid is None:
+            return super()._take_one_back()
+        if cid != HAND_OFF:
+            return Queued(cid, self._ready.pop(cid, 0.0) or time.monotonic())
+        item = super()._take_one_back()
+        self._door.arm()
+        return item
+
+    def _is_parked(self, connection: ClientConnection) -> bool:
+        return not connection.lane and self.board.parked_since(connection.cid) > 0.0
+
+
+def parking(kind: str, board: Scoreboard) -> Parking:
+    """The ready queue that the setting asks for: `auto` is the shared epoll where there is one."""
+    if kind == "epoll" or (kind == "auto" and AVAILABLE):
+        return EpollParking(board)
+    return WatchedParking(board)
+
+
+def _cid_of(data: bytes) -> int:
+    """Whose turn this message of the hand-off socket is."""
+    msg = messages.unpack(data)
+    assert isinstance(msg, messages.HandOff | messages.Readable)
+    return msg.cid
+
+
+def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
+    """Those that have something to read, by one system call; that a client has gone is no request."""
+    seen = events_of(connections)
+    return [c for c, events in seen if not events & ENDED or (not events & GONE and unread_bytes(c.sock.fileno()))]
+
+
+def events_of(connections: Iterable[ClientConnection]) -> list[tuple[ClientConnection, int]]:
+    """What poll(2) says of each of which there is something to say."""
+    poll = select.poll()
+    by_fd = {connection.sock.fileno(): connection for connection in connections}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN | _SHUT)
+    return [(by_fd[fd], events) for fd, events in poll.poll(0)]
+
+
+def unread_bytes(fd: int) -> int:
+    """How much has arrived that nobody has read; of a socket of datagrams, the length of the first."""
+    count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+    return count
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether the client has closed the connection and left nothing to read."""
+    try:
+        return sock.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,98 @@
+"""What comes before the first request of a connection: the header of PROXY protocol.
+
+Reads exactly that from a client's socket, in a greenlet of the front end, within a time. Knows one connection at a
+time; what is read means is `proxy_protocol`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from gevent.socket import wait_read
+
+from appsrv.errors import ClientDisconnected, Limit, RequestError
+from appsrv.http import proxy_protocol
+from appsrv.http.trusted_proxies import TrustedProxies
+from appsrv.server.frontend.parking import ClientConnection
+
+log = logging.getLogger("appsrv.frontend")
+
+# A stranger who connects again and again must not fill the log.
+COMPLAINTS = 10.0
+
+
+Step = Callable[[ClientConnection], None]
+
+
+def in_order(steps: Sequence[Step]) -> Step:
+    """All of them, one after the other."""
+
+    def arrive(connection: ClientConnection) -> None:
+        for step in steps:
+            step(connection)
+
+    return arrive
+
+
+class ProxyHeaders:
+    """Called with each new connection, before anything else: gives it the client's address.
+
+    `seconds`: how long a header may take to arrive.
+    """
+
+    def __init__(self, proxies: TrustedProxies, seconds: float) -> None:
+        self._proxies = proxies
+        self._seconds = seconds
+        self._complain_at = 0.0
+
+    def __call__(self, connection: ClientConnection) -> None:
+        """Raises ClientDisconnected when there is no valid header, or it may not come from there."""
+        try:
+            if not self._proxies.peer(connection.address):
+                raise RequestError(400, "it is not among forwarded_allow_ips, which may speak PROXY protocol")
+            header = _read(connection.sock, time.monotonic() + self._seconds)
+        except TimeoutError as error:
+            limit = Limit("header_timeout", f"{self._seconds:g} s")
+            raise ClientDisconnected("its PROXY protocol header did not arrive in time", limit) from error
+        except RequestError as error:
+            self._complain(connection.address or "the unix socket", error.reason)
+            raise ClientDisconnected(error.reason) from error
+        if header.address is not None:
+            connection.address, connection.port = header.address, header.port
+
+    def _complain(self, peer: str, reason: str) -> None:
+        now = time.monotonic()
+        if now >= self._complain_at:
+            self._complain_at = now + COMPLAINTS
+            log.warning("a connection from %s was closed: %s", peer, reason)
+
+
+def _read(sock: socket.socket, deadline: float) -> proxy_protocol.Header:
+    """Take the header from the socket and leave what follows it."""
+    taken = b""
+    while True:
+        ahead = _peek(sock, deadline)
+        header = proxy_protocol.parse(taken + ahead)
+        # What has been looked at is there: this takes all it asks for.
+        taken += sock.recv(len(ahead) if header is None else header.length - len(taken))
+        if header is not None:
+            return header
+
+
+def _peek(sock: socket.socket, deadline: float) -> bytes:
+    while True:
+        try:
+            data = sock.recv(proxy_protocol.MAX_HEADER_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            wait_read(sock.fileno(), max(0.0, deadline - time.monotonic()), TimeoutError())
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+        else:
+            if not data:
+                raise ClientDisconnected("closed before its PROXY protocol header was whole")
+            return data
+
+

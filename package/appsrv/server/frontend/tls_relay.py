@@ -1,0 +1,188 @@
+"""A relay between a client's TLS socket and one end of a socket pair: two greenlets, one for each direction.
+
+Everybody else works on the other end as on a plain connection. Half-closes, ends and cuts pass through: a response that
+is not whole ends in a reset, never in close_notify. Knows neither HTTP nor who is at either end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.socket import wait_read, wait_write
+
+from appsrv.errors import ClientDisconnected
+from appsrv.net.min_rate import Pace, Taken
+from appsrv.net.tcp_reset import reset_when_closed
+from appsrv.server.frontend.lanes import LINGER, LINGER_BYTES, LOOKS, Timeouts, wait_writable
+from appsrv.system.readiness import has_input
+
+READ = 64 * 1024
+RESET_LOOK = 0.25
+
+
+class Relay:
+    """Both sockets are its own and closed when it is over; `over` is then called with it, `too_slow` when the client
+    does not take what it gets in time."""
+
+    def __init__(
+        self, outside: ssl.SSLSocket, inside: socket.socket, timeouts: Timeouts, over: Callable[[Relay], None],
+        too_slow: Callable[[ClientDisconnected], None],
+    ) -> None:
+        self._outside = outside
+        self._inside = inside
+        self._timeouts = timeouts
+        self._over = over
+        self._too_slow = too_slow
+        self._left = 2
+        self._speaking = False
+        self._inward = gevent.spawn(self._carry_in)
+        self._outward = gevent.spawn(self._carry_out)
+        for greenlet in (self._inward, self._outward):
+            # Called in the hub, also for one that is killed before it begins.
+            greenlet.rawlink(self._ended)
+
+    def cut(self) -> None:
+        """The client is to see that what it got is not the whole: reset its connection."""
+        reset_when_closed(self._outside)
+        self._outward.kill(block=False)
+
+    @property
+    def said_all(self) -> bool:
+        """Whether all that came from inside is the kernel's now, on its way to the client."""
+        return not self._speaking and (self._inside.fileno() < 0 or not has_input(self._inside.fileno()))
+
+    def _ended(self, greenlet: object) -> None:
+        self._left -= 1
+        if greenlet is self._outward:
+            self._speaking = False
+            self._inward.kill(block=False)
+        if not self._left:
+            self._outside.close()
+            self._inside.close()
+            self._over(self)
+
+    # -- from the client ----------------------------------------------------------------------------------------------
+
+    def _carry_in(self) -> None:
+        how = socket.SHUT_WR
+        try:
+            while data := retry(self._outside, lambda: self._outside.recv(READ)):
+                view = memoryview(data)
+                while view:
+                    view = view[self._send_in(view) :]
+        except OSError:
+            # A reset, or broken TLS: nobody is left to answer.
+            how = socket.SHUT_RDWR
+        with contextlib.suppress(OSError):
+            self._inside.shutdown(how)
+        if how == socket.SHUT_WR:
+            self._wait_for_reset()
+
+    def _wait_for_reset(self) -> None:
+        """The client sends nothing more. One that has gone answers what it is sent with a reset: show that inside."""
+        poll = select.poll()
+        poll.register(self._outside.fileno(), 0)
+        while not poll.poll(0):
+            gevent.sleep(RESET_LOOK)
+        with contextlib.suppress(OSError):
+            self._inside.shutdown(socket.SHUT_RDWR)
+
+    def _send_in(self, data: memoryview) -> int:
+        while True:
+            try:
+                return self._inside.send(data)
+            except BlockingIOError:
+                wait_write(self._inside.fileno())
+
+    # -- to the client ------------------------------------------------------------------------------------------------
+
+    def _carry_out(self) -> None:
+        try:
+            while data := self._receive():
+                self._speaking = True
+                self._send_out(data)
+                self._speaking = False
+            self._speaking = True
+            self._inward.kill()
+            self._say_goodbye()
+        except ClientDisconnected as error:
+            self._too_slow(error)
+            reset_when_closed(self._outside)
+        except OSError:
+            reset_when_closed(self._outside)
+
+    def _receive(self) -> bytes:
+        while True:
+            try:
+                return self._inside.recv(READ)
+            except BlockingIOError:
+                wait_read(self._inside.fileno())
+            except ConnectionResetError:
+                # The other end was closed with something unread. What had to be cut was cut before.
+                return b""
+
+    def _send_out(self, data: bytes) -> None:
+        view = memoryview(data)
+        taken, pace = Taken(self._outside), Pace(self._timeouts.drain, self._timeouts.rate, time.monotonic())
+        while view:
+            try:
+                sent = self._outside.send(view)
+            except ssl.SSLWantReadError:
+                wait_read(self._outside.fileno(), pace.left(time.monotonic()), TimeoutError("timed out"))
+            except (ssl.SSLWantWriteError, BlockingIOError):
+                wait_writable(self._outside, pace, taken, self._timeouts.drain / LOOKS)
+            else:
+                taken.give(sent)
+                view = view[sent:]
+
+    def _say_goodbye(self) -> None:
+        """close_notify (RFC 8446 section 6.1), the end of TCP, and what the client still sends, for a while."""
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLError):
+            # Its own close_notify has been sent when it wants to read the client's.
+            retry(self._outside, self._outside.unwrap, pace_of(LINGER), reads=False)
+        with contextlib.suppress(OSError):
+            self._outside.shutdown(socket.SHUT_WR)
+        self._inside.close()
+        self._speaking = False
+        left, until = LINGER_BYTES, pace_of(LINGER)
+        with contextlib.suppress(OSError):
+            while left > 0:
+                # The bytes below TLS: nobody reads what they say.
+                data = retry(self._outside, lambda: socket.socket.recv(self._outside, READ), until)
+                if not data:
+                    return
+                left -= len(data)
+
+
+def pace_of(seconds: float) -> Callable[[float], float]:
+    """How much is left of so many seconds from now on, asked with the time."""
+    deadline = time.monotonic() + seconds
+    return lambda now: max(0.0, deadline - now)
+
+
+def retry(
+    sock: ssl.SSLSocket, call: Callable[[], Any], left: Callable[[float], float] | None = None, *, reads: bool = True
+) -> Any:
+    """The result of `call`, waiting for the socket whenever it has to; TimeoutError when nothing is `left` of the time.
+
+    `reads`: whether to wait for the other side to say something; else SSLWantReadError is raised.
+    """
+    while True:
+        try:
+            return call()
+        except ssl.SSLWantReadError:
+            if not reads:
+                raise
+            wait = wait_read
+        except ssl.SSLWantWriteError:
+            wait = wait_write
+        except BlockingIOError:
+            wait = wait_read
+        wait(sock.fileno(), None if left is None else left(time.monotonic()), TimeoutError("timed out"))

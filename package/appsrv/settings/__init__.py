@@ -1,0 +1,4 @@
+"""The settings: one table, the parsers of their values, the places they are read from.
+
+Start with `table`.
+"""

@@ -1,0 +1,93 @@
+"""The requests that a worker answers, for the access log, for the log of the application's framework, or for both.
+
+Gathers what a line needs from the connection, the environ and the outcome, and reopens the log when the server asks
+for it. Knows no formats and no files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from appsrv.app_process import own_lines
+from appsrv.http.response import Response
+from appsrv.ipc.scoreboard import Scoreboard
+from appsrv.logs.access_format import Entry
+from appsrv.logs.access_log import AccessLog
+from appsrv.net.arrival_time import StampedSocket
+from appsrv.worker.ready_queue import Connection
+from appsrv.wsgi.request_id import KEY
+from appsrv.wsgi.run import CLIENT_LEFT, Outcome
+
+# What a framework logs a request with: environ, status, length of the body in bytes, when it began (epoch).
+LogRequest = Callable[[dict[str, Any], int, int, float], None]
+
+
+class WorkerAccessLog:
+    """What a worker's handlers tell of requests: for the framework's own log, for ours, or for both."""
+
+    def __init__(
+        self, log: AccessLog | None, framework: LogRequest | None, board: Scoreboard, reopen_asked: memoryview
+    ) -> None:
+        self._log = log
+        self._framework = framework
+        self._framework_fails = False
+        self._parked_since = board.parked_since
+        self._reopen_asked = reopen_asked
+
+    def answered(self, connection: Connection, environ: dict[str, Any], outcome: Outcome, started: float) -> None:
+        """The application has answered; `started` is when it was asked, in seconds since the epoch."""
+        if self._framework is not None:
+            self._tell_framework(self._framework, environ, outcome, started)
+        if self._log is None:
+            return
+        service = max(0.0, time.time() - started)
+        entry = Entry(
+            environ, request_line(environ), outcome.status or CLIENT_LEFT, outcome.body_bytes, started, service,
+            self._queue_time(connection, started, service), environ.get(KEY) or outcome.error_id or "",
+        )
+        self._write(self._log, entry)
+
+    def _tell_framework(
+        self, log_request: LogRequest, environ: dict[str, Any], outcome: Outcome, started: float
+    ) -> None:
+        try:
+            log_request(environ, outcome.status, outcome.body_bytes, started)
+            self._framework_fails = False
+        except Exception as error:
+            # The handlers of its loggers are the application's, and so are the streams that they write to.
+            if not self._framework_fails:
+                own_lines.complain(f"the framework's own line about a request could not be logged: {error!r}")
+            self._framework_fails = True
+
+    def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
+        """The worker has refused the request."""
+        if self._log is not None:
+            self._heed()
+            self._log.refused(connection.address, seen, response)
+
+    def _write(self, log: AccessLog, entry: Entry) -> None:
+        self._heed()
+        log.write(entry)
+
+    def _heed(self) -> None:
+        if self._reopen_asked[0] and self._log is not None:
+            self._reopen_asked[0] = 0
+            self._log.reopen()
+
+    def _queue_time(self, connection: Connection, started: float, service: float) -> float | None:
+        """How long the request waited for this worker: since its bytes arrived, or since it was handed over."""
+        sock = connection.sock
+        if isinstance(sock, StampedSocket) and sock.arrived:
+            # Of what was read at once the next request's time is not known.
+            arrived, sock.arrived = sock.arrived, 0.0
+            return max(0.0, started - arrived)
+        handed_over = -self._parked_since(connection.cid)
+        return max(0.0, time.monotonic() - service - handed_over) if handed_over > 0.0 else None
+
+
+def request_line(environ: Mapping[str, Any]) -> str:
+    """The first line of the request; applications may have changed anything."""
+    method, protocol = environ.get("REQUEST_METHOD", "-"), environ.get("SERVER_PROTOCOL", "")
+    return f"{method} {environ.get('REQUEST_URI', '-')} {protocol}"

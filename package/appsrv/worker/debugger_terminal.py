@@ -1,0 +1,246 @@
+"""The terminal in a worker's hands: `breakpoint()`, pdb and whatever else reads from the standard input.
+
+A worker runs in the background; the watchdog lends it the terminal (`terminal_lender`) when something is to be read,
+and until the debugger continues or quits, or the request ends. Descriptors 0 and 1 are the terminal meanwhile, so that
+line editing works; what other threads print goes the usual way. Ctrl-C gives the terminal back: the debugger finds the
+end of its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from appsrv.app_process import own_lines, own_signals
+from appsrv.ipc.scoreboard import Slot
+from appsrv.system import unpatched
+from appsrv.worker.connection_handler import ConnectionHandler
+from appsrv.worker.labelled_output import Labels
+from appsrv.worker.ready_queue import Connection
+
+
+class BorrowedTerminal:
+    """`path` is the lender's socket; one terminal for all threads of the process."""
+
+    def __init__(self, path: str, slot: Slot) -> None:
+        self._path = path
+        self._slot: Slot | None = slot
+        self._holder: int | None = None
+        self._thread = 0
+        self._connection: socket.socket | None = None
+        self._own: list[int] = []
+        self._undivided: tuple[io.TextIOWrapper, Any] | None = None
+
+    def install(self) -> None:
+        """Let this process, the main thread of which calls, ask for the terminal from now on."""
+        if os.isatty(0):
+            # In the background it could not be read from; what is left is what a daemon has.
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.close(null)
+        with contextlib.suppress(OSError):
+            # The application may have closed descriptor 0. Its standard input stays as it is then.
+            sys.stdin = _Stdin(self)
+        if self.exists:
+            own_signals.handle(signal.SIGINT, self._interrupt)
+            own_signals.do_nothing_at(signal.SIGTSTP)
+            self._watch_debuggers()
+
+    @property
+    def exists(self) -> bool:
+        """Whether somebody lends one."""
+        return os.path.exists(self._path)
+
+    def take(self) -> bool:
+        """Wait for the terminal; False when there is none, or it is not to be had."""
+        if self._holder == threading.get_ident():
+            return True
+        terminal = self._borrow() if self.exists else None
+        if terminal is None:
+            if os.path.samestat(os.fstat(0), os.stat(os.devnull)):
+                own_lines.complain(
+                    "there is no terminal to read from, so its input is at its end: a debugger needs a "
+                    "development server in the foreground of a terminal"
+                )
+            return False
+        own_lines.flush()
+        self._own = [os.dup(0), os.dup(1)]
+        # With gevent the holder is a greenlet, of which several share a thread.
+        self._holder, self._thread = threading.get_ident(), unpatched.get_ident()
+        self._say(at_terminal=True)
+        self._divide_output(os.dup(1))
+        for number in (0, 1):
+            os.dup2(terminal, number)
+        os.close(terminal)
+        # Without it, input() neither edits nor remembers lines, and writes its prompt to descriptor 2.
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401
+        return True
+
+    def _say(self, *, at_terminal: bool) -> None:
+        """A child, which may borrow it for itself, has no slot."""
+        if self._slot is not None:
+            self._slot.at_terminal = at_terminal
+
+    def _borrow(self) -> int | None:
+        connection = unpatched.patient(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            connection.connect(self._path)
+            said, fds, _, _ = socket.recv_fds(connection, 1, 1)
+        except OSError:
+            said, fds = b"", []
+        if not said:
+            connection.close()
+            return None
+        self._connection = connection
+        return fds[0]
+
+    def give_back(self) -> None:
+        """The terminal is the watchdog's again, and others may have it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        own_lines.flush()
+        self._holder = None
+        self._unite_output()
+        self._restore()
+        self._say(at_terminal=False)
+        connection.close()
+
+    def let_child_go(self) -> None:
+        """In a child of this process: the loan is its parent's, for which it would else last as long as the child."""
+        self._slot = None
+        connection, self._connection = self._connection, None
+        self._holder = None
+        if connection is None:
+            return
+        connection.close()
+        self._unite_output()
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, own in enumerate(self._own):
+            os.dup2(own, number)
+            os.close(own)
+
+    def request_over(self) -> None:
+        """This thread has answered its request."""
+        if self._holder == threading.get_ident():
+            self.give_back()
+
+    # -- what is printed meanwhile ------------------------------------------------------------------------------------
+
+    def _divide_output(self, pipe: int) -> None:
+        """What the borrower prints is on the terminal, what other threads do takes the usual way."""
+        stream, holder = sys.stdout, self._holder
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._usual = os.fdopen(pipe, "w", buffering=1, encoding=encoding, errors="backslashreplace")
+        self._undivided = None
+        if not isinstance(stream, io.TextIOWrapper):
+            return
+        self._undivided = stream, vars(stream).get("write")
+        put = functools.partial(io.TextIOWrapper.write, stream)
+        others = self._usual.write if self._undivided[1] is None else Labels(self._usual).write
+
+        def write(text: str) -> int:
+            return put(text) if threading.get_ident() == holder else others(text)
+
+        stream.write = write  # type: ignore[method-assign]
+
+    def _unite_output(self) -> None:
+        if self._undivided is not None:
+            stream, write = self._undivided
+            if write is not None:
+                stream.write = write  # type: ignore[method-assign]
+            else:
+                vars(stream).pop("write", None)
+        self._usual.close()
+
+    # -- when it begins and ends --------------------------------------------------------------------------------------
+
+    def _watch_debuggers(self) -> None:
+        """pdb, and all that derive from it, take the terminal before they say anything, and give it back in the end."""
+        import bdb
+
+        begin, trace, go_on, leave = bdb.Bdb.__init__, bdb.Bdb.set_trace, bdb.Bdb.set_continue, bdb.Bdb.set_quit
+
+        @functools.wraps(begin)
+        def made(debugger: bdb.Bdb, *arguments: Any, **named: Any) -> None:
+            self.take()
+            begin(debugger, *arguments, **named)
+
+        @functools.wraps(trace)
+        def set_trace(debugger: bdb.Bdb, frame: FrameType | None = None) -> None:
+            self.take()
+            trace(debugger, frame or sys._getframe(1))
+
+        @functools.wraps(go_on)
+        def set_continue(debugger: bdb.Bdb) -> None:
+            go_on(debugger)
+            if threading.current_thread() is threading.main_thread():
+                # pdb has made Ctrl-C its own.
+                own_signals.handle(signal.SIGINT, self._interrupt)
+            self.request_over()
+
+        @functools.wraps(leave)
+        def set_quit(debugger: bdb.Bdb) -> None:
+            leave(debugger)
+            self.request_over()
+
+        changed = {"__init__": made, "set_trace": set_trace, "set_continue": set_continue, "set_quit": set_quit}
+        for name, method in changed.items():
+            setattr(bdb.Bdb, name, method)
+
+    def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        """Ctrl-C, which reaches the main thread, whichever one has the terminal."""
+        holder = self._holder
+        if holder is None:
+            return
+        self.give_back()
+        if self._thread != unpatched.get_ident():
+            # So that it notices that its input is another one now.
+            signal.pthread_kill(self._thread, signal.SIGINT)
+
+
+class _Stdin(io.TextIOWrapper):
+    """The standard input, which asks for the terminal when somebody is about to read."""
+
+    def __init__(self, terminal: BorrowedTerminal) -> None:
+        encoding = getattr(sys.stdin, "encoding", None) or "utf-8"
+        super().__init__(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding=encoding, errors="replace")
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal.exists or super().isatty()
+
+    def fileno(self) -> int:
+        # The built-in input() asks for it first, and finds out then what it is.
+        self._terminal.take()
+        return 0
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        self._terminal.take()
+        return super().readline(size)
+
+    def read(self, size: int | None = -1, /) -> str:
+        self._terminal.take()
+        return super().read(size)
+
+
+class TerminalConnectionHandler(ConnectionHandler):
+    """A handler of a worker that may have the terminal: with the end of a request it gives it back."""
+
+    terminal: BorrowedTerminal
+
+    def serve(self, connection: Connection, now: float) -> None:
+        """As `ConnectionHandler.serve`."""
+        super().serve(connection, now)
+        self.terminal.request_over()

@@ -1,0 +1,499 @@
+"""A worker: takes connections from the ready queue, one per thread at a time, until it is told to retire.
+
+Runs in the process that has the application. Imports neither gevent nor psutil nor click: the application's process
+is as its author left it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from appsrv import hooks
+from appsrv.app_process import forked_child, own_lines, own_signals
+from appsrv.app_process.own_lines import complain
+from appsrv.apps.shared_routes import RouteTable
+from appsrv.errors import NotStarted
+from appsrv.http.syntax import RequestHead
+from appsrv.http.trusted_proxies import TrustedProxies
+from appsrv.ipc import messages
+from appsrv.ipc.channel import Channel, ChannelClosed
+from appsrv.ipc.dispatcher import Dispatcher, on
+from appsrv.ipc.hand_off import WAIT_MS
+from appsrv.ipc.scoreboard import Scoreboard, Slot
+from appsrv.logs.access_log import AccessLog, destination
+from appsrv.net.arrival_time import StampedSocket
+from appsrv.net.shared_epoll import SharedEpoll
+from appsrv.settings.request_limits import limits_of
+from appsrv.settings.table import Settings
+from appsrv.system import unpatched
+from appsrv.system.process_title import set_title
+from appsrv.worker.access_log import LogRequest, WorkerAccessLog
+from appsrv.worker.busy_threads import LastThreads
+from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions, WSGIApplication
+from appsrv.worker.debugger_terminal import BorrowedTerminal, TerminalConnectionHandler
+from appsrv.worker.labelled_output import finish_output, forget_pieces, guard_output, label_output
+from appsrv.worker.ready_queue import (
+    DEVELOPMENT_WAIT_MS,
+    Connection,
+    EpollQueue,
+    ImpatientEpollQueue,
+    ImpatientPortableQueue,
+    Orphaned,
+    PortableQueue,
+    ReadyQueue,
+)
+from appsrv.worker.response_writer import ResponseBuffer
+from appsrv.worker.stream_cutter import Farewell, threads_frames
+from appsrv.worker.thread_leadership import Leadership
+from appsrv.wsgi.environ import environ_base
+from appsrv.wsgi.internal_request import ask, ill
+from appsrv.wsgi.probe import with_probe
+from appsrv.wsgi.removed_fields import Reporter
+from appsrv.wsgi.request_id import with_request_id
+
+Tell = Callable[[list[str]], None]
+
+
+class Watch(Protocol):
+    """What knows of files that change, in a development server: an integration's."""
+
+    def __call__(self, code_changed: Tell, files_changed: Tell, /) -> None:
+        """Watch, and tell of the files that changed. Runs in one process only, for as long as that lives.
+
+        `code_changed`: the application has to be loaded anew. `files_changed`: what this process remembered of the
+        files is forgotten already, and the other processes are to do the same.
+        """
+
+    def heed(self, paths: list[str], /) -> None:
+        """Forget, in this process, what is remembered of these files."""
+
+
+def heed(watch: Watch, paths: list[str]) -> None:
+    """Have `watch` heed these files, and outlive its mistakes."""
+    try:
+        watch.heed(paths)
+    except Exception as error:
+        own_lines.write_traceback(error)
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What a server gave a preloader for its workers: where requests come from and where to say what one does.
+
+    `idle`: where a connection goes that waits for its next request, the shared epoll or the release pipe. `routes`:
+    whose a request is, where there are several applications.
+    """
+
+    server: int
+    hand_off: socket.socket
+    board: Scoreboard
+    idle: SharedEpoll | int
+    routes: RouteTable | None = None
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        self.hand_off.close()
+        # At once: gevent's close waits for its event loop.
+        unpatched.close(self.board.fd)
+        unpatched.close(self.idle.fd if isinstance(self.idle, SharedEpoll) else self.idle)
+        if self.routes is not None:
+            unpatched.close(self.routes.fd)
+
+
+class ApplicationProcess(Protocol):
+    """The process of a generic application, of which each worker has one (module `upstream_process`)."""
+
+    relays: Any
+
+    def start(self, unwanted: Callable[[], bool], ended: Callable[[], None]) -> bool:
+        """Run it and wait until it takes connections; NotStarted when it does not, False when it became unwanted.
+
+        `ended` is called when it ends later by itself, just before the worker does.
+        """
+
+    def retire(self) -> None:
+        """The worker takes nothing more."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    def end_like_it(self) -> None:
+        """End the worker in the way in which it has ended."""
+
+
+@dataclass(frozen=True)
+class WorkerRole:
+    """What all workers of one preloader do: the application and how to serve it.
+
+    `upstream`: the process that is the application, where it is a generic one.
+    """
+
+    name: str
+    application: WSGIApplication
+    settings: Settings
+    listeners: Sequence[dict[str, Any]]
+    development: bool
+    log_request: LogRequest | None = None
+    watch: Watch | None = None
+    terminal: str = ""
+    upstream: ApplicationProcess | None = None
+
+
+class Worker:
+    """One worker, in its own process. `run` returns when it has retired."""
+
+    def __init__(
+        self, role: WorkerRole, context: WorkerContext, channel: Channel, slot: int, *, first: bool, check: bool,
+        changes: Channel | None = None,
+    ) -> None:
+        """`changes`: where it is told of changed files, unless it is the first, which watches them."""
+        self._role = role
+        self._channel = channel
+        self._context = context
+        self._board = context.board
+        self._slot = context.board.slot(slot)
+        self._queue = _ready_queue(context, channel, self._slot, waits=role.settings.model != "gevent")
+        self._terminal = BorrowedTerminal(role.terminal, self._slot)
+        self._handlers = self._make_handlers(context.routes)
+        wait_ms = DEVELOPMENT_WAIT_MS if role.development else WAIT_MS
+        if role.development:
+            self._queue.wait_at_most(wait_ms)
+        self._leadership = Leadership(self._queue.fileno(), self._turn, wait_ms)
+        self._farewell = (
+            Farewell(self._slot, self._cut, self._leave, lambda: self._stacks()) if role.development else None
+        )
+        self._first = first
+        self._check = check
+        self._changes = changes
+        self._threads = self._last_threads()
+        self._finishing = unpatched.Lock()
+        self._retiring = False
+        self._calls = self._slot.calls
+        self._wake: Callable[[], object] = lambda: None
+        self._stacks: Callable[[], Iterable[FrameType]] = threads_frames
+
+    def run(self) -> None:
+        """Serve until told to retire, then finish what has been taken."""
+        set_title(f"appsrv worker {self._role.name}")
+        forked_child.on_fork(self._let_child_go)
+        self._handle_signals()
+        if self._role.settings.label_output:
+            label_output(own_lines.pipes(), live=self._role.development)
+        else:
+            guard_output(own_lines.pipes())
+        self._terminal.install()
+        gc.enable()
+        if self._role.settings.model == "gevent":
+            from appsrv.worker import greenlets
+
+            greenlets.renew()
+        hooks.run_after_fork()
+        if self._farewell is not None:
+            self._farewell.watch()
+        if self._role.watch is not None:
+            knows_of_files = self._watch_files if self._first else self._hear_of_files
+            # A thread whatever has become of `threading`: it waits for files where nothing is cooperative.
+            unpatched.start_thread(knows_of_files, (self._role.watch,))
+        with contextlib.suppress(ChannelClosed):
+            if not self._start_upstream():
+                return
+            if self._check and not self._is_healthy():
+                self._stop_upstream()
+                return
+            self._channel.send(messages.Ready(os.getpid()))
+            if self._role.settings.model == "gevent":
+                self._run_greenlets()
+            elif self._role.settings.threads > 1:
+                self._leadership.run(self._role.settings.threads)
+            else:
+                self._run_alone()
+        self._threads.wait()
+        self._finish()
+        # Developers save often, and the original servers drop such threads without a word as well.
+        self._threads.last_words(of_daemons=not self._role.development)
+        # Nor do those wait for children, at TERM.
+        self._threads.last_children(waits=not self._role.development)
+        self._stop_upstream()
+        own_lines.settle()
+
+    def _last_threads(self) -> LastThreads:
+        settings, slot = self._role.settings, self._slot
+
+        def count(threads: int) -> None:
+            slot.busy_threads = threads
+
+        most = settings.busy_threads_timeout if settings.busy_threads == "wait" else 0.0
+        return LastThreads(self._tell_of_threads, count, most, settings.stop_timeout)
+
+    def _tell_of_threads(self, text: str) -> None:
+        if self._role.upstream is None:
+            complain(text)
+
+    def _finish(self) -> None:
+        """Say what has not been said yet, and run the application's exit functions, once."""
+        if self._finishing.acquire(blocking=False):
+            with contextlib.suppress(Orphaned):
+                self._queue.flush()
+            hooks.run_worker_exit()
+
+    def _let_child_go(self) -> None:
+        """In a child of the application's: it has no connection, and nothing that leads to the server."""
+        set_title(forked_child.title(self._role.name))
+        forget_pieces()
+        self._terminal.let_child_go()
+        for handler in self._handlers:
+            handler.let_go()
+        self._queue.let_go()
+        for channel in (self._channel, self._changes):
+            if channel is not None:
+                channel.close()
+        self._context.close()
+        if self._role.settings.model == "gevent":
+            from appsrv.worker import greenlets
+
+            greenlets.let_child_go(lambda: forked_child.leave(0))
+
+    def _start_upstream(self) -> bool:
+        """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
+        if self._role.upstream is None:
+            return True
+        try:
+            return self._role.upstream.start(lambda: self._retiring or self._slot.retiring, self._upstream_ended)
+        except NotStarted as error:
+            complain(str(error))
+            self._channel.send(messages.StartFailed(str(error), error.ended))
+            if error.ended:
+                self._role.upstream.end_like_it()
+            sys.exit(error.exit_code)
+
+    def _upstream_ended(self) -> None:
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(messages.UpstreamEnded())
+
+    def _stop_upstream(self) -> None:
+        if self._role.upstream is not None:
+            self._role.upstream.stop()
+
+    def _is_healthy(self) -> bool:
+        """Ask the application for `health_path`, and tell the server when the answer is no good."""
+        settings = self._role.settings
+        assert settings.health_path is not None
+        environ = environs(self._role)[0]
+        agent, host = "appsrv-health-check", settings.health_host
+        status = ask(self._role.application, settings.health_path, environ, agent=agent, host=host)
+        if ill(status):
+            said = f"the health check GET {settings.health_path} was answered with {status}"
+            self._channel.send(messages.Unhealthy(said))
+        return not ill(status)
+
+    def _run_alone(self) -> None:
+        """The loop of a worker with one thread: nobody else wants the queue."""
+        take, serve, calls, clock = self._queue.take, self._handlers[0].serve, self._calls, time.monotonic
+        with contextlib.suppress(Orphaned):
+            while not self._retiring:
+                connection = take()
+                if connection is None or calls[0]:
+                    connection = self._attend(connection)
+                if connection is not None:
+                    serve(connection, clock())
+
+    def _run_greenlets(self) -> None:
+        from appsrv.worker.greenlets import Greenlets
+
+        orders, upstream = self._channel.fileno(), self._role.upstream
+        greenlets = Greenlets(
+            queue=self._queue, handlers=self._handlers, orders=orders, calls=self._calls, attend=self._attend,
+            retiring=lambda: self._retiring, slot=self._slot, board=self._board,
+            leave=upstream.retire if upstream is not None else None,
+        )
+        self._wake, self._stacks = greenlets.wake, greenlets.frames
+        greenlets.run()
+
+    def _turn(self, me: int) -> bool:
+        """Take one connection and serve it; False when this worker takes nothing more."""
+        try:
+            with self._leadership.taking:
+                connection = self._take()
+            if connection is not None:
+                self._leadership.busy()
+                self._handlers[me].serve(connection, time.monotonic())
+        except Orphaned:
+            self._retiring = True
+        return not self._retiring
+
+    def _take(self) -> Connection | None:
+        connection = self._queue.take()
+        if connection is None or self._calls[0] or self._retiring:
+            return self._attend(connection)
+        return connection
+
+    def _attend(self, connection: Connection | None) -> Connection | None:
+        """Look at what the server wants; a worker that is to retire lets others have what it has just taken."""
+        self._calls[0] = 0
+        self._queue.attend()
+        self._retiring = self._retiring or self._slot.retiring
+        if connection is None or connection.sock.fileno() < 0:
+            # What the server wanted may have been that this very connection is dropped.
+            return None
+        if self._retiring and connection.spooled is None:
+            self._queue.leave(connection)
+            return None
+        return connection
+
+    def _access_log(self) -> WorkerAccessLog | None:
+        """Who is to be told of requests; None when nobody is."""
+        role = self._role
+        to, log = role.settings.access_log_path(framework=role.log_request is not None), None
+        if to is not None:
+            log = AccessLog(role.settings.access_format, destination(to, complain), complain)
+            self._queue.client_socket = StampedSocket
+        if log is None and role.log_request is None:
+            return None
+        return WorkerAccessLog(log, role.log_request, self._board, self._slot.reopen_asked)
+
+    def _make_handlers(self, routes: RouteTable | None) -> list[ConnectionHandler]:
+        role = self._role
+        keep_alive = role.settings.keepalive_timeout > 0
+        application = with_request_id(role.application) if role.settings.request_id else role.application
+        application = with_probe(application, role.settings.probe_path, self._board.stopping)
+        development = role.development or role.settings.environment == "development"
+        options = HandlerOptions(
+            application=application,
+            limits=limits_of(role.settings),
+            environs=environs(role),
+            development=development,
+            keep_alive=keep_alive,
+            access_log=self._access_log(),
+            proxies=TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
+            buffer=_response_buffer(role.settings),
+            is_ours=None if routes is None else _only_for(role.name, routes),
+            underscores=role.settings.underscores_in_headers == "trusted",
+            reporter=Reporter(self._fields_removed, time.monotonic),
+        )
+        slot, counted = self._slot, role.settings.counts_requests
+        make = self._maker_of_handlers()
+        handlers = [
+            make(options, self._queue, slot.cell(n), slot.tally(n) if counted else None)
+            for n in range(role.settings.concurrency)
+        ]
+        for handler in handlers:
+            if isinstance(handler, TerminalConnectionHandler):
+                handler.terminal = self._terminal
+        return handlers
+
+    def _fields_removed(self, why: str, address: str, names: list[str]) -> None:
+        if not address and self._role.settings.proxy_protocol:
+            # Of a client that the proxy could not name there is nothing to be said.
+            return
+        with contextlib.suppress(ChannelClosed, OSError):
+            self._channel.send(messages.FieldsRemoved(why, address, names))
+
+    def _maker_of_handlers(self) -> Callable[..., ConnectionHandler]:
+        upstream, settings = self._role.upstream, self._role.settings
+        if upstream is None:
+            return TerminalConnectionHandler if self._terminal.exists else ConnectionHandler
+        from appsrv.worker.proxied_handler import ProxiedConnectionHandler
+        from appsrv.worker.streamed_input import Patience
+
+        patience = None if settings.buffers_bodies else Patience(settings.body_timeout, settings.min_data_rate)
+        return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, patience=patience)
+
+    def _handle_signals(self) -> None:
+        own_signals.handle(signal.SIGTERM, self._on_term)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+            own_signals.do_nothing_at(number)
+
+    def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
+        self._retiring = True
+        if self._farewell is not None:
+            self._farewell.begin()
+        self._wake()
+
+    def _cut(self, connection: Connection) -> None:
+        """End a connection in the middle of its response; the thread that sends it finds its client gone."""
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(messages.Closed(connection.cid, linger=0, reset=1))
+
+    def _leave(self) -> NoReturn:
+        """End the process in order, but for threads that will not end."""
+        self._finish()
+        self._threads.last_children(waits=False)
+        # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
+        atexit._run_exitfuncs()
+        finish_output()
+        os._exit(0)
+
+    def _watch_files(self, watch: Watch) -> None:
+        def tell(msg: messages.Message) -> None:
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send(msg)
+
+        watch(lambda paths: tell(messages.CodeChanged(paths)), lambda paths: tell(messages.FilesChanged(paths)))
+
+    def _hear_of_files(self, watch: Watch) -> None:
+        assert self._changes is not None, "a server gives one to each worker of a development server but the first"
+        dispatcher: Dispatcher[[object]] = Dispatcher(
+            messages.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: heed(watch, msg.paths))
+        )
+        with contextlib.suppress(ChannelClosed):
+            while True:
+                dispatcher.handle_message(*self._changes.receive())
+
+
+def _ready_queue(context: WorkerContext, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
+    if isinstance(context.idle, SharedEpoll):
+        by_epoll = EpollQueue if waits else ImpatientEpollQueue
+        return by_epoll(context.hand_off, channel, context.board, slot, context.idle)
+    portable = PortableQueue if waits else ImpatientPortableQueue
+    return portable(context.hand_off, channel, context.board, slot, context.idle)
+
+
+def _response_buffer(settings: Settings) -> ResponseBuffer:
+    """Where a response waits for its client, and for how long a worker waits with it."""
+    return ResponseBuffer(
+        memory=settings.response_buffer_memory,
+        size=settings.response_buffer_size,
+        directory=settings.data_buffer_dir,
+        pause=settings.body_timeout,
+        rate=settings.min_data_rate,
+    )
+
+
+def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
+    """Tells of a request whether it is for the application of this name."""
+
+    def is_ours(head: RequestHead) -> bool:
+        variables = head.variables
+        return routes.routes().find(variables.get("HTTP_HOST", ""), variables["PATH_INFO"]) == name
+
+    return is_ours
+
+
+def environs(role: WorkerRole) -> list[dict[str, Any]]:
+    """One environ to start from for each listening socket, in the order of `role.listeners`."""
+    settings, errors = role.settings, own_lines.error_stream()
+    return [
+        environ_base(
+            server_name=None if listener["path"] else listener["host"],
+            server_port=None if listener["path"] else listener["port"],
+            multithread=settings.concurrency > 1,
+            multiprocess=settings.max_pool_size > 1,
+            errors=errors,
+            url_scheme="https" if listener["tls"] else "http",
+            script_name=settings.base_uri,
+        )
+        for listener in role.listeners
+    ]
+

@@ -1,0 +1,126 @@
+"""One connection's turn in a worker whose application is a process behind it: what its exchange does beside the rest.
+
+Lends the client's side of a request to the proxy, takes a connection over that has switched protocols, and, where
+bodies are not buffered, has them read while they are passed on.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import IO, Any, cast
+
+from appsrv.generic.websocket_relay import Relays
+from appsrv.http.syntax import RequestHead
+from appsrv.ipc.request_counts import Tally
+from appsrv.ipc.scoreboard import Cell
+from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions
+from appsrv.worker.ready_queue import Connection, ReadyQueue, Spooled
+from appsrv.worker.response_writer import ResponseWriter
+from appsrv.worker.streamed_input import Patience, StreamedInput
+from appsrv.wsgi.environ import Environ
+from appsrv.wsgi.run import Outcome
+from appsrv.wsgi.upstream_hooks import KEY, Proxied
+
+
+class ProxiedConnectionHandler(ConnectionHandler):
+    """`relays` has the connections that are no longer HTTP; `patience` is for bodies, None: they are buffered."""
+
+    def __init__(
+        self, options: HandlerOptions, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *, relays: Relays,
+        patience: Patience | None,
+    ) -> None:
+        super().__init__(options, queue, cell, tally)
+        self._relays = relays
+        self._patience = patience
+        self._observed = True
+        self._input: StreamedInput | None = None
+        self._followed = False
+
+    def _answer(
+        self, connection: Connection, head: RequestHead, body: IO[bytes], length: int | None, more: bool
+    ) -> bool:
+        self._followed = more
+        return super()._answer(connection, head, body, length, more)
+
+    def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+        client = _Client(head, connection.sock, self._writer)
+        client.streamed = self._input is not None
+        # What has been read behind the request cannot go along.
+        client.may_switch = not self._followed
+        environ[KEY] = client
+        outcome = super()._respond_and_tell(connection, environ, head)
+        if client.upstream is not None:
+            self._cell.begun()
+            self._cell.switched()
+            outcome.cut = not self._relays.run(connection.sock, client.upstream, client.first)
+        return outcome
+
+    # -- bodies that are passed on as they come -----------------------------------------------------------------------
+
+    def _serve_body(
+        self, connection: Connection, head: RequestHead, data: bytes, offset: int
+    ) -> tuple[bool, bytes] | None:
+        if self._patience is None or _is_whole(head, data, offset):
+            return super()._serve_body(connection, head, data, offset)
+        limits, self._writer.sock = self._options.limits, connection.sock
+        body = StreamedInput(connection.sock, head, data[offset:], limits, self._patience)
+        self._input = body
+        try:
+            # Whether more has come is known only when the body has ended.
+            on = self._answer(connection, head, cast("IO[bytes]", body), head.content_length, True)
+        finally:
+            self._input = None
+        if not on:
+            return False, b""
+        if not body.complete:
+            self._queue.close(connection, linger=True)
+            return False, b""
+        if not body.rest:
+            self._queue.park(connection, time.monotonic())
+        return bool(body.rest), body.rest
+
+    def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
+        if spooled.body or spooled.file is not None or self._patience is None:
+            return super()._serve_spooled(connection, spooled)
+        # The slow lane has read no further than the head.
+        connection.spooled = None
+        return self._serve_data(connection, spooled.data)
+
+    def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
+        unread = self._input is not None and not self._input.complete
+        if unread and not outcome.cut and not self._writer.pending:
+            # The client still sends: it is to see the answer, and not the reset that unread data brings.
+            self._queue.close(connection, linger=True)
+            self._writer.forget()
+        else:
+            super()._let_go(connection, outcome, more)
+
+
+class _Client(Proxied):
+    """The client's side of one request."""
+
+    def __init__(self, head: RequestHead, sock: socket.socket, writer: ResponseWriter) -> None:
+        super().__init__(head)
+        self._sock = sock
+        self._writer = writer
+        self.upstream: Any = None
+        self.first = b""
+
+    def inform(self, data: bytes) -> None:
+        self._writer.inform(data)
+
+    def gone(self) -> bool:
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def switch(self, upstream: object, first: bytes) -> None:
+        self.upstream, self.first = upstream, first
+
+
+def _is_whole(head: RequestHead, data: bytes, offset: int) -> bool:
+    return head.content_length is not None and len(data) - offset >= head.content_length

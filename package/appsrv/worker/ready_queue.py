@@ -1,0 +1,438 @@
+"""The ready queue as a worker sees it: take a connection that has something to read, park it, give it up.
+
+Two implementations of one interface. *Portable*: every request comes over the hand-off socket, and the front end
+watches the connection in between. *Epoll* (Linux): idle connections are parked in one epoll instance shared by all
+workers and the front end, so that a keep-alive request costs no message. With both, a worker keeps its descriptor of a
+parked connection. Knows connections, not HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from appsrv.errors import Limit
+from appsrv.ipc import channel as channels
+from appsrv.ipc import messages
+from appsrv.ipc.channel import Channel, ChannelClosed, Receiver
+from appsrv.ipc.hand_off import HAND_OFF, WAIT_MS
+from appsrv.ipc.scoreboard import Scoreboard, Slot
+from appsrv.net.shared_epoll import Registration, SharedEpoll
+from appsrv.net.tcp_reset import reset_when_closed
+from appsrv.system.spool import Spool
+from appsrv.system.unpatched import Socket, impatient
+
+DEVELOPMENT_WAIT_MS = 100
+"""The longest wait in a development server, instead of WAIT_MS: each save waits for the end of a worker."""
+INLINE = 60 * 1024
+TOLD_AT_ONCE = 16
+
+_readable = struct.Struct("<xQ").unpack
+_released = messages.RELEASED.pack
+
+
+class Spooled(NamedTuple):
+    """A complete request that the slow lane has read.
+
+    `data` is the head, then the `body` bytes of body unless they are in `file`, then what the client has sent
+    after it.
+    """
+
+    data: bytes
+    body: int
+    file: int | None
+
+
+@dataclass
+class Connection:
+    """A client's connection in a worker's hands."""
+
+    __slots__ = ("address", "cid", "listener", "port", "registration", "sock", "spooled")
+
+    cid: int
+    sock: socket.socket
+    address: str
+    port: str
+    listener: int
+    spooled: Spooled | None
+    registration: Registration | None
+
+
+class Orphaned(Exception):
+    """The server is gone: nobody hands connections out any more."""
+
+
+class ReadyQueue:
+    """What both implementations share: the way of a connection in and out of this worker."""
+
+    def __init__(self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot) -> None:
+        self.client_socket: Callable[[int], socket.socket] = client_socket
+        self._hand_off = hand_off
+        self._receiver = Receiver(hand_off)
+        self._channel = channel
+        self._board = board
+        self._slot = slot
+        self._closed: deque[int] = deque()
+        self._held: dict[int | None, Connection] = {}
+
+    def fileno(self) -> int:
+        """Readable when something waits."""
+        raise NotImplementedError
+
+    def take(self) -> Connection | None:
+        """The next connection with something to read; None after a second, or when a signal came."""
+        raise NotImplementedError
+
+    def wait_at_most(self, milliseconds: int) -> None:
+        """Have `take` return after this time at the latest."""
+        raise NotImplementedError
+
+    def park(self, connection: Connection, now: float) -> None:
+        """The request is answered and the client may send another one, to any worker."""
+        raise NotImplementedError
+
+    def attend(self) -> None:
+        """Read what the server has sent; Orphaned when it is gone."""
+        while True:
+            try:
+                msg, fds = self._channel.receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except ChannelClosed as error:
+                raise Orphaned from error
+            channels.close_all(fds)
+            self._handle_message(msg)
+
+    def close(self, connection: Connection, *, linger: bool = False, reset: bool = False) -> None:
+        """The connection ends here.
+
+        `linger`: the client may still be sending what nobody will read. `reset`: the client must not take what
+        it got for the whole, so it is to see a reset instead of an orderly end.
+        """
+        if linger or reset:
+            self._board.park(connection.cid, 0.0)  # As in `_let_go`.
+        self._forget(connection)
+        with contextlib.suppress(OSError):
+            if reset:
+                reset_when_closed(connection.sock)
+            elif not linger:
+                connection.sock.shutdown(socket.SHUT_WR)
+        connection.sock.close()
+        if linger or reset:
+            self._tell(messages.Closed(connection.cid, int(linger), int(reset)))
+            return
+        # The client has seen the end: the server may hear of it later, of several at once.
+        self._closed.append(connection.cid)
+        if len(self._closed) >= TOLD_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell the server what it need not know at once."""
+        cids = []
+        with contextlib.suppress(IndexError):
+            while True:
+                cids.append(self._closed.popleft())
+        if cids:
+            self._tell(messages.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
+
+    def leave(self, connection: Connection) -> None:
+        """Let another worker have a connection that has just been taken, and of which nothing has been read."""
+        if connection.spooled is None:
+            self.park(connection, time.monotonic())
+
+    def give_back(self, connection: Connection, data: bytes) -> None:
+        """The request is incomplete: the front end's slow lane reads the rest."""
+        self._let_go(connection)
+        if len(data) <= INLINE:
+            self._tell(messages.GivenBack(connection.cid, data))
+            return
+        fd = _as_file(data)
+        try:
+            self._tell(messages.GivenBack(connection.cid, b""), [fd])
+        finally:
+            os.close(fd)
+
+    def limit_reached(self, connection: Connection, limit: Limit, what: str) -> None:
+        """Have it logged that this limit ended what the connection was at; to be said before the connection goes."""
+        self._tell(messages.LimitReached(connection.cid, limit.setting, limit.value, what))
+
+    def undelivered(
+        self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool
+    ) -> None:
+        """The rest of a response, for the drain lane: `first`, then (descriptor, offset, length) of each file."""
+        self._let_go(connection)
+        places = b"".join(struct.pack("<QQ", offset, length) for _, offset, length in files)
+        rest = messages.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
+        self._tell(rest, [fd for fd, _, _ in files])
+
+    def let_go(self) -> None:
+        """In a child of this process: close what is the parent's, which goes on with it."""
+        for connection in self._held.values():
+            connection.sock.close()
+        self._held.clear()
+
+    def _let_go(self, connection: Connection) -> None:
+        # The scoreboard may still call it parked since before this request: until the server has read that it has work
+        # with the connection, it would take it for idle and close it.
+        self._board.park(connection.cid, 0.0)
+        self._forget(connection)
+        connection.sock.close()
+
+    def _hold(self, connection: Connection) -> None:
+        """Keep the descriptor of a connection that is parked for the first time."""
+        self._held[connection.cid] = connection
+        self._tell(messages.Holding(connection.cid))
+
+    def _forget(self, connection: Connection) -> None:
+        """Drop what the queue remembers of the connection."""
+        self._held.pop(connection.cid, None)
+
+    def _handle_message(self, msg: messages.Message) -> None:
+        """Handle a message on the worker's channel to the server."""
+        # A branch and not a Dispatcher, which takes three times as long for the one message that is handled here. The
+        # other message of this direction is Lent: `_borrow` waits for it.
+        if isinstance(msg, messages.Gone):
+            held = self._held.pop(msg.cid, None)
+            if held is not None:
+                held.sock.close()
+
+    def _borrow(self, cid: int) -> Connection | None:
+        """Ask the front end for a connection that this worker does not hold; None when it has gone."""
+        self._tell(messages.Wanted(cid))
+        while True:
+            try:
+                answer, fds = self._channel.receive()
+            except ChannelClosed as error:
+                raise Orphaned from error
+            self._handle_message(answer)
+            if isinstance(answer, messages.Lent):
+                return _from_lent(answer, fds, self.client_socket)
+            if isinstance(answer, messages.Gone) and answer.cid == cid:
+                return None
+
+    def _tell(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+        try:
+            self._channel.send(msg, fds)
+        except ChannelClosed as error:
+            raise Orphaned from error
+
+    def _receive_hand_off(self, flags: int = 0) -> Connection | None:
+        try:
+            data, fds = self._receiver.receive(flags)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise Orphaned
+        self._slot.count_taken()
+        return self._from_hand_off(messages.HandOff.unpack(data), fds)
+
+    def _from_hand_off(self, msg: messages.HandOff, fds: list[int]) -> Connection:
+        connection = self._held.get(msg.cid)
+        if connection is None:
+            address = msg.data[: msg.peer].decode()
+            port = str(msg.port or "")
+            connection = Connection(msg.cid, self.client_socket(fds[0]), address, port, msg.listener, None, None)
+        else:
+            os.close(fds[0])
+        if len(msg.data) > msg.peer:
+            connection.spooled = Spooled(msg.data[msg.peer :], msg.body, fds[1] if len(fds) > 1 else None)
+        return connection
+
+
+class PortableQueue(ReadyQueue):
+    """Blocks on the hand-off socket: the kernel gives each message to exactly one worker, the longest waiting.
+
+    `released`: the release pipe, into which all workers write.
+    """
+
+    def __init__(
+        self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, released: int
+    ) -> None:
+        super().__init__(hand_off, channel, board, slot)
+        self._released = released
+        self._most = most_held()
+
+    def fileno(self) -> int:
+        return self._hand_off.fileno()
+
+    def take(self) -> Connection | None:
+        if self._closed:
+            connection = self._take_next(socket.MSG_DONTWAIT)
+            if connection is not None:
+                return connection
+            self.flush()
+        # The timeout is a property of the socket (`hand_off_pair`), not of the call.
+        return self._take_next()
+
+    def park(self, connection: Connection, now: float) -> None:
+        cid = connection.cid
+        self._board.park(cid, now)
+        if cid not in self._held:
+            self._hold_or_close(connection)
+        try:
+            os.write(self._released, _released(cid))
+        except BrokenPipeError as error:
+            raise Orphaned from error
+
+    def _hold_or_close(self, connection: Connection) -> None:
+        if len(self._held) < self._most:
+            self._hold(connection)
+        else:
+            connection.sock.close()
+
+    def wait_at_most(self, milliseconds: int) -> None:
+        timeout = struct.pack("@ll", 0, milliseconds * 1000)
+        self._hand_off.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+
+    def _take_next(self, flags: int = 0) -> Connection | None:
+        try:
+            data, fds = self._receiver.receive(flags)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise Orphaned
+        self._slot.count_taken()
+        if data[0] != messages.Readable.TAG:
+            return self._from_hand_off(messages.HandOff.unpack(data), fds)
+        (cid,) = _readable(data)
+        return self._held.get(cid) or self._borrow(cid)
+
+
+class ImpatientPortableQueue(PortableQueue):
+    """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
+
+    def _take_next(self, flags: int = 0) -> Connection | None:
+        return super()._take_next(socket.MSG_DONTWAIT)
+
+
+class EpollQueue(ReadyQueue):
+    """Waits in the epoll instance that all workers share; keeps a descriptor of each connection it has parked."""
+
+    def __init__(
+        self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll
+    ) -> None:
+        super().__init__(hand_off, channel, board, slot)
+        self._epoll = epoll
+        self._most = most_held()
+        self._next = epoll.waiter().next
+        self._more_at_door = False
+        self._door_is_due = False
+        self._door = epoll.register(hand_off.fileno(), HAND_OFF)
+        self._door.arm()
+
+    def fileno(self) -> int:
+        return self._epoll.fd
+
+    def take(self) -> Connection | None:
+        if self._door_is_due or self._closed:
+            return self._take_in_turn()
+        self._door_is_due = self._more_at_door
+        cid = self._next(WAIT_MS)
+        connection = self._held.get(cid)
+        return connection if connection is not None or cid is None else self._take_unknown(cid)
+
+    def wait_at_most(self, milliseconds: int) -> None:
+        next_entry = self._next
+        self._next = lambda timeout_ms: next_entry(min(timeout_ms, milliseconds))
+
+    def _take_in_turn(self) -> Connection | None:
+        # All of the hand-off socket has one place in the epoll's order: while there is more in it, every other
+        # request comes from there, so that a crowd of new connections does not wait behind those that are known.
+        if self._door_is_due:
+            connection = self._receive_hand_off(socket.MSG_DONTWAIT)
+            self._door_is_due = False
+            if connection is not None:
+                return connection
+            self._more_at_door = False
+        self._door_is_due = self._more_at_door
+        cid = self._next(0) if self._closed else self._next(WAIT_MS)
+        if cid is None and self._closed:
+            self.flush()
+            cid = self._next(WAIT_MS)
+        return None if cid is None else self._held.get(cid) or self._take_unknown(cid)
+
+    def _take_unknown(self, cid: int) -> Connection | None:
+        return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()
+
+    def park(self, connection: Connection, now: float) -> None:
+        self._board.park(connection.cid, now)
+        registration = connection.registration
+        if registration is None:
+            if len(self._held) >= self._most:
+                # An entry needs a descriptor, and those left are the application's: the front end parks it.
+                self.undelivered(connection, b"", (), keep_alive=True)
+                return
+            registration = self._register(connection)
+        registration.arm()
+
+    def _register(self, connection: Connection) -> Registration:
+        registration = self._epoll.register(connection.sock.fileno(), connection.cid)
+        connection.registration = registration
+        self._hold(connection)
+        return registration
+
+    def _take_hand_off(self) -> Connection | None:
+        if self._slot.retiring:
+            self._door.arm()
+            return None
+        try:
+            connection = self._receive_hand_off(socket.MSG_DONTWAIT)
+        finally:
+            # Also at the end of the server: all workers are to see it, not only the first.
+            self._door.arm()
+        self._more_at_door = self._door_is_due = connection is not None
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        if self._held.pop(connection.cid, None) is not None:
+            assert connection.registration is not None
+            connection.registration.forget()
+            connection.registration = None
+
+
+def most_held() -> int:
+    """How many connections a worker may keep: half of the descriptors it may have, the rest is the application's."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft // 2
+
+
+class ImpatientEpollQueue(EpollQueue):
+    """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
+
+    def __init__(
+        self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll
+    ) -> None:
+        super().__init__(hand_off, channel, board, slot, epoll)
+        waiter = epoll.waiter()
+        self._next = lambda timeout_ms: waiter.next(min(timeout_ms, 0))
+
+
+def _from_lent(
+    msg: messages.Lent, fds: list[int], make_socket: Callable[[int], socket.socket]
+) -> Connection:
+    address = msg.data[: msg.peer].decode()
+    return Connection(msg.cid, make_socket(fds[0]), address, str(msg.port or ""), msg.listener, None, None)
+
+
+def client_socket(fd: int) -> socket.socket:
+    # Naming family, type and protocol spares three system calls; nobody asks the object for them.
+    return impatient(Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd))
+
+
+def _as_file(data: bytes) -> int:
+    # It is in memory and stays there, where the system has files in memory.
+    spool = Spool(len(data))
+    spool.write(data)
+    fd, _, _ = spool.into_file()
+    copy = os.dup(fd)
+    spool.close()
+    return copy

@@ -1,0 +1,229 @@
+"""Where a worker writes a response: to the client at once, and what the client does not take yet into a backlog.
+
+A slow client never holds the worker: the backlog goes to the drain lane when the application has finished. Only a
+response larger than `response_buffer_size` waits for its client. Knows bytes and one socket, not HTTP.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from dataclasses import dataclass
+
+from appsrv.errors import ClientDisconnected, Limit, NoRoomForResponse
+from appsrv.ipc.scoreboard import GONE, HALF_CLOSED, Cell
+from appsrv.net.min_rate import Pace, Taken
+from appsrv.system import unpatched
+from appsrv.system.spool import Spool
+
+_PIECE = 256 * 1024
+_LOOKS = 4
+_RESET_WITHIN, _RESET_LOOK = 0.1, 0.002
+# What sendfile(2) says when not the client but the file or its disk is to blame.
+_FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBuffer:
+    """What a client has not taken: bytes kept in `memory`, bytes kept at all, the `directory` of the file.
+
+    A worker that waits for its client beyond that does so as long as `Pace` allows with this pause and rate.
+    """
+
+    memory: int = 1 << 20
+    size: int = 128 << 20
+    directory: str | None = None
+    pause: float = 60.0
+    rate: float = 0.0
+
+
+class ResponseWriter:
+    """The way of responses to clients, one after the other. `sock`: the client's connection, to be set before each.
+
+    `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.
+    """
+
+    __slots__ = (
+        *("_backlog", "_begun", "_between_chunks", "_buffer", "_cell", "_departed", "_file", "_waited", "pending"),
+        "sock",
+    )
+
+    sock: socket.socket
+
+    def __init__(self, cell: Cell, buffer: ResponseBuffer) -> None:
+        self._cell = cell
+        self._begun = cell.begun
+        self._between_chunks = cell.between_chunks
+        self._departed = cell.departed
+        self._waited = 0
+        self._buffer = buffer
+        self._backlog: Spool | None = None
+        self._file: tuple[int, int, int] | None = None
+        self.pending = False
+
+    def send(self, data: bytes) -> None:
+        """Send, or keep what the client does not take.
+
+        ClientDisconnected when it has gone, NoRoomForResponse when there is no room to keep it.
+        """
+        self._begun()
+        self.inform(data)
+
+    def send_piece(self, data: bytes, chunked: bool, /) -> None:
+        """One step of a body that comes in pieces, of which this one may be empty.
+
+        ClientDisconnected also when the client is known to have gone, so that the application is told at its next step
+        whether it sends anything or not. `chunked`: the next piece begins with the size of a chunk.
+        """
+        if self._departed[0]:
+            self._send_to_departed(data)
+        elif data:
+            self._begun()
+            self.inform(data)
+        if chunked and self._backlog is None:
+            self._between_chunks()
+
+    def _send_to_departed(self, data: bytes) -> None:
+        client = self._cell.client()
+        if client == GONE:
+            raise ClientDisconnected("the client has gone")
+        if data:
+            self.send(data)
+            if client == HALF_CLOSED and self._waited != self._departed[0]:
+                # One that has closed both directions answers with a reset (RFC 9293 section 3.10.7), and that tells it
+                # from one that only sends nothing more. It is waited for once.
+                self._waited = self._departed[0]
+                self._wait_for_reset()
+
+    def _wait_for_reset(self) -> None:
+        # Without an event to wait for, only poll(2) itself tells of a reset: gevent's poll never does. Other greenlets
+        # run between two looks.
+        poll = unpatched.poll()
+        poll.register(self.sock.fileno(), 0)
+        due = time.monotonic() + _RESET_WITHIN
+        while not poll.poll(0):
+            if time.monotonic() >= due:
+                return
+            time.sleep(_RESET_LOOK)
+        raise ClientDisconnected("the client has gone")
+
+    def inform(self, data: bytes) -> None:
+        """The same for an interim response (RFC 9110 section 15.2): after it, a crash may still be answered."""
+        if self._backlog is not None:
+            self._append(data)
+            return
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+        if sent != len(data):
+            self._backlog, self.pending = Spool(self._buffer.memory, self._buffer.directory), True
+            self._append(memoryview(data)[sent:])
+
+    def sendfile(self, fd: int, offset: int, count: int) -> None:
+        """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length).
+
+        OSError or EOFError when it is the file that fails.
+        """
+        while count and self._backlog is None:
+            try:
+                sent = os.sendfile(self.sock.fileno(), fd, offset, count)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _FILE_FAULTS:
+                    raise
+                raise ClientDisconnected(str(error)) from error
+            if not sent:
+                raise EOFError("the file became shorter while it was sent")
+            offset, count = offset + sent, count - sent
+        if count:
+            self._file, self.pending = (os.dup(fd), offset, count), True
+
+    def cut(self) -> None:
+        """The response is not whole; the exchange, which is told so too, ends the connection."""
+        self.forget()
+
+    def rest(self, inline: int) -> tuple[bytes, list[tuple[int, int, int]]]:
+        """What is left: at most `inline` bytes to send first, then files as (descriptor, offset, length)."""
+        first, files = b"", []
+        if self._backlog is not None and len(self._backlog) <= inline:
+            first = self._backlog.read_all()
+        elif self._backlog is not None:
+            files.append(self._backlog.into_file())
+        if self._file is not None:
+            files.append(self._file)
+        return first, files
+
+    def forget(self) -> None:
+        """Drop what is left."""
+        if self._backlog is not None:
+            self._backlog.close()
+            self._backlog = None
+        if self._file is not None:
+            os.close(self._file[0])
+            self._file = None
+        self.pending = False
+
+    def let_go(self) -> None:
+        """In a child of this process: close the client's connection, so that nothing can be sent."""
+        sock: socket.socket | None = getattr(self, "sock", None)
+        if sock is not None:
+            sock.close()
+
+    def _append(self, data: bytes | memoryview) -> None:
+        assert self._backlog is not None
+        view = memoryview(data)
+        self._flush()
+        while view:
+            room = self._buffer.size - len(self._backlog)
+            if room > 0:
+                self._keep(view[:room])
+                view = view[room:]
+            else:
+                self._empty()
+
+    def _keep(self, data: memoryview) -> None:
+        assert self._backlog is not None
+        try:
+            self._backlog.write(data)
+        except OSError as error:
+            raise NoRoomForResponse(self._buffer.directory, error) from error
+
+    def _empty(self) -> None:
+        # All of it: only an empty spool gives its room on the disk back.
+        assert self._backlog is not None
+        taken = Taken(self.sock)
+        pace = Pace(self._buffer.pause, self._buffer.rate, time.monotonic())
+        while len(self._backlog):
+            self._wait_for_client(pace, taken)
+            taken.give(self._flush())
+
+    def _flush(self) -> int:
+        """Send what the client takes; how much that was."""
+        backlog = self._backlog
+        assert backlog is not None
+        before = len(backlog)
+        while len(backlog):
+            try:
+                backlog.take(self.sock.send(backlog.peek(_PIECE)))
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise ClientDisconnected(str(error)) from error
+        return before - len(backlog)
+
+    def _wait_for_client(self, pace: Pace, taken: Taken) -> None:
+        poll = select.poll()
+        poll.register(self.sock.fileno(), select.POLLOUT)
+        while not poll.poll(1000 * min(pace.left(time.monotonic()), self._buffer.pause / _LOOKS)):
+            pace.moved(taken.more(), time.monotonic())
+            if not pace.left(time.monotonic()):
+                limit = Limit("body_timeout", pace.terms)
+                raise ClientDisconnected("the client takes the response too slowly", limit)
+        pace.moved(taken.more(), time.monotonic())

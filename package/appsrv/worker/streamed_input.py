@@ -1,0 +1,80 @@
+"""A request's body, read from its client while the application already has the beginning (`request_buffering` off).
+
+Waits in greenlets for the client, as long and as fast as the slow lane would have it. Knows one socket, no process.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+
+from gevent.socket import wait_read
+
+from appsrv.errors import ClientDisconnected, Limit, RequestError
+from appsrv.http.body import body_reader
+from appsrv.http.syntax import Limits, RequestHead
+from appsrv.net.min_rate import Pace
+
+READ = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Longest pause of a client in seconds, and the least rate in bytes a second (0: any)."""
+
+    pause: float = 60.0
+    rate: float = 0.0
+
+
+class StreamedInput:
+    """`read` gives what has come. `complete`: the whole body was read; `rest` is what the client has sent behind it."""
+
+    def __init__(
+        self, sock: socket.socket, head: RequestHead, data: bytes, limits: Limits, patience: Patience
+    ) -> None:
+        self._sock = sock
+        self._reader = body_reader(head, limits)
+        self._since = time.monotonic()
+        self._pace = Pace(patience.pause, patience.rate, self._since)
+        self.rest = data
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more belongs to the body."""
+        return self._reader.complete
+
+    def read(self, _size: int = -1) -> bytes:
+        """The next piece as it comes, whatever its size; nothing at the end.
+
+        Raises RequestError (400, 408, 413) and ClientDisconnected.
+        """
+        while not self._reader.complete:
+            data, self.rest = self.rest or self._receive(), b""
+            piece, self.rest = self._reader.feed(data)
+            if piece:
+                return piece
+        return b""
+
+    def _receive(self) -> bytes:
+        # What the application has taken to read is not the client's time.
+        self._pace.excuse(time.monotonic() - self._since)
+        try:
+            data = self._wait_and_receive()
+        except TimeoutError as error:
+            limit = Limit("body_timeout", self._pace.terms)
+            raise RequestError(408, "The request body did not arrive in time", limit) from error
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
+        if not data:
+            raise ClientDisconnected("the client closed the connection in the middle of a request")
+        self._since = time.monotonic()
+        self._pace.moved(len(data), self._since)
+        return data
+
+    def _wait_and_receive(self) -> bytes:
+        while True:
+            try:
+                return self._sock.recv(READ)
+            except BlockingIOError:
+                wait_read(self._sock.fileno(), self._pace.left(time.monotonic()), TimeoutError("timed out"))

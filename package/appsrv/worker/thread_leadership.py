@@ -1,0 +1,91 @@
+"""Threads on demand: several threads of one worker that cost nothing while requests are fast.
+
+Eight threads that all wait for requests fight for the interpreter lock. Here one *leader* takes and serves; a *deputy*
+waits until something is ready and takes the lead only when the leader has been in the application for longer than
+`PATIENCE`; all others sit on the bench. Fast requests run as if there were one thread, slow ones each get their own.
+Knows when to lead, not what is served.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from appsrv.system import unpatched
+
+PATIENCE = 0.002
+
+
+class Leadership:
+    """Shares one queue among threads.
+
+    `turn(me)` waits, holding `taking`, for one request; it calls `busy()` when it has one, lets `taking` go and
+    serves it. It returns False when the worker is to end.
+    """
+
+    def __init__(self, queue: int, turn: Callable[[int], bool], check_ms: int) -> None:
+        """`check_ms`: how often, in milliseconds, the deputy checks whether the end has come."""
+        self._queue = queue
+        self._check_ms = check_ms
+        self._turn = turn
+        self._bench = threading.Semaphore(0)
+        self._leader: int | None = 0
+        self._busy_since = 0.0
+        self._over = False
+        self.taking = unpatched.Lock()
+
+    def busy(self) -> None:
+        """The leader has a request in its hands."""
+        self._busy_since = time.monotonic()
+
+    def run(self, count: int) -> None:
+        """Serve in `count` threads, the calling one among them, until a turn says that it is over."""
+        others = [threading.Thread(target=self._sit, args=(n,), name=f"appsrv-{n}") for n in range(1, count)]
+        for thread in others:
+            thread.daemon = True
+            thread.start()
+        if others:
+            self._bench.release()
+        self._lead(0)
+        self._sit(0)
+        for thread in others:
+            thread.join()
+
+    def end(self) -> None:
+        """Let no thread take anything more."""
+        self._over = True
+        for _ in range(threading.active_count()):
+            self._bench.release()
+
+    def _sit(self, me: int) -> None:
+        while not self._over:
+            self._bench.acquire()
+            if not self._over and self._succeed():
+                self._bench.release()
+                self._lead(me)
+
+    def _lead(self, me: int) -> None:
+        self._leader = me
+        try:
+            while self._leader == me and not self._over:
+                self._busy_since = 0.0
+                if not self._turn(me):
+                    self.end()
+        except BaseException:
+            # Nobody would take the lead from a thread that died while it waited.
+            self.end()
+            raise
+
+    def _succeed(self) -> bool:
+        """Wait, as the deputy, until the leader is needed and stuck; False when it is over."""
+        poll = unpatched.poll()
+        poll.register(self._queue, unpatched.POLLIN)
+        while not self._over:
+            if not poll.poll(self._check_ms):
+                continue
+            unpatched.sleep(PATIENCE)
+            since = self._busy_since
+            if since and time.monotonic() - since > PATIENCE:
+                return True
+        return False

@@ -1,0 +1,469 @@
+"""Runs a WSGI application for one request and writes its response to a `ResponseOutput` (PEP 3333).
+
+It knows no sockets and no processes: bytes go to a `ResponseOutput`, files to the same by their descriptor. Whatever
+the application does, exactly one framing goes out, and a body that is not whole never looks complete.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+
+from appsrv.app_process import forked_child, own_lines
+from appsrv.errors import ApplicationError, ClientDisconnected, NoRoomForResponse, RequestError, UpstreamError
+from appsrv.http.response import error_response, serialize
+from appsrv.http.syntax import RequestHead
+from appsrv.system import own_frames
+from appsrv.wsgi import dropped_headers
+from appsrv.wsgi.environ import Environ, build_environ, environ_base
+from appsrv.wsgi.file_wrapper import FileWrapper, plain_file
+from appsrv.wsgi.request_id import error_id_of
+from appsrv.wsgi.response_head import EncodedHead, encode_head, known_heads
+from appsrv.wsgi.upstream_hooks import StreamedBody, SwitchedProtocols
+
+__all__ = [
+    "CLIENT_LEFT",
+    "STREAMS",
+    "Environ",
+    "Outcome",
+    "ResponseOutput",
+    "WSGIApplication",
+    "build_environ",
+    "environ_base",
+    "log_to_errors",
+    "respond",
+]
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+WSGIApplication = Callable[[Environ, Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
+LogException = Callable[[Environ, str, str], None]
+
+# The status of a request whose client left before it had one.
+CLIENT_LEFT = 499
+# A body up to this size leaves together with its head, in one piece.
+_JOIN_LIMIT = 256 * 1024
+# A file up to this size is read and leaves with its head as well.
+_READ_LIMIT = 32 * 1024
+
+
+class ResponseOutput(Protocol):
+    """Where a response goes. Every call takes all it is given, or raises `ClientDisconnected`."""
+
+    def send(self, data: bytes, /) -> None:
+        """Send `data`."""
+
+    def send_piece(self, data: bytes, chunked: bool, /) -> None:
+        """Send the next piece of a body, which may be empty; `chunked`: the one after it begins with a size."""
+
+    def sendfile(self, fd: int, offset: int, count: int, /) -> None:
+        """Send `count` bytes of an open regular file from `offset`; EOFError when it is shorter than that."""
+
+    def cut(self) -> None:
+        """End the connection so that the client sees that the response is not whole."""
+
+
+class Outcome:
+    """What became of a request.
+
+    `keep_alive` is what the client was told; `cut` that the response is not whole, and the connection has to
+    end so that it shows; `error` what went wrong, logged under `error_id` (a client that left is not logged).
+    """
+
+    __slots__ = ("body_bytes", "cut", "error", "error_id", "keep_alive", "started", "status")
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.status = 0
+        self.body_bytes = 0
+        self.keep_alive = keep_alive
+        self.started = False
+        self.cut = False
+        self.error: BaseException | None = None
+        self.error_id: str | None = None
+
+
+def log_to_errors(environ: Environ, traceback_text: str, error_id: str) -> None:
+    """Write a traceback to `wsgi.errors`, with the path, but not the query: that is where secrets stand."""
+    errors = environ["wsgi.errors"]
+    # A terminal may take some of what is not ASCII for commands (ECMA-48, C1).
+    path = str(environ.get("REQUEST_URI", "")).partition("?")[0].encode("ascii", "backslashreplace").decode()
+    errors.write(f"Error {error_id} in {environ['REQUEST_METHOD']} {path}\n{traceback_text}")
+    errors.flush()
+
+
+def respond(
+    app: WSGIApplication,
+    environ: Environ,
+    head: RequestHead,
+    writer: ResponseOutput,
+    date: bytes,
+    development: bool = False,
+    log_exception: LogException = log_to_errors,
+) -> Outcome:
+    """Run `app` for one request and send its response. `date` is the value of the Date field.
+
+    Raises nothing that the application throws, `SystemExit` included: that is answered with 500, or cut when
+    the head has already gone, and stands in the outcome.
+    """
+    # What the application prints is labelled with its request: `labelled_output` finds this function on the stack of
+    # the thread that prints, and reads `environ` in its frame. The parameter may not be renamed or be assigned another
+    # value, and the application may not be called from elsewhere.
+    answer = _Answer(head, writer, date)
+    try:
+        body = app(environ, answer.start_response)
+        if forked_child.IN_CHILD:
+            _end_child(answer, None)
+        if (type(body) is list or type(body) is tuple) and len(body) == 1:
+            answer.send_whole(body[0])
+        else:
+            _send_body(answer, body)
+    except BaseException as error:
+        _fail(answer, environ, error, development, log_exception)
+        return answer
+    if answer.complaint is not None:
+        _complain(answer, environ, log_exception)
+    if answer.left_out is not None:
+        dropped_headers.tell(*answer.left_out, environ)
+    return answer
+
+
+def _end_child(answer: _Answer, error: BaseException | None) -> NoReturn:
+    """The application has forked this process and comes back: the client is its parent's, and so is what follows.
+
+    A framework that has caught an exception answers 500: that is a failure to whoever waits for the child, too.
+    """
+    if error is None or isinstance(error, ClientDisconnected):
+        forked_child.leave(int(answer.status >= 500))
+    forked_child.leave_by(error)
+
+
+def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
+    try:
+        if type(body) is FileWrapper:
+            answer.send_file(body)
+        elif type(body) is list or type(body) is tuple:
+            answer.send_whole(b"".join(body))
+        elif type(body) is StreamedBody:
+            answer.send_stream(body)
+        else:
+            answer.send_all(body)
+    finally:
+        if forked_child.IN_CHILD:
+            # Forked in the middle of the body, of which the end and `close` are its parent's.
+            _end_child(answer, sys.exc_info()[1])
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+
+class _Answer(Outcome):
+    """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length.
+
+    `block` are the lines of the head as the application gave them, `added` those that are ours. `left_out`: names of
+    fields that the client does not get, and the place of the call of start_response.
+    """
+
+    __slots__ = (
+        *("added", "block", "bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "left_out"),
+        *("length", "writer"),
+    )
+
+    def __init__(self, head: RequestHead, writer: ResponseOutput, date: bytes) -> None:
+        # Every attribute is set here, without super(): a default of the class is found five times slower.
+        self.status = 0
+        self.body_bytes = 0
+        self.keep_alive = head.keep_alive
+        self.started = self.finished = self.cut = False
+        self.error = self.error_id = None
+        self.head = head
+        self.writer = writer
+        self.date = date
+        self.length = -1
+        self.bodiless = self.chunked = self.has_date = False
+        self.complaint: str | None = None
+        self.left_out: tuple[list[str], str] | None = None
+        self.block = self.added = b""
+
+    @property
+    def may_be_endless(self) -> bool:
+        """Whether the application has said what it answers, and not how long that is.
+
+        Before that, a body that is asked for may be a middleware's, which calls the application only then.
+        """
+        return bool(self.status) and self.length < 0
+
+    # -- what the application calls ------------------------------------------------------------------------
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's callable; a faulty status or header raises `ApplicationError` where it is given."""
+        if exc_info or self.status:
+            self._check_restart(exc_info)
+        key: tuple[Any, ...] = (status, *headers)
+        try:
+            known = known_heads.get(key)
+        except TypeError:
+            known = None  # Something in it cannot be a key: a list in place of a tuple, or it is no header either.
+        if known is None:
+            known = self._encode(status, key[1:])
+        code, self.block, self.length, self.has_date = known
+        self.bodiless = code == 204 or code == 304 or self.head.method == "HEAD"
+        self.status = code
+        return self.write
+
+    def _encode(self, status: str, headers: tuple[Any, ...]) -> EncodedHead:
+        """A head that has not been seen before, or has fields of the connection in it."""
+        head, fields = encode_head(status, headers)
+        if fields is not None:
+            self.left_out = fields.names, dropped_headers.place_of_call()
+            self.keep_alive = self.keep_alive and not fields.close
+        return head
+
+    def _check_restart(self, exc_info: ExcInfo | None) -> None:
+        if not exc_info:
+            raise ApplicationError("start_response was called a second time without exc_info")
+        if self.started and exc_info[1] is not None:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if self.started:
+            raise ApplicationError("start_response was called again after the response had begun")
+        self.status, self.length = 0, -1
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333's `write` callable, and the way of each piece of an iterable."""
+        if not isinstance(data, bytes):
+            raise ApplicationError(f"a piece of the response body is not bytes: {type(data).__name__}")
+        if self.finished:  # Somebody kept `write`; the writer may be at another response by now.
+            raise ApplicationError("write was called after the response had ended")
+        if not data:
+            self.writer.send_piece(b"", False)
+            return
+        head = b"" if self.started else self._start_stream()
+        self.writer.send_piece(head + self._framed(data), self.chunked)
+
+    # -- the ways to send a body ---------------------------------------------------------------------------
+
+    def send_whole(self, data: bytes) -> None:
+        """Send a body that is known in full, with its head in one piece."""
+        if (
+            len(data) == self.length
+            and type(data) is bytes
+            and self.keep_alive
+            and self.head.version == "1.1"
+            and not (self.started or self.bodiless or self.has_date)
+            and self.length <= _JOIN_LIMIT
+        ):
+            # Nearly every response: what `_fit` and `_start` would find out about it is known.
+            self.started = True
+            self.body_bytes = self.length
+            self.writer.send(b"".join((self.block, b"Date: ", self.date, b"\r\n\r\n", data)))
+            self.finished = True
+        else:
+            self._send_whole(data)
+
+    def _send_whole(self, data: bytes) -> None:
+        if self.started or not isinstance(data, bytes):
+            self.send_all((data,))
+            return
+        if len(data) != self.length:
+            data = self._fit(data)
+        head = self._start()
+        if self.bodiless:
+            data = b""
+        self.body_bytes = len(data)
+        if len(data) <= _JOIN_LIMIT:
+            self.writer.send(head + data)
+        else:
+            self.writer.send(head)
+            self.writer.send(data)
+        self.finished = True
+
+    def send_all(self, body: Iterable[bytes]) -> None:
+        """Send an iterable piece by piece, none later than the next is asked for."""
+        # `farewell` finds this function on the stack of another thread (`STREAMS`), and reads `self` in its frame.
+        for data in body:
+            self.write(data)
+            if self.complaint is not None or (self.started and self.bodiless):
+                break
+        self._finish()
+
+    def send_stream(self, body: StreamedBody) -> None:
+        """Send the head at once, then each piece as it comes."""
+        self.writer.send(self._start_stream() + (self._framed(body.first) if body.first else b""))
+        if not self.bodiless:
+            self.send_all(body.rest)
+        else:
+            self._finish()
+
+    def send_file(self, wrapper: FileWrapper) -> None:
+        """Send a file from its position on: up to Content-Length, else up to its end."""
+        file = plain_file(wrapper.filelike)
+        if file is None or self.started:
+            self.send_all(wrapper)
+            self.complaint = None  # Content-Length may end a file early: PEP 3333.
+            return
+        count = file.available if self._checked_length() < 0 else self.length
+        if count > file.available and not self.bodiless:
+            raise ApplicationError(f"the file has {file.available} bytes left, Content-Length says {count}")
+        self._announce(count)
+        self._send_part(file.fd, file.offset, 0 if self.bodiless else count)
+        self.finished = True
+
+    def _send_part(self, fd: int, offset: int, count: int) -> None:
+        if count <= _READ_LIMIT:
+            data = os.pread(fd, count, offset)
+            if len(data) < count:
+                raise ApplicationError("the file became shorter while it was sent")
+            self.body_bytes = count
+            self.writer.send(self._start() + data)
+        else:
+            self.writer.send(self._start())
+            self.writer.sendfile(fd, offset, count)
+            self.body_bytes = count
+
+    # -- framing -------------------------------------------------------------------------------------------
+
+    def _checked_length(self) -> int:
+        if not self.status:
+            raise ApplicationError("the application did not call start_response")
+        return self.length
+
+    def _fit(self, data: bytes) -> bytes:
+        """Make a whole body and its Content-Length agree."""
+        if self._checked_length() < 0:
+            if data or not self.bodiless:
+                self._announce(len(data))
+        elif not self.bodiless:
+            if len(data) < self.length:
+                raise ApplicationError(f"the body has {len(data)} bytes, Content-Length says {self.length}")
+            return self._truncated(data)
+        return data
+
+    def _announce(self, length: int) -> None:
+        """Add a Content-Length, unless there is one or the status must not have it."""
+        if self.length < 0 and self.status not in (204, 304):
+            self.length = length
+            self.added += b"Content-Length: %d\r\n" % length
+
+    def _start_stream(self) -> bytes:
+        """The head of a body whose length is not known beforehand, or announced by the application."""
+        if self._checked_length() < 0 and not self.bodiless:
+            if self.head.version == "1.1":
+                self.chunked = True
+                self.added += b"Transfer-Encoding: chunked\r\n"
+            else:
+                self.keep_alive = False
+        return self._start()
+
+    def _start(self) -> bytes:
+        """The bytes of the head; from here on the response cannot be replaced by another."""
+        if not self.keep_alive:
+            self.added += b"Connection: close\r\n"
+        elif self.head.version == "1.0":
+            self.added += b"Connection: keep-alive\r\n"
+        if not self.has_date:
+            self.added += b"Date: %b\r\n" % self.date
+        self.started = True
+        return b"%b%b\r\n" % (self.block, self.added)
+
+    def _framed(self, data: bytes) -> bytes:
+        """One piece of the body as it goes on the wire; nothing beyond the announced length."""
+        if self.bodiless:
+            return b""
+        if 0 <= self.length < self.body_bytes + len(data):
+            data = self._truncated(data)
+        self.body_bytes += len(data)
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
+
+    def _truncated(self, data: bytes) -> bytes:
+        self.complaint = f"the body is longer than its Content-Length of {self.length}: the rest was dropped"
+        return data[: self.length - self.body_bytes]
+
+    def _finish(self) -> None:
+        if not self.started:
+            if self._checked_length() > 0 and not self.bodiless:
+                raise ApplicationError(f"the body is empty, Content-Length says {self.length}")
+            if not self.bodiless:
+                self._announce(0)
+            self.writer.send(self._start())
+        elif self.chunked:
+            self.writer.send(b"0\r\n\r\n")
+        elif self.body_bytes < self.length and not self.bodiless:
+            raise ApplicationError(f"the body ended after {self.body_bytes} of {self.length} bytes")
+        self.finished = True
+
+
+STREAMS = _Answer.send_all.__code__
+"""On the stack of a thread that asks the application for the pieces of a body, one by one."""
+
+
+# -- when it goes wrong ------------------------------------------------------------------------------------
+
+
+def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> None:
+    """Answer 500 while that is possible, else cut the connection; log what happened."""
+    if forked_child.IN_CHILD:
+        _end_child(answer, error)
+    if isinstance(error, SwitchedProtocols):
+        answer.status, answer.started, answer.finished, answer.keep_alive = 101, True, True, False
+        return
+    answer.error = error
+    whole, answer.finished = answer.finished, True
+    if isinstance(error, ClientDisconnected):
+        answer.cut, answer.keep_alive = True, False
+        return
+    text = ""
+    if not isinstance(error, RequestError):
+        answer.error_id = error_id_of(environ)
+        plain = isinstance(error, NoRoomForResponse | UpstreamError)
+        text = f"{error}\n" if plain else _application_traceback(error)
+        _log(log, environ, text, answer.error_id)
+    if whole:
+        return
+    if answer.started:
+        answer.cut, answer.keep_alive = True, False
+        answer.writer.cut()
+    else:
+        _send_error_page(answer, error, text, development)
+
+
+def _send_error_page(answer: _Answer, error: BaseException, text: str, development: bool) -> None:
+    status, detail, keep_alive = 500, None, answer.head.keep_alive
+    if isinstance(error, UpstreamError):
+        status, detail = error.status, error.page
+    elif isinstance(error, RequestError):
+        # Of a body that was passed on while it came: what follows it cannot be told.
+        status, detail, keep_alive = error.status, error.detail(development=development), False
+    head = answer.head
+    page = error_response(status, error_id=answer.error_id, detail=detail, traceback=(development and text) or None)
+    answer.status, answer.started, answer.keep_alive = status, True, keep_alive
+    try:
+        answer.writer.send(serialize(page, keep_alive=keep_alive, head=head, date=answer.date))
+    except ClientDisconnected:
+        answer.cut, answer.keep_alive = True, False
+        return
+    answer.body_bytes = 0 if head.method == "HEAD" else len(page.body)
+
+
+def _complain(answer: _Answer, environ: Environ, log: LogException) -> None:
+    """Note a response that went out well formed, but not as the application meant it."""
+    answer.error = ApplicationError(answer.complaint)
+    answer.error_id = error_id_of(environ)
+    _log(log, environ, _application_traceback(answer.error), answer.error_id)
+
+
+def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
+    try:
+        log(environ, text, error_id)
+    except Exception:
+        # `wsgi.errors` is the application's stream: that it cannot be written to must not change the answer.
+        own_lines.complain(f"wsgi.errors cannot be written to; error {error_id} is\n{text.rstrip()}")
+
+
+def _application_traceback(error: BaseException) -> str:
+    """The traceback without our own frames on top: the reader looks for the application's."""
+    frames = own_frames.without_own(error.__traceback__)
+    return "".join(traceback.format_exception(type(error), error, frames))

@@ -1,0 +1,87 @@
+"""The run directory is looked after: what is missing is made again, what is there is left alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appsrv.instance import kept_directory
+from appsrv.instance.kept_directory import KeptDirectory
+from appsrv.instance.run_directory import InstanceDirectory, InstanceInfo, is_alive
+
+OLD = 1_000_000_000.0
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[InstanceDirectory]:
+    monkeypatch.setattr("appsrv.instance.kept_directory.stack_dump.listen", lambda _: None)
+    # Not pytest's directory: the path of a unix socket may have 107 characters at most.
+    with tempfile.TemporaryDirectory() as base:
+        made = InstanceDirectory.create(Path(base) / "run", "/srv/shop", "127.0.0.1:8000")
+        made.write(info(made))
+        yield made
+        made.close()
+
+
+def info(directory: InstanceDirectory) -> InstanceInfo:
+    pid_file = str(directory.pid_file)
+    return InstanceInfo(directory.name, os.getpid(), "1", "/srv/shop", "app", "production", (), pid_file, None, 0.0)
+
+
+def test_what_is_there_is_left_alone(directory: InstanceDirectory) -> None:
+    told: list[str] = []
+    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: told.append(text))
+    directory.admin_socket.touch()
+    before = directory.lock_fd
+    assert kept.look() is None
+    assert kept.look() is None
+    assert (directory.lock_fd, told) == (before, [])
+
+
+def test_a_missing_admin_socket_is_replaced_when_it_is_missed_twice(directory: InstanceDirectory) -> None:
+    told: list[str] = []
+    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: told.append(text))
+    assert kept.look() is None, "the server has not made it yet"
+    directory.admin_socket.touch()
+    assert kept.look() is None
+    directory.admin_socket.unlink()
+    assert kept.look() is None, "a server that starts replaces it"
+    made = kept.look()
+    assert made is not None
+    made.close()
+    assert len(told) == 1
+    assert kept.look() is None
+
+
+def test_lock_description_and_pid_file_come_back(directory: InstanceDirectory) -> None:
+    told: list[str] = []
+    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: told.append(text))
+    shutil.rmtree(directory.path.parent)
+    directory.path.parent.write_text("in the way")
+    assert kept.look() is None
+    assert kept.look() is None
+    assert len(told) == 1, "told once"
+    directory.path.parent.unlink()
+    made = kept.look()
+    assert made is not None
+    made.close()
+    assert is_alive(directory.path)
+    assert directory.pid_file.read_text() == f"{os.getpid()}\n"
+    assert (directory.path / "instance.json").exists()
+
+
+def test_the_files_are_made_new_once_an_hour(directory: InstanceDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptDirectory(directory, lambda: info(directory), lambda *_: None)
+    os.utime(directory.path / "lock", (OLD, OLD))
+    kept.look()
+    assert (directory.path / "lock").stat().st_mtime == OLD
+    now = time.monotonic() + kept_directory.TOUCH_INTERVAL_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    kept.look()
+    assert (directory.path / "lock").stat().st_mtime > OLD
