@@ -14,10 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, reported
 from support.http import Reply
 from support.on_terminal import OnTerminal
 from support.server import BIN, COMMAND, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 VIEW = """
@@ -84,6 +85,11 @@ class AtKeyboard(OnTerminal):
         os.close(theirs)
         return child
 
+    def reap(self) -> list[str]:
+        left = super().reap()
+        os.close(self.keyboard)
+        return left
+
     def type(self, text: str) -> None:
         self.screen = self.terminal and ""
         os.write(self.keyboard, text.encode())
@@ -92,17 +98,21 @@ class AtKeyboard(OnTerminal):
         wait_for(lambda: text in self.terminal, f"{text!r} on the terminal")
 
 
-@pytest.fixture(params=["start", "flask", "django"])
-def server(request: pytest.FixtureRequest, site: Site) -> Iterator[AtKeyboard]:
-    for name, text in PROJECTS[request.param].items():
+def start(kind: str, site: Site) -> AtKeyboard:
+    for name, text in PROJECTS[kind].items():
         site.write(name, text)
     port = free_port()
-    server = AtKeyboard(site, COMMANDS[request.param](port), ("127.0.0.1", port))
-    server.wait_ready()
-    yield server
-    left = server.reap()
-    os.close(server.keyboard)
-    assert left == []
+    return AtKeyboard(site, COMMANDS[kind](port), ("127.0.0.1", port))
+
+
+@pytest.fixture(params=["start", "flask", "django"])
+def server(request: pytest.FixtureRequest, shared_servers: SharedServers) -> AtKeyboard:
+    """One for all tests in this order, whose screen is empty; the last test ends it."""
+    server = shared_servers.get(request.param, lambda site: start(request.param, site))
+    assert isinstance(server, AtKeyboard)
+    server.type("")
+    reported(request, server)
+    return server
 
 
 @pytest.fixture
@@ -135,19 +145,6 @@ def test_a_session(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
     server.wait_shown("printed meanwhile")
 
 
-@pytest.mark.parametrize(("path", "keys"), [("/break", "q\n"), ("/set_trace", "\x04"), ("/set_trace", "\x03")])
-def test_its_end(server: AtKeyboard, visitor: ThreadPoolExecutor, path: str, keys: str) -> None:
-    for _ in range(2):
-        reply = stopped_at(server, visitor, path)
-        server.type(keys)
-        assert reply.result(20).status == 500
-        server.wait_shown("BdbQuit")
-        server.type("")
-    assert os.tcgetpgrp(server.keyboard) == server.pid
-    os.write(server.keyboard, b"\x03")
-    assert server.child.wait(20) in (0, 130), "now Ctrl-C is the server's again"
-
-
 def test_input(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
     reply = visitor.submit(server.get, "/input")
     server.wait_shown("Your name? ")
@@ -161,6 +158,18 @@ def test_the_end_of_its_worker(server: AtKeyboard, visitor: ThreadPoolExecutor) 
     assert reply.result(20).status == 502
     wait_for(lambda: os.tcgetpgrp(server.keyboard) == server.pid, "the terminal")
     wait_for(lambda: server.get("/other").status == 200, "another worker")
+
+
+def test_its_end(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
+    for path, keys in (("/break", "q\n"), ("/set_trace", "\x04"), ("/set_trace", "\x03")) * 2:
+        reply = stopped_at(server, visitor, path)
+        server.type(keys)
+        assert reply.result(20).status == 500, (path, keys)
+        server.wait_shown("BdbQuit")
+        server.type("")
+    assert os.tcgetpgrp(server.keyboard) == server.pid
+    os.write(server.keyboard, b"\x03")
+    assert server.child.wait(20) in (0, 130), "now Ctrl-C is the server's again"
 
 
 def test_without_a_terminal(serve: Serve, site: Site) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.conftest import Launch, Serve
+from integration.conftest import Launch, Serve, app_command, reported
 from support.processes import alive_pid
 from support.server import BIN, COMMAND, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 MODELS = {
@@ -47,13 +48,13 @@ OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIG
 MASK = re.compile(r"^Sig(?:Ign|Blk):\s*([0-9a-f]{16})$", re.MULTILINE)
 
 
-@pytest.fixture(params=["process", "thread", "gevent", "flask run", "runserver"])
-def served(request: pytest.FixtureRequest, site: Site, serve: Serve, launch: Launch) -> Server:
-    if request.param in MODELS:
-        return serve("forking", *MODELS[request.param])
+def start(kind: str, site: Site) -> Server:
+    """The application `forking` in one of the ways to serve it."""
+    if kind in MODELS:
+        return Server(site, *app_command(site, "forking", "auto", MODELS[kind]))
     site.add_app("forking")
     port = free_port()
-    if request.param == "flask run":
+    if kind == "flask run":
         site.write("requirements.txt", "appsrv\n")
         site.write("app.py", FLASK)
         command = [str(BIN / "flask"), "run", "--port", str(port)]
@@ -62,7 +63,13 @@ def served(request: pytest.FixtureRequest, site: Site, serve: Serve, launch: Lau
         urls = site.directory / "uploads" / "urls.py"
         urls.write_text(urls.read_text() + DJANGO)
         command = [sys.executable, "manage.py", "runserver", str(port)]
-    return launch(command, ("127.0.0.1", port)).wait_ready()
+    return Server(site, command, ("127.0.0.1", port))
+
+
+@pytest.fixture(params=[*MODELS, "flask run", "runserver"])
+def served(request: pytest.FixtureRequest, shared_servers: SharedServers) -> Server:
+    """Shared, since the children that come and go are no state of the server."""
+    return reported(request, shared_servers.get(request.param, lambda site: start(request.param, site)))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +20,13 @@ from typing import Protocol
 import psutil
 import pytest
 
-from integration.conftest import Launch
+from integration.conftest import Launch, reported
 from support import processes
 from support.certificates import make, trusting
-from support.http import RawAnswer, connect, exchange_bytes
+from support.http import Address, RawAnswer, connect, exchange_bytes
 from support.load import Load
 from support.server import COMMAND, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 HOSTILE = Path(__file__).resolve().parents[1] / "generic" / "hostile.py"
@@ -38,6 +39,10 @@ class ServeCommand(Protocol):
     ) -> Server: ...
 
 
+class ShareCommand(Protocol):
+    def __call__(self, *options: str) -> Server: ...
+
+
 @pytest.fixture
 def serve_command(site: Site, launch: Launch, ready_queue: str) -> ServeCommand:
     """`appsrv start --start-command`, ready to answer."""
@@ -45,10 +50,27 @@ def serve_command(site: Site, launch: Launch, ready_queue: str) -> ServeCommand:
     def start(
         *options: str, command: str = PYTHON, environment: dict[str, str] | None = None, wait: bool = True
     ) -> Server:
-        address = ("127.0.0.1", free_port())
-        argv = [COMMAND, "start", "--start-command", command, "--port", str(address[1]), "--ready-queue", ready_queue]
-        server = launch([*argv, *options], address, environment)
+        server = launch(*argv_of(command, ready_queue, options), environment)
         return server.wait_ready() if wait else server
+
+    return start
+
+
+def argv_of(command: str, ready_queue: str, options: Sequence[str]) -> tuple[list[str], Address]:
+    address = ("127.0.0.1", free_port())
+    argv = [COMMAND, "start", "--start-command", command, "--port", str(address[1]), "--ready-queue", ready_queue]
+    return [*argv, *options], address
+
+
+@pytest.fixture
+def share_command(shared_servers: SharedServers, request: pytest.FixtureRequest, ready_queue: str) -> ShareCommand:
+    """One server with these options for all tests of this module that only ask."""
+
+    def start(*options: str) -> Server:
+        def begin(site: Site) -> Server:
+            return Server(site, *argv_of(PYTHON, ready_queue, options))
+
+        return reported(request, shared_servers.get((options, ready_queue), begin))
 
     return start
 
@@ -70,7 +92,6 @@ def ask(server: Server, text: str) -> RawAnswer:
 # -- the pair ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.both_queues
 def test_it_is_served_and_shown(serve_command: ServeCommand, site: Site) -> None:
     server = serve_command()
     (worker,) = server.worker_pids()
@@ -164,8 +185,8 @@ def test_the_head_goes_through_as_it_came(serve_command: ServeCommand) -> None:
     assert not [field for field in fields if field.lower().startswith(("keep-alive", "x-mine"))]
 
 
-def test_a_trusted_proxy_is_believed(serve_command: ServeCommand) -> None:
-    server = serve_command()
+def test_a_trusted_proxy_is_believed(share_command: ShareCommand) -> None:
+    server = share_command()
     headers = {"X-Forwarded-For": "9.9.9.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "shop.example"}
     lines = server.get("/head", headers).text.split("\r\n")
     assert "X-Forwarded-For: 9.9.9.9" in lines
@@ -174,28 +195,28 @@ def test_a_trusted_proxy_is_believed(serve_command: ServeCommand) -> None:
     assert [line for line in lines if line.startswith("X-Forwarded-For")] == ["X-Forwarded-For: 9.9.9.9"]
 
 
-def test_an_absolute_target_becomes_a_path(serve_command: ServeCommand) -> None:
-    server = serve_command()
+def test_an_absolute_target_becomes_a_path(share_command: ShareCommand) -> None:
+    server = share_command()
     answer = ask(server, "GET http://b.example/head?x HTTP/1.1\nHost: a.example\nConnection: close\n\n")
     assert b"\r\n\r\nGET /head?x HTTP/1.1\r\nHost: b.example\r\n" in answer.data
 
 
 @pytest.mark.both_queues
-@pytest.mark.parametrize("size", [0, 10, 20_000, 5_000_000])
-def test_bodies_of_any_size_arrive(serve_command: ServeCommand, size: int) -> None:
-    server = serve_command()
-    body = os.urandom(size)
-    assert server.request("POST", "/body", body).body == body
-    pieces = (body[at : at + 50_000] for at in range(0, size, 50_000))
-    chunked = server.request("POST", "/body", pieces)
-    assert chunked.body == body
-    lines = server.request("POST", "/head", iter([body[:1000]])).text.split("\r\n")
-    assert f"Content-Length: {len(body[:1000])}" in lines, "a body that is whole has a length"
-    assert not [line for line in lines if line.startswith("Transfer-Encoding")]
+def test_bodies_of_any_size_arrive(share_command: ShareCommand) -> None:
+    server = share_command()
+    for size in (0, 10, 20_000, 5_000_000):
+        body = os.urandom(size)
+        assert server.request("POST", "/body", body).body == body, size
+        pieces = (body[at : at + 50_000] for at in range(0, size, 50_000))
+        chunked = server.request("POST", "/body", pieces)
+        assert chunked.body == body, size
+        lines = server.request("POST", "/head", iter([body[:1000]])).text.split("\r\n")
+        assert f"Content-Length: {len(body[:1000])}" in lines, "a body that is whole has a length"
+        assert not [line for line in lines if line.startswith("Transfer-Encoding")]
 
 
-def test_interim_responses(serve_command: ServeCommand) -> None:
-    server = serve_command()
+def test_interim_responses(share_command: ShareCommand) -> None:
+    server = share_command()
     answer = ask(server, "GET /hints HTTP/1.1\nHost: a\nConnection: close\n\n").data
     first, second = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n", b"HTTP/1.1 102 Processing\r\n"
     assert answer.startswith(first + second)
@@ -203,8 +224,8 @@ def test_interim_responses(serve_command: ServeCommand) -> None:
     assert ask(server, "GET /hints HTTP/1.0\n\n").data.startswith(b"HTTP/1.1 200 OK\r\n"), "HTTP/1.0 knows none"
 
 
-def test_a_body_that_ends_with_its_connection(serve_command: ServeCommand) -> None:
-    reply = serve_command().get("/old")
+def test_a_body_that_ends_with_its_connection(share_command: ShareCommand) -> None:
+    reply = share_command().get("/old")
     assert (reply.body, reply.headers["Content-Type"]) == (b"old and whole", "text/plain")
 
 
@@ -285,7 +306,6 @@ def upgraded(server: Server) -> socket.socket:
     return client
 
 
-@pytest.mark.both_queues
 def test_a_connection_becomes_another_protocols(serve_command: ServeCommand) -> None:
     server = serve_command("--max-request-time", "4", "--access-log", "-")
     with upgraded(server) as client:
@@ -319,8 +339,8 @@ def test_the_same_through_tls(serve_command: ServeCommand, tmp_path: Path) -> No
     wait_for(lambda: server.workers()[0]["sessions"] == 0, "the end of the connection")
 
 
-def test_what_is_not_asked_for_is_no_upgrade(serve_command: ServeCommand) -> None:
-    server = serve_command()
+def test_what_is_not_asked_for_is_no_upgrade(share_command: ShareCommand) -> None:
+    server = share_command()
     asked = server.get("/upgrade")
     assert (asked.status, asked.headers["upgrade"], asked.headers["connection"]) == (426, "echo", "upgrade")
     assert ask(server, "GET /upgrade HTTP/1.0\nConnection: upgrade\nUpgrade: echo\n\n").data[9:12] == b"426"
@@ -361,8 +381,8 @@ def receive(sock: socket.socket, count: int) -> bytes:
 
 
 @pytest.mark.both_queues
-def test_both_directions_at_a_time(serve_command: ServeCommand) -> None:
-    server = serve_command("--no-request-buffering")
+def test_both_directions_at_a_time(share_command: ShareCommand) -> None:
+    server = share_command("--no-request-buffering")
     with server.raw() as client:
         client.sendall(b"POST /duplex HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         wait_for(lambda: server.workers()[0]["sessions"] == 1, "the request with the application")
@@ -378,8 +398,8 @@ def test_both_directions_at_a_time(serve_command: ServeCommand) -> None:
         assert client.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n"), "and the connection goes on"
 
 
-def test_continue_is_the_applications_to_say(serve_command: ServeCommand) -> None:
-    server = serve_command("--no-request-buffering")
+def test_continue_is_the_applications_to_say(share_command: ShareCommand) -> None:
+    server = share_command("--no-request-buffering")
     for path, first in (("/duplex", b"HTTP/1.1 100 Continue\r\n\r\n"), ("/early", b"HTTP/1.1 413 ")):
         with server.raw() as client:
             head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
@@ -387,22 +407,22 @@ def test_continue_is_the_applications_to_say(serve_command: ServeCommand) -> Non
             assert client.recv(len(first)) == first
 
 
-def test_a_body_that_is_not_wanted_leaves_the_answer_readable(serve_command: ServeCommand) -> None:
+def test_a_body_that_is_not_wanted_leaves_the_answer_readable(share_command: ShareCommand) -> None:
     for options in ((), ("--no-request-buffering",)):
-        server = serve_command(*options)
+        server = share_command(*options)
         reply = server.request("POST", "/early", bytes(3_000_000))
         assert (reply.status, reply.body) == (413, b"too large for me")
 
 
-def test_a_body_that_breaks_the_rules(serve_command: ServeCommand) -> None:
-    server = serve_command("--no-request-buffering")
+def test_a_body_that_breaks_the_rules(share_command: ShareCommand) -> None:
+    server = share_command("--no-request-buffering")
     answer = ask(server, "POST /body HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\nzz\n")
     assert answer.data.startswith(b"HTTP/1.1 400 ")
     assert server.get("/").status == 200
 
 
-def test_large_bodies_pass_through(serve_command: ServeCommand) -> None:
-    server = serve_command("--no-request-buffering")
+def test_large_bodies_pass_through(share_command: ShareCommand) -> None:
+    server = share_command("--no-request-buffering")
     body = os.urandom(3_000_000)
     connection = server.keep_alive()
     for _ in range(2):
@@ -414,39 +434,39 @@ def test_large_bodies_pass_through(serve_command: ServeCommand) -> None:
 # -- when it goes wrong -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        ("/broken/lengths", "breaks HTTP/1.1: conflicting Content-Length"),
-        ("/broken/both", r"breaks HTTP/1.1: it has Content-Length and Transfer-Encoding"),
-        ("/broken/chunk", "breaks HTTP/1.1: illegal chunk header"),
-        ("/broken/line", "breaks HTTP/1.1: illegal header line"),
-        ("/broken/garbage", "breaks HTTP/1.1: illegal status line"),
-        ("/broken/status", "breaks HTTP/1.1: illegal status line"),
-        ("/broken/version", "breaks HTTP/1.1: it is of HTTP/2.0"),
-        ("/broken/huge", "breaks HTTP/1.1: malformed Content-Length in a response"),
-        ("/broken/half-head", "breaks HTTP/1.1: "),
-        ("/broken/silent", "gave no answer: the connection was closed before a response"),
-    ],
-)
-def test_an_answer_that_is_none_is_a_502_that_says_why(serve_command: ServeCommand, path: str, why: str) -> None:
-    server = serve_command()
-    for method in ("GET", "POST"):
-        reply = server.request(method, path)
-        assert reply.status == 502
-        found = server.wait_log(rf"Error (\S+) in {method} {path}\n.*the application \(.*hostile.py\) .*{why}")
-        assert found[1] in reply.text
-    assert server.get("/").status == 200
+NO_ANSWERS = {
+    "/broken/lengths": "breaks HTTP/1.1: conflicting Content-Length",
+    "/broken/both": r"breaks HTTP/1.1: it has Content-Length and Transfer-Encoding",
+    "/broken/chunk": "breaks HTTP/1.1: illegal chunk header",
+    "/broken/line": "breaks HTTP/1.1: illegal header line",
+    "/broken/garbage": "breaks HTTP/1.1: illegal status line",
+    "/broken/status": "breaks HTTP/1.1: illegal status line",
+    "/broken/version": "breaks HTTP/1.1: it is of HTTP/2.0",
+    "/broken/huge": "breaks HTTP/1.1: malformed Content-Length in a response",
+    "/broken/half-head": "breaks HTTP/1.1: ",
+    "/broken/silent": "gave no answer: the connection was closed before a response",
+}
 
 
-@pytest.mark.parametrize("path", ["/broken/short", "/broken/late"])
-def test_an_answer_that_is_not_whole_is_cut(serve_command: ServeCommand, path: str) -> None:
-    server = serve_command()
-    answer = exchange_bytes(server.address, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-    assert answer.data.startswith(b"HTTP/1.1 200 OK")
-    assert answer.reset
-    server.wait_log(rf"Error \S+ in GET {path}\n.*the application \(.*hostile.py\) ")
-    assert server.get("/").status == 200
+def test_an_answer_that_is_none_is_a_502_that_says_why(share_command: ShareCommand) -> None:
+    server = share_command()
+    for path, why in NO_ANSWERS.items():
+        for method in ("GET", "POST"):
+            reply = server.request(method, path)
+            assert reply.status == 502, path
+            found = server.wait_log(rf"Error (\S+) in {method} {path}\n.*the application \(.*hostile.py\) .*{why}")
+            assert found[1] in reply.text, path
+        assert server.get("/").status == 200, path
+
+
+def test_an_answer_that_is_not_whole_is_cut(share_command: ShareCommand) -> None:
+    server = share_command()
+    for path in ("/broken/short", "/broken/late"):
+        answer = exchange_bytes(server.address, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert answer.data.startswith(b"HTTP/1.1 200 OK"), path
+        assert answer.reset, path
+        server.wait_log(rf"Error \S+ in GET {path}\n.*the application \(.*hostile.py\) ")
+        assert server.get("/").status == 200, path
 
 
 def test_a_process_that_dies_is_a_worker_that_dies(serve_command: ServeCommand, site: Site) -> None:
@@ -491,7 +511,6 @@ def test_a_process_that_ends_without_an_error_is_a_death_as_well(serve_command: 
     assert "told to end" not in server.log()
 
 
-@pytest.mark.both_queues
 def test_a_killed_worker_leaves_nobody_behind(serve_command: ServeCommand) -> None:
     server = serve_command(command=f"true && {PYTHON}")
     (worker,) = server.worker_pids()
@@ -595,7 +614,6 @@ def test_the_health_path_is_asked_of_the_process(serve_command: ServeCommand, si
 # -- restarts and the end ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.both_queues
 def test_restarts_lose_no_request(serve_command: ServeCommand, site: Site) -> None:
     server = serve_command("--min-instances", "2")
     server.wait_workers(2)

@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.conftest import Launch
-from support.http import exchange_bytes
+from integration.conftest import Launch, reported
+from support.http import Address, exchange_bytes
 from support.load import Load
 from support.server import COMMAND, EXAMPLES, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 APPS = Path(__file__).resolve().parents[1] / "generic"
@@ -52,6 +53,8 @@ KINDS = (
     Kind("uvicorn-port", f"uvicorn --app-dir {APPS} --port $PORT shapes_asgi:application", "uvicorn"),
     Kind("daphne", f"PYTHONPATH={APPS} daphne --proxy-headers -u $SOCKET shapes_asgi:application", "daphne"),
 )
+# Whether it listens at a port or at a socket is the worker's business, and has no part in a restart.
+RESTARTED = tuple(kind for kind in KINDS if kind.name not in ("node-socket", "uvicorn-port"))
 WEBSOCKETS = tuple(kind for kind in KINDS if kind.name in ("uvicorn", "uvicorn-port", "daphne"))
 
 
@@ -65,22 +68,27 @@ def of(kinds: tuple[Kind, ...]) -> pytest.MarkDecorator:
     )
 
 
+def argv_of(kind: Kind, *options: str) -> tuple[list[str], Address]:
+    address = ("127.0.0.1", free_port())
+    return [COMMAND, "start", "--start-command", kind.command, "--port", str(address[1]), *options], address
+
+
 @pytest.fixture
-def serve_kind(launch: Launch) -> Callable[..., Server]:
-    def start(kind: Kind, *options: str) -> Server:
-        address = ("127.0.0.1", free_port())
-        argv = [COMMAND, "start", "--start-command", kind.command, "--port", str(address[1]), *options]
-        return launch(argv, address).wait_ready(60)
+def share_kind(shared_servers: SharedServers, request: pytest.FixtureRequest) -> Callable[[Kind], Server]:
+    """One server of each kind for all tests that only ask."""
+
+    def start(kind: Kind) -> Server:
+        return reported(request, shared_servers.get(kind, lambda site: Server(site, *argv_of(kind)), 60))
 
     return start
 
 
 @of(KINDS)
-def test_the_shapes_of_requests(kind: Kind, serve_kind: Callable[..., Server]) -> None:
-    server = serve_kind(kind)
+def test_the_shapes_of_requests(kind: Kind, share_kind: Callable[[Kind], Server]) -> None:
+    server = share_kind(kind)
     process = server.get("/").text
-    worker = psutil.Process(next(iter(server.worker_pids())))
-    assert int(process) in [child.pid for child in worker.children(recursive=True)]
+    workers = [psutil.Process(pid) for pid in server.worker_pids()]
+    assert int(process) in [child.pid for worker in workers for child in worker.children(recursive=True)]
     connection = server.keep_alive()
     head = connection.exchange("HEAD", "/")
     assert (head.status, head.body) == (200, b"")
@@ -96,8 +104,8 @@ def test_the_shapes_of_requests(kind: Kind, serve_kind: Callable[..., Server]) -
 
 
 @of(KINDS)
-def test_a_body_that_is_announced(kind: Kind, serve_kind: Callable[..., Server]) -> None:
-    server = serve_kind(kind)
+def test_a_body_that_is_announced(kind: Kind, share_kind: Callable[[Kind], Server]) -> None:
+    server = share_kind(kind)
     with server.raw() as client:
         client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -109,8 +117,8 @@ def test_a_body_that_is_announced(kind: Kind, serve_kind: Callable[..., Server])
 
 
 @of(KINDS)
-def test_streams(kind: Kind, serve_kind: Callable[..., Server]) -> None:
-    server = serve_kind(kind)
+def test_streams(kind: Kind, share_kind: Callable[[Kind], Server]) -> None:
+    server = share_kind(kind)
     until = server.site.directory / "until"
     if not kind.streams:
         until.touch()
@@ -133,9 +141,9 @@ def test_streams(kind: Kind, serve_kind: Callable[..., Server]) -> None:
     assert len(body) == 20_000_000
 
 
-@of(KINDS)
-def test_restarts_and_deaths(kind: Kind, serve_kind: Callable[..., Server], site: Site) -> None:
-    server = serve_kind(kind, "--max-pool-size", "1")
+@of(RESTARTED)
+def test_restarts_and_deaths(kind: Kind, launch: Launch, site: Site) -> None:
+    server = launch(*argv_of(kind, "--max-pool-size", "1")).wait_ready(60)
     first = int(server.get("/").text)
     with Load(server.address, 2) as load:
         done = site.command("restart-app", ".", seconds=60)
@@ -150,16 +158,16 @@ def test_restarts_and_deaths(kind: Kind, serve_kind: Callable[..., Server], site
 
 
 @of(WEBSOCKETS)
-def test_a_websocket(kind: Kind, serve_kind: Callable[..., Server]) -> None:
+def test_a_websocket(kind: Kind, share_kind: Callable[[Kind], Server]) -> None:
     from websockets.sync.client import connect
 
-    server = serve_kind(kind)
+    server = share_kind(kind)
     assert isinstance(server.address, tuple)
     with connect(f"ws://{server.address[0]}:{server.address[1]}/ws", open_timeout=20) as client:
         for message in ("hello", "é" * 1000, b"\0" * 70_000):
             client.send(message)
             assert client.recv(20) == message
-    wait_for(lambda: server.workers()[0]["sessions"] == 0, "the end of the conversation")
+    wait_for(lambda: not any(worker["sessions"] for worker in server.workers()), "the end of the conversation")
 
 
 # -- the example projects ---------------------------------------------------------------------------------------------

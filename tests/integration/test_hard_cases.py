@@ -201,7 +201,7 @@ def test_a_server_that_hangs_does_not_keep_the_instance_from_stopping(serve: Ser
 def test_workers_of_a_killed_server_end_though_clients_keep_them_busy(serve: Serve) -> None:
     server = serve("hard", "--max-pool-size", "2", "--min-instances", "2")
     old = server.wait_workers(2)
-    with Load(server.address, 6) as load:
+    with Load(server.address, 6, pause=0) as load:
         wait_for(lambda: load.served > 300 and {int(text) for text in load.answers} == old, "load on both workers")
         os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
         wait_for(lambda: not any(psutil.pid_exists(pid) for pid in old), "the end of the old workers", PATIENCE)

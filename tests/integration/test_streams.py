@@ -132,27 +132,22 @@ def listen(served: Server) -> Iterator[Callable[[str], EventSource]]:
 Listen = Callable[[str], EventSource]
 
 
-@pytest.mark.parametrize("kind", ["ticking", "waiting"])
-def test_events_go_on_with_the_new_code(project: Project, served: Server, listen: Listen, kind: str) -> None:
-    source = listen(kind)
-    wait_for(lambda: source.events, "the first event")
+def test_events_go_on_with_the_new_code(project: Project, served: Server, listen: Listen) -> None:
+    """Each kind of stream is cut, also one that has not begun."""
+    sources = [listen("ticking"), listen("waiting")]
+    silent = listen("silent")
+    wait_for(lambda: all(source.events for source in sources), "the first events")
+    wait_for(lambda: served.workers()[0]["sessions"] == 3, "three requests in the worker")
     (old,) = served.worker_pids()
     project.save("new")
-    wait_for(lambda: source.events[-1] == "new", "an event of the new code")
-    assert source.refused == 0
-    assert set(source.events) == {"old", "new"}
+    for source in sources:
+        wait_for(lambda source=source: source.events[-1] == "new", "an event of the new code")  # type: ignore[misc]
+        assert source.refused == 0
+        assert set(source.events) == {"old", "new"}
+    wait_for(lambda: silent.asked == 2, "another request")
     wait_for(lambda: old not in served.titles(), "the end of the old worker")
     assert "killing" not in served.log()
     assert "died" not in served.log()
-
-
-def test_a_stream_that_has_not_begun_is_cut_too(project: Project, served: Server, listen: Listen) -> None:
-    source = listen("silent")
-    wait_for(lambda: served.group()["workers"][0]["state"] == "busy", "the request")
-    (old,) = served.worker_pids()
-    project.save("new")
-    wait_for(lambda: source.asked == 2, "another request")
-    wait_for(lambda: old not in served.titles(), "the end of the old worker")
 
 
 def test_ordinary_requests_are_finished(project: Project, served: Server, listen: Listen, site: Site) -> None:
@@ -175,12 +170,9 @@ def test_ordinary_requests_are_finished(project: Project, served: Server, listen
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("kind", ["ticking", "waiting", "silent"])
-def test_the_end_does_not_wait_for_streams(
-    served: Server, listen: Listen, kind: str, signum: signal.Signals
-) -> None:
-    source = listen(kind)
-    wait_for(lambda: source.asked == 1 and served.workers()[0]["state"] == "busy", "the request")
+def test_the_end_does_not_wait_for_streams(served: Server, listen: Listen, signum: signal.Signals) -> None:
+    sources = [listen(kind) for kind in ("ticking", "waiting", "silent")]
+    wait_for(lambda: served.workers()[0]["sessions"] == len(sources), "the requests in the worker")
     # Requests get 3 s after Ctrl-C and stop_timeout, 30 s, after TERM; then their worker is killed.
     assert served.stop(signum) == 0
     assert "killing worker" not in served.log()
@@ -240,7 +232,11 @@ def take_term():
 """
 
 
-@pytest.mark.parametrize("handled", ["signal.SIG_IGN", "lambda *_: None"])
+@pytest.mark.parametrize(
+    ("project", "handled"),
+    [("runserver", "signal.SIG_IGN"), ("flask run", "lambda *_: None")],
+    indirect=["project"],
+)
 def test_an_application_that_handles_term_itself(
     project: Project, served: Server, listen: Listen, handled: str
 ) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 from support.http import Address, Connection
 
+PAUSE = 0.002
+
 
 class Load:
-    """`with Load(address, 4) as load:` asks for `target` on 4 connections until the block ends."""
+    """`with Load(address, 4) as load:` asks for `target` on 4 connections until the block ends.
+
+    Each client waits `pause` seconds after an answer, so that what the test waits for has its share of the processors.
+    """
 
     def __init__(
-        self, address: Address, connections: int, target: str = "/", *, keep_alive: bool = True, most_failures: int = 50
+        self, address: Address, connections: int, target: str = "/", *, keep_alive: bool = True,
+        most_failures: int = 50, pause: float = PAUSE,
     ) -> None:
         self.address = address
         self.target = target
         self.keep_alive = keep_alive
         self.most_failures = most_failures
+        self.pause = pause
         self.failures: list[str] = []
         self.answers: Counter[str] = Counter()
         self._stop = threading.Event()
@@ -42,6 +50,7 @@ class Load:
         connection: Connection | None = None
         while not self._stop.is_set():
             connection = self._once(connection)
+            time.sleep(self.pause)
         if connection is not None:
             connection.close()
 

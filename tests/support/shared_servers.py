@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from support.server import Server, Site
+from support.server import BOOT_SECONDS, Server, Site
 
 
 class SharedServers:
-    """By a key that names how they were started. One that has ended is started again: each test fails for itself."""
+    """By a key that names how they were started.
+
+    One that has ended is started again: each test fails for itself, and one that ends its server disturbs no other.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._by_key: dict[Hashable, Server] = {}
         self._started: list[Server] = []
 
-    def get(self, key: Hashable, start: Callable[[Site], Server]) -> Server:
+    def get(self, key: Hashable, start: Callable[[Site], Server], seconds: float = BOOT_SECONDS) -> Server:
         """The server of this key, ready to answer; `start` starts it in a directory of its own."""
         server = self._by_key.get(key)
         if server is None or server.child.poll() is not None:
             server = start(Site(self._directory / f"site-{len(self._started)}"))
             self._started.append(server)
-            self._by_key[key] = server.wait_ready()
+            self._by_key[key] = server.wait_ready(seconds)
         return server
 
     def reap(self) -> dict[Server, list[str]]:
