@@ -23,6 +23,10 @@ class IdleUnload:
         self.loaded()
         return True
 
+    def set_unloaded(self, unloaded: bool) -> None:
+        """Whether the application is to be loaded only for the next request."""
+        self.unloaded = unloaded
+
     def loaded(self) -> None:
         """The application is loaded now, for whatever reason."""
         self.unloaded, self._idle_since = False, None

@@ -53,7 +53,6 @@ class Lifecycle:
         self._one_of_many = bool(context.routes)
         self.multiproc = ""
         """The directory of the application's own metrics, if it has one."""
-        self._stop_first_generation = 0
         self._unloaded_before_restart = False
         self.availability = Availability(context)
         kernel = OutOfMemoryKills()
@@ -103,14 +102,14 @@ class Lifecycle:
         """Start the first generation, or continue with the one that the server before this one has started."""
         if generation > 0:
             self.availability.continue_booted()
-        self._pool.generation = max(1, generation)
+        self._pool.start_at(max(1, generation))
         self._generations.continue_after(max(self._pool.generation, last_generation))
         if have_preloader and last_generation > generation:
             reason = f"generation {last_generation} could not take over before the server was started again"
-            self.restarts.resisting = Failure(time.time(), reason)
+            self.restarts.set_resisting(Failure(time.time(), reason))
         if not have_preloader and self._one_of_many and self.idle_unload.after:
             # An instance may have many applications: each is loaded for its first request.
-            self.idle_unload.unloaded = True
+            self.idle_unload.set_unloaded(True)
             self.availability.set_booted()
         elif not have_preloader:
             self.availability.begin_load()
@@ -132,7 +131,7 @@ class Lifecycle:
         generation = self._generations.take()
         if self.restarts.stop_first:
             log.info("restarting %s: generation %d boots once the one before it has ended", self._name, generation)
-            self._stop_first_generation = generation
+            self.restarts.stop_first_for(generation)
             seconds = self._settings.stop_timeout + STOP_MARGIN_SECONDS
             self._replace(generation, "the restart stops it first", seconds, self._generations.kill_older)
         else:
@@ -149,7 +148,7 @@ class Lifecycle:
             return
         log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self._name)
         self.availability.clear_failure()
-        self.restarts.resisting = None
+        self.restarts.set_resisting(None)
         self._load_anew("the code has changed")
 
     def _load_again(self) -> None:
@@ -225,7 +224,7 @@ class Lifecycle:
         log.error("%s (generation %d): %s", self._name, msg.generation, reason)
         self.availability.end_load()
         if msg.generation == self._pool.generation:
-            self._fail_stop_first(Failure(time.time(), reason))
+            self.restarts.cannot_serve(msg.generation, Failure(time.time(), reason))
         if msg.serial:
             self.driver.not_made(msg.serial, reason)
         elif not self._pool.closed:
@@ -252,7 +251,7 @@ class Lifecycle:
             self.availability.clear_failure()
             self.availability.end_outage()
             self.availability.set_booted()
-            self._finish_stop_first(generation)
+            self._serves(generation)
 
     def _load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         if handle.generation != self._pool.generation:
@@ -282,7 +281,7 @@ class Lifecycle:
         if explained and self._no_worker_ready():
             self.availability.begin_outage(failure)
         if explained:
-            self._fail_stop_first(failure)
+            self.restarts.cannot_serve(self._pool.generation, failure)
         self._succession.failed(handle.generation)
 
     def _loaded_broken(self, generation: int) -> None:
@@ -328,22 +327,12 @@ class Lifecycle:
     def _end_restart(self, failed: Outcome) -> None:
         # If the application was unloaded when the restart began, it is unloaded again; the next request loads the old
         # code.
-        self.idle_unload.unloaded = self._unloaded_before_restart
+        self.idle_unload.set_unloaded(self._unloaded_before_restart)
         self.restarts.over(failed)
 
-    def _finish_stop_first(self, generation: int) -> None:
-        """End a restart that has stopped the old code first: the new code serves."""
-        if generation == self._stop_first_generation:
-            self._stop_first_generation = 0
+    def _serves(self, generation: int) -> None:
+        if self.restarts.serves(generation):
             log.info("%s is at generation %d", self._name, generation)
-            self.restarts.over(Outcome(True, generation))
-
-    def _fail_stop_first(self, failure: Failure) -> None:
-        """End a restart that has stopped the old code first: the new code cannot serve. It is still loaded again."""
-        if self._stop_first_generation == self._pool.generation:
-            self._stop_first_generation = 0
-            outcome = Outcome(False, self._pool.generation, failure.message, failure.traceback, stopped=True)
-            self.restarts.over(outcome)
 
     # -- messages and ends of workers ---------------------------------------------------------------------------------
 
@@ -357,7 +346,7 @@ class Lifecycle:
         self.availability.end_load()
         self._act(self._pool.ready(handle.serial, self._now()))
         self.availability.set_booted()
-        self._finish_stop_first(handle.generation)
+        self._serves(handle.generation)
 
     def _worker_unhealthy(self, handle: WorkerHandle, reason: str) -> None:
         handle.reason = reason
@@ -399,7 +388,7 @@ class Lifecycle:
         if self._no_worker_ready():
             failure = self.availability.check_worker_ends(cause, failures)
             if failure is not None:
-                self._fail_stop_first(failure)
+                self.restarts.cannot_serve(self._pool.generation, failure)
         self._succession.ended()
 
     # -- readings of the load -----------------------------------------------------------------------------------------

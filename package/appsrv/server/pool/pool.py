@@ -195,6 +195,10 @@ class Pool:
 
     # -- what happened ------------------------------------------------------------------------------------------------
 
+    def start_at(self, generation: int) -> None:
+        """Begin with this generation."""
+        self.generation = generation
+
     def loaded(self, generation: int, now: float) -> list[Action]:
         """The preloader of this generation can fork."""
         self.loaded_generations.add(generation)
