@@ -47,10 +47,10 @@ def labelled(label: str, text: str, *, breaks: bool = False) -> str:
     if not label and "\n" not in text[:-1]:
         return NONE + text if breaks else text
     sign = "#" if "\n" in text[:-1] else "@"
-    return f"\0{sign}{label}\0{going_on(label, text)}"
+    return f"\0{sign}{label}\0{going_on(text)}"
 
 
-def going_on(label: str, text: str) -> str:
+def going_on(text: str) -> str:
     """`text`, which goes on with a line that has its label, with the label on all further ones."""
     return text[:-1].replace("\n", f"\n{SAME}") + text[-1:]
 

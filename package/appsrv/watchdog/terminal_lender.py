@@ -47,7 +47,7 @@ class TerminalLender:
         """The terminal is ours again, and nobody else's."""
         self._door.close()
         if self._holder is not None:
-            self._take_back(self._holder)
+            self._take_back()
         for _, guest in self._waiting:
             guest.close()
 
@@ -63,7 +63,7 @@ class TerminalLender:
         self._selector.unregister(guest)
         self._waiting = deque(entry for entry in self._waiting if entry[1] is not guest)
         if guest is self._holder:
-            self._take_back(guest)
+            self._take_back()
         guest.close()
         self._lend_to_next()
 
@@ -86,11 +86,11 @@ class TerminalLender:
             self._holder = guest
             socket.send_fds(guest, [b"!"], [KEYBOARD])
         except OSError:
-            self._take_back(guest)
+            self._take_back()
             return False
         return True
 
-    def _take_back(self, guest: socket.socket) -> None:
+    def _take_back(self) -> None:
         self._holder = None
         with contextlib.suppress(OSError, termios.error):
             _put_in_foreground(os.getpgrp())

@@ -130,7 +130,7 @@ class Labels:
         mine, opened = (thread, label), self._open
         self._open = None if text.endswith("\n") else mine
         if opened == mine:
-            self._put(going_on(label, text))
+            self._put(going_on(text))
         else:
             self._put(labelled(label, text, breaks=opened is not None))
 

@@ -31,7 +31,7 @@ def test_a_label_within_a_line_begins_another_one() -> None:
 
 
 def test_a_line_that_goes_on() -> None:
-    assert read(labelled("a", "be") + going_on("a", "gun\nand more\n")) == [("a", "begun"), ("a", "and more")]
+    assert read(labelled("a", "be") + going_on("gun\nand more\n")) == [("a", "begun"), ("a", "and more")]
 
 
 def test_lines_that_somebody_writes_in_between_have_none() -> None:

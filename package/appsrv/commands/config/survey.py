@@ -90,7 +90,7 @@ def survey(
         requirements=_requirements(directory),
         is_django=spec.django_settings is not None,
         user_in_file=sources.load({}, {}, directory, cwd=here).user is not None,
-        statics=_statics(settings, spec, environ, front.base_uri),
+        statics=_statics(settings, spec, front.base_uri),
         front=front,
         reload=(spec.root,) if several is None else ("/", *(["--pid-file", pid_file] if pid_file != NO_FILE else [])),
         app_logs=_logs(several) if several is not None else (),
@@ -221,7 +221,7 @@ def _requirements(directory: Path) -> str | tuple[str, ...] | None:
 # -- static files --------------------------------------------------------------------------------------------
 
 
-def _statics(settings: Settings, spec: AppSpec, environ: Mapping[str, str], base: str) -> tuple[Mount, ...]:
+def _statics(settings: Settings, spec: AppSpec, base: str) -> tuple[Mount, ...]:
     if settings.static is not None:
         pairs = (mount.partition("=") for mount in settings.static)
         return tuple(Mount(base + prefix, directory) for prefix, _, directory in pairs)
