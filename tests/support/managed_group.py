@@ -90,7 +90,7 @@ class FrontEnd:
         self.clients[connection.cid].closed = "reset" if reset else "closed"
         self.connections.pop(connection.cid, None)
         if connection.backend is not None:
-            connection.backend.let_go(connection)
+            connection.backend.release(connection)
         connection.sock.close()
 
 

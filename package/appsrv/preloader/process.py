@@ -48,7 +48,7 @@ from appsrv.system.root_watch import identity
 from appsrv.system.users import give_up
 from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
-from appsrv.worker.process import Watch, Worker, WorkerContext, WorkerRole, environs, heed
+from appsrv.worker.process import Watch, Worker, WorkerContext, WorkerRole, environs, forget_files
 from appsrv.wsgi.internal_request import ask
 from appsrv.wsgi.x_sendfile import with_x_sendfile
 
@@ -234,7 +234,7 @@ class Preloader:
 
     def _on_files_changed(self, order: messages.FilesChanged, _fds: object) -> None:
         if self._role.watch is not None:
-            heed(self._role.watch, order.paths)
+            forget_files(self._role.watch, order.paths)
 
     def _on_quit(self, _order: messages.Quit, _fds: object) -> None:
         self._reap()

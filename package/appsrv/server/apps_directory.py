@@ -21,8 +21,9 @@ from appsrv.settings.table import Settings
 
 log = logging.getLogger("appsrv.apps")
 
-SECONDS = 1.0
+SCAN_SECONDS = 1.0
 
+Report = Callable[[Mapping[str, AppGroup | str]], None]
 Signature = tuple[tuple[int, ...] | None, ...]
 
 
@@ -67,18 +68,18 @@ class AppsDirectory:
         self._known: dict[Path, tuple[Signature, AppGroup]] = {}
         self._unreadable = ""
 
-    def watch(self, tell: Callable[[Mapping[str, AppGroup | str]], None]) -> None:
-        """Look each second, for ever, and tell what is there, by name: the application, or why it is none."""
+    def watch(self, report: Report) -> None:
+        """Look each second, for ever, and report what is there, by name: the application, or why it is none."""
         while True:
-            gevent.sleep(SECONDS)
+            gevent.sleep(SCAN_SECONDS)
             # In a thread: many files, perhaps on a file system that hangs, must not hold up the server.
             looked = get_hub().threadpool.apply(self.look)
             if looked is not None:
-                self._tell(tell, looked)
+                self._report(report, looked)
 
-    def _tell(self, tell: Callable[[Mapping[str, AppGroup | str]], None], looked: Mapping[str, AppGroup | str]) -> None:
+    def _report(self, report: Report, looked: Mapping[str, AppGroup | str]) -> None:
         try:
-            tell(looked)
+            report(looked)
         except OSError as error:
             # Out of descriptors, say: what could not be served is there at the next look, too.
             log.error("the applications of %s cannot all be served: %s", self._settings.apps_directory, error)

@@ -15,7 +15,7 @@ from appsrv.http.response import Response
 from appsrv.http.syntax import RequestHead
 from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.server.frontend import lanes
-from appsrv.server.frontend.frontend import FrontEnd, nobody_here
+from appsrv.server.frontend.frontend import FrontEnd, not_served
 from appsrv.server.frontend.preamble import ProxyHeaders, in_order
 from appsrv.settings.request_limits import limits_of
 from appsrv.settings.table import Settings
@@ -44,8 +44,8 @@ def frontend_of(
     )
     tls = _tls(settings, timeouts)
     if tls is not None:
-        tls.too_slow = frontend.tell_limit
-    _prepare_arrivals(frontend, settings, listeners, tls)
+        tls.too_slow = frontend.report_limit
+    _set_preambles(frontend, settings, listeners, tls)
     return frontend, tls
 
 
@@ -64,7 +64,7 @@ def _tls(settings: Settings, timeouts: lanes.Timeouts) -> Tls | None:
     return Tls(settings.ssl_certificate, settings.ssl_certificate_key, timeouts)
 
 
-def _prepare_arrivals(
+def _set_preambles(
     frontend: FrontEnd, settings: Settings, listeners: Sequence[Mapping[str, Any]], tls: Tls | None
 ) -> None:
     """On each listener, what comes before the first request of a connection: PROXY protocol, then TLS."""
@@ -74,7 +74,7 @@ def _prepare_arrivals(
     for number, listener in enumerate(listeners):
         steps = [step for step in (headers, tls if listener["tls"] else None) if step is not None]
         if steps:
-            frontend.arrivals[number] = in_order(steps)
+            frontend.preambles[number] = in_order(steps)
 
 
 def answer_unserved(probe_path: str | None, stopping: Callable[[], bool]) -> Callable[[RequestHead], Response]:
@@ -83,9 +83,9 @@ def answer_unserved(probe_path: str | None, stopping: Callable[[], bool]) -> Cal
     def respond(head: RequestHead) -> Response:
         if probe.is_probe(head.variables, probe_path):
             return probe.answer(head.method, probe.STOPPING if stopping() else "")
-        return nobody_here(head)
+        return not_served(head)
 
-    return nobody_here if probe_path is None else respond
+    return not_served if probe_path is None else respond
 
 
 def connection_limits_of(settings: Settings) -> ConnectionLimits:

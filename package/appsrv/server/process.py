@@ -33,7 +33,7 @@ from appsrv.net import listening_sockets
 from appsrv.net.arrival_time import stamp_connections_of
 from appsrv.server.admin.service import AdminService
 from appsrv.server.app_watch import AppWatch
-from appsrv.server.frontend.frontend import SWEEP, FrontEnd
+from appsrv.server.frontend.frontend import SWEEP_SECONDS, FrontEnd
 from appsrv.server.frontend.parking import READABLE
 from appsrv.server.frontend_setup import answer_unserved, frontend_of
 from appsrv.server.pool.groups import Groups
@@ -115,7 +115,7 @@ class Server:
 
     def _sweep(self) -> None:
         while True:
-            gevent.sleep(min(SWEEP, max(SHORTEST_SWEEP_SECONDS, self._settings.keepalive_timeout)))
+            gevent.sleep(min(SWEEP_SECONDS, max(SHORTEST_SWEEP_SECONDS, self._settings.keepalive_timeout)))
             self._frontend.sweep()
 
     # -- restarts -----------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def build(
     groups = Groups(settings, frontend, watchdog.send, stacks, development=configure.development, now=clock)
     groups.add_all(orders, configure.problems)
     shutdown = Shutdown(
-        settings, frontend, groups, tls.has_said_all if tls is not None else lambda: True,
+        settings, frontend, groups, tls.has_sent_all if tls is not None else lambda: True,
         development=configure.development, clock=clock,
     )
     frontend.unserved = answer_unserved(settings.probe_path, lambda: shutdown.begun)

@@ -14,7 +14,7 @@ import gevent
 from gevent import get_hub
 
 NAME = Path("tmp", "restart.txt")
-SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 # (modification time in ns, inode); None: there is no such file.
 _State = tuple[int, int] | None
@@ -35,7 +35,7 @@ class RestartFile:
     def watch(self, restart: Callable[[], object], until: Callable[[], bool] = lambda: False) -> None:
         """Look each second, `until` something is so, and call `restart` when it has changed."""
         while not until():
-            gevent.sleep(SECONDS)
+            gevent.sleep(CHECK_SECONDS)
             # In a thread: a network file system that hangs must not hold up the server.
             if get_hub().threadpool.apply(self.changed):
                 restart()

@@ -20,7 +20,7 @@ class RootWatch:
     def __init__(self, root: str) -> None:
         self._root = root
         self._seen: tuple[int, ...] | None = None
-        self._told: tuple[int, ...] | None = None
+        self._reported: tuple[int, ...] | None = None
 
     def look(self, loaded_from: Sequence[int]) -> str | None:
         """What has become of the directory, in a line for the log; None as long as nothing has, or it was told.
@@ -30,12 +30,12 @@ class RootWatch:
         now = identity(self._root)
         before, self._seen = self._seen, now
         if not loaded_from or now == tuple(loaded_from):
-            self._told = None
+            self._reported = None
             return None
         # Seen twice: the restart that belongs to a deployment comes a moment after the link has turned.
-        if now != before or now == self._told:
+        if now != before or now == self._reported:
             return None
-        self._told = now
+        self._reported = now
         return self._line(gone=now == GONE)
 
     def _line(self, *, gone: bool) -> str:

@@ -39,7 +39,7 @@ class WorkerAccessLog:
     def answered(self, connection: Connection, environ: dict[str, Any], outcome: Outcome, started: float) -> None:
         """The application has answered; `started` is when it was asked, in seconds since the epoch."""
         if self._framework is not None:
-            self._tell_framework(self._framework, environ, outcome, started)
+            self._log_to_framework(self._framework, environ, outcome, started)
         if self._log is None:
             return
         service = max(0.0, time.time() - started)
@@ -49,7 +49,7 @@ class WorkerAccessLog:
         )
         self._write(self._log, entry)
 
-    def _tell_framework(
+    def _log_to_framework(
         self, log_request: LogRequest, environ: dict[str, Any], outcome: Outcome, started: float
     ) -> None:
         try:
@@ -64,14 +64,14 @@ class WorkerAccessLog:
     def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
         """The worker has refused the request."""
         if self._log is not None:
-            self._heed()
+            self._reopen_if_asked()
             self._log.refused(connection.address, seen, response)
 
     def _write(self, log: AccessLog, entry: Entry) -> None:
-        self._heed()
+        self._reopen_if_asked()
         log.write(entry)
 
-    def _heed(self) -> None:
+    def _reopen_if_asked(self) -> None:
         if self._reopen_asked[0] and self._log is not None:
             self._reopen_asked[0] = 0
             self._log.reopen()

@@ -121,7 +121,7 @@ class LastThreads:
         look: Callable[[], list[BusyThread]] = busy_now, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None, children: Callable[[], list[Any]] = children_now,
     ) -> None:
-        self._tell = tell
+        self._report = tell
         self._count = count
         self._most = most
         self._stop_timeout = stop_timeout
@@ -141,7 +141,7 @@ class LastThreads:
             self._name(left, what, self._most)
             self._wait(self._most - GRACE)
 
-    def last_words(self, *, of_daemons: bool = True) -> None:
+    def report_threads(self, *, of_daemons: bool = True) -> None:
         """The process ends: name the threads that are dropped, if wanted, and those that Python waits for."""
         dropped = [thread for thread in self._look() if thread.daemon and of_daemons]
         if dropped:
@@ -153,7 +153,7 @@ class LastThreads:
                 self._stop_timeout,
             )
 
-    def last_children(self, *, waits: bool) -> None:
+    def report_children(self, *, waits: bool) -> None:
         """The process ends: name the children that Python waits for, or have it not wait for them."""
         until = self._clock() + min(GRACE, self._stop_timeout / 4)
         while waits and self._children() and self._clock() < until:
@@ -163,7 +163,7 @@ class LastThreads:
             return
         named = ", ".join(f"{child.name} (pid {child.pid})" for child in left[:MOST_NAMED])
         if waits:
-            self._tell(
+            self._report(
                 "this worker waits for child processes of multiprocessing that are no daemons, and is killed after "
                 f"stop_timeout ({self._stop_timeout:g} s): {named}"
             )
@@ -185,4 +185,4 @@ class LastThreads:
     def _name(self, threads: list[BusyThread], what: str, limit: float = 0.0) -> None:
         named = "; ".join(str(thread) for thread in threads[:MOST_NAMED])
         more = f"; and {len(threads) - MOST_NAMED} more" if len(threads) > MOST_NAMED else ""
-        self._tell(f"{what.format(limit=limit)}: {named}{more}")
+        self._report(f"{what.format(limit=limit)}: {named}{more}")

@@ -23,15 +23,15 @@ from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.ipc.request_counts import Tally
 from appsrv.ipc.scoreboard import Cell, CellReading
 from appsrv.logs.limit_log import outcome_of
-from appsrv.worker.ready_queue import INLINE, Connection, ReadyQueue, Spooled
+from appsrv.worker.ready_queue import MOST_INLINE_BYTES, Connection, ReadyQueue, Spooled
 from appsrv.worker.response_writer import ResponseBuffer, ResponseWriter
 from appsrv.wsgi import forwarded, removed_fields, underscored_fields
 from appsrv.wsgi.environ import Environ, build_environ
 from appsrv.wsgi.probe import PROBED
 from appsrv.wsgi.run import CLIENT_LEFT, Outcome, respond
 
-READ = 64 * 1024
-BODY_IN_WORKER = 2 << 20
+READ_BYTES = 64 * 1024
+MOST_BODY_BYTES = 2 << 20
 
 WSGIApplication = Callable[..., Any]
 
@@ -98,11 +98,11 @@ class ConnectionHandler:
         done = 0
         try:
             if connection.spooled is None:
-                done = self._serve_data(connection, connection.sock.recv(READ))
+                done = self._serve_data(connection, connection.sock.recv(READ_BYTES))
             else:
                 done = self._serve_spooled(connection, connection.spooled)
         except BlockingIOError:
-            self._queue.leave(connection)
+            self._queue.pass_on(connection)
         except RequestError as error:
             self._refuse(connection, error)
         except (ClientDisconnected, OSError):
@@ -114,9 +114,9 @@ class ConnectionHandler:
         """What this exchange is doing, also for other threads to ask."""
         return self._cell.read()
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         """In a child of this process: the response, if there is one, is its parent's."""
-        self._writer.let_go()
+        self._writer.close_in_child()
 
     def _serve_data(self, connection: Connection, data: bytes) -> int:
         """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
@@ -178,17 +178,17 @@ class ConnectionHandler:
             pieces.append(body)
             if reader.complete:
                 return b"".join(pieces), rest
-            rest = self._more(connection, head, reader.received)
+            rest = self._receive_more(connection, head, reader.received)
             if not rest:
                 self._queue.give_back(connection, b"".join(raw))
                 return None
 
-    def _more(self, connection: Connection, head: RequestHead, received: int) -> bytes:
+    def _receive_more(self, connection: Connection, head: RequestHead, received: int) -> bytes:
         """What else has arrived; nothing when the slow lane should read on."""
-        if head.expect_continue or max(received, head.content_length or 0) > BODY_IN_WORKER:
+        if head.expect_continue or max(received, head.content_length or 0) > MOST_BODY_BYTES:
             return b""
         try:
-            return connection.sock.recv(READ)
+            return connection.sock.recv(READ_BYTES)
         except OSError:
             return b""
 
@@ -224,15 +224,15 @@ class ConnectionHandler:
             self._environs[connection.listener], head, body, length, connection.address, connection.port
         )
         if head.forwarded or head.underscored:
-            self._judge_fields(environ, head)
+            self._check_fields(environ, head)
         if self._observed:
-            outcome = self._respond_and_tell(connection, environ, head)
+            outcome = self._respond_and_log(connection, environ, head)
         else:
             outcome = respond(self._application, environ, head, writer, self._date, self._options.development)
         if outcome.cut or writer.pending or not outcome.keep_alive:
             if isinstance(outcome.error, RequestError | ClientDisconnected):
-                self._tell_limit(connection, outcome.error)
-            self._let_go(connection, outcome, more)
+                self._report_limit(connection, outcome.error)
+            self._hand_over(connection, outcome, more)
             return False
         if more:
             self._begin_next(connection.cid)
@@ -240,15 +240,15 @@ class ConnectionHandler:
             self._queue.park(connection, time.monotonic())
         return more
 
-    def _judge_fields(self, environ: Environ, head: RequestHead) -> None:
+    def _check_fields(self, environ: Environ, head: RequestHead) -> None:
         """Take from whom is connected what it may say, and keep the rest from the application."""
         peer, proxies = environ["REMOTE_ADDR"], self._options.proxies
         if head.underscored:
-            self._judge_underscores(environ, head, peer)
+            self._check_underscores(environ, head, peer)
         if head.forwarded:
             self._report(removed_fields.UNTRUSTED, peer, forwarded.apply(environ, proxies))
 
-    def _judge_underscores(self, environ: Environ, head: RequestHead, peer: str) -> None:
+    def _check_underscores(self, environ: Environ, head: RequestHead, peer: str) -> None:
         if self._options.underscores and self._options.proxies.peer(peer):
             found = underscored_fields.sort_out(head.headers, head.variables)
             environ.update(found.variables)
@@ -269,7 +269,7 @@ class ConnectionHandler:
         if now >= self._date_due:
             self._set_date(now)
 
-    def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+    def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
         """The same, for those who want to know of each request."""
         started = time.time() if self._access_log is not None else 0.0
         began = time.monotonic()
@@ -282,7 +282,7 @@ class ConnectionHandler:
             self._access_log.answered(connection, environ, outcome, started)
         return outcome
 
-    def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
+    def _hand_over(self, connection: Connection, outcome: Outcome, more: bool) -> None:
         """The connection goes elsewhere than to wait for its next request.
 
         What has been read of a next request cannot go along: then the connection ends after this response, and the
@@ -291,7 +291,7 @@ class ConnectionHandler:
         if outcome.cut:
             self._abandon(connection)
         elif self._writer.pending:
-            first, files = self._writer.rest(INLINE)
+            first, files = self._writer.rest(MOST_INLINE_BYTES)
             self._queue.undelivered(connection, first, files, keep_alive=outcome.keep_alive and not more)
         else:
             self._queue.close(connection)
@@ -306,10 +306,10 @@ class ConnectionHandler:
             self._tally.refused(response.status)
         if self._access_log is not None:
             self._access_log.refused(connection, error.seen or self._cell.first_bytes(), response)
-        self._tell_limit(connection, error)
+        self._report_limit(connection, error)
         self._queue.close(connection, linger=True)
 
-    def _tell_limit(self, connection: Connection, error: RequestError | ClientDisconnected) -> None:
+    def _report_limit(self, connection: Connection, error: RequestError | ClientDisconnected) -> None:
         if error.limit is not None:
             self._queue.limit_reached(connection, error.limit, outcome_of(error))
 

@@ -27,7 +27,7 @@ from appsrv.worker.labelled_output import Labels
 from appsrv.worker.ready_queue import Connection
 
 
-class BorrowedTerminal:
+class DebuggerTerminal:
     """`path` is the lender's socket; one terminal for all threads of the process."""
 
     def __init__(self, path: str, slot: Slot) -> None:
@@ -115,7 +115,7 @@ class BorrowedTerminal:
         self._say(at_terminal=False)
         connection.close()
 
-    def let_child_go(self) -> None:
+    def close_in_child(self) -> None:
         """In a child of this process: the loan is its parent's, for which it would else last as long as the child."""
         self._slot = None
         connection, self._connection = self._connection, None
@@ -213,7 +213,7 @@ class BorrowedTerminal:
 class _Stdin(io.TextIOWrapper):
     """The standard input, which asks for the terminal when somebody is about to read."""
 
-    def __init__(self, terminal: BorrowedTerminal) -> None:
+    def __init__(self, terminal: DebuggerTerminal) -> None:
         encoding = getattr(sys.stdin, "encoding", None) or "utf-8"
         super().__init__(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding=encoding, errors="replace")
         self._terminal = terminal
@@ -238,7 +238,7 @@ class _Stdin(io.TextIOWrapper):
 class TerminalConnectionHandler(ConnectionHandler):
     """A handler of a worker that may have the terminal: with the end of a request it gives it back."""
 
-    terminal: BorrowedTerminal
+    terminal: DebuggerTerminal
 
     def serve(self, connection: Connection, now: float) -> None:
         """As `ConnectionHandler.serve`."""

@@ -21,12 +21,12 @@ from appsrv.system import stack_dump, unpatched
 from appsrv.worker.connection_handler import ConnectionHandler
 from appsrv.worker.ready_queue import Connection, Orphaned, ReadyQueue
 
-LOOK_UP = 1.0
+CHECK_SECONDS = 1.0
 # Seconds that a worker leaves a connection to one with less to do, and for which it does not after that was in vain.
-DEFER, FORBEAR = 0.002, 0.05
+DEFER_SECONDS, NO_DEFER_SECONDS = 0.002, 0.05
 _READABLE = 1
 
-Attend = Callable[[Connection | None], Connection | None]
+ReadMessages = Callable[[Connection | None], Connection | None]
 
 
 def patch() -> None:
@@ -52,7 +52,7 @@ def renew() -> None:
     loop.install_sigchld()
 
 
-def let_child_go(end: Callable[[], NoReturn]) -> None:
+def close_in_child(end: Callable[[], NoReturn]) -> None:
     """In a child of the application's: no greenlet of its parent goes on here, but for the one that has forked.
 
     The others wait in the parent's event loop, for what is the parent's: in the child they would answer its requests,
@@ -102,13 +102,14 @@ _kept: list[object] = []
 class Greenlets:
     """The loop of one worker. `orders` is the channel from the server, `calls` not zero when it wants to be heard.
 
-    `attend` looks at what it wants and gives back the connection, unless this worker is not to serve it. `leave` is
-    called once this worker takes nothing more.
+    `read_messages` reads the server's messages and returns the connection, unless this worker is not to serve it.
+    `leave` is called once this worker takes nothing more.
     """
 
     def __init__(
-        self, queue: ReadyQueue, handlers: list[ConnectionHandler], orders: int, calls: memoryview, attend: Attend,
-        retiring: Callable[[], bool], slot: Slot, board: Scoreboard, leave: Callable[[], None] | None = None,
+        self, queue: ReadyQueue, handlers: list[ConnectionHandler], orders: int, calls: memoryview,
+        read_messages: ReadMessages, retiring: Callable[[], bool], slot: Slot, board: Scoreboard,
+        leave: Callable[[], None] | None = None,
     ) -> None:
         import gevent
         import gevent.event
@@ -119,7 +120,7 @@ class Greenlets:
         self._serving: set[Any] = set()
         self._most = len(handlers)
         self._calls = calls
-        self._attend = attend
+        self._read_messages = read_messages
         self._retiring = retiring
         self._slot = slot
         self._rivals = board.in_progress_beside(slot)
@@ -167,11 +168,11 @@ class Greenlets:
         now = time.monotonic()
         if now < self._defer_from or not self._is_busier():
             return self._take()
-        self._gevent.sleep(DEFER)
+        self._gevent.sleep(DEFER_SECONDS)
         connection = self._take()
         if connection is not None:
             # The other does not take it: who knows what keeps it.
-            self._defer_from = now + FORBEAR
+            self._defer_from = now + NO_DEFER_SECONDS
         return connection
 
     def _is_busier(self) -> bool:
@@ -182,7 +183,7 @@ class Greenlets:
     def _take(self) -> Connection | None:
         connection = self._queue.take()
         if connection is None or self._calls[0]:
-            return self._attend(connection)
+            return self._read_messages(connection)
         return connection
 
     def _start(self, connection: Connection) -> None:
@@ -208,12 +209,12 @@ class Greenlets:
         if self._free:
             self._ready.start(self._wake.set)
         self._ordered.start(self._wake.set)
-        self._wake.wait(LOOK_UP)
+        self._wake.wait(CHECK_SECONDS)
         self._wake.clear()
         self._ready.stop()
         self._ordered.stop()
         if not self._free and self._calls[0]:
-            self._attend(None)
+            self._read_messages(None)
 
 
 def _show_greenlets(_signal: int, _frame: FrameType | None) -> None:

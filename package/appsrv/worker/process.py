@@ -42,20 +42,20 @@ from appsrv.system.process_title import set_title
 from appsrv.worker.access_log import LogRequest, WorkerAccessLog
 from appsrv.worker.busy_threads import LastThreads
 from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions, WSGIApplication
-from appsrv.worker.debugger_terminal import BorrowedTerminal, TerminalConnectionHandler
+from appsrv.worker.debugger_terminal import DebuggerTerminal, TerminalConnectionHandler
 from appsrv.worker.labelled_output import finish_output, forget_pieces, guard_output, label_output
 from appsrv.worker.ready_queue import (
     DEVELOPMENT_WAIT_MS,
     Connection,
     EpollQueue,
-    ImpatientEpollQueue,
-    ImpatientPortableQueue,
+    NonblockingEpollQueue,
+    NonblockingPortableQueue,
     Orphaned,
     PortableQueue,
     ReadyQueue,
 )
 from appsrv.worker.response_writer import ResponseBuffer
-from appsrv.worker.stream_cutter import Farewell, threads_frames
+from appsrv.worker.stream_cutter import StreamCutter, threads_frames
 from appsrv.worker.thread_leadership import Leadership
 from appsrv.wsgi.environ import environ_base
 from appsrv.wsgi.internal_request import ask, ill
@@ -63,13 +63,13 @@ from appsrv.wsgi.probe import with_probe
 from appsrv.wsgi.removed_fields import Reporter
 from appsrv.wsgi.request_id import with_request_id
 
-Tell = Callable[[list[str]], None]
+ReportPaths = Callable[[list[str]], None]
 
 
 class Watch(Protocol):
     """What knows of files that change, in a development server: an integration's."""
 
-    def __call__(self, code_changed: Tell, files_changed: Tell, /) -> None:
+    def __call__(self, code_changed: ReportPaths, files_changed: ReportPaths, /) -> None:
         """Watch, and tell of the files that changed. Runs in one process only, for as long as that lives.
 
         `code_changed`: the application has to be loaded anew. `files_changed`: what this process remembered of the
@@ -80,7 +80,7 @@ class Watch(Protocol):
         """Forget, in this process, what is remembered of these files."""
 
 
-def heed(watch: Watch, paths: list[str]) -> None:
+def forget_files(watch: Watch, paths: list[str]) -> None:
     """Have `watch` heed these files, and outlive its mistakes."""
     try:
         watch.heed(paths)
@@ -165,14 +165,14 @@ class Worker:
         self._board = context.board
         self._slot = context.board.slot(slot)
         self._queue = _ready_queue(context, channel, self._slot, waits=role.settings.model != "gevent")
-        self._terminal = BorrowedTerminal(role.terminal, self._slot)
+        self._terminal = DebuggerTerminal(role.terminal, self._slot)
         self._handlers = self._make_handlers(context.routes)
         wait_ms = DEVELOPMENT_WAIT_MS if role.development else WAIT_MS
         if role.development:
             self._queue.wait_at_most(wait_ms)
         self._leadership = Leadership(self._queue.fileno(), self._turn, wait_ms)
-        self._farewell = (
-            Farewell(self._slot, self._cut, self._leave, lambda: self._stacks()) if role.development else None
+        self._stream_cutter = (
+            StreamCutter(self._slot, self._cut, self._exit, lambda: self._stacks()) if role.development else None
         )
         self._first = first
         self._check = check
@@ -187,7 +187,7 @@ class Worker:
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
         set_title(f"appsrv worker {self._role.name}")
-        forked_child.on_fork(self._let_child_go)
+        forked_child.on_fork(self._close_in_child)
         self._handle_signals()
         if self._role.settings.label_output:
             label_output(own_lines.pipes(), live=self._role.development)
@@ -200,12 +200,12 @@ class Worker:
 
             greenlets.renew()
         hooks.run_after_fork()
-        if self._farewell is not None:
-            self._farewell.watch()
+        if self._stream_cutter is not None:
+            self._stream_cutter.watch()
         if self._role.watch is not None:
-            knows_of_files = self._watch_files if self._first else self._hear_of_files
+            file_watcher = self._watch_files if self._first else self._receive_file_changes
             # A thread whatever has become of `threading`: it waits for files where nothing is cooperative.
-            unpatched.start_thread(knows_of_files, (self._role.watch,))
+            unpatched.start_thread(file_watcher, (self._role.watch,))
         with contextlib.suppress(ChannelClosed):
             if not self._start_upstream():
                 return
@@ -222,9 +222,9 @@ class Worker:
         self._threads.wait()
         self._finish()
         # Developers save often, and the original servers drop such threads without a word as well.
-        self._threads.last_words(of_daemons=not self._role.development)
+        self._threads.report_threads(of_daemons=not self._role.development)
         # Nor do those wait for children, at TERM.
-        self._threads.last_children(waits=not self._role.development)
+        self._threads.report_children(waits=not self._role.development)
         self._stop_upstream()
         own_lines.settle()
 
@@ -235,9 +235,9 @@ class Worker:
             slot.busy_threads = threads
 
         most = settings.busy_threads_timeout if settings.busy_threads == "wait" else 0.0
-        return LastThreads(self._tell_of_threads, count, most, settings.stop_timeout)
+        return LastThreads(self._report_threads, count, most, settings.stop_timeout)
 
-    def _tell_of_threads(self, text: str) -> None:
+    def _report_threads(self, text: str) -> None:
         if self._role.upstream is None:
             complain(text)
 
@@ -248,14 +248,14 @@ class Worker:
                 self._queue.flush()
             hooks.run_worker_exit()
 
-    def _let_child_go(self) -> None:
+    def _close_in_child(self) -> None:
         """In a child of the application's: it has no connection, and nothing that leads to the server."""
         set_title(forked_child.title(self._role.name))
         forget_pieces()
-        self._terminal.let_child_go()
+        self._terminal.close_in_child()
         for handler in self._handlers:
-            handler.let_go()
-        self._queue.let_go()
+            handler.close_in_child()
+        self._queue.close_in_child()
         for channel in (self._channel, self._changes):
             if channel is not None:
                 channel.close()
@@ -263,7 +263,7 @@ class Worker:
         if self._role.settings.model == "gevent":
             from appsrv.worker import greenlets
 
-            greenlets.let_child_go(lambda: forked_child.leave(0))
+            greenlets.close_in_child(lambda: forked_child.leave(0))
 
     def _start_upstream(self) -> bool:
         """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
@@ -305,7 +305,7 @@ class Worker:
             while not self._retiring:
                 connection = take()
                 if connection is None or calls[0]:
-                    connection = self._attend(connection)
+                    connection = self._read_messages(connection)
                 if connection is not None:
                     serve(connection, clock())
 
@@ -314,8 +314,8 @@ class Worker:
 
         orders, upstream = self._channel.fileno(), self._role.upstream
         greenlets = Greenlets(
-            queue=self._queue, handlers=self._handlers, orders=orders, calls=self._calls, attend=self._attend,
-            retiring=lambda: self._retiring, slot=self._slot, board=self._board,
+            queue=self._queue, handlers=self._handlers, orders=orders, calls=self._calls,
+            read_messages=self._read_messages, retiring=lambda: self._retiring, slot=self._slot, board=self._board,
             leave=upstream.retire if upstream is not None else None,
         )
         self._wake, self._stacks = greenlets.wake, greenlets.frames
@@ -336,19 +336,19 @@ class Worker:
     def _take(self) -> Connection | None:
         connection = self._queue.take()
         if connection is None or self._calls[0] or self._retiring:
-            return self._attend(connection)
+            return self._read_messages(connection)
         return connection
 
-    def _attend(self, connection: Connection | None) -> Connection | None:
+    def _read_messages(self, connection: Connection | None) -> Connection | None:
         """Look at what the server wants; a worker that is to retire lets others have what it has just taken."""
         self._calls[0] = 0
-        self._queue.attend()
+        self._queue.read_messages()
         self._retiring = self._retiring or self._slot.retiring
         if connection is None or connection.sock.fileno() < 0:
             # What the server wanted may have been that this very connection is dropped.
             return None
         if self._retiring and connection.spooled is None:
-            self._queue.leave(connection)
+            self._queue.pass_on(connection)
             return None
         return connection
 
@@ -417,8 +417,8 @@ class Worker:
 
     def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
         self._retiring = True
-        if self._farewell is not None:
-            self._farewell.begin()
+        if self._stream_cutter is not None:
+            self._stream_cutter.begin()
         self._wake()
 
     def _cut(self, connection: Connection) -> None:
@@ -426,10 +426,10 @@ class Worker:
         with contextlib.suppress(ChannelClosed):
             self._channel.send(messages.Closed(connection.cid, linger=0, reset=1))
 
-    def _leave(self) -> NoReturn:
+    def _exit(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
         self._finish()
-        self._threads.last_children(waits=False)
+        self._threads.report_children(waits=False)
         # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
         atexit._run_exitfuncs()
         finish_output()
@@ -442,10 +442,10 @@ class Worker:
 
         watch(lambda paths: tell(messages.CodeChanged(paths)), lambda paths: tell(messages.FilesChanged(paths)))
 
-    def _hear_of_files(self, watch: Watch) -> None:
+    def _receive_file_changes(self, watch: Watch) -> None:
         assert self._changes is not None, "a server gives one to each worker of a development server but the first"
         dispatcher: Dispatcher[[object]] = Dispatcher(
-            messages.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: heed(watch, msg.paths))
+            messages.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: forget_files(watch, msg.paths))
         )
         with contextlib.suppress(ChannelClosed):
             while True:
@@ -454,9 +454,9 @@ class Worker:
 
 def _ready_queue(context: WorkerContext, channel: Channel, slot: Slot, *, waits: bool) -> ReadyQueue:
     if isinstance(context.idle, SharedEpoll):
-        by_epoll = EpollQueue if waits else ImpatientEpollQueue
+        by_epoll = EpollQueue if waits else NonblockingEpollQueue
         return by_epoll(context.hand_off, channel, context.board, slot, context.idle)
-    portable = PortableQueue if waits else ImpatientPortableQueue
+    portable = PortableQueue if waits else NonblockingPortableQueue
     return portable(context.hand_off, channel, context.board, slot, context.idle)
 
 

@@ -43,13 +43,13 @@ class ProxiedConnectionHandler(ConnectionHandler):
         self._followed = more
         return super()._answer(connection, head, body, length, more)
 
-    def _respond_and_tell(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+    def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
         client = _Client(head, connection.sock, self._writer)
         client.streamed = self._input is not None
         # What has been read behind the request cannot go along.
         client.may_switch = not self._followed
         environ[KEY] = client
-        outcome = super()._respond_and_tell(connection, environ, head)
+        outcome = super()._respond_and_log(connection, environ, head)
         if client.upstream is not None:
             self._cell.begun()
             self._cell.switched()
@@ -87,14 +87,14 @@ class ProxiedConnectionHandler(ConnectionHandler):
         connection.spooled = None
         return self._serve_data(connection, spooled.data)
 
-    def _let_go(self, connection: Connection, outcome: Outcome, more: bool) -> None:
+    def _hand_over(self, connection: Connection, outcome: Outcome, more: bool) -> None:
         unread = self._input is not None and not self._input.complete
         if unread and not outcome.cut and not self._writer.pending:
             # The client still sends: it is to see the answer, and not the reset that unread data brings.
             self._queue.close(connection, linger=True)
             self._writer.forget()
         else:
-            super()._let_go(connection, outcome, more)
+            super()._hand_over(connection, outcome, more)
 
 
 class _Client(Proxied):
@@ -107,8 +107,8 @@ class _Client(Proxied):
         self.upstream: Any = None
         self.first = b""
 
-    def inform(self, data: bytes) -> None:
-        self._writer.inform(data)
+    def send_interim(self, data: bytes) -> None:
+        self._writer.send_interim(data)
 
     def gone(self) -> bool:
         try:

@@ -33,8 +33,8 @@ from appsrv.system.unpatched import Socket, impatient
 
 DEVELOPMENT_WAIT_MS = 100
 """The longest wait in a development server, instead of WAIT_MS: each save waits for the end of a worker."""
-INLINE = 60 * 1024
-TOLD_AT_ONCE = 16
+MOST_INLINE_BYTES = 60 * 1024
+CLOSED_PER_MESSAGE = 16
 
 _readable = struct.Struct("<xQ").unpack
 _released = messages.RELEASED.pack
@@ -100,7 +100,7 @@ class ReadyQueue:
         """The request is answered and the client may send another one, to any worker."""
         raise NotImplementedError
 
-    def attend(self) -> None:
+    def read_messages(self) -> None:
         """Read what the server has sent; Orphaned when it is gone."""
         while True:
             try:
@@ -119,7 +119,7 @@ class ReadyQueue:
         it got for the whole, so it is to see a reset instead of an orderly end.
         """
         if linger or reset:
-            self._board.park(connection.cid, 0.0)  # As in `_let_go`.
+            self._board.park(connection.cid, 0.0)  # As in `_release`.
         self._forget(connection)
         with contextlib.suppress(OSError):
             if reset:
@@ -128,11 +128,11 @@ class ReadyQueue:
                 connection.sock.shutdown(socket.SHUT_WR)
         connection.sock.close()
         if linger or reset:
-            self._tell(messages.Closed(connection.cid, int(linger), int(reset)))
+            self._send(messages.Closed(connection.cid, int(linger), int(reset)))
             return
         # The client has seen the end: the server may hear of it later, of several at once.
         self._closed.append(connection.cid)
-        if len(self._closed) >= TOLD_AT_ONCE:
+        if len(self._closed) >= CLOSED_PER_MESSAGE:
             self.flush()
 
     def flush(self) -> None:
@@ -142,45 +142,45 @@ class ReadyQueue:
             while True:
                 cids.append(self._closed.popleft())
         if cids:
-            self._tell(messages.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
+            self._send(messages.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
 
-    def leave(self, connection: Connection) -> None:
+    def pass_on(self, connection: Connection) -> None:
         """Let another worker have a connection that has just been taken, and of which nothing has been read."""
         if connection.spooled is None:
             self.park(connection, time.monotonic())
 
     def give_back(self, connection: Connection, data: bytes) -> None:
         """The request is incomplete: the front end's slow lane reads the rest."""
-        self._let_go(connection)
-        if len(data) <= INLINE:
-            self._tell(messages.GivenBack(connection.cid, data))
+        self._release(connection)
+        if len(data) <= MOST_INLINE_BYTES:
+            self._send(messages.GivenBack(connection.cid, data))
             return
         fd = _as_file(data)
         try:
-            self._tell(messages.GivenBack(connection.cid, b""), [fd])
+            self._send(messages.GivenBack(connection.cid, b""), [fd])
         finally:
             os.close(fd)
 
     def limit_reached(self, connection: Connection, limit: Limit, what: str) -> None:
         """Have it logged that this limit ended what the connection was at; to be said before the connection goes."""
-        self._tell(messages.LimitReached(connection.cid, limit.setting, limit.value, what))
+        self._send(messages.LimitReached(connection.cid, limit.setting, limit.value, what))
 
     def undelivered(
         self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool
     ) -> None:
         """The rest of a response, for the drain lane: `first`, then (descriptor, offset, length) of each file."""
-        self._let_go(connection)
+        self._release(connection)
         places = b"".join(struct.pack("<QQ", offset, length) for _, offset, length in files)
         rest = messages.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
-        self._tell(rest, [fd for fd, _, _ in files])
+        self._send(rest, [fd for fd, _, _ in files])
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         """In a child of this process: close what is the parent's, which goes on with it."""
         for connection in self._held.values():
             connection.sock.close()
         self._held.clear()
 
-    def _let_go(self, connection: Connection) -> None:
+    def _release(self, connection: Connection) -> None:
         # The scoreboard may still call it parked since before this request: until the server has read that it has work
         # with the connection, it would take it for idle and close it.
         self._board.park(connection.cid, 0.0)
@@ -190,7 +190,7 @@ class ReadyQueue:
     def _hold(self, connection: Connection) -> None:
         """Keep the descriptor of a connection that is parked for the first time."""
         self._held[connection.cid] = connection
-        self._tell(messages.Holding(connection.cid))
+        self._send(messages.Holding(connection.cid))
 
     def _forget(self, connection: Connection) -> None:
         """Drop what the queue remembers of the connection."""
@@ -207,7 +207,7 @@ class ReadyQueue:
 
     def _borrow(self, cid: int) -> Connection | None:
         """Ask the front end for a connection that this worker does not hold; None when it has gone."""
-        self._tell(messages.Wanted(cid))
+        self._send(messages.Wanted(cid))
         while True:
             try:
                 answer, fds = self._channel.receive()
@@ -219,7 +219,7 @@ class ReadyQueue:
             if isinstance(answer, messages.Gone) and answer.cid == cid:
                 return None
 
-    def _tell(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+    def _send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
         try:
             self._channel.send(msg, fds)
         except ChannelClosed as error:
@@ -307,7 +307,7 @@ class PortableQueue(ReadyQueue):
         return self._held.get(cid) or self._borrow(cid)
 
 
-class ImpatientPortableQueue(PortableQueue):
+class NonblockingPortableQueue(PortableQueue):
     """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
 
     def _take_next(self, flags: int = 0) -> Connection | None:
@@ -324,18 +324,18 @@ class EpollQueue(ReadyQueue):
         self._epoll = epoll
         self._most = most_held()
         self._next = epoll.waiter().next
-        self._more_at_door = False
-        self._door_is_due = False
-        self._door = epoll.register(hand_off.fileno(), HAND_OFF)
-        self._door.arm()
+        self._more_in_hand_off = False
+        self._hand_off_is_due = False
+        self._hand_off_entry = epoll.register(hand_off.fileno(), HAND_OFF)
+        self._hand_off_entry.arm()
 
     def fileno(self) -> int:
         return self._epoll.fd
 
     def take(self) -> Connection | None:
-        if self._door_is_due or self._closed:
+        if self._hand_off_is_due or self._closed:
             return self._take_in_turn()
-        self._door_is_due = self._more_at_door
+        self._hand_off_is_due = self._more_in_hand_off
         cid = self._next(WAIT_MS)
         connection = self._held.get(cid)
         return connection if connection is not None or cid is None else self._take_unknown(cid)
@@ -347,13 +347,13 @@ class EpollQueue(ReadyQueue):
     def _take_in_turn(self) -> Connection | None:
         # All of the hand-off socket has one place in the epoll's order: while there is more in it, every other
         # request comes from there, so that a crowd of new connections does not wait behind those that are known.
-        if self._door_is_due:
+        if self._hand_off_is_due:
             connection = self._receive_hand_off(socket.MSG_DONTWAIT)
-            self._door_is_due = False
+            self._hand_off_is_due = False
             if connection is not None:
                 return connection
-            self._more_at_door = False
-        self._door_is_due = self._more_at_door
+            self._more_in_hand_off = False
+        self._hand_off_is_due = self._more_in_hand_off
         cid = self._next(0) if self._closed else self._next(WAIT_MS)
         if cid is None and self._closed:
             self.flush()
@@ -382,14 +382,14 @@ class EpollQueue(ReadyQueue):
 
     def _take_hand_off(self) -> Connection | None:
         if self._slot.retiring:
-            self._door.arm()
+            self._hand_off_entry.arm()
             return None
         try:
             connection = self._receive_hand_off(socket.MSG_DONTWAIT)
         finally:
             # Also at the end of the server: all workers are to see it, not only the first.
-            self._door.arm()
-        self._more_at_door = self._door_is_due = connection is not None
+            self._hand_off_entry.arm()
+        self._more_in_hand_off = self._hand_off_is_due = connection is not None
         return connection
 
     def _forget(self, connection: Connection) -> None:
@@ -405,7 +405,7 @@ def most_held() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft // 2
 
 
-class ImpatientEpollQueue(EpollQueue):
+class NonblockingEpollQueue(EpollQueue):
     """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
 
     def __init__(

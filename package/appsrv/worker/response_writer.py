@@ -19,9 +19,9 @@ from appsrv.net.min_rate import Pace, Taken
 from appsrv.system import unpatched
 from appsrv.system.spool import Spool
 
-_PIECE = 256 * 1024
-_LOOKS = 4
-_RESET_WITHIN, _RESET_LOOK = 0.1, 0.002
+_PIECE_BYTES = 256 * 1024
+_PACE_CHECKS = 4
+_RESET_SECONDS, _RESET_CHECK_SECONDS = 0.1, 0.002
 # What sendfile(2) says when not the client but the file or its disk is to blame.
 _FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
 
@@ -70,7 +70,7 @@ class ResponseWriter:
         ClientDisconnected when it has gone, NoRoomForResponse when there is no room to keep it.
         """
         self._begun()
-        self.inform(data)
+        self.send_interim(data)
 
     def send_piece(self, data: bytes, chunked: bool, /) -> None:
         """One step of a body that comes in pieces, of which this one may be empty.
@@ -82,7 +82,7 @@ class ResponseWriter:
             self._send_to_departed(data)
         elif data:
             self._begun()
-            self.inform(data)
+            self.send_interim(data)
         if chunked and self._backlog is None:
             self._between_chunks()
 
@@ -103,14 +103,14 @@ class ResponseWriter:
         # run between two looks.
         poll = unpatched.poll()
         poll.register(self.sock.fileno(), 0)
-        due = time.monotonic() + _RESET_WITHIN
+        due = time.monotonic() + _RESET_SECONDS
         while not poll.poll(0):
             if time.monotonic() >= due:
                 return
-            time.sleep(_RESET_LOOK)
+            time.sleep(_RESET_CHECK_SECONDS)
         raise ClientDisconnected("the client has gone")
 
-    def inform(self, data: bytes) -> None:
+    def send_interim(self, data: bytes) -> None:
         """The same for an interim response (RFC 9110 section 15.2): after it, a crash may still be answered."""
         if self._backlog is not None:
             self._append(data)
@@ -170,7 +170,7 @@ class ResponseWriter:
             self._file = None
         self.pending = False
 
-    def let_go(self) -> None:
+    def close_in_child(self) -> None:
         """In a child of this process: close the client's connection, so that nothing can be sent."""
         sock: socket.socket | None = getattr(self, "sock", None)
         if sock is not None:
@@ -211,7 +211,7 @@ class ResponseWriter:
         before = len(backlog)
         while len(backlog):
             try:
-                backlog.take(self.sock.send(backlog.peek(_PIECE)))
+                backlog.take(self.sock.send(backlog.peek(_PIECE_BYTES)))
             except BlockingIOError:
                 break
             except OSError as error:
@@ -221,7 +221,7 @@ class ResponseWriter:
     def _wait_for_client(self, pace: Pace, taken: Taken) -> None:
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLOUT)
-        while not poll.poll(1000 * min(pace.left(time.monotonic()), self._buffer.pause / _LOOKS)):
+        while not poll.poll(1000 * min(pace.left(time.monotonic()), self._buffer.pause / _PACE_CHECKS)):
             pace.moved(taken.more(), time.monotonic())
             if not pace.left(time.monotonic()):
                 limit = Limit("body_timeout", pace.terms)

@@ -19,70 +19,71 @@ from appsrv.worker.connection_handler import ConnectionHandler
 from appsrv.worker.ready_queue import Connection
 from appsrv.wsgi.run import STREAMS
 
-MOMENT = 0.2
+STREAM_SECONDS = 0.2
 """Seconds within which an ordinary response is over, once it has begun."""
 
-PATIENCE = 0.5
+NOTICE_SECONDS = 0.5
 """Seconds that the application has to notice that its client has gone: to end a generator, to run its `finally`."""
 
-STEP = 0.02
+POLL_SECONDS = 0.02
 
-LOOK = 0.2
+RETIRING_CHECK_SECONDS = 0.2
 """Seconds between two looks at the scoreboard, which tells a worker to retire although it has lost its signal handler:
 a view may have replaced it with `signal.signal`."""
 
 _ANSWERS = ConnectionHandler._answer.__code__
 
 
-class Request(NamedTuple):
+class ServedRequest(NamedTuple):
     """One request in one thread: its connection and since when it is served (monotonic)."""
 
     cid: int
     started: float
 
 
-class Streams:
+class StreamLimits:
     """Which responses are to be cut, and when nothing else is left. Told what is seen, and when; decides only."""
 
     def __init__(self) -> None:
-        self._since: dict[Request, float] = {}
-        self._cut: dict[Request, float] = {}
+        self._since: dict[ServedRequest, float] = {}
+        self._cut: dict[ServedRequest, float] = {}
 
-    def due(self, streaming: Iterable[Request], now: float) -> list[Request]:
+    def due(self, streaming: Iterable[ServedRequest], now: float) -> list[ServedRequest]:
         """Those of the responses that stream which have done so for too long, each of them once."""
         self._since = {request: self._since.get(request, now) for request in streaming}
-        due = [r for r, since in self._since.items() if now - since >= MOMENT and r not in self._cut]
+        due = [r for r, since in self._since.items() if now - since >= STREAM_SECONDS and r not in self._cut]
         self._cut.update(dict.fromkeys(due, now))
         return due
 
-    def are_all(self, busy: Iterable[Request], now: float) -> bool:
+    def are_all(self, busy: Iterable[ServedRequest], now: float) -> bool:
         """Whether the worker is busy with nothing but responses that were cut, and whose code does not notice."""
         cuts = [self._cut.get(request, now) for request in busy]
-        return bool(cuts) and now - max(cuts) >= PATIENCE
+        return bool(cuts) and now - max(cuts) >= NOTICE_SECONDS
 
 
-class Farewell:
+class StreamCutter:
     """Cuts what streams in this process, from `begin` on, or once the scoreboard asks the worker to retire.
 
     `watch` is called once, by the worker.
 
-    `cut` ends a connection so that its client sees that the response is not whole. `leave` ends the process, without
-    the threads that go on with responses nobody gets. `frames` gives the stacks of the threads or greenlets that serve.
+    `cut` ends a connection so that its client sees that the response is not whole. `exit_process` ends the process
+    without waiting for threads whose responses were cut. `frames` gives the stacks of the threads or greenlets that
+    serve.
     """
 
     def __init__(
-        self, slot: Slot, cut: Callable[[Connection], None], leave: Callable[[], None],
+        self, slot: Slot, cut: Callable[[Connection], None], exit_process: Callable[[], None],
         frames: Callable[[], Iterable[FrameType]],
     ) -> None:
         self._slot = slot
         self._frames = frames
         self._cut = cut
-        self._leave = leave
-        self._streams = Streams()
+        self._exit = exit_process
+        self._streams = StreamLimits()
         self._begun = False
         # Held until the end begins.
-        self._still = unpatched.Lock()
-        self._still.acquire()
+        self._not_ending = unpatched.Lock()
+        self._not_ending.acquire()
 
     def watch(self) -> None:
         """Wait for the end in a thread of its own."""
@@ -92,14 +93,14 @@ class Farewell:
         """The worker is to end. For signal handlers, too: it waits for no lock."""
         if not self._begun:
             self._begun = True
-            self._still.release()
+            self._not_ending.release()
 
     def _run(self) -> None:
-        while not self._still.acquire(timeout=LOOK) and not self._slot.retiring:
+        while not self._not_ending.acquire(timeout=RETIRING_CHECK_SECONDS) and not self._slot.retiring:
             pass
         while not self._over(time.monotonic()):
-            unpatched.sleep(STEP)
-        self._leave()
+            unpatched.sleep(POLL_SECONDS)
+        self._exit()
 
     def _over(self, now: float) -> bool:
         if self._slot.at_terminal:
@@ -108,7 +109,7 @@ class Farewell:
         streaming = streaming_now(self._frames())
         for request in self._streams.due(streaming, now):
             self._cut(streaming[request])
-        return self._streams.are_all((Request(cid, since) for cid, since, _ in self._slot.brief() if cid), now)
+        return self._streams.are_all((ServedRequest(cid, since) for cid, since, _ in self._slot.brief() if cid), now)
 
 
 def threads_frames() -> Iterable[FrameType]:
@@ -116,7 +117,7 @@ def threads_frames() -> Iterable[FrameType]:
     return sys._current_frames().values()
 
 
-def streaming_now(frames: Iterable[FrameType]) -> dict[Request, Connection]:
+def streaming_now(frames: Iterable[FrameType]) -> dict[ServedRequest, Connection]:
     """Of the stacks that `frames` are the ends of: the responses that have begun, or whose body of unknown length is
     being waited for.
     """
@@ -124,7 +125,7 @@ def streaming_now(frames: Iterable[FrameType]) -> dict[Request, Connection]:
     return dict(pair for pair in found if pair is not None)
 
 
-def _streaming(frame: FrameType | None) -> tuple[Request, Connection] | None:
+def _streaming(frame: FrameType | None) -> tuple[ServedRequest, Connection] | None:
     """The response that this thread streams, if it does."""
     endless = False
     while frame is not None and frame.f_code is not _ANSWERS:
@@ -136,4 +137,4 @@ def _streaming(frame: FrameType | None) -> tuple[Request, Connection] | None:
     connection, reading = frame.f_locals["connection"], frame.f_locals["self"].progress()
     if reading.cid != connection.cid or not (endless or reading.response_begun):
         return None
-    return Request(reading.cid, reading.started), connection
+    return ServedRequest(reading.cid, reading.started), connection

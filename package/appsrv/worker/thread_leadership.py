@@ -2,8 +2,8 @@
 
 Eight threads that all wait for requests fight for the interpreter lock. Here one *leader* takes and serves; a *deputy*
 waits until something is ready and takes the lead only when the leader has been in the application for longer than
-`PATIENCE`; all others sit on the bench. Fast requests run as if there were one thread, slow ones each get their own.
-Knows when to lead, not what is served.
+`TAKE_OVER_SECONDS`; all other threads are spare and wait. Fast requests run as if there were one thread, slow ones each
+get their own. Knows when to lead, not what is served.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from appsrv.system import unpatched
 
-PATIENCE = 0.002
+TAKE_OVER_SECONDS = 0.002
 
 
 class Leadership:
@@ -29,7 +29,7 @@ class Leadership:
         self._queue = queue
         self._check_ms = check_ms
         self._turn = turn
-        self._bench = threading.Semaphore(0)
+        self._spare = threading.Semaphore(0)
         self._leader: int | None = 0
         self._busy_since = 0.0
         self._over = False
@@ -41,14 +41,14 @@ class Leadership:
 
     def run(self, count: int) -> None:
         """Serve in `count` threads, the calling one among them, until a turn says that it is over."""
-        others = [threading.Thread(target=self._sit, args=(n,), name=f"appsrv-{n}") for n in range(1, count)]
+        others = [threading.Thread(target=self._wait_to_lead, args=(n,), name=f"appsrv-{n}") for n in range(1, count)]
         for thread in others:
             thread.daemon = True
             thread.start()
         if others:
-            self._bench.release()
+            self._spare.release()
         self._lead(0)
-        self._sit(0)
+        self._wait_to_lead(0)
         for thread in others:
             thread.join()
 
@@ -56,13 +56,13 @@ class Leadership:
         """Let no thread take anything more."""
         self._over = True
         for _ in range(threading.active_count()):
-            self._bench.release()
+            self._spare.release()
 
-    def _sit(self, me: int) -> None:
+    def _wait_to_lead(self, me: int) -> None:
         while not self._over:
-            self._bench.acquire()
-            if not self._over and self._succeed():
-                self._bench.release()
+            self._spare.acquire()
+            if not self._over and self._is_needed():
+                self._spare.release()
                 self._lead(me)
 
     def _lead(self, me: int) -> None:
@@ -77,15 +77,15 @@ class Leadership:
             self.end()
             raise
 
-    def _succeed(self) -> bool:
+    def _is_needed(self) -> bool:
         """Wait, as the deputy, until the leader is needed and stuck; False when it is over."""
         poll = unpatched.poll()
         poll.register(self._queue, unpatched.POLLIN)
         while not self._over:
             if not poll.poll(self._check_ms):
                 continue
-            unpatched.sleep(PATIENCE)
+            unpatched.sleep(TAKE_OVER_SECONDS)
             since = self._busy_since
-            if since and time.monotonic() - since > PATIENCE:
+            if since and time.monotonic() - since > TAKE_OVER_SECONDS:
                 return True
         return False

@@ -85,7 +85,7 @@ class End:
 def test_what_ends_at_once_needs_no_line() -> None:
     end = End({ORDINARY: 0.4, DAEMON: 0.0})
     end.last.wait()
-    end.last.last_words()
+    end.last.report_threads()
     assert (end.lines, end.counts[-1]) == ([], 0)
     assert end.now < 1.0
 
@@ -94,7 +94,7 @@ def test_python_waits_for_ordinary_threads_and_not_for_daemons() -> None:
     end = End({ORDINARY: 60.0, DAEMON: 60.0})
     end.last.wait()
     assert end.now == 0.0
-    end.last.last_words()
+    end.last.report_threads()
     assert end.now == pytest.approx(1.0, abs=0.1)
     assert [line.split(": ", 1)[1] for line in end.lines] == [
         "daemon thread 'cache'", "thread 'job' at /srv/a.py:1 in job"
@@ -115,13 +115,13 @@ def test_all_are_waited_for_up_to_the_limit() -> None:
 
 def test_daemon_threads_need_not_be_named() -> None:
     end = End({ORDINARY: 60.0, DAEMON: 60.0})
-    end.last.last_words(of_daemons=False)
+    end.last.report_threads(of_daemons=False)
     assert len(end.lines) == 1
     assert "job" in end.lines[0]
 
 
 def test_many_threads_make_one_line() -> None:
     end = End({BusyThread(f"t{n}", daemon=True, place=""): 60.0 for n in range(MOST_NAMED + 5)})
-    end.last.last_words()
+    end.last.report_threads()
     assert len(end.lines) == 1
     assert end.lines[0].endswith("; and 5 more")

@@ -293,7 +293,7 @@ def test_requests_that_wait_are_counted(world: World) -> None:
 
 
 def test_what_a_dead_worker_took_does_not_stay_in_the_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appsrv.server.frontend.parking.SETTLED", -1.0)
+    monkeypatch.setattr("appsrv.server.frontend.parking.SETTLED_SECONDS", -1.0)
     world.parking.push(world.client(b"x"))
     assert world.take() is not None
     assert [world.parking.waiting(taken=0) for _ in range(2)] == [0, 0], "numbers that stand still are believed"
@@ -416,7 +416,7 @@ def test_the_end_of_the_server_ends_a_borrowing(world: World) -> None:
 def test_gone_drops_the_descriptor(world: World) -> None:
     connection = world.parked()
     world.say(0, messages.Gone(1))
-    world.queues[0].attend()
+    world.queues[0].read_messages()
     world.parking.forget(connection)
     connection.sock.close()
     assert world.clients[1].recv(100) == b"", "nobody holds it any more"
@@ -447,7 +447,7 @@ def test_a_long_incomplete_request_is_given_back_as_a_file(world: World) -> None
     world.parking.push(world.client(b"x"))
     taken = world.take()
     assert taken is not None
-    data = b"y" * (ready_queue.INLINE + 1)
+    data = b"y" * (ready_queue.MOST_INLINE_BYTES + 1)
     world.queues[0].give_back(taken, data)
     msg, (fd,) = world.heard()
     assert (msg, os.pread(fd, len(data) + 1, 0)) == (messages.GivenBack(1, b""), data)
@@ -463,7 +463,7 @@ def test_giving_back_needs_no_disk(world: World, monkeypatch: pytest.MonkeyPatch
     world.parking.push(world.client(b"x"))
     taken = world.take()
     assert taken is not None
-    world.queues[0].give_back(taken, b"y" * (ready_queue.INLINE + 1))
+    world.queues[0].give_back(taken, b"y" * (ready_queue.MOST_INLINE_BYTES + 1))
     channels.close_all(world.heard()[1])
 
 
@@ -497,7 +497,7 @@ def test_a_connection_that_was_left_goes_to_another_worker(world: World) -> None
     world.parking.push(world.client(b"x"))
     taken = world.take()
     assert taken is not None
-    world.queues[0].leave(taken)
+    world.queues[0].pass_on(taken)
     assert world.heard()[0] == messages.Holding(1)
     if world.kind == "portable":
         assert world.take_soon(1).sock.recv(1) == b"x"
@@ -554,21 +554,21 @@ def test_the_end_of_the_channel_is_told(world: World) -> None:
     assert taken is not None
     world.ends[0].close()
     with pytest.raises(Orphaned):
-        world.queues[0].attend()
+        world.queues[0].read_messages()
     world.queues[0].close(taken)
     with pytest.raises(Orphaned):
         world.queues[0].flush()
 
 
 def test_ends_are_told_several_at_once(world: World) -> None:
-    for _ in range(ready_queue.TOLD_AT_ONCE):
+    for _ in range(ready_queue.CLOSED_PER_MESSAGE):
         world.parking.push(world.client(b"x"))
         taken = world.take()
         assert taken is not None
         world.queues[0].close(taken)
     told = world.heard()[0]
     assert isinstance(told, messages.ClosedAll)
-    assert told.count == ready_queue.TOLD_AT_ONCE == len(set(struct.iter_unpack("<Q", told.data)))
+    assert told.count == ready_queue.CLOSED_PER_MESSAGE == len(set(struct.iter_unpack("<Q", told.data)))
 
 
 # -- taking back, losing, recovering

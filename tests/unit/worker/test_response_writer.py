@@ -244,7 +244,7 @@ def test_a_full_disk_ends_the_response_and_says_where_there_is_no_room(tmp_path:
 
 
 def test_after_an_interim_response_a_crash_may_still_be_answered(pair: Pair) -> None:
-    pair.writer.inform(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    pair.writer.send_interim(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     assert pair.received() == b"HTTP/1.1 103 Early Hints\r\n\r\n"
     assert not pair.cell.read().response_begun
     pair.writer.send(b"HTTP/1.1 200 OK\r\n\r\n")

@@ -16,7 +16,14 @@ from appsrv.http.syntax import Limits
 from appsrv.ipc.scoreboard import CellReading
 from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions
 from appsrv.worker.ready_queue import Connection
-from appsrv.worker.stream_cutter import MOMENT, PATIENCE, Request, Streams, streaming_now, threads_frames
+from appsrv.worker.stream_cutter import (
+    NOTICE_SECONDS,
+    STREAM_SECONDS,
+    ServedRequest,
+    StreamLimits,
+    streaming_now,
+    threads_frames,
+)
 from appsrv.wsgi.environ import environ_base
 from support.served import RecordingWriter
 
@@ -24,35 +31,35 @@ BASE = environ_base(
     server_name="localhost", server_port=8000, multithread=True, multiprocess=False, errors=io.StringIO(),
     url_scheme="http",
 )
-ONE, TWO = Request(1, 10.0), Request(2, 11.0)
+ONE, TWO = ServedRequest(1, 10.0), ServedRequest(2, 11.0)
 
 
 def test_a_response_that_is_over_within_a_moment_is_not_cut() -> None:
-    streams = Streams()
+    streams = StreamLimits()
     assert streams.due([ONE], 20.0) == []
-    assert streams.due([ONE], 20.0 + 1.1 * MOMENT / 2) == []
-    assert streams.due([], 20.0 + 1.1 * MOMENT) == []
+    assert streams.due([ONE], 20.0 + 1.1 * STREAM_SECONDS / 2) == []
+    assert streams.due([], 20.0 + 1.1 * STREAM_SECONDS) == []
     # The next one on the same connection has a moment of its own.
-    assert streams.due([Request(ONE.cid, 20.1)], 20.1 + 1.1 * MOMENT) == []
+    assert streams.due([ServedRequest(ONE.cid, 20.1)], 20.1 + 1.1 * STREAM_SECONDS) == []
 
 
 def test_each_stream_is_cut_once() -> None:
-    streams = Streams()
+    streams = StreamLimits()
     streams.due([ONE], 20.0)
-    assert streams.due([ONE, TWO], 20.0 + 1.1 * MOMENT) == [ONE]
-    assert streams.due([ONE, TWO], 20.0 + 2.2 * MOMENT) == [TWO]
-    assert streams.due([ONE, TWO], 20.0 + 3 * MOMENT) == []
+    assert streams.due([ONE, TWO], 20.0 + 1.1 * STREAM_SECONDS) == [ONE]
+    assert streams.due([ONE, TWO], 20.0 + 2.2 * STREAM_SECONDS) == [TWO]
+    assert streams.due([ONE, TWO], 20.0 + 3 * STREAM_SECONDS) == []
 
 
 def test_the_worker_ends_when_nothing_but_cut_streams_is_left() -> None:
-    streams = Streams()
+    streams = StreamLimits()
     streams.due([ONE], 20.0)
-    cut = 20.0 + 1.1 * MOMENT
+    cut = 20.0 + 1.1 * STREAM_SECONDS
     assert streams.due([ONE], cut) == [ONE]
-    assert not streams.are_all([ONE], cut + PATIENCE / 2), "the application may still notice"
-    assert streams.are_all([ONE], cut + 1.1 * PATIENCE)
-    assert not streams.are_all([ONE, TWO], cut + 10 * PATIENCE), "an ordinary request is still being served"
-    assert not streams.are_all([], cut + 1.1 * PATIENCE), "the worker ends by itself"
+    assert not streams.are_all([ONE], cut + NOTICE_SECONDS / 2), "the application may still notice"
+    assert streams.are_all([ONE], cut + 1.1 * NOTICE_SECONDS)
+    assert not streams.are_all([ONE, TWO], cut + 10 * NOTICE_SECONDS), "an ordinary request is still being served"
+    assert not streams.are_all([], cut + 1.1 * NOTICE_SECONDS), "the worker ends by itself"
 
 
 class _Writer(RecordingWriter):
@@ -136,7 +143,7 @@ def test_what_streams_is_seen_on_the_stacks(way: str, streams: bool) -> None:
     handler.answering.start()
     assert held.there.wait(10)
     try:
-        assert list(streaming_now(threads_frames())) == ([Request(7, 1.5)] if streams else [])
+        assert list(streaming_now(threads_frames())) == ([ServedRequest(7, 1.5)] if streams else [])
     finally:
         held.go_on.set()
         handler.answering.join(10)

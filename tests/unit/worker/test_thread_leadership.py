@@ -106,7 +106,7 @@ def test_what_no_thread_is_free_for_waits(start: Start) -> None:
 
 
 def test_fast_requests_are_one_threads(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module, "TAKE_OVER_SECONDS", 0.5)
     requests = start(4)
     for count in range(1, 100):
         requests.send("f")

@@ -31,7 +31,7 @@ from gevent.pool import Pool
 log = logging.getLogger("appsrv.monitoring")
 
 # Seconds: a report is made at most so often, however many ask; a silent client keeps its connection so long.
-FRESH, PATIENCE = 0.5, 15.0
+CACHE_SECONDS, CLIENT_SECONDS = 0.5, 15.0
 MOST_CLIENTS = 64
 PAGE = Path(__file__).with_name("monitoring_page.html")
 JSON, TEXT = "application/json", "text/plain; charset=utf-8"
@@ -105,7 +105,7 @@ class Handler(pywsgi.WSGIHandler):
 
     def handle(self) -> None:
         """Serve it."""
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(CLIENT_SECONDS)
         super().handle()
 
     def format_request(self) -> str:
@@ -175,6 +175,6 @@ class Monitoring:
         return "404 Not Found", (TEXT, b"There are /, /status.json and /metrics here.\n")
 
     def _report(self) -> dict[str, Any]:
-        if time.monotonic() - self._made > FRESH:
+        if time.monotonic() - self._made > CACHE_SECONDS:
             self._status, self._made = self._make(), time.monotonic()
         return self._status

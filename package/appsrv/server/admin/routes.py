@@ -19,9 +19,9 @@ from appsrv.server.pool.groups import Groups
 from appsrv.server.pool.handles import Outcome
 from appsrv.server.pool.manager import Manager
 
-STEP = 0.02
+POLL_SECONDS = 0.02
 # Beyond the time that a worker has to end.
-KILLED = 2.0
+KILL_SECONDS = 2.0
 
 
 
@@ -57,14 +57,14 @@ class AdminRoutes:
             ("GET", "/metrics"): lambda _: self._metrics(),
             ("POST", "/restart"): self._restart,
             ("POST", "/detach"): self._detach,
-            ("POST", "/stop"): lambda _: self._tell(messages.StopInstance()),
+            ("POST", "/stop"): lambda _: self._send(messages.StopInstance()),
             ("POST", "/reopen-logs"): self._reopen_logs,
         }
 
     def monitor(self, sockets: Sequence[socket.socket], *, own_metrics: bool, several: bool) -> None:
         """Serve the metrics port; with the applications' own metrics, and whether there may be `several` of them."""
         applications = (lambda: self._own_metrics(several)) if own_metrics else None
-        Monitoring(list(sockets), self._looked_at, metrics.exposition, applications).start()
+        Monitoring(list(sockets), self._current_status, metrics.exposition, applications).start()
 
     def _own_metrics(self, several: bool) -> tuple[str, bytes]:
         directories = {name: manager.multiproc for name, manager in self._groups.items() if manager.multiproc}
@@ -77,7 +77,7 @@ class AdminRoutes:
         """The report, with the queues as they were at the last look."""
         return self._report.build(list(self._groups.values()), self._groups.problems)
 
-    def _looked_at(self) -> dict[str, Any]:
+    def _current_status(self) -> dict[str, Any]:
         self._groups.count_waiting()
         return self.status()
 
@@ -86,7 +86,7 @@ class AdminRoutes:
             metrics.check("/metrics")
         except OperatorError as error:
             return 501, {"error": str(error)}
-        return 200, Text(*metrics.exposition(self._looked_at()))
+        return 200, Text(*metrics.exposition(self._current_status()))
 
     def _requests(self) -> list[dict[str, Any]]:
         self._groups.count_waiting()
@@ -118,17 +118,17 @@ class AdminRoutes:
             whose = ", ".join(self._groups) if len(self._groups) == 1 else "any application here"
             return 404, {"error": f"process {pid} is no worker of {whose}"}
         settings = manager.settings
-        deadline = time.monotonic() + settings.start_timeout + settings.stop_timeout + KILLED
+        deadline = time.monotonic() + settings.start_timeout + settings.stop_timeout + KILL_SECONDS
         while serial in manager.workers and time.monotonic() < deadline:
-            gevent.sleep(STEP)
+            gevent.sleep(POLL_SECONDS)
         if serial in manager.workers:
             return 200, {"detached": False, "message": f"worker {pid} serves on: no successor has become ready yet"}
         return 200, {"detached": True}
 
     def _reopen_logs(self, _arguments: Mapping[str, Any]) -> Answer:
         self._reopen()
-        return self._tell(messages.ReopenLogs())
+        return self._send(messages.ReopenLogs())
 
-    def _tell(self, msg: messages.Message) -> Answer:
+    def _send(self, msg: messages.Message) -> Answer:
         self._tell_watchdog(msg)
         return 202, {}

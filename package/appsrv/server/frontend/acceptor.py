@@ -24,9 +24,9 @@ from appsrv.system.readiness import has_input
 
 log = logging.getLogger("appsrv.acceptor")
 
-AT_ONCE = 64
-PAUSE = 0.1
-RETRY_AFTER = 5
+ACCEPTS_PER_EVENT = 64
+PAUSE_SECONDS = 0.1
+RETRY_AFTER_SECONDS = 5
 _READABLE = 1
 _MAPPED = "::ffff:"
 
@@ -74,7 +74,7 @@ class Acceptor:
 
     def _accept(self, watcher: Any, sock: socket.socket, listener: int) -> None:
         family = sock.family
-        for _ in range(AT_ONCE):
+        for _ in range(ACCEPTS_PER_EVENT):
             if self._connections.count() >= self.limits.most and not self._make_room_for_one(watcher, sock, listener):
                 return
             try:
@@ -92,13 +92,13 @@ class Acceptor:
             if host.startswith(_MAPPED):
                 # A client of IPv4 on a socket that listens on `::` (RFC 4291 section 2.5.5.2).
                 host = host[len(_MAPPED) :]
-            self._let_in(socket.socket(family, socket.SOCK_STREAM, 0, fd), host, port, listener)
+            self._add(socket.socket(family, socket.SOCK_STREAM, 0, fd), host, port, listener)
 
-    def _let_in(self, client: socket.socket, address: str, port: int, listener: int) -> None:
+    def _add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         client.setblocking(False)
         if self.limits.crowded(address) and not self._connections.make_room_of(address):
-            page = crowded_page()
-            self._connections.note_refused(address, _turn_away(client, page), page)
+            page = too_many_connections_page()
+            self._connections.note_refused(address, _refuse_at_once(client, page), page)
             return
         self._connections.add(client, address, port, listener)
 
@@ -114,14 +114,14 @@ class Acceptor:
     def _make_room(self) -> int:
         closed = self._connections.close_longest_idle(self.limits.at_once)
         if closed:
-            _say(self.limits.count_closed_idle(closed, time.monotonic()))
+            _warn(self.limits.count_closed_idle(closed, time.monotonic()))
         return closed
 
     def _pause(self, reason: str, watcher: Any, sock: socket.socket, listener: int) -> None:
         """Clients wait in the backlog meanwhile."""
-        _say(self.limits.count_pause(reason, time.monotonic()))
+        _warn(self.limits.count_pause(reason, time.monotonic()))
         watcher.stop()
-        gevent.spawn_later(PAUSE, self._resume, watcher, sock, listener)
+        gevent.spawn_later(PAUSE_SECONDS, self._resume, watcher, sock, listener)
 
     def _resume(self, watcher: Any, sock: socket.socket, listener: int) -> None:
         if watcher in self._watchers:
@@ -130,17 +130,17 @@ class Acceptor:
             self._accept(watcher, sock, listener)
 
 
-def _say(line: str | None) -> None:
+def _warn(line: str | None) -> None:
     if line is not None:
         log.warning(line)
 
 
-def crowded_page() -> Response:
+def too_many_connections_page() -> Response:
     """429: this client has as many connections as it may."""
-    return error_response(429, detail="Too many connections from this address.", retry_after=RETRY_AFTER)
+    return error_response(429, detail="Too many connections from this address.", retry_after=RETRY_AFTER_SECONDS)
 
 
-def _turn_away(client: socket.socket, page: Response) -> bytes:
+def _refuse_at_once(client: socket.socket, page: Response) -> bytes:
     """Answer at once and be done: whoever has too many connections gets no greenlet and no time to linger.
 
     Returns what the client had sent.

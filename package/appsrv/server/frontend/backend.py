@@ -116,7 +116,7 @@ class BackEnd:
         self.whole_bodies = whole_bodies
         self._limits = limits
         self._workers: set[WorkerDelivery] = set()
-        self._dispatcher = self._message_handlers()
+        self._dispatcher = self._make_dispatcher()
         parking.connections = self.connections
         if isinstance(parking, WatchedParking):
             parking.gone = frontend.close
@@ -128,11 +128,11 @@ class BackEnd:
         if connection.backend is self:
             return
         if connection.backend is not None:
-            connection.backend.let_go(connection)
+            connection.backend.release(connection)
         connection.backend = self
         self.connections[connection.cid] = connection
 
-    def let_go(self, connection: ClientConnection) -> None:
+    def release(self, connection: ClientConnection) -> None:
         """The connection is another group's from now on, or is about to be closed."""
         self.connections.pop(connection.cid, None)
         self.parking.forget(connection)
@@ -213,7 +213,7 @@ class BackEnd:
         for connection in list(self.connections.values()):
             if connection.lane:
                 # What is being read may be another application's, what is being sent is sent to its end.
-                self.let_go(connection)
+                self.release(connection)
             else:
                 self.frontend.close(connection)
         self.parking.close()
@@ -262,7 +262,7 @@ class BackEnd:
             else:
                 self.frontend.refuse(connection, error_response(502, error_id=error_id), line.encode())
         for connection in self.frontend.connections.values():
-            _holds_no_more(connection, worker)
+            _remove_holder(connection, worker)
 
     def recover_lost(self) -> None:
         """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
@@ -295,7 +295,7 @@ class BackEnd:
             log.error("out of descriptors: a connection is given up")
             self.frontend.close(connection, reset=True)
 
-    def _message_handlers(self) -> Dispatcher[[WorkerDelivery, list[int]]]:
+    def _make_dispatcher(self) -> Dispatcher[[WorkerDelivery, list[int]]]:
         return Dispatcher(
             messages.WORKER_TO_BACKEND,
             on(messages.Holding, self._with_connection(self._on_holding)),
@@ -314,7 +314,7 @@ class BackEnd:
         def handle(msg: C, worker: WorkerDelivery, fds: list[int]) -> None:
             connection = connections.get(msg.cid)
             if connection is None:
-                _tell_of_end(msg, worker)
+                _send_gone(msg, worker)
                 return
             try:
                 handler(worker, connection, msg, fds)
@@ -334,7 +334,7 @@ class BackEnd:
     def _on_closed(
         self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.Closed, _fds: object
     ) -> None:
-        _holds_no_more(connection, worker)
+        _remove_holder(connection, worker)
         if msg.linger:
             self.frontend.in_lane(connection, self.frontend.linger)
         else:
@@ -344,7 +344,7 @@ class BackEnd:
         for (cid,) in struct.iter_unpack("<Q", msg.data):
             connection = self.frontend.connections.get(cid)
             if connection is not None:
-                _holds_no_more(connection, worker)
+                _remove_holder(connection, worker)
                 self.frontend.close(connection)
 
     def _on_wanted(
@@ -362,21 +362,21 @@ class BackEnd:
     def _on_given_back(
         self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.GivenBack, fds: list[int]
     ) -> None:
-        _holds_no_more(connection, worker)
+        _remove_holder(connection, worker)
         data = _whole_file(fds[0]) if fds else msg.data
         self.frontend.in_lane(connection, self.frontend.read_on, data)
 
     def _on_undelivered(
         self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.Undelivered, fds: list[int]
     ) -> None:
-        _holds_no_more(connection, worker)
+        _remove_holder(connection, worker)
         places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
         files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
         first = msg.data[16 * msg.files :]
         self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
 
 
-def _tell_of_end(msg: messages.Message, worker: WorkerDelivery) -> None:
+def _send_gone(msg: messages.Message, worker: WorkerDelivery) -> None:
     """Answer a message that came after the end of its connection, where the worker has or expects its descriptor."""
     # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
     if isinstance(msg, messages.Wanted | messages.Holding):
@@ -384,7 +384,7 @@ def _tell_of_end(msg: messages.Message, worker: WorkerDelivery) -> None:
         worker.call()
 
 
-def _holds_no_more(connection: ClientConnection, worker: WorkerDelivery) -> None:
+def _remove_holder(connection: ClientConnection, worker: WorkerDelivery) -> None:
     if connection.holders is not None:
         connection.holders.discard(worker)
 

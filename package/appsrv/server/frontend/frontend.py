@@ -29,7 +29,7 @@ from appsrv.ipc import messages
 from appsrv.logs.limit_log import LimitLog, outcome_of
 from appsrv.net.tcp_reset import reset_now
 from appsrv.server.frontend import lanes
-from appsrv.server.frontend.acceptor import Acceptor, crowded_page
+from appsrv.server.frontend.acceptor import Acceptor, too_many_connections_page
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.fallback import Fallback
 from appsrv.server.frontend.parking import ClientConnection
@@ -38,12 +38,12 @@ from appsrv.system.spool import Spool
 
 log = logging.getLogger("appsrv.frontend")
 
-SWEEP = 5.0
-ARRIVING = 1000
-SHOWN = 2048
-FOREVER = 1e9
+SWEEP_SECONDS = 5.0
+MOST_READING_PREAMBLE = 1000
+LOGGED_BYTES = 2048
+UNLIMITED_SECONDS = 1e9
 
-Arrival = Callable[[ClientConnection], None]
+Preamble = Callable[[ClientConnection], None]
 LogRefused = Callable[[str, bytes, Response], None]
 Route = Callable[[RequestHead], BackEnd | None]
 
@@ -52,10 +52,10 @@ class FrontEnd:
     """All connections of an instance.
 
     `backends` are those that requests may be for, `only` the one where no request can be for another; without it
-    `route` is asked with each head that is read here, and `unserved` answers what is for nobody. `arrivals` are called,
-    by number of listener, with what is new there, and read what comes before the first request. Of more than ARRIVING
-    such at a time, the oldest ones are closed: nobody keeps others out by keeping silent. `answered` counts by status
-    what is answered here.
+    `route` is asked with each head that is read here, and `unserved` answers what is for nobody. `preambles`, by number
+    of listener, read what comes before the first request of a connection. At most MOST_READING_PREAMBLE connections do
+    so at a time: beyond that the oldest one is closed, so that silent clients cannot keep others out. `answered` counts
+    by status the responses that the front end itself has sent.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class FrontEnd:
         self.backends: list[BackEnd] = []
         self.only: BackEnd | None = None
         self.route: Route = lambda _: None
-        self.unserved: Callable[[RequestHead], Response] = nobody_here
+        self.unserved: Callable[[RequestHead], Response] = not_served
         self.accepted = 0
         self.answered: Counter[int] = Counter()
         self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
         self.acceptor = Acceptor(self.limits, self)
-        self.arrivals: dict[int, Arrival] = {}
-        self._arriving: dict[int, Any] = {}
+        self.preambles: dict[int, Preamble] = {}
+        self._reading_preamble: dict[int, Any] = {}
         self.log_refused: LogRefused | None = None
         self._development = development
         self._limit_log = LimitLog()
         self._limits = limits
         self._timeouts = timeouts
         # Behind TLS only the relay sees what a client takes; it ends those that are too slow.
-        self._relayed = dataclasses.replace(timeouts, drain=FOREVER, rate=0.0)
+        self._timeouts_of_relayed = dataclasses.replace(timeouts, drain=UNLIMITED_SECONDS, rate=0.0)
         # Without keep-alive only those wait that have not asked anything yet.
         self._idle_timeout = keepalive_timeout or timeouts.header
         self._new_spool = new_spool
@@ -108,12 +108,12 @@ class FrontEnd:
         self.accepted += 1
         connection = ClientConnection(self.accepted, client, address, port, listener)
         self.connections[self.accepted] = connection
-        arrival = self.arrivals.get(listener)
-        if arrival is None:
+        preamble = self.preambles.get(listener)
+        if preamble is None:
             self.limits.came(connection.cid, address)
             self._push_new(connection)
         else:
-            self.in_lane(connection, self._arrive, arrival)
+            self.in_lane(connection, self._read_preamble, preamble)
 
     def _push_new(self, connection: ClientConnection) -> None:
         if self.only is not None:
@@ -135,20 +135,20 @@ class FrontEnd:
         else:
             backend.push_new(connection)
 
-    def _arrive(self, connection: ClientConnection, arrival: Arrival) -> None:
-        if len(self._arriving) >= ARRIVING:
-            self._arriving.pop(next(iter(self._arriving))).kill(block=False)
-        self._arriving[connection.cid] = gevent.getcurrent()
+    def _read_preamble(self, connection: ClientConnection, preamble: Preamble) -> None:
+        if len(self._reading_preamble) >= MOST_READING_PREAMBLE:
+            self._reading_preamble.pop(next(iter(self._reading_preamble))).kill(block=False)
+        self._reading_preamble[connection.cid] = gevent.getcurrent()
         try:
-            arrival(connection)
+            preamble(connection)
         except RequestError as error:
             self._refuse_request(connection, error)
             return
         finally:
-            self._arriving.pop(connection.cid, None)
+            self._reading_preamble.pop(connection.cid, None)
         # Only now it is known whose connection this is.
         if self.limits.crowded(connection.address) and not self.make_room_of(connection.address):
-            page = crowded_page()
+            page = too_many_connections_page()
             self._note(connection, page, b"")
             self._refuse(connection, serialize(page, keep_alive=False, head=None))
             return
@@ -173,7 +173,7 @@ class FrontEnd:
         try:
             work(connection, *arguments)
         except ClientDisconnected as error:
-            self.tell_limit(connection, error)
+            self.report_limit(connection, error)
             self.close(connection)
         except gevent.GreenletExit:
             self.close(connection)
@@ -221,12 +221,12 @@ class FrontEnd:
         self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
     ) -> None:
         """In a lane: send the rest of a response."""
-        timeouts = self._timeouts if connection.cut is None else self._relayed
+        timeouts = self._timeouts if connection.cut is None else self._timeouts_of_relayed
         try:
             lanes.send_all(connection.sock, first, timeouts)
             lanes.send_files(connection.sock, files, timeouts)
         except ClientDisconnected as error:
-            self.tell_limit(connection, error)
+            self.report_limit(connection, error)
             # A client that stalled must not take what it got for the whole.
             self.close(connection, reset=True)
             return
@@ -259,11 +259,11 @@ class FrontEnd:
         self.in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
 
     def _refuse_request(self, connection: ClientConnection, error: RequestError, seen: bytes = b"") -> None:
-        self.tell_limit(connection, error)
+        self.report_limit(connection, error)
         detail = error.detail(development=self._development)
         self.refuse(connection, error_response(error.status, detail=detail), seen)
 
-    def tell_limit(self, connection: ClientConnection, error: RequestError | ClientDisconnected) -> None:
+    def report_limit(self, connection: ClientConnection, error: RequestError | ClientDisconnected) -> None:
         """Where a limit is what ended the connection or its request, have it logged."""
         if error.limit is not None:
             self.limit_reached(connection, error.limit, outcome_of(error))
@@ -308,7 +308,7 @@ class FrontEnd:
             return
         self.limits.left(connection.cid)
         if connection.backend is not None:
-            connection.backend.let_go(connection)
+            connection.backend.release(connection)
         if reset and connection.cut is not None:
             connection.cut()
         elif reset:
@@ -358,7 +358,7 @@ class FrontEnd:
     def close_idle(self, backend: BackEnd | None = None) -> None:
         """The server stops, or this application is no longer served: close what nothing is going on on."""
         if backend is None:
-            for arriving in self._arriving.values():
+            for arriving in self._reading_preamble.values():
                 arriving.kill(block=False)
         busy = self.busy()
         for connection in list((self if backend is None else backend).connections.values()):
@@ -369,7 +369,7 @@ class FrontEnd:
                 self.close(connection)
 
 
-def nobody_here(head: RequestHead) -> Response:
+def not_served(head: RequestHead) -> Response:
     """404: no application is served at this host and path."""
     host = head.variables.get("HTTP_HOST", "")
     return error_response(404, detail=f"No application is served at {host or 'an unnamed host'} under this path.")
@@ -391,7 +391,7 @@ def _end_of_sending(sock: socket.socket) -> None:
         return
 
 
-def _unread(sock: socket.socket, most: int = SHOWN) -> bytes:
+def _unread(sock: socket.socket, most: int = LOGGED_BYTES) -> bytes:
     """The beginning of what nobody has read yet."""
     try:
         return sock.recv(most, socket.MSG_PEEK)

@@ -26,11 +26,11 @@ from appsrv.system.spool import Spool
 READ = 32 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODY_IN_MEMORY = 128 * 1024
-LINGER = 2.0
+LINGER_SECONDS = 2.0
 LINGER_BYTES = 1 << 20
-UNSENT = 64 * 1024
+MOST_UNSENT_BYTES = 64 * 1024
 _SEND = 256 * 1024
-LOOKS = 4
+PACE_CHECKS = 4
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,14 @@ def _store(piece: bytes, body: Spool) -> None:
         raise RequestError(507, what) from error
 
 
-def _receive(sock: socket.socket, timeout: float, complaint: str, limit: Limit) -> bytes:
+def _receive(sock: socket.socket, timeout: float, message: str, limit: Limit) -> bytes:
     try:
         _wait(wait_read, sock, timeout)
         data = sock.recv(READ)
     except BlockingIOError:
         return b""
     except TimeoutError as error:
-        raise RequestError(408, complaint, limit) from error
+        raise RequestError(408, message, limit) from error
     except OSError as error:
         raise ClientDisconnected(str(error)) from error
     if not data:
@@ -179,14 +179,14 @@ def _little_unsent(sock: socket.socket) -> Iterator[None]:
     Megabytes of it gain nothing, and are sent when the client's acknowledgements come: on one machine by the client's
     processor, which halves the pace.
     """
-    _limit_unsent(sock, UNSENT)
+    _set_unsent_limit(sock, MOST_UNSENT_BYTES)
     try:
         yield
     finally:
-        _limit_unsent(sock, 0)
+        _set_unsent_limit(sock, 0)
 
 
-def _limit_unsent(sock: socket.socket, most: int) -> None:
+def _set_unsent_limit(sock: socket.socket, most: int) -> None:
     # Not every system has it, and no unix socket.
     with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)
@@ -198,14 +198,14 @@ def _drain(sock: socket.socket, send: Callable[[], int], more: Callable[[], bool
         try:
             taken.give(send())
         except BlockingIOError:
-            wait_writable(sock, pace, taken, timeouts.drain / LOOKS)
+            wait_writable(sock, pace, taken, timeouts.drain / PACE_CHECKS)
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
 
 
 def linger(sock: socket.socket) -> None:
     """Close so that the client reads the answer before the reset that unread data brings (RFC 9112 section 9.6)."""
-    deadline, left = time.monotonic() + LINGER, LINGER_BYTES
+    deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
     try:
         sock.shutdown(socket.SHUT_WR)
         while left > 0:

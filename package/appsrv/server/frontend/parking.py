@@ -37,8 +37,8 @@ _SHUT = getattr(select, "POLLRDHUP", 0)
 # The client is away; it has sent all it is going to send, and may be.
 GONE = select.POLLHUP | select.POLLERR
 ENDED = GONE | _SHUT
-SETTLED = 0.1
-RELEASED_AT_ONCE = 4096
+SETTLED_SECONDS = 0.1
+RELEASED_BYTES_PER_READ = 4096
 
 _READABLE = messages.Readable.LAYOUT.pack
 
@@ -107,7 +107,7 @@ class Parking:
         self.connections: Mapping[int, ClientConnection] = {}
         self.workers = 0
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
-        self._handed: deque[tuple[int, float]] = deque()
+        self._handed_over: deque[tuple[int, float]] = deque()
         self._reader = Receiver(self.theirs)
         self._writable: Any = get_hub().loop.io(self.ours.fileno(), WRITABLE)
         self._pushed = 0
@@ -130,7 +130,7 @@ class Parking:
     def _push(self, cid: int, data: bytes, fds: Sequence[int], since: float) -> None:
         self.board.park(cid, -since)
         self._pushed += 1
-        self._handed.append((cid, since))
+        self._handed_over.append((cid, since))
         if self._waiting or not self._try(data, fds):
             self._keep(data, fds)
 
@@ -147,7 +147,7 @@ class Parking:
 
     def queued(self) -> list[tuple[int, float]]:
         """(connection id, since when) of each request that no worker has taken, as of the last count."""
-        return list(self._handed)
+        return list(self._handed_over)
 
     def take_back(self, most: int | None = None) -> Iterator[Queued]:
         """Take requests back from the workers, those that wait longest first; at most so many, or all."""
@@ -191,13 +191,13 @@ class Parking:
         if self._unread():
             count = max(1, self._pushed - taken)
         else:
-            self._settle(taken)
+            self._recount(taken)
             count = len(self._waiting)
-        while len(self._handed) > count:
-            self._handed.popleft()
+        while len(self._handed_over) > count:
+            self._handed_over.popleft()
         return count
 
-    def _settle(self, taken: int) -> None:
+    def _recount(self, taken: int) -> None:
         """The socket is empty: what a worker took when it was killed is counted nowhere, so start again from here.
 
         A worker counts a moment after it has taken: only numbers that have stood still are believed.
@@ -205,7 +205,7 @@ class Parking:
         now = time.monotonic()
         if (self._pushed, taken) != self._settled:
             self._settled, self._settled_at = (self._pushed, taken), now
-        elif now - self._settled_at > SETTLED:
+        elif now - self._settled_at > SETTLED_SECONDS:
             self._pushed = taken + len(self._waiting)
 
     def _take_one_back(self) -> Queued | None:
@@ -225,8 +225,8 @@ class Parking:
 
     def _since(self, wanted: int) -> float:
         # What a worker has taken and not counted yet stands before it.
-        while self._handed:
-            cid, since = self._handed.popleft()
+        while self._handed_over:
+            cid, since = self._handed_over.popleft()
             if cid == wanted:
                 return since
         return time.monotonic()
@@ -270,7 +270,7 @@ class WatchedParking(Parking):
         self._watch = IdleWatch()
         self._watch.always(self._released)
         self._turn: Any = get_hub().loop.io(self._watch.fileno(), READABLE)
-        self._turn.start(self._look)
+        self._turn.start(self._on_readable)
 
     def fds_for_workers(self) -> list[int]:
         return [*super().fds_for_workers(), self._releasing]
@@ -287,7 +287,7 @@ class WatchedParking(Parking):
             self._watch.again(fd)
         connection.watch = True
 
-    def _look(self) -> None:
+    def _on_readable(self) -> None:
         for fd, ended in self._watch.ready():
             connection = self._watched.get(fd)
             if connection is not None:
@@ -296,7 +296,7 @@ class WatchedParking(Parking):
                 self._park_released()
 
     def _park_released(self) -> None:
-        for (cid,) in messages.RELEASED.iter_unpack(os.read(self._released, RELEASED_AT_ONCE)):
+        for (cid,) in messages.RELEASED.iter_unpack(os.read(self._released, RELEASED_BYTES_PER_READ)):
             connection = self.connections.get(cid)
             if connection is not None:
                 self.park(connection)
@@ -341,7 +341,7 @@ class EpollParking(Parking):
         super().__init__(board)
         self._epoll = SharedEpoll.create()
         self._waiter = self._epoll.waiter()
-        self._door = self._epoll.register(self.theirs.fileno(), HAND_OFF)
+        self._hand_off_entry = self._epoll.register(self.theirs.fileno(), HAND_OFF)
         self._ready: dict[int, float] = {}
 
     def fds_for_workers(self) -> list[int]:
@@ -386,7 +386,7 @@ class EpollParking(Parking):
         self.park(connection)
 
     def worker_died(self) -> None:
-        self._door.arm()
+        self._hand_off_entry.arm()
 
     def close(self) -> None:
         super().close()
@@ -399,7 +399,7 @@ class EpollParking(Parking):
         if cid != HAND_OFF:
             return Queued(cid, self._ready.pop(cid, 0.0) or time.monotonic())
         item = super()._take_one_back()
-        self._door.arm()
+        self._hand_off_entry.arm()
         return item
 
     def _is_parked(self, connection: ClientConnection) -> bool:

@@ -21,7 +21,7 @@ from appsrv.server.frontend.parking import ClientConnection
 log = logging.getLogger("appsrv.frontend")
 
 # A stranger who connects again and again must not fill the log.
-COMPLAINTS = 10.0
+LOG_INTERVAL_SECONDS = 10.0
 
 
 Step = Callable[[ClientConnection], None]
@@ -30,11 +30,11 @@ Step = Callable[[ClientConnection], None]
 def in_order(steps: Sequence[Step]) -> Step:
     """All of them, one after the other."""
 
-    def arrive(connection: ClientConnection) -> None:
+    def read_preamble(connection: ClientConnection) -> None:
         for step in steps:
             step(connection)
 
-    return arrive
+    return read_preamble
 
 
 class ProxyHeaders:
@@ -46,7 +46,7 @@ class ProxyHeaders:
     def __init__(self, proxies: TrustedProxies, seconds: float) -> None:
         self._proxies = proxies
         self._seconds = seconds
-        self._complain_at = 0.0
+        self._log_again_at = 0.0
 
     def __call__(self, connection: ClientConnection) -> None:
         """Raises ClientDisconnected when there is no valid header, or it may not come from there."""
@@ -58,15 +58,15 @@ class ProxyHeaders:
             limit = Limit("header_timeout", f"{self._seconds:g} s")
             raise ClientDisconnected("its PROXY protocol header did not arrive in time", limit) from error
         except RequestError as error:
-            self._complain(connection.address or "the unix socket", error.reason)
+            self._log_refusal(connection.address or "the unix socket", error.reason)
             raise ClientDisconnected(error.reason) from error
         if header.address is not None:
             connection.address, connection.port = header.address, header.port
 
-    def _complain(self, peer: str, reason: str) -> None:
+    def _log_refusal(self, peer: str, reason: str) -> None:
         now = time.monotonic()
-        if now >= self._complain_at:
-            self._complain_at = now + COMPLAINTS
+        if now >= self._log_again_at:
+            self._log_again_at = now + LOG_INTERVAL_SECONDS
             log.warning("a connection from %s was closed: %s", peer, reason)
 
 

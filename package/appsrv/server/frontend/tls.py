@@ -26,7 +26,7 @@ from appsrv.server.frontend.tls_relay import Relay, pace_of, retry
 log = logging.getLogger("appsrv.tls")
 
 # Seconds between two looks at the files.
-LOOK = 5.0
+CHECK_SECONDS = 5.0
 _HANDSHAKE = 0x16
 
 
@@ -64,13 +64,13 @@ class Tls:
             log.warning("the certificate %s expired on %s: clients will refuse it", self._files[0], expiry.date())
 
     def watch(self) -> None:
-        """Load again whenever the files have changed and then stayed as they are for one look."""
+        """Load again whenever the files have changed and then stayed as they are for one check."""
         while True:
-            gevent.sleep(LOOK)
-            self.look()
+            gevent.sleep(CHECK_SECONDS)
+            self.check()
 
-    def look(self) -> None:
-        """One look. Files are replaced one after the other, and are only together what they should be."""
+    def check(self) -> None:
+        """One check. Files are replaced one after the other, and are only together what they should be."""
         stamp = self._stamp()
         if stamp == self._seen != self._loaded:
             self.load()
@@ -109,9 +109,9 @@ class Tls:
         self._relays.add(relay)
         connection.sock, connection.cut = theirs, relay.cut
 
-    def has_said_all(self) -> bool:
+    def has_sent_all(self) -> bool:
         """Whether no client waits for anything that the rest of the server takes for sent."""
-        return all(relay.said_all for relay in self._relays)
+        return all(relay.sent_all for relay in self._relays)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

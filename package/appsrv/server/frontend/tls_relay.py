@@ -20,11 +20,11 @@ from gevent.socket import wait_read, wait_write
 from appsrv.errors import ClientDisconnected
 from appsrv.net.min_rate import Pace, Taken
 from appsrv.net.tcp_reset import reset_when_closed
-from appsrv.server.frontend.lanes import LINGER, LINGER_BYTES, LOOKS, Timeouts, wait_writable
+from appsrv.server.frontend.lanes import LINGER_BYTES, LINGER_SECONDS, PACE_CHECKS, Timeouts, wait_writable
 from appsrv.system.readiness import has_input
 
 READ = 64 * 1024
-RESET_LOOK = 0.25
+RESET_CHECK_SECONDS = 0.25
 
 
 class Relay:
@@ -40,8 +40,8 @@ class Relay:
         self._timeouts = timeouts
         self._over = over
         self._too_slow = too_slow
-        self._left = 2
-        self._speaking = False
+        self._running = 2
+        self._sending = False
         self._inward = gevent.spawn(self._carry_in)
         self._outward = gevent.spawn(self._carry_out)
         for greenlet in (self._inward, self._outward):
@@ -54,16 +54,16 @@ class Relay:
         self._outward.kill(block=False)
 
     @property
-    def said_all(self) -> bool:
+    def sent_all(self) -> bool:
         """Whether all that came from inside is the kernel's now, on its way to the client."""
-        return not self._speaking and (self._inside.fileno() < 0 or not has_input(self._inside.fileno()))
+        return not self._sending and (self._inside.fileno() < 0 or not has_input(self._inside.fileno()))
 
     def _ended(self, greenlet: object) -> None:
-        self._left -= 1
+        self._running -= 1
         if greenlet is self._outward:
-            self._speaking = False
+            self._sending = False
             self._inward.kill(block=False)
-        if not self._left:
+        if not self._running:
             self._outside.close()
             self._inside.close()
             self._over(self)
@@ -90,7 +90,7 @@ class Relay:
         poll = select.poll()
         poll.register(self._outside.fileno(), 0)
         while not poll.poll(0):
-            gevent.sleep(RESET_LOOK)
+            gevent.sleep(RESET_CHECK_SECONDS)
         with contextlib.suppress(OSError):
             self._inside.shutdown(socket.SHUT_RDWR)
 
@@ -106,12 +106,12 @@ class Relay:
     def _carry_out(self) -> None:
         try:
             while data := self._receive():
-                self._speaking = True
+                self._sending = True
                 self._send_out(data)
-                self._speaking = False
-            self._speaking = True
+                self._sending = False
+            self._sending = True
             self._inward.kill()
-            self._say_goodbye()
+            self._send_close_notify()
         except ClientDisconnected as error:
             self._too_slow(error)
             reset_when_closed(self._outside)
@@ -137,21 +137,21 @@ class Relay:
             except ssl.SSLWantReadError:
                 wait_read(self._outside.fileno(), pace.left(time.monotonic()), TimeoutError("timed out"))
             except (ssl.SSLWantWriteError, BlockingIOError):
-                wait_writable(self._outside, pace, taken, self._timeouts.drain / LOOKS)
+                wait_writable(self._outside, pace, taken, self._timeouts.drain / PACE_CHECKS)
             else:
                 taken.give(sent)
                 view = view[sent:]
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         """close_notify (RFC 8446 section 6.1), the end of TCP, and what the client still sends, for a while."""
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLError):
             # Its own close_notify has been sent when it wants to read the client's.
-            retry(self._outside, self._outside.unwrap, pace_of(LINGER), reads=False)
+            retry(self._outside, self._outside.unwrap, pace_of(LINGER_SECONDS), reads=False)
         with contextlib.suppress(OSError):
             self._outside.shutdown(socket.SHUT_WR)
         self._inside.close()
-        self._speaking = False
-        left, until = LINGER_BYTES, pace_of(LINGER)
+        self._sending = False
+        left, until = LINGER_BYTES, pace_of(LINGER_SECONDS)
         with contextlib.suppress(OSError):
             while left > 0:
                 # The bytes below TLS: nobody reads what they say.

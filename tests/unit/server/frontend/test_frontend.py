@@ -316,7 +316,7 @@ def test_behind_proxy_protocol_the_limit_is_of_clients_and_not_of_the_proxy(worl
     def name(connection: ClientConnection) -> None:
         connection.address = next(names)
 
-    world.front.arrivals = {3: name}
+    world.front.preambles = {3: name}
     world.client(GET)
     world.client(GET)
     assert [world.handed_off()[0].cid for _ in range(2)] == [1, 2]

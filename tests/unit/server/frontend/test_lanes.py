@@ -265,7 +265,7 @@ def test_little_of_a_file_waits_unsent_in_the_system(client: Client) -> None:
         file.truncate(20_000_000)
         sending = gevent.spawn(lanes.send_files, client.ours, [(file.fileno(), 0, 20_000_000)], PATIENT)
         gevent.sleep(0.001)
-        assert limit() == lanes.UNSENT != before
+        assert limit() == lanes.MOST_UNSENT_BYTES != before
         client.reads(20_000_000)
         sending.get()
     assert limit() == before
@@ -344,7 +344,7 @@ def test_a_client_that_has_gone_ends_the_drain(client: Client) -> None:
 def test_the_client_reads_the_answer_though_it_goes_on_sending(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "LINGER", 60.0)
+    monkeypatch.setattr(lanes, "LINGER_SECONDS", 60.0)
     client.sock.send(b"x" * 50_000)
     client.ours.send(b"HTTP/1.1 413 too large\r\n\r\n")
     lingering = gevent.spawn(lanes.linger, client.ours)
@@ -356,10 +356,10 @@ def test_the_client_reads_the_answer_though_it_goes_on_sending(
 
 
 def test_lingering_has_an_end_in_time_and_in_bytes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "LINGER", 0.02)
+    monkeypatch.setattr(lanes, "LINGER_SECONDS", 0.02)
     with gevent.Timeout(20):
         lanes.linger(client.ours)
-    monkeypatch.setattr(lanes, "LINGER", 60.0)
+    monkeypatch.setattr(lanes, "LINGER_SECONDS", 60.0)
     monkeypatch.setattr(lanes, "LINGER_BYTES", 10)
     client.sock.send(b"x" * 100)
     lanes.linger(client.ours)

@@ -50,11 +50,11 @@ def test_changed_files_are_read_once_they_stand_still(tmp_path: Path) -> None:
     assert shown(tls) == old
     new_certificate, new_key = make(tmp_path / "new")
     shutil.copy(new_certificate, certificate)
-    tls.look()
+    tls.check()
     shutil.copy(new_key, key)
-    tls.look()
+    tls.check()
     assert shown(tls) == old
-    tls.look()
+    tls.check()
     assert shown(tls) == der(new_certificate) != old
 
 
@@ -65,7 +65,7 @@ def test_broken_files_leave_the_old_certificate_in_use(tmp_path: Path, caplog: p
     _, other = make(tmp_path / "other")
     shutil.copy(other, key)
     for _ in range(4):
-        tls.look()
+        tls.check()
     assert shown(tls) == old
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "does not belong to the certificate" in caplog.text
