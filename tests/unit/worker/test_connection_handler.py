@@ -1,4 +1,4 @@
-"""exchange.py: what a worker does with a connection that it has taken, by what has arrived on it."""
+"""connection_handler.py: what a worker does with a connection that it has taken, by what has arrived on it."""
 
 from __future__ import annotations
 
