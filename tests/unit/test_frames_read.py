@@ -15,7 +15,7 @@ from appsrv.worker import labelled_output, stream_cutter
 from appsrv.worker.connection_handler import ConnectionHandler
 from appsrv.wsgi import run
 
-PACKAGE = Path(run.__file__).parent
+PACKAGE = Path(run.__file__).parents[1]
 
 READ: list[tuple[CodeType, CodeType, str]] = [
     # (what the reader looks for on the stack, what it is to be, a variable that it reads there)
