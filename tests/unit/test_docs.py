@@ -1,4 +1,4 @@
-"""What the documents say is so: links lead somewhere, commands exist, the settings page is the table."""
+"""The documents are true: links lead to files, commands and modules exist, the settings page is the table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from appsrv.http.syntax import Limits
+from appsrv.ipc import messages
 from appsrv.settings.table import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "package" / "appsrv"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 COMMAND = re.compile(r"^(?:`|\| `)?((?:tests|example_projects|\.ci)/[\w/.-]*run)\b", re.MULTILINE)
@@ -29,6 +31,38 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_commands_can_be_run(page: Path) -> None:
     commands = COMMAND.findall(page.read_text(encoding="utf-8"))
     assert [command for command in commands if not os.access(ROOT / command, os.X_OK)] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_modules_are_named_by_their_path(page: Path) -> None:
+    named = set(re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+\.py)`", page.read_text(encoding="utf-8")))
+    assert {path for path in named if not (PACKAGE / path).exists() and not (ROOT / path).exists()} == set()
+
+
+ARROW = re.compile(r"^ +(\w+)-(-?)>>(\w+): ([A-Z]\w+)", re.MULTILINE)
+PARTICIPANT = re.compile(r"^ +participant (\w+) as (\w+)", re.MULTILINE)
+
+
+def test_the_messages_in_the_diagrams_are_sent_in_that_direction() -> None:
+    diagrams = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.DOTALL)
+    arrows = [
+        (names[sender], names[receiver], message, bool(on_behalf))
+        for diagram in diagrams
+        for names in [dict(PARTICIPANT.findall(diagram))]
+        for sender, on_behalf, receiver, message in ARROW.findall(diagram)
+    ]
+    wrong = [
+        (sender, receiver, name)
+        for sender, receiver, name, on_behalf in arrows
+        # A dashed arrow starts at the parent of the worker that sends; the ready queue is no process.
+        if not any(
+            on_behalf or (sender in (way.sender, "ready") and receiver in (way.receiver, "ready"))
+            for way in getattr(messages, name).WAYS
+        )
+    ]
+    assert len(diagrams) == 2
+    assert len(arrows) > 10
+    assert wrong == []
 
 
 @pytest.mark.process
