@@ -192,7 +192,7 @@ def logs(
     from appsrv.logs import reader
 
     try:
-        wanted = reader.Wanted(request, worker, since and reader.since(since, datetime.now()))
+        wanted = reader.Criteria(request, worker, since and reader.since(since, datetime.now()))
     except ValueError:
         raise click.UsageError(f"--since takes 10m, 2h, 3d, 2026-01-31 or '2026-01-31 12:00', not {since}") from None
     path = log_file or _log_of(name, port, pid_file, app)

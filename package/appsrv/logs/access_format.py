@@ -1,8 +1,8 @@
-"""The lines of the access log: what a request was, and how it is written. Pure.
+"""Formats the lines of the access log. Pure.
 
-Whatever a client has sent is escaped: no control character, quote or line end of it reaches the log, no space where
-spaces part fields. Formats: `combined` (Apache's and nginx's, with four fields more), `json`, or a text with gunicorn's
-%-fields, which is what `combined` is too.
+All text from a client is escaped: none of its control characters, quotes and line ends reaches the log, and no space in
+fields that spaces separate. Formats: `combined` (that of Apache and nginx, with four more fields), `json`, or a text
+with gunicorn's %-fields, of which `combined` is one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ JSON = "json"
 class Entry(NamedTuple):
     """One answered request.
 
-    `environ` may hold less than an environ, where the request could not be read; `line` is its first line. `size` is
-    the body's length, `started` seconds since the epoch; `service` and `queue` are seconds, None where not known.
+    `environ` is the WSGI environ, or a part of it if the request could not be parsed; `line` is the request line.
+    `size` is the length of the response body in bytes, `started` in seconds since the epoch. `service` (seconds in the
+    application) and `queue` (seconds until a worker read the request) are None if not known.
     """
 
     environ: Mapping[str, Any]
@@ -41,7 +42,7 @@ _Field = Callable[[Entry], object]
 
 
 def check_format(value: object) -> str:
-    """A format as a setting: `combined`, `json`, or a text with %-fields. ValueError says what is wrong with it."""
+    """The value of the setting: `combined`, `json`, or a text with %-fields. Raises ValueError with the reason."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected combined, json or a text with fields such as %(h)s")
     if value.strip().lower() in (*NAMES, JSON):
@@ -53,7 +54,10 @@ def check_format(value: object) -> str:
 
 
 def formatter(text: str, pid: int) -> Formatter:
-    """What makes a line, without its end, of an entry. `text` has been checked; `pid` is the process that answers."""
+    """The function that formats an entry as a line without its end.
+
+    `text` is a format that `check_format` has accepted; `pid` is the process that answers the requests.
+    """
     return _json(pid) if text == JSON else _compile(NAMES.get(text, text), pid)
 
 
@@ -66,14 +70,14 @@ _UNSAFE_IN_WORD = re.compile(r'["\\]|[^!-~]')
 
 
 def escaped(text: str) -> str:
-    r"""For a field in quotes: quotes, backslashes and all but printable ASCII as \xHH (nginx does the same)."""
+    r"""The text for a field in quotes: quotes, backslashes and all but printable ASCII are \xHH, as in nginx."""
     if _PLAIN(text):
         return text
     return _UNSAFE.sub(_as_hex, text) or "-"
 
 
 def _word(text: str) -> str:
-    """For a field without quotes: as `escaped`, and no spaces."""
+    """The text for a field without quotes: as `escaped`, and spaces are escaped, too."""
     if _PLAIN_WORD(text):
         return text
     return _UNSAFE_IN_WORD.sub(_as_hex, text) or "-"
@@ -86,12 +90,12 @@ def _as_hex(found: re.Match[str]) -> str:
 
 # -- values -----------------------------------------------------------------------------------------------------------
 
-# Not strftime's, which depend on the locale that an application may have set.
+# The names that strftime(3) gives depend on the locale, which an application may set.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class _Clock:
-    """The time as a text, made once a second."""
+    """Formats the time, once per second: further calls within the same second return the same text."""
 
     def __init__(self, write: Callable[[time.struct_time, str], str]) -> None:
         self._write = write
@@ -122,7 +126,10 @@ def _iso_time(t: time.struct_time, offset: str) -> str:
 
 
 def user_of(environ: Mapping[str, Any]) -> str:
-    """Who the application says it was (REMOTE_USER), or who the client says it is (Basic, RFC 7617); may be empty."""
+    """The user: REMOTE_USER as the application has set it, else the user-id of Basic authentication (RFC 7617).
+
+    Empty if there is neither.
+    """
     user = environ.get("REMOTE_USER")
     if user:
         return str(user)
@@ -133,7 +140,8 @@ def user_of(environ: Mapping[str, Any]) -> str:
         user, colon, _ = binascii.a2b_base64(credentials.strip()).partition(b":")
     except ValueError:
         return ""
-    # Without a colon it is no name but somebody's token.
+    # RFC 7617 section 2: user-id and password are separated by a colon. Without one the text is no user-id; it may be a
+    # token, which must not be logged.
     return user.decode("latin-1") if colon else ""
 
 
@@ -183,7 +191,7 @@ def _target(entry: Entry) -> str:
 
 
 def _compile(text: str, pid: int) -> Formatter:
-    """`text` as one template and the functions whose values it takes."""
+    """A formatter that applies one %-template to the values of the fields in `text`. Raises ValueError."""
     known, getters = _fields(pid), []
 
     def place(found: re.Match[str]) -> str:
@@ -203,7 +211,7 @@ def _compile(text: str, pid: int) -> Formatter:
 
 
 def _named(name: str, kind: str) -> _Field:
-    """A header field of the request, or a variable of its environ."""
+    """The field `{name}i`, a header field of the request, or `{name}e`, a variable of its environ."""
     return _of_environ(name if kind == "e" else f"HTTP_{name.upper().replace('-', '_')}")
 
 
@@ -241,7 +249,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def _text(value: object) -> str | None:
-    """PEP 3333's text, each character a byte, as what those bytes mean; json escapes it."""
+    """A native string of PEP 3333, whose characters stand for bytes, decoded as UTF-8; `json.dumps` escapes it."""
     text = str(value) if value else None
     if text is None or text.isascii():
         return text

@@ -1,7 +1,7 @@
 """The access log of one process: a line for each request that the process has answered.
 
-`access_format` makes the line, `access_file` writes it into a file. A process that logs no requests has no such object.
-An error in writing a line is reported; it never fails the request. Knows no settings and no connections.
+`access_format` formats the line, `append_file` appends it to a file. A process that logs no requests has no such
+object. An error while a line is written is reported; it never fails the request. Knows no settings and no connections.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from appsrv.system import unpatched
 
 Complain = Callable[[str], None]
 
-# Bytes of the first line of a request that breaks the rules: it may be all that fits into a packet.
-SHOWN = 2048
+MAX_FIRST_LINE_BYTES = 2048
+"""The most that is logged of the first line of a malformed request, which may be as long as a packet."""
 
 
 class Destination(Protocol):
-    """Where lines go."""
+    """A file or stream that lines are appended to."""
 
     def write(self, line: str) -> None:
         """Append a line."""
 
     def reopen(self) -> None:
-        """Start a new file, if it is one."""
+        """Open the file again after a rotation. Does nothing for a stream."""
 
 
 class StandardOutput:
@@ -41,16 +41,16 @@ class StandardOutput:
         unpatched.write(1, f"{ACCESS}{line}\n".encode("utf-8", "backslashreplace"))
 
     def reopen(self) -> None:
-        """Nothing to do."""
+        """Does nothing: the watchdog opens the server log again."""
 
 
 def destination(path: str, complain: Complain) -> Destination:
-    """What writes there."""
+    """The destination for the setting `access_log`: `-` is standard output, all else the path of a file."""
     return StandardOutput() if path == "-" else AppendFile(path, complain)
 
 
 class AccessLog:
-    """The lines of one process, in the given format: `combined`, `json` or a text with fields."""
+    """The access log of this process. `line_format` is `combined`, `json` or a text with %-fields."""
 
     def __init__(self, line_format: str, to: Destination, complain: Complain) -> None:
         self._to = to
@@ -58,18 +58,18 @@ class AccessLog:
         self._format = formatter(line_format, os.getpid())
 
     def reopen(self) -> None:
-        """Go on in a new file."""
+        """Open the file again after a rotation."""
         self._to.reopen()
 
     def write(self, entry: Entry) -> None:
-        """Log one request."""
+        """Log one request. Never raises: an error is passed to `complain`."""
         try:
             self._to.write(self._format(entry))
         except Exception as error:
             self._complain(f"a line of the access log could not be written: {error!r}")
 
     def refused(self, address: str, seen: bytes, response: Response) -> None:
-        """Log a request that appsrv answered itself; `seen` is what is known of it, from its beginning."""
+        """Log a request that appsrv answered itself. `seen` is the beginning of the request, as far as it was read."""
         request_id = response.error_id or ""
         environ = {"REMOTE_ADDR": address}
         line = first_line(seen)
@@ -77,5 +77,5 @@ class AccessLog:
 
 
 def first_line(seen: bytes) -> str:
-    """The first line, or its beginning, of a request of which nobody knows whether it is one."""
-    return seen.lstrip(b"\r\n")[:SHOWN].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")
+    """The first line, or its beginning, of bytes that may be no HTTP request."""
+    return seen.lstrip(b"\r\n")[:MAX_FIRST_LINE_BYTES].partition(b"\n")[0].rstrip(b"\r").decode("latin-1")

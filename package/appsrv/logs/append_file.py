@@ -1,7 +1,8 @@
-"""A log file that several processes append to, each for itself: whole lines, opened again when it was moved away.
+"""A log file that several processes append to, each with its own descriptor.
 
-Nothing that happens to the file, a full disk or a directory that vanished, harms whoever writes; it costs lines, and
-one complaint. Knows lines, not what stands in them.
+Every line is one write(2). The file is opened again after rotation has renamed it. An error (a full disk, a directory
+that was removed) loses lines, and is reported once; it never raises in the process that writes. Knows nothing of the
+content of the lines.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from collections.abc import Callable
 from appsrv.errors import RunDirectoryError
 from appsrv.system import unpatched
 
-# How often a process looks whether the file is still the one of that name, when it writes.
-LOOK = 1.0
+CHECK_INTERVAL_SECONDS = 1.0
+"""At a write, the path is checked for a new file if the last check is older than this."""
 
 
 def open_to_append(path: str) -> int:
-    """A descriptor to append with; the file is made if need be, readable by its owner's group."""
-    # O_NONBLOCK: a named pipe that nobody reads is an error, not a wait.
+    """A descriptor for appending to the file, which is created with mode 0640 if it does not exist. Raises OSError."""
+    # O_NONBLOCK: for a FIFO without a reader, open(2) fails with ENXIO instead of blocking.
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o640)
 
 
 def check_writable(path: str) -> None:
-    """Raises RunDirectoryError when the file cannot be written: better at the start than at the first request."""
+    """Raises RunDirectoryError if the file cannot be written. Called at the start, before the first request."""
     try:
         os.close(open_to_append(path))
     except OSError as error:
@@ -35,7 +36,7 @@ def check_writable(path: str) -> None:
 
 
 class AppendFile:
-    """The file as one process writes it, in any number of threads. `complain` is told what the operator should know."""
+    """The file, for one process with any number of threads. `complain` is called with messages for the operator."""
 
     def __init__(self, path: str, complain: Callable[[str], None]) -> None:
         self._path = path
@@ -43,55 +44,57 @@ class AppendFile:
         self._lock = unpatched.Lock()
         self._fd = -1
         self._identity: tuple[int, int] | None = None
-        self._look_due = 0.0
+        self._check_due = 0.0
         self._broken = False
         self._torn = False
         self._lost = 0
         self.reopen()
 
     def write(self, line: str) -> None:
-        """Append a line. One write(2), so that lines of several processes do not mix."""
-        if time.monotonic() >= self._look_due:
-            self._look()
+        """Append a line with one write(2): with O_APPEND, lines of several processes do not mix."""
+        if time.monotonic() >= self._check_due:
+            self._check_path()
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         if self._torn:
+            # The last write was cut short: end its line, so that this one does not continue it.
             data = b"\n" + data
         try:
             written = os.write(self._fd, data)
         except OSError as error:
             self._lost += 1
-            self._break(error)
+            self._fail(error)
             return
         if written != len(data) or self._broken or self._torn:
-            self._after_trouble(whole=written == len(data))
+            self._note_result(whole=written == len(data))
 
     def reopen(self) -> None:
-        """Open the file again under its name, now; where that is impossible go on with the one that is open."""
+        """Open the path again. If that fails, the error is reported and the open file stays in use."""
         with self._lock:
-            self._look_due = time.monotonic() + LOOK
+            self._check_due = time.monotonic() + CHECK_INTERVAL_SECONDS
             try:
                 fd = open_to_append(self._path)
             except OSError as error:
                 self._identity = None
-                self._break(error)
+                self._fail(error)
                 return
             status = os.fstat(fd)
             self._identity = (status.st_dev, status.st_ino)
             if self._fd < 0:
                 self._fd = fd
             else:
-                # The number stays: another thread may be writing to it.
+                # dup2(2) replaces the file atomically and keeps the number, to which another thread may be writing
+                # without the lock. With close(2) and open(2) that thread could write into an unrelated file.
                 os.dup2(fd, self._fd, inheritable=False)
                 os.close(fd)
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Close the file. Later writes are lost."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _look(self) -> None:
-        self._look_due = time.monotonic() + LOOK
+    def _check_path(self) -> None:
+        self._check_due = time.monotonic() + CHECK_INTERVAL_SECONDS
         try:
             status = os.stat(self._path)
             here = (status.st_dev, status.st_ino)
@@ -100,16 +103,16 @@ class AppendFile:
         if here is None or here != self._identity:
             self.reopen()
 
-    def _after_trouble(self, *, whole: bool) -> None:
+    def _note_result(self, *, whole: bool) -> None:
         self._torn = not whole
         if not whole:
             self._lost += 1
-            self._break(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            self._fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         elif self._identity is not None:
             self._broken, lost, self._lost = False, self._lost, 0
             self._complain(f"the access log {self._path} is written again; lines lost: {lost}")
 
-    def _break(self, error: OSError) -> None:
+    def _fail(self, error: OSError) -> None:
         if not self._broken:
             self._broken = True
             self._complain(f"the access log {self._path} cannot be written: {error.strerror}")

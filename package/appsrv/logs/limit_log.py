@@ -1,6 +1,7 @@
-"""What the log has of requests that a limit ended: the setting that made it, once in a while. Pure: told the time.
+"""Log lines about requests that exceeded a limit: each names the setting, and comes once a minute at most. Pure.
 
-Counts by setting, whichever process has refused. Knows neither connections nor answers.
+The count is kept per setting, for the front end and all workers together. The caller passes the time
+(`time.monotonic()`). Knows neither connections nor responses.
 """
 
 from __future__ import annotations
@@ -10,31 +11,34 @@ from collections import Counter
 
 from appsrv.errors import ClientDisconnected, Limit, RequestError
 
-SAY_AGAIN = 60.0
-"""Seconds from one line about a setting to the next."""
+LOG_INTERVAL_SECONDS = 60.0
+"""The least time between two lines about the same setting."""
 
 
 def outcome_of(error: RequestError | ClientDisconnected) -> str:
-    """What came of it, in words."""
+    """The outcome of a request that exceeded a limit, as the beginning of a log line."""
     if isinstance(error, RequestError):
         return f"a request was answered {error.status} ({error.reason})"
     return f"a connection was closed ({error})"
 
 
 class LimitLog:
-    """One line for each setting and minute."""
+    """Counts by setting, and makes one line for each setting and minute."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def count(self, limit: Limit, outcome: str, peer: str, now: float) -> str | None:
-        """A limit ended something; returns what to log, now and then. `peer` is empty for a unix socket."""
+        """Count a request that exceeded `limit`. Returns the line to log, or None within a minute of the last one.
+
+        `peer` is the client's address, empty on a unix socket.
+        """
         setting, value = limit
         self._counts[setting] += 1
-        if now < self._said.get(setting, -math.inf) + SAY_AGAIN:
+        if now < self._logged_at.get(setting, -math.inf) + LOG_INTERVAL_SECONDS:
             return None
-        self._said[setting] = now
+        self._logged_at[setting] = now
         return (
             f"{outcome}, of {peer or 'the unix socket'}: the setting {setting} is {value}; "
             f"{self._counts[setting]} so far, logged once a minute"

@@ -1,9 +1,15 @@
-r"""Labels of printed lines: how a worker tells, on the pipe that the watchdog reads, which request a line came from.
+r"""Labels of printed lines: with them a worker marks, in the pipe that the watchdog reads, the request of a line. Pure.
 
-A label stands between two NULs in front of its line, and never reaches the log as such: `\0@LABEL\0` is a label,
-`\0#LABEL\0` that of the first of several lines printed at once, `\0=\0` says "as before", `\0-\0` "none"; an ACK (6)
-between NULs marks a line of the access log. One in the middle of a line begins a new one. Whoever writes to the
-descriptor without all this, as C code and children do, has lines without a label. Pure.
+A mark stands between two NULs in front of its line; the watchdog removes it:
+
+    \0@LABEL\0   the label of this line
+    \0#LABEL\0   the label of the first of several lines that were printed with one call
+    \0=\0        the same label as the line before
+    \0-\0        no label
+    \0\6\0       a line of the access log (6 is ACK)
+
+A mark in the middle of a line starts a new line. C code and child processes write to the descriptor directly: their
+lines have no label.
 """
 
 from __future__ import annotations
@@ -11,39 +17,39 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# Neither character of ACCESS is shown by a terminal: a worker to which one is lent writes there itself.
+# A terminal shows neither NUL nor ACK: a worker with a debugger session writes access lines to the terminal itself.
 SAME, NONE, ACCESS = "\0=\0", "\0-\0", "\0\6\0"
-LONGEST_PATH = 120
+MAX_PATH_CHARACTERS = 120
 
 _MARK = re.compile(r"\0(?:([@#])([^\0]*)|([=\6-]))\0")
 
 _BYTE_MARK = re.compile(_MARK.pattern.encode("ascii"))
-# At the end of what has been read: the beginning of a mark, perhaps.
+# At the end of the bytes that have been read: possibly the first part of a mark.
 _UNFINISHED = re.compile(rb"\0(?:[@#][^\0]*|[=\6-])?\Z")
 
 
 def last_mark(data: bytes) -> int:
-    """Where in this line the last label begins; 0 where none begins behind its first byte."""
+    """The offset of the last label in this line; 0 if there is none after the first byte."""
     return max((found.start() for found in _BYTE_MARK.finditer(data)), default=0)
 
 
 def unfinished_mark(data: bytes) -> int:
-    """Where the label that is not here whole begins; the length of the data where there is none."""
+    """The offset of an incomplete label at the end of the data; the length of the data if there is none."""
     found = _UNFINISHED.search(_BYTE_MARK.sub(lambda mark: b"x" * len(mark[0]), data)) if b"\0" in data else None
     return len(data) if found is None else found.start()
 
 
 def label_of(request_id: str, method: str, target: str) -> str:
-    """`ID METHOD PATH`, printable ASCII. `target` is the request's; secrets stand in its query, which is left out."""
+    """`ID METHOD PATH`, printable ASCII. `target` is the request target; its query may hold secrets and is left out."""
     path = target.partition("?")[0]
-    if len(path) > LONGEST_PATH:
-        path = f"{path[: LONGEST_PATH - 3]}..."
+    if len(path) > MAX_PATH_CHARACTERS:
+        path = f"{path[: MAX_PATH_CHARACTERS - 3]}..."
     plain = f"{request_id} {method} {path}".encode("unicode_escape").decode("ascii")
     return plain.replace("[", "%5B").replace("]", "%5D")
 
 
 def labelled(label: str, text: str, *, breaks: bool = False) -> str:
-    """`text`, which begins a line, with the label on each of its lines. `breaks`: another line stands unfinished."""
+    """`text`, which begins a line, with a label mark on each of its lines. `breaks`: the line before is unfinished."""
     if not label and "\n" not in text[:-1]:
         return NONE + text if breaks else text
     sign = "#" if "\n" in text[:-1] else "@"
@@ -51,26 +57,26 @@ def labelled(label: str, text: str, *, breaks: bool = False) -> str:
 
 
 def going_on(text: str) -> str:
-    """`text`, which goes on with a line that has its label, with the label on all further ones."""
+    """`text`, which continues a line that has its mark already, with a mark on all further lines."""
     return text[:-1].replace("\n", f"\n{SAME}") + text[-1:]
 
 
 def harmless(text: str) -> str:
-    r"""What the application prints cannot be taken for a label: of a NUL that might, `\x00` is shown."""
+    r"""The application's text without anything that reads as a mark: a NUL that could start one is shown as `\x00`."""
     return re.sub(r"\0(?=[@#=\6-])", r"\\x00", text) if "\0" in text else text
 
 
 def harmless_behind_nul(text: str) -> str:
-    r"""As `harmless`, where a NUL has been written already: of the character that would make it a label, `\x06`."""
+    r"""As `harmless`, for text after a NUL: a first character that would make that NUL a mark is escaped (`\x06`)."""
     shown = harmless(text)
     return f"\\x{ord(shown[0]):02x}{shown[1:]}" if re.match(r"[@#=\6-]", shown) else shown
 
 
 class Line(NamedTuple):
-    """A line and its label, empty where it has none.
+    """A line and its label, which may be empty.
 
-    `more`: it is the first of several that were printed at once, `continues`: one of the others, or the rest of a line
-    that has been read already; `access`: it is of the access log.
+    `more`: the first of several lines that were printed with one call; `continues`: one of the others, or the rest of a
+    line whose beginning has been read already; `access`: a line of the access log.
     """
 
     label: str
@@ -81,13 +87,13 @@ class Line(NamedTuple):
 
 
 class LabelReader:
-    """Reads the lines of one pipe, without their ends, and takes the labels off."""
+    """Removes the labels from the lines of one pipe, which come without their ends."""
 
     def __init__(self) -> None:
         self._last = ""
 
     def begin(self, text: str) -> Line:
-        """The line that begins like this, while it is unfinished."""
+        """The unfinished line that begins with `text`."""
         mark = _MARK.match(text)
         if mark is None:
             return Line("", text)
@@ -95,7 +101,7 @@ class LabelReader:
         return Line(label if sign else self._last if other == "=" else "", text[mark.end() :])
 
     def read(self, line: str) -> list[Line]:
-        """The lines that are in `line`."""
+        """The lines that the marks in `line` divide it into; at least one."""
         if "\0" not in line:
             return [Line("", line)]
         first, *rest = _MARK.split(line)

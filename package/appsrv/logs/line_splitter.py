@@ -1,6 +1,6 @@
-"""Pipes in, whole lines out: what the processes of an instance write to stdout and stderr, on its way to the log.
+"""Splits the output of the processes of an instance (stdout and stderr, which are pipes) into lines.
 
-Knows pipes and lines; what becomes of a line is the `Sayer`'s that it was opened with.
+Knows pipes and lines. The `LineHandler` that a pipe was opened with decides where a line goes.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from collections.abc import Callable
 
 from appsrv.logs.line_labels import last_mark, unfinished_mark
 
-Sayer = Callable[[str], None]
+LineHandler = Callable[[str], None]
 
-READ = 64 * 1024
-LONGEST_LINE = 1 << 20
+READ_BYTES = 64 * 1024
+MAX_LINE_BYTES = 1 << 20
 
 
 class LineSplitter:
-    """Bytes as they come, lines as they were meant. A line longer than `LONGEST_LINE` bytes is given in parts.
+    """Splits bytes into lines, whatever pieces they come in. A line longer than `MAX_LINE_BYTES` is split into parts.
 
-    `labelled`: a label within an unfinished line ends what stands before it, as its reader would have it.
+    `labelled`: a label (`line_labels`) within an unfinished line ends the text before it, as `LabelReader` reads it.
     """
 
     def __init__(self, *, labelled: bool = False) -> None:
         self._labelled = labelled
         self._rest = b""
-        # How much of it `unshown` has given.
+        # How many bytes of it `unshown` has returned.
         self._shown = 0
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that are complete now."""
+        """The lines that are complete with `data`, without their ends."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if self._labelled and b"\0" in self._rest and (begun := last_mark(self._rest)):
             lines.append(self._rest[:begun])
             self._rest = self._rest[begun:]
         if lines:
             self._shown = 0
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > MAX_LINE_BYTES:
             end = _end_of_characters(self._rest)
             lines.append(self._rest[:end])
             self._rest = self._rest[end:]
@@ -45,7 +45,7 @@ class LineSplitter:
         return [self._text(line) for line in lines]
 
     def unshown(self) -> str:
-        """What has come of the unfinished line since this was asked for last: whole characters, and whole labels."""
+        """The part of the unfinished line that came since the last call: whole characters and whole labels only."""
         new = self._rest[self._shown : unfinished_mark(self._rest)]
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         text = decoder.decode(new)
@@ -53,28 +53,28 @@ class LineSplitter:
         return text
 
     def finish(self) -> list[str]:
-        """What the last line had without its end."""
+        """The last line, if the output ended without a line end; at most one."""
         rest, self._rest, self._shown = self._rest, b"", 0
         return [self._text(rest)] if rest else []
 
     def _text(self, line: bytes) -> str:
-        # What has been shown of a line is part of it.
+        # With labels, a carriage return may have been shown on the terminal already, so it stays part of the line.
         whole = line if self._labelled else line.removesuffix(b"\r")
-        # A byte that is no UTF-8 becomes a lone surrogate, from which it can be made again (PEP 383).
+        # An invalid byte becomes a lone surrogate, from which `log_format` restores the byte (PEP 383).
         return whole.decode("utf-8", "surrogateescape")
 
 
 class OutputPipe:
-    """The read end of one pipe. `read` says each complete line; it returns False at the end.
+    """The read end of one pipe; non-blocking. `on_line` is called with each complete line.
 
-    `show`, where there is one, is told how an unfinished line goes on.
+    `on_partial`, if given, is called with each further part of an unfinished line, which a terminal shows at once.
     """
 
-    def __init__(self, fd: int, say: Sayer, show: Sayer | None = None) -> None:
+    def __init__(self, fd: int, on_line: LineHandler, on_partial: LineHandler | None = None) -> None:
         self._fd = fd
-        self._say = say
-        self._show = show
-        self._splitter = LineSplitter(labelled=show is not None)
+        self._on_line = on_line
+        self._on_partial = on_partial
+        self._splitter = LineSplitter(labelled=on_partial is not None)
         os.set_blocking(fd, False)
 
     def fileno(self) -> int:
@@ -82,49 +82,49 @@ class OutputPipe:
         return self._fd
 
     def read(self) -> bool:
-        """Take what is there, once."""
+        """Read once. Returns False at the end of the file, True otherwise."""
         try:
-            data = os.read(self._fd, READ)
+            data = os.read(self._fd, READ_BYTES)
         except BlockingIOError:
             return True
         for line in self._splitter.feed(data) if data else self._splitter.finish():
-            self._say(line)
+            self._on_line(line)
         self._show_unfinished()
         return bool(data)
 
     def catch_up(self) -> None:
-        """Take all that is there now; what stands without an end is shown, or else said."""
+        """Read until the pipe is empty. An unfinished line goes to `on_partial`, or without that to `on_line`."""
         self._take_all()
-        if self._show is None:
+        if self._on_partial is None:
             for line in self._splitter.finish():
-                self._say(line)
+                self._on_line(line)
         self._show_unfinished()
 
     def read_all(self) -> None:
-        """Take all that is there now, and say what stands without an end."""
+        """Read until the pipe is empty. An unfinished line counts as complete."""
         self._take_all()
         for line in self._splitter.finish():
-            self._say(line)
+            self._on_line(line)
 
     def _show_unfinished(self) -> None:
-        if self._show is not None and (text := self._splitter.unshown()):
-            self._show(text)
+        if self._on_partial is not None and (text := self._splitter.unshown()):
+            self._on_partial(text)
 
     def _take_all(self) -> None:
         try:
-            while data := os.read(self._fd, READ):
+            while data := os.read(self._fd, READ_BYTES):
                 for line in self._splitter.feed(data):
-                    self._say(line)
+                    self._on_line(line)
         except BlockingIOError:
             pass
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._fd)
 
 
 def _end_of_characters(data: bytes) -> int:
-    """Where a line can be cut without breaking a character of UTF-8 in two."""
+    """The offset at which a line can be cut without splitting a UTF-8 character (of at most 4 bytes) in two."""
     for back, byte in enumerate(data[:-5:-1], 1):
         if byte >= 0xC0:
             return len(data) - back

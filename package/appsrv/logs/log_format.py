@@ -4,8 +4,8 @@ r"""The forms that a line of the server log can have: `text`, `plain` and `json`
     plain   hello
     json    {"time": "2026-11-22T18:33:08.456+01:00", "level": "INFO", "pid": 4711, "stream": "stdout", ...}
 
-Text comes as `output` decodes it: bytes that are no UTF-8 are lone surrogates (PEP 383), so that `plain` can write the
-very bytes. A line that a progress bar has overwritten with carriage returns counts as what it shows in the end.
+Text comes as `line_splitter` decodes it: an invalid byte of UTF-8 is a lone surrogate (PEP 383), so that `plain` can
+write the original bytes. Of a line that a progress bar has overwritten with carriage returns, the last state is logged.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 
 TEXT, PLAIN, JSON = "text", "plain", "json"
 FORMS = (TEXT, PLAIN, JSON)
-# The stream of a line of the access log, and that of what appsrv itself has to say.
+# The names of the stream of access log lines, and of appsrv's own lines.
 ACCESS, OWN = "access", "appsrv"
-# Name of the error handler of codecs that gives text back as the bytes it was decoded from.
+# The codecs error handler that encodes text as the bytes it was decoded from.
 AS_WRITTEN = "appsrv-as-written"
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-# It erases the rest of the line, or all of it.
+# "Erase in line" (EL, ECMA-48): the rest of the line, or all of it.
 _ERASES = re.compile(r"\x1b\[[02]?K")
 
 
 class Origin(NamedTuple):
-    """Who wrote a line: `kind` is App or Server; `label` names the request, as `line_label` makes it."""
+    """The process and stream that wrote a line. `kind` is App or Server; `label` names the request (`line_labels`)."""
 
     kind: str
     pid: int
@@ -39,12 +39,12 @@ class Origin(NamedTuple):
 
     @property
     def error(self) -> bool:
-        """Whether it was written to stderr."""
+        """Whether the line was written to stderr."""
         return self.stream == "stderr"
 
     @property
     def named(self) -> str:
-        """What stands in front of the line in the form `text`; lines of the access log are written to stdout."""
+        """The prefix of the line in the form `text`. Access log lines have that of stdout."""
         source = f"{self.kind} {self.pid}"
         if self.kind != "Server":
             source += " stdout" if self.stream == ACCESS else f" {self.stream}"
@@ -52,12 +52,13 @@ class Origin(NamedTuple):
 
 
 def last_state(text: str) -> str:
-    """The line without control sequences, and as it looks once every carriage return has overwritten it."""
+    """The line without control sequences, as a terminal shows it after all of its carriage returns."""
     if "\x1b" not in text and "\r" not in text:
         return text
     if "\r" not in text:
         return _CONTROL_SEQUENCE.sub("", text)
-    # From the last state back, of each only what later ones have left: so the time grows in proportion to the text.
+    # Go from the last state to the first. A state shows only the columns right of the wider states after it, so that
+    # each character is copied once: the time grows in proportion to the text.
     parts: list[str] = []
     width = 0
     for state in reversed(text.split("\r")):
@@ -71,7 +72,7 @@ def last_state(text: str) -> str:
 
 
 def readable(text: str) -> str:
-    r"""The text with `\xff` in place of each byte that was no UTF-8."""
+    r"""The text with `\xff` in place of each byte that was invalid UTF-8."""
     return text if text.isascii() else as_written(text).decode("utf-8", "backslashreplace")
 
 
@@ -81,7 +82,7 @@ def as_written(text: str) -> bytes:
 
 
 def output_lines(form: str, origin: Origin, lines: Sequence[str]) -> list[str]:
-    """What an application process has written at once, as messages of the log."""
+    """The log messages for lines that an application process has written with one call, in this form."""
     if form == PLAIN:
         return [last_state(line) for line in lines]
     shown = [readable(last_state(line)) for line in lines]
@@ -90,13 +91,14 @@ def output_lines(form: str, origin: Origin, lines: Sequence[str]) -> list[str]:
     text = "\n".join(shown)
     request_id, method, path = (*origin.label.split(" ", 2), "", "")[:3] if origin.label else ("", "", "")
     about = {"request_id": request_id or None, "method": method or None, "path": path or None}
-    # An object that the application has written may pass for an access line: it cannot forge time, pid and stream.
+    # An application can print an object that looks like an access line. `head` comes last and overwrites its keys, so
+    # that the application cannot forge time, level, pid and stream.
     head = _head("INFO", origin.pid, origin.stream)
     return [json.dumps({**head, **about, **_body(origin, text), **head})]
 
 
 def event_line(level: str, text: str) -> str:
-    """What appsrv itself has to say, in the form `json`."""
+    """A line of appsrv's own, in the form `json`."""
     return json.dumps({**_head(level, None, OWN), "request_id": None, "text": readable(text)})
 
 
@@ -105,14 +107,14 @@ def _head(level: str, pid: int | None, stream: str) -> dict[str, Any]:
 
 
 def _body(origin: Origin, text: str) -> dict[str, Any]:
-    """The text; of a line of the access log that is an object itself, what it says."""
+    """The text as a field; for an access log line that is a JSON object itself, the fields of that object."""
     if origin.stream == ACCESS and text.startswith("{"):
         try:
-            said = json.loads(text)
+            fields = json.loads(text)
         except ValueError:
-            said = None
-        if isinstance(said, dict):
-            return said
+            fields = None
+        if isinstance(fields, dict):
+            return fields
     return {"text": text}
 
 
@@ -124,7 +126,7 @@ def _now() -> str:
 
 
 def _is_escaped(text: str) -> bool:
-    """Whether its lone surrogates, if any, all stand for bytes."""
+    """Whether all lone surrogates in the text stand for bytes (PEP 383: U+DC80 to U+DCFF)."""
     return all("\udc80" <= character <= "\udcff" for character in text if "\ud800" <= character <= "\udfff")
 
 

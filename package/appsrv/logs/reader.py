@@ -1,7 +1,6 @@
-"""Reading the server log back: what a line says, which lines are wanted, and following the file through rotations.
+"""Reads the server log for `appsrv logs`: parses lines, selects them, and follows the file through rotations.
 
-Knows the forms of the lines (`log_format`) and files; which file it is, and how lines are shown, is the
-command's business.
+Knows the forms of the lines (`log_format`) and files. The command chooses the file and shows the lines.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from typing import IO
 from appsrv.errors import OperatorError
 from appsrv.logs.log_format import ACCESS, OWN
 
-STEP = 0.2
+POLL_INTERVAL_SECONDS = 0.2
+"""How often `follow` reads on at the end of the file."""
 TIME = "%Y-%m-%d %H:%M:%S.%f"
 
 _LINE = re.compile(
@@ -34,7 +34,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of the log. `raw` is as written; the rest is None where the line does not say it."""
+    """One line of the log. `raw` is the line as written; fields that the line does not have are None."""
 
     raw: str
     time: str | None = None
@@ -52,7 +52,7 @@ class Line:
 
 
 def parse(raw: str) -> Line:
-    """What a line of the log says; one of another shape is all `text`."""
+    """The fields of a log line. A line of an unknown form has only `text`."""
     raw = raw.rstrip("\n")
     if raw.startswith("{") and (found := _object(raw)) is not None:
         return found
@@ -67,19 +67,22 @@ def parse(raw: str) -> Line:
 
 
 def _object(raw: str) -> Line | None:
-    """A line in the form `json`; `raw` is then how it looks in the form `text`, in several lines where it has them."""
+    """A line in the form `json`, or None if it is not one. Its `raw` is the same line in the form `text`; a message of
+    several lines becomes several lines there.
+    """
     try:
-        said = json.loads(raw)
-        when = datetime.fromisoformat(said["time"]).astimezone().strftime(TIME)[:-3]
-        stream = said["stream"]
+        fields = json.loads(raw)
+        when = datetime.fromisoformat(fields["time"]).astimezone().strftime(TIME)[:-3]
+        stream = fields["stream"]
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    pid, level = said.get("pid"), str(said.get("level") or "INFO")
-    if stream == ACCESS and "text" not in said:
-        shown = json.dumps({name: value for name, value in said.items() if name not in ("level", "stream")})
+    pid, level = fields.get("pid"), str(fields.get("level") or "INFO")
+    if stream == ACCESS and "text" not in fields:
+        shown = json.dumps({name: value for name, value in fields.items() if name not in ("level", "stream")})
     else:
-        shown = str(said.get("text", ""))
-    request, method, path = (str(said[name]) if said.get(name) else None for name in ("request_id", "method", "path"))
+        shown = str(fields.get("text", ""))
+    about = (str(fields[name]) if fields.get(name) else None for name in ("request_id", "method", "path"))
+    request, method, path = about
     pid = pid if isinstance(pid, int) else None
     label = f"[{request} {method} {path}] " if request and method and path else ""
     # As `log_format` puts it in front of a line.
@@ -92,15 +95,19 @@ def _object(raw: str) -> Line | None:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which lines: of a request (or that name its id), of a worker (or that speak of it), not older than `since`."""
+class Criteria:
+    """Which lines to select; None selects all.
+
+    `request`: the lines of this request id, or with it in their text. `worker`: the lines of this pid, or with "worker
+    PID" in their text. `since`: the lines of this time or later, in the form of the log.
+    """
 
     request: str | None = None
     worker: int | None = None
     since: str | None = None
 
-    def takes(self, line: Line, time: str | None = None) -> bool:
-        """Whether the line is one of them; `time` is its time where it does not name it itself."""
+    def matches(self, line: Line, time: str | None = None) -> bool:
+        """Whether the line is selected. `time` counts for a line that has no time of its own."""
         when = line.time or time
         if self.since is not None and (when is None or when < self.since):
             return False
@@ -112,15 +119,15 @@ class Wanted:
 
 
 class _Filter:
-    """Takes the wanted ones of the lines of a file, in order; a line without a time is as old as the one before."""
+    """Applies criteria to the lines of a file in order. A line without a time has that of the line before it."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, criteria: Criteria) -> None:
+        self._criteria = criteria
         self._time: str | None = None
 
-    def takes(self, line: Line) -> bool:
+    def matches(self, line: Line) -> bool:
         self._time = line.time or self._time
-        return self._wanted.takes(line, self._time)
+        return self._criteria.matches(line, self._time)
 
 
 def _names(text: str, word: str) -> bool:
@@ -128,9 +135,10 @@ def _names(text: str, word: str) -> bool:
 
 
 def since(text: str, now: datetime) -> str:
-    """The time that `10m`, `2h`, `2026-11-24` or `2026-11-24 10:30` names, as lines have it. Raises ValueError.
+    """The time of `10m` (ago), `2h`, `2026-11-24` or `2026-11-24 10:30`, in the form of the log. Raises ValueError.
 
-    `now` is local, as the times of lines are, and what is named is unless it says where: `2026-11-24T10:30+00:00`.
+    `now` is local time, as the times in the log are. A text is local time, too, unless it has an offset
+    (`2026-11-24T10:30+00:00`).
     """
     ago = _AGO.fullmatch(text.strip())
     try:
@@ -140,21 +148,21 @@ def since(text: str, now: datetime) -> str:
         raise ValueError(f"there was no such time: {text}") from error
 
 
-def last(path: Path, wanted: Wanted, most: int | None) -> list[Line]:
-    """The last `most` of the wanted lines that there are; None: all."""
+def last(path: Path, criteria: Criteria, most: int | None) -> list[Line]:
+    """The last `most` of the lines that match; None: all of them. Raises OperatorError if the file cannot be read."""
     with _open(path) as file:
-        return _last(file, _Filter(wanted), most)
+        return _last(file, _Filter(criteria), most)
 
 
-def _last(file: IO[bytes], wanted: _Filter, most: int | None) -> list[Line]:
-    return list(deque((line for line in map(_line, file) if wanted.takes(line)), most))
+def _last(file: IO[bytes], criteria: _Filter, most: int | None) -> list[Line]:
+    return list(deque((line for line in map(_line, file) if criteria.matches(line)), most))
 
 
 def follow(
-    path: Path, wanted: Wanted, most: int | None, sleep: Callable[[float], object] = time.sleep
+    path: Path, criteria: Criteria, most: int | None, sleep: Callable[[float], object] = time.sleep
 ) -> Iterator[Line]:
-    """The same, and then every wanted line as it comes, for ever: also when the file is renamed or emptied."""
-    file, chosen = _open(path), _Filter(wanted)
+    """The same, then every further line that matches, without end. Follows a file that is renamed or truncated."""
+    file, chosen = _open(path), _Filter(criteria)
     try:
         yield from _last(file, chosen, most)
         begun, moved = b"", False
@@ -163,36 +171,38 @@ def follow(
             begun += piece
             if begun.endswith(b"\n"):
                 line, begun = _line(begun), b""
-                if chosen.takes(line):
+                if chosen.matches(line):
                     yield line
             elif piece:
                 continue
             elif moved:
-                # Read to its end after it had lost its name: nobody writes into it any more.
+                # The rotated file was read once more after its path had a new file. appsrv opens the path again for
+                # each line, so that no further line comes into the old file.
                 file.close()
                 file, begun, moved = _open(path), b"", False
             elif os.fstat(file.fileno()).st_size < file.tell():
-                # Emptied: what comes now stands at its beginning.
+                # The file was truncated (copytruncate of logrotate(8)): new lines start at offset 0.
                 file.seek(0)
                 begun = b""
             else:
                 moved = _has_moved(path, file)
-                sleep(STEP)
+                sleep(POLL_INTERVAL_SECONDS)
     finally:
         file.close()
 
 
 def _has_moved(path: Path, file: IO[bytes]) -> bool:
-    """Whether another file has the name now."""
+    """Whether the path is another file than the open one."""
     try:
         return not os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:
-        # Between two steps of a rotation.
+        # A rotation has renamed the file and not yet created the new one.
         return False
 
 
 def _line(raw: bytes) -> Line:
-    # A line ends where the log ends it, not at what the application has printed into it.
+    # Only the line feed that the log wrote ends a line: `str.splitlines` would split at other characters, too, which
+    # the application may have printed.
     return parse(raw.decode("utf-8", "backslashreplace"))
 
 

@@ -4,10 +4,10 @@
     2026-11-22 18:33:08.456 INFO     [5c0f2a9b71d3-17 GET /orders] App 4711 stdout: printed for a request
     2026-11-22 18:33:09.001 WARNING  worker 4711 of /srv/shop ended: killed by SIGKILL
 
-That is the form `text`; `log_format` has the others. In the form `plain` both streams are the application's alone:
-what it wrote to stdout is on stdout, what it wrote to stderr on stderr, and appsrv's own lines are on stderr, too.
-The watchdog owns it; the server writes to it through a pipe (`to_watchdog`, `from_server`). The file is opened again
-when it was moved away, so that rotation loses nothing. Knows lines and levels, not processes.
+This is the form `text`; `log_format` has the others. In the form `plain` the terminal shows the application's output
+as it is: its stdout on stdout, its stderr on stderr, and appsrv's own lines on stderr, too. The watchdog writes the
+log; the server sends its lines through a pipe (`to_watchdog`, `from_server`). The file is opened again after it was
+renamed, so that rotation loses no line. Knows lines and levels, not processes.
 """
 
 from __future__ import annotations
@@ -52,34 +52,35 @@ _COLOURS = {"DEBUG": "thin_white", "INFO": "green", "WARNING": "yellow", "ERROR"
 
 
 class ServerLog:
-    """Where lines go. `form` is that of the file, `shown` that of the terminal, which is a stream to show them on as
-    well. `quiet` leaves appsrv's own lines below WARNING to the file; with `colour` plain lines have their label.
+    """The log file at `path`, in the form `form`, and a stream, `terminal`, that shows the lines in the form `shown`.
 
-    The file is opened within `owner()`, again after each rotation. `waits`: whether a pipe or device in its place is
-    waited for, as only the operator's may be; else it loses lines.
+    `level` is the lowest one that is logged. `quiet`: appsrv's own lines below WARNING go to the file only. `colour`:
+    in the form `plain`, lines have the label of their request. `owner()` is a context in which the file is opened, at
+    the start and after each rotation: there the process has the user that owns the file. `blocks`: for a FIFO or
+    device, block until it is read (the operator's log only). Other logs drop lines. Raises RunDirectoryError.
     """
 
     def __init__(
         self, path: str, level: str, terminal: TextIO | None, *, form: str = TEXT, shown: str = TEXT,
         quiet: bool = False, colour: bool = False, owner: Callable[[], AbstractContextManager[None]] = nullcontext,
-        waits: bool = True,
+        blocks: bool = True,
     ) -> None:
         self.path = path
         self._form, self._shown = form, shown
-        self._file = _FileHandler(path, owner, 0 if waits else os.O_NONBLOCK)
+        self._file = _FileHandler(path, owner, 0 if blocks else os.O_NONBLOCK)
         self._quiet = quiet
         self._colour = colour
         self._terminal = _TerminalHandler(terminal) if terminal is not None else None
         self._lowest = LEVELS[level]
-        # Where both streams are a terminal, what is written to one is seen on the other.
+        # If both streams are terminals, a line on one of them may break an unfinished line on the other.
         live = terminal is not None and shown == PLAIN and _is_terminal(terminal) and _is_terminal(sys.stderr)
         self._screen = Screen(self._label) if live else None
 
     def event(self, level: int, text: str) -> None:
-        """Something appsrv has to say."""
+        """Log a line of appsrv's own. `level` is one of `logging`."""
         if level < self._lowest:
             return
-        # Made once, so that both have the same time.
+        # Formatted once, so that the file and the terminal have the same time.
         line = event_line(logging.getLevelName(level), text) if JSON in (self._form, self._shown) else ""
         if self._form == JSON:
             self._file.raw(line)
@@ -100,18 +101,18 @@ class ServerLog:
 
     @property
     def is_live(self) -> bool:
-        """Whether unfinished lines are shown as well."""
+        """Whether the terminal shows unfinished lines."""
         return self._screen is not None
 
     def unfinished(self, origin: Origin, before: str, new: str) -> None:
-        """An application process goes on with a line that has no end yet; `before` was shown already."""
+        """Show `new`, a further part of an unfinished line of an application process; `before` has been shown."""
         if self._screen is not None and self._terminal is not None:
             self._terminal.put(self._screen.extend(origin, before, new), error=origin.error)
 
     def output(self, origin: Origin, lines: Sequence[str], before: str = "") -> None:
-        """Lines that an application process has written, at once if there are several; never filtered.
+        """Log lines that an application process has written with one call; no level filters them.
 
-        `before` has been shown already of the first.
+        `before` is the part of the first line that the terminal has shown already.
         """
         written = output_lines(self._form, origin, lines)
         for line in written:
@@ -142,16 +143,16 @@ class ServerLog:
         return ""
 
     def reopen(self) -> None:
-        """Open the file again under its name."""
+        """Open the path again, after a rotation."""
         self._file.reopen()
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Close the file. Later lines are not written to it."""
         self._file.close()
 
 
 class _FileHandler(logging.handlers.WatchedFileHandler):
-    """Opens its file again when that was moved; a disk that is full costs lines, never the watchdog."""
+    """Opens its file again after it was renamed. A full disk loses lines; it never raises in the watchdog."""
 
     def __init__(self, path: str, owner: Callable[[], AbstractContextManager[None]], flags: int) -> None:
         self._owner = owner
@@ -172,7 +173,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
         return open(fd, "a", encoding="utf-8", errors=AS_WRITTEN)
 
     def raw(self, line: str) -> None:
-        """A line that is one already."""
+        """Write a line that has its final form."""
         self.handle(_record(logging.NOTSET, line))
 
     def format(self, record: logging.LogRecord) -> str:
@@ -180,16 +181,16 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._ended:
-            # The base class would open it again.
+            # The base class would open the file again.
             return
-        # What goes wrong while the file is opened again is not caught by the base classes.
+        # The base classes do not catch an OSError from opening the file again.
         try:
             super().emit(record)
         except OSError:
             self.handleError(record)
 
     def reopen(self) -> None:
-        """As `reopenIfNeeded`, whether or not the file has moved."""
+        """As `reopenIfNeeded`, but also for a file that was not renamed."""
         stream, self.stream = self.stream, None
         try:
             if stream is not None:
@@ -219,7 +220,7 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
 
 
 class _TerminalHandler(_StreamHandler):
-    """In colour on a terminal, unless NO_COLOR says otherwise (colorlog knows)."""
+    """Writes in colour on a terminal, unless NO_COLOR is set (colorlog reads it)."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -229,28 +230,28 @@ class _TerminalHandler(_StreamHandler):
         self.setFormatter(colorlog.ColoredFormatter(layout, TIME, log_colors=_COLOURS, stream=stream))
 
     def show(self, record: logging.LogRecord, *, error: bool) -> None:
-        """The record, on stderr or where everything goes."""
+        """Write the record, to stderr or to the terminal's stream."""
         if error:
             self.raw(self.format(record), error=True)
         else:
             self.handle(record)
 
     def raw(self, text: str, *, error: bool) -> None:
-        """A line, as the bytes that the application wrote, on the stream it wrote them to."""
+        """Write a line as the bytes that the application wrote, to stderr or to the terminal's stream."""
         self.put(f"{text}\n", error=error)
 
     def put(self, text: str, *, error: bool) -> None:
-        """Any text, in the same way."""
+        """Write any text in the same way."""
         stream = sys.stderr if error else self.stream
         with contextlib.suppress(OSError, ValueError):
             _write_bytes(stream, as_written(text))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A terminal that has gone away loses nothing: the file has the line."""
+        """Does nothing when the terminal has been closed: the file has the line."""
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of one event. What comes after a line feed, in the name of a directory say, is no event of its own."""
+    """The lines of one event. Lines after the first are indented: a line feed in a directory's name forges no event."""
     first, *more = text.splitlines() or [""]
     return [first, *(f"  {line}" for line in more)]
 
@@ -260,7 +261,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _write_bytes(stream: TextIO, data: bytes) -> None:
-    """Past the encoding of the stream, whatever that is."""
+    """Write bytes to the stream's buffer, without the encoding of the stream."""
     buffer = getattr(stream, "buffer", None)
     if buffer is None:
         stream.write(data.decode("utf-8", "backslashreplace"))
@@ -279,7 +280,7 @@ def _record(level: int, text: str) -> logging.LogRecord:
 
 
 class _OneLine(logging.Formatter):
-    """A record with its traceback is one line, which starts with its level; NULs stand in place of line ends."""
+    """Formats a record and its traceback as one line: the level, a space, the text with NULs in place of line ends."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).replace("\0", "\\x00").splitlines() or [""]
@@ -287,7 +288,7 @@ class _OneLine(logging.Formatter):
 
 
 def to_watchdog(level: str) -> None:
-    """Let `logging` of this process write to its stdout, which the watchdog reads."""
+    """Have `logging` of this process write to its stdout, which the watchdog reads. `level` is a name in `LEVELS`."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_OneLine("%(message)s"))
     root = logging.getLogger()
@@ -295,12 +296,12 @@ def to_watchdog(level: str) -> None:
     root.setLevel(LEVELS[level])
 
 
-# What a line of the access log starts with on its way from the server.
+# The prefix of an access log line in the pipe from the server to the watchdog.
 ACCESS = "ACCESS "
 
 
 class AccessLines:
-    """The way of the server's own lines of the access log into the server log, past all levels."""
+    """Sends the server's own access log lines to the server log. No level filters them."""
 
     def write(self, line: str) -> None:
         """Append a line."""
@@ -308,11 +309,11 @@ class AccessLines:
         sys.stdout.flush()
 
     def reopen(self) -> None:
-        """Nothing to do: the watchdog owns the file."""
+        """Does nothing: the watchdog opens the file again."""
 
 
 def from_server(line: str) -> tuple[int, str]:
-    """(level, text) of a line that `to_watchdog` wrote; whatever else the server printed is an error."""
+    """(level, text) of a line that `to_watchdog` wrote. Any other line that the server printed has the level ERROR."""
     name, _, text = line.partition(" ")
     level = logging.getLevelName(name)
     return (level, text.replace("\0", "\n")) if level in _SERVER_LEVELS else (logging.ERROR, line)

@@ -1,8 +1,9 @@
-"""Tracebacks in one piece: lines of one origin that are written one by one, while others write, too.
+"""Groups the lines of a traceback, which a process writes one by one while other processes write, too. Pure.
 
-What begins as a traceback, or is known to have more lines, is held back with everything of the same origin that
-follows, until that origin is quiet for `QUIET` seconds, or for `LONGEST` seconds or `MOST` lines at most. Pure: it is
-told the time. What is said at once is one event: a traceback, what was printed with one call, or a line.
+A line that starts a traceback, or that is known to have more lines, is held back together with every later line of the
+same origin. The lines are emitted when the origin has written nothing for `QUIET_SECONDS`, at the latest after
+`MAX_HELD_SECONDS` or `MAX_HELD_LINES`. Each emitted event is one traceback, the text of one print call, or one line.
+The caller passes the time (`time.monotonic()`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 
-QUIET, LONGEST, MOST = 0.05, 0.5, 2000
+QUIET_SECONDS = 0.05
+"""An origin that has written nothing for so long has written its traceback to the end."""
+MAX_HELD_SECONDS, MAX_HELD_LINES = 0.5, 2000
+"""Limits of the time and the lines that are held back of one origin, so that one that never stops is logged, too."""
 FATAL = "Fatal Python error:"
 BEGINNINGS = ("Traceback (most recent call last):", FATAL, "  + Exception Group Traceback (most recent")
 JOINTS = ("During handling of the above exception", "The above exception was the direct cause")
@@ -18,89 +22,97 @@ JOINTS = ("During handling of the above exception", "The above exception was the
 # The last line of an exception group.
 _GROUP_END = re.compile(r" {4}\+-+")
 
-Say = Callable[[Sequence[str]], None]
+Emit = Callable[[Sequence[str]], None]
 
 
 class _Block:
-    def __init__(self, say: Say, now: float) -> None:
-        self.say = say
+    def __init__(self, emit: Emit, now: float) -> None:
+        self.emit = emit
         self.lines: list[str] = []
         self.continuing: list[bool] = []
-        self.quiet_at = now + QUIET
-        self.over_at = now + LONGEST
+        self.quiet_at = now + QUIET_SECONDS
+        self.deadline = now + MAX_HELD_SECONDS
 
     @property
     def due(self) -> float:
-        return min(self.quiet_at, self.over_at)
+        return min(self.quiet_at, self.deadline)
 
     @property
     def looks_whole(self) -> bool:
-        """Whether it ends as tracebacks do, with the line that names the exception."""
+        """Whether the last line can be the end of a traceback, which names the exception."""
         last = self.lines[-1]
         return bool(last) and not last[0].isspace() and not last.startswith((*BEGINNINGS, *JOINTS))
 
 
 class Tracebacks:
-    """Says each line at once, or together with the traceback it belongs to. An origin is who wrote it, for what."""
+    """Emits each line at once, or together with its traceback. An origin is a stream of a process, for one request."""
 
     def __init__(self) -> None:
         self._blocks: dict[Hashable, _Block] = {}
 
     def add(
-        self, origin: Hashable, line: str, say: Say, now: float, *, more: bool = False, continues: bool = False
+        self, origin: Hashable, line: str, emit: Emit, now: float, *, more: bool = False, continues: bool = False
     ) -> None:
-        """One more line; `say` is what to do with it, now or later. `more`: further lines belong to it.
+        """Add a line. `emit` is called with the event that it becomes part of, now or later.
 
-        `continues`: it belongs to the line before.
+        `more`: further lines of the same print call follow. `continues`: the line belongs to the one before it.
         """
         block = self._blocks.get(origin)
         if block is None:
             if not more and not line.startswith(BEGINNINGS):
-                say([line])
+                emit([line])
                 return
-            block = self._blocks[origin] = _Block(say, now)
+            block = self._blocks[origin] = _Block(emit, now)
         block.lines.append(line)
         block.continuing.append(continues)
-        block.quiet_at = now + QUIET
-        if len(block.lines) >= MOST:
-            self._say(origin)
+        block.quiet_at = now + QUIET_SECONDS
+        if len(block.lines) >= MAX_HELD_LINES:
+            self._emit(origin)
 
     def holds(self, origin: Hashable) -> bool:
-        """Whether lines of this origin wait."""
+        """Whether lines of this origin are held back."""
         return origin in self._blocks
 
-    def say_whole(self, is_of: Callable[[Hashable], bool]) -> None:
-        """Say those of the origins in question that look whole: what comes next was written after them."""
+    def emit_complete(self, is_of: Callable[[Hashable], bool]) -> None:
+        """Emit the tracebacks that look complete of the origins for which `is_of` is true.
+
+        The collector calls this before it adds a line of the same process that was written after them, such as the
+        access log's line of the request: otherwise that line would be logged first.
+        """
         for origin in [origin for origin, block in self._blocks.items() if is_of(origin) and block.looks_whole]:
-            self._say(origin)
+            self._emit(origin)
 
     @property
     def due(self) -> float:
-        """When `say_due` has something to do; infinity when there is nothing."""
+        """The time when `emit_due` has to be called next; infinity when no line is held back."""
         return min((block.due for block in self._blocks.values()), default=float("inf"))
 
-    def say_due(self, now: float) -> None:
-        """Say what is complete by now."""
+    def emit_due(self, now: float) -> None:
+        """Emit the events whose waiting time is over at `now`."""
         for origin in [origin for origin, block in self._blocks.items() if block.due <= now]:
-            self._say(origin)
+            self._emit(origin)
 
-    def say_all(self) -> None:
-        """Say everything."""
+    def emit_all(self) -> None:
+        """Emit every line that is held back."""
         for origin in list(self._blocks):
-            self._say(origin)
+            self._emit(origin)
 
-    def _say(self, origin: Hashable) -> None:
+    def _emit(self, origin: Hashable) -> None:
         block = self._blocks.pop(origin)
         for event in events(block.lines, block.continuing):
-            block.say(event)
+            block.emit(event)
 
 
 def events(lines: Sequence[str], continuing: Sequence[bool]) -> list[list[str]]:
-    """The lines of one origin, each traceback in one piece; a line that is `continuing` belongs to the one before."""
+    """The lines of one origin as events: each traceback is one. A line that is `continuing` belongs to the one before.
+
+    A blank line ends a traceback unless the next line joins two of them ("During handling of the above exception ...").
+    After `FATAL` every line belongs to the report that faulthandler writes, since the process ends with it.
+    """
     found: list[list[str]] = []
     inside = fatal = False
     for line, next_line, continues in zip(lines, [*lines[1:], ""], continuing, strict=True):
-        # Between an exception and the one that it caused.
+        # The blank line between an exception and the one that was raised while it was handled.
         inside = inside or (bool(found) and not line and next_line.startswith(JOINTS))
         if found and (continues or inside or fatal):
             found[-1].append(line)

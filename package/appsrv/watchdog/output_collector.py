@@ -113,7 +113,7 @@ class Collector:
         """Say everything that the process has written by now; a prompt stays unfinished where it can be shown so."""
         for pipe in self._pipes.get(pid, []):
             pipe.catch_up()
-        self._tracebacks.say_all()
+        self._tracebacks.emit_all()
 
     def knows(self, pid: int) -> bool:
         """Whether the pipes of this process have been seen."""
@@ -124,16 +124,16 @@ class Collector:
         for pipes in self._pipes.values():
             for pipe in pipes:
                 pipe.read_all()
-        self._tracebacks.say_all()
+        self._tracebacks.emit_all()
 
     @property
     def due(self) -> float:
-        """When `say_due` has something to do (monotonic); infinity when there is nothing."""
+        """When `emit_due` has something to do (monotonic); infinity when there is nothing."""
         return self._tracebacks.due
 
-    def say_due(self) -> None:
+    def emit_due(self) -> None:
         """Say the tracebacks that are complete."""
-        self._tracebacks.say_due(time.monotonic())
+        self._tracebacks.emit_due(time.monotonic())
 
     def _server_says(self, pid: int) -> Say:
         def say(line: str) -> None:
@@ -150,7 +150,7 @@ class Collector:
             origin = origin._replace(stream=ACCESS_STREAM)
         if not line.label and not line.continues:
             # An access line, say: it stands behind the traceback of its request.
-            self._tracebacks.say_whole(lambda other: isinstance(other, Origin) and other.pid == origin.pid)
+            self._tracebacks.emit_complete(lambda other: isinstance(other, Origin) and other.pid == origin.pid)
         say = functools.partial(server_log.output, origin, before=before)
         self._tracebacks.add(origin, line.text, say, time.monotonic(), more=line.more, continues=line.continues)
 

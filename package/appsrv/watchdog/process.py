@@ -189,7 +189,7 @@ class Watchdog:
         self._standby.turn()
         for key, _ in self._selector.select(self._patience()):
             key.data()
-        self._output.say_due()
+        self._output.emit_due()
         if time.monotonic() >= self._kept.due:
             self._keep_directory()
         for arrived in self._signals.take():

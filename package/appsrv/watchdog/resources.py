@@ -134,13 +134,13 @@ class Resources:
             self.log.event(logging.INFO, f"listening on {what}, not on the address, port or socket of the settings")
         return self.info
 
-    def _open_log(self, path: str, identity: Identity | None, *, waits: bool = True) -> ServerLog:
+    def _open_log(self, path: str, identity: Identity | None, *, blocks: bool = True) -> ServerLog:
         terminal = self._terminal
         return ServerLog(
             path, self._settings.log_level, terminal, form=self._settings.log_format or TEXT,
             shown=self._settings.log_format or (PLAIN if self._development else TEXT), quiet=self._development,
             colour=terminal is not None and wants_colour(self._environ, terminal.isatty()),
-            owner=lambda: acting_as(identity), waits=waits,
+            owner=lambda: acting_as(identity), blocks=blocks,
         )
 
     def log_of(self, group: AppGroup, identity: Identity | None) -> ServerLog:
@@ -157,7 +157,7 @@ class Resources:
         if identity == self._identity:
             known[self.log.path] = self.log
         try:
-            return known.get(path) or self._open_log(path, identity, waits=False)
+            return known.get(path) or self._open_log(path, identity, blocks=False)
         except RunDirectoryError as error:
             self.log.event(logging.WARNING, f"{group.name}: {error}; until then its lines are here")
             return self.log

@@ -25,7 +25,7 @@ class Writer(AppendFile):
 
 @pytest.fixture
 def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(append_file, "LOOK", 0.0)
+    monkeypatch.setattr(append_file, "CHECK_INTERVAL_SECONDS", 0.0)
 
 
 def test_lines_are_appended(tmp_path: Path) -> None:

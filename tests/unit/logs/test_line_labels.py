@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appsrv.logs.line_labels import ACCESS, LONGEST_PATH, LabelReader, going_on, harmless, label_of, labelled
+from appsrv.logs.line_labels import ACCESS, MAX_PATH_CHARACTERS, LabelReader, going_on, harmless, label_of, labelled
 
 
 def read(wire: str) -> list[tuple[str, str]]:
@@ -16,7 +16,7 @@ def read(wire: str) -> list[tuple[str, str]]:
 def test_a_label_says_what_and_keeps_secrets() -> None:
     assert label_of("ab-1", "GET", "/orders?token=secret") == "ab-1 GET /orders"
     assert label_of("-", "GET", "/a]b[\x1b") == "- GET /a%5Db%5B\\x1b"
-    assert len(label_of("-", "GET", "/" + "x" * 5000)) == len("- GET ") + LONGEST_PATH
+    assert len(label_of("-", "GET", "/" + "x" * 5000)) == len("- GET ") + MAX_PATH_CHARACTERS
 
 
 def test_each_line_has_its_label() -> None:

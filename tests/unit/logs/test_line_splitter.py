@@ -93,7 +93,7 @@ def test_lines_do_not_depend_on_how_they_arrive(lines: list[str], seed: int) -> 
 
 
 def test_a_line_without_end_is_given_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_splitter, "LONGEST_LINE", 10)
+    monkeypatch.setattr(line_splitter, "MAX_LINE_BYTES", 10)
     splitter = LineSplitter()
     parts = [part for _ in range(10) for part in splitter.feed(b"12345")]
     parts += splitter.feed(b"!\nnext\n")
@@ -103,7 +103,7 @@ def test_a_line_without_end_is_given_in_parts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_parts_do_not_break_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_splitter, "LONGEST_LINE", 10)
+    monkeypatch.setattr(line_splitter, "MAX_LINE_BYTES", 10)
     splitter = LineSplitter()
     text = "aé€😀" * 30
     data = text.encode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appsrv.errors import OperatorError
-from appsrv.logs.reader import Line, Wanted, follow, last, parse, since
+from appsrv.logs.reader import Criteria, Line, follow, last, parse, since
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
 LINES = """\
@@ -43,27 +43,27 @@ def test_what_a_line_says() -> None:
 @pytest.mark.parametrize(
     ("wanted", "numbers"),
     [
-        (Wanted(), [0, 1, 2, 3, 4, 5]),
-        (Wanted(request="ab12-7"), [1, 3]),
-        (Wanted(request="ab12"), []),
-        (Wanted(worker=17), [0, 1, 3, 4]),
-        (Wanted(worker=1), []),
-        (Wanted(since=since("15m", NOW)), [4, 5]),
-        (Wanted(since=since("2026-01-31 11:30", NOW), worker=18), [2]),
+        (Criteria(), [0, 1, 2, 3, 4, 5]),
+        (Criteria(request="ab12-7"), [1, 3]),
+        (Criteria(request="ab12"), []),
+        (Criteria(worker=17), [0, 1, 3, 4]),
+        (Criteria(worker=1), []),
+        (Criteria(since=since("15m", NOW)), [4, 5]),
+        (Criteria(since=since("2026-01-31 11:30", NOW), worker=18), [2]),
     ],
 )
-def test_which_are_wanted(log: Path, wanted: Wanted, numbers: list[int]) -> None:
+def test_which_are_wanted(log: Path, wanted: Criteria, numbers: list[int]) -> None:
     assert [line.raw for line in last(log, wanted, None)] == [LINES[number] for number in numbers]
 
 
 def test_the_last_ones(log: Path) -> None:
-    assert [line.raw for line in last(log, Wanted(worker=17), 2)] == [LINES[3], LINES[4]]
-    assert last(log, Wanted(), 0) == []
+    assert [line.raw for line in last(log, Criteria(worker=17), 2)] == [LINES[3], LINES[4]]
+    assert last(log, Criteria(), 0) == []
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot be read"):
-        last(tmp_path / "none", Wanted(), None)
+        last(tmp_path / "none", Criteria(), None)
 
 
 @pytest.mark.parametrize("text", ["soon", "10x", "2026-13-01", "999999d", "99999999999d"])
@@ -81,13 +81,13 @@ def test_a_time_that_says_where() -> None:
 def test_a_line_is_one_whatever_the_application_prints_into_it(log: Path) -> None:
     progress = "2026-01-31 11:50:00.006 INFO     App 17 stdout: 10 %\r20 %\x0b\x85\u202830 %"
     log.write_bytes(f"{progress}\n".encode())
-    assert [line.raw for line in last(log, Wanted(worker=17), None)] == [progress]
+    assert [line.raw for line in last(log, Criteria(worker=17), None)] == [progress]
 
 
 def following(log: Path, *events: Callable[[], object]) -> Iterator[str]:
     """What is read while these happen, one at each pause."""
     waiting = iter(events)
-    for line in follow(log, Wanted(), 0, sleep=lambda _: next(waiting)()):
+    for line in follow(log, Criteria(), 0, sleep=lambda _: next(waiting)()):
         yield line.raw
 
 
@@ -153,5 +153,5 @@ def test_a_line_without_a_time_is_as_old_as_the_one_before(tmp_path: Path) -> No
     path.write_text(
         "first\n2026-01-31 11:00:00.000 INFO     old\nprinted then\n2026-01-31 11:45:00.000 INFO     new\nprinted now\n"
     )
-    found = [line.raw for line in last(path, Wanted(since="2026-01-31 11:30:00.000"), None)]
+    found = [line.raw for line in last(path, Criteria(since="2026-01-31 11:30:00.000"), None)]
     assert found == ["2026-01-31 11:45:00.000 INFO     new", "printed now"]

@@ -270,9 +270,9 @@ except ZeroDivisionError: logging.exception("failed")
 def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
     with pytest.raises(RunDirectoryError):
-        ServerLog(str(tmp_path / "log"), "info", None, waits=False)
+        ServerLog(str(tmp_path / "log"), "info", None, blocks=False)
     reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
-    log = ServerLog(str(tmp_path / "log"), "info", None, waits=False)
+    log = ServerLog(str(tmp_path / "log"), "info", None, blocks=False)
     for number in range(2000):
         log.output(Origin("App", 1, "stdout"), [f"{number:0100}"])
     assert b"App 1 stdout: 000" in os.read(reader, 65536)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appsrv.logs.traceback_grouping import LONGEST, MOST, QUIET, Tracebacks, events
+from appsrv.logs.traceback_grouping import MAX_HELD_LINES, MAX_HELD_SECONDS, QUIET_SECONDS, Tracebacks, events
 
 BEGINNING = "Traceback (most recent call last):"
 
@@ -32,7 +32,7 @@ def test_two_at_a_time_do_not_mix() -> None:
         log.add("b", f"{line} of b", 0.0)
         log.add("c", "meanwhile", 0.0)
     assert log.lines == ["meanwhile"] * 8
-    log.tracebacks.say_due(QUIET)
+    log.tracebacks.emit_due(QUIET_SECONDS)
     assert log.lines[8:16] == [BEGINNING, "  File 1", "KeyError: 1", "", "During handling", "", BEGINNING, "ValueError"]
     assert all(line.endswith(" of b") for line in log.lines[16:])
 
@@ -41,25 +41,25 @@ def test_who_goes_on_writing_is_not_waited_for_forever() -> None:
     log = Log()
     log.add("a", BEGINNING, 0.0)
     for step in range(1, 40):
-        log.add("a", "x", step * QUIET / 2)
-        log.tracebacks.say_due(step * QUIET / 2)
+        log.add("a", "x", step * QUIET_SECONDS / 2)
+        log.tracebacks.emit_due(step * QUIET_SECONDS / 2)
         if log.lines:
-            assert step * QUIET / 2 >= LONGEST
+            assert step * QUIET_SECONDS / 2 >= MAX_HELD_SECONDS
             return
     raise AssertionError("nothing was said")
 
 
 def test_many_lines_are_said_before_their_time() -> None:
     log = Log()
-    for _ in range(MOST):
+    for _ in range(MAX_HELD_LINES):
         log.add("a", BEGINNING, 0.0)
-    assert len(log.lines) == MOST
+    assert len(log.lines) == MAX_HELD_LINES
 
 
 def test_at_the_end_everything_is_said() -> None:
     log = Log()
     log.add("a", BEGINNING, 0.0)
-    log.tracebacks.say_all()
+    log.tracebacks.emit_all()
     assert log.lines == [BEGINNING]
 
 
@@ -68,7 +68,7 @@ def test_the_line_above_a_traceback_belongs_to_it() -> None:
     log.tracebacks.add("a", "it failed", log.lines.extend, 0.0, more=True)
     log.add("b", "in between", 0.0)
     log.add("a", BEGINNING, 0.0)
-    log.tracebacks.say_all()
+    log.tracebacks.emit_all()
     assert log.lines == ["in between", "it failed", BEGINNING]
 
 
@@ -79,7 +79,7 @@ def test_what_comes_after_a_whole_traceback_stands_after_it() -> None:
         log.add("a", line, 0.0)
     for line in (BEGINNING, "  File 2"):
         log.add("b", line, 0.0)
-    log.tracebacks.say_whole(lambda origin: origin in ("a", "b"))
+    log.tracebacks.emit_complete(lambda origin: origin in ("a", "b"))
     log.add("", "GET / 500", 0.0)
     assert log.lines == [BEGINNING, "  File 1", "KeyError: 1", "GET / 500"], "the other one is still being written"
 

@@ -53,9 +53,9 @@ def test_nor_is_the_log(resources: Resources, group: AppGroup, monkeypatch: pyte
     logs: list[ServerLog] = []
     open_log = resources._open_log
 
-    def opening(path: str, whose: Identity | None, *, waits: bool = True) -> ServerLog:
+    def opening(path: str, whose: Identity | None, *, blocks: bool = True) -> ServerLog:
         opened.append(whose)
-        logs.append(open_log(path, None, waits=waits))
+        logs.append(open_log(path, None, blocks=blocks))
         return logs[-1]
 
     monkeypatch.setattr(resources, "_open_log", opening)
