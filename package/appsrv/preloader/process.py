@@ -49,7 +49,7 @@ from appsrv.system.users import give_up
 from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
 from appsrv.worker.process import Watch, Worker, WorkerContext, WorkerRole, environs, forget_files
-from appsrv.wsgi.internal_request import ask
+from appsrv.wsgi.internal_request import get_status
 from appsrv.wsgi.x_sendfile import with_x_sendfile
 
 Load = Callable[[], WSGIApplication]
@@ -180,7 +180,7 @@ class Preloader:
         """Load what the first request would load, let go of what must not be shared, and keep the collector off it."""
         path = self._role.settings.warm_up_path
         if path is not None:
-            status = ask(self._role.application, path, environs(self._role)[0], agent="appsrv-warm-up")
+            status = get_status(self._role.application, path, environs(self._role)[0], agent="appsrv-warm-up")
             if status >= 400:
                 complain(f"the warm-up request GET {path} was answered with {status}")
         if self._role.settings.spawn_method == "direct":

@@ -58,7 +58,7 @@ from appsrv.worker.response_writer import ResponseBuffer
 from appsrv.worker.stream_cutter import StreamCutter, threads_frames
 from appsrv.worker.thread_leadership import Leadership
 from appsrv.wsgi.environ import environ_base
-from appsrv.wsgi.internal_request import ask, ill
+from appsrv.wsgi.internal_request import get_status, is_unhealthy
 from appsrv.wsgi.probe import with_probe
 from appsrv.wsgi.removed_fields import Reporter
 from appsrv.wsgi.request_id import with_request_id
@@ -292,11 +292,11 @@ class Worker:
         assert settings.health_path is not None
         environ = environs(self._role)[0]
         agent, host = "appsrv-health-check", settings.health_host
-        status = ask(self._role.application, settings.health_path, environ, agent=agent, host=host)
-        if ill(status):
+        status = get_status(self._role.application, settings.health_path, environ, agent=agent, host=host)
+        if is_unhealthy(status):
             said = f"the health check GET {settings.health_path} was answered with {status}"
             self._channel.send(messages.Unhealthy(said))
-        return not ill(status)
+        return not is_unhealthy(status)
 
     def _run_alone(self) -> None:
         """The loop of a worker with one thread: nobody else wants the queue."""

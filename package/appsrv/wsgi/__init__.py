@@ -1,4 +1,4 @@
-"""A request as PEP 3333 has it: the environ, the call of the application, its response.
+"""A request by PEP 3333: the environ, the call of the application, its response.
 
-Knows no process and no queue. Start with `run`.
+These modules know neither processes nor queues. Start reading with `run`.
 """

@@ -1,7 +1,7 @@
-"""Response headers that clients do not get, told in the log: once for each place that gives them.
+"""The log lines about response headers that appsrv drops: one for each place in the code that sets them.
 
-A framework has one place for all views; a middleware or a plain WSGI application is named by its own. Knows the frames
-of the call and the environ, not HTTP.
+In a framework one place calls start_response for all views; a middleware or a plain WSGI application has its own. This
+module knows the frames of the call and the environ, not HTTP.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from typing import Any
 
 from appsrv.system import own_frames
 
-__all__ = ["place_of_call", "tell"]
+__all__ = ["log_dropped", "place_of_call"]
 
-# Names and places that the log has. So many places at most: what an application generates is not told for ever.
-_told: set[tuple[str, str]] = set()
-_MOST = 50
+# The names and places that were logged, and their maximum: an application that generates names cannot fill the log.
+_logged: set[tuple[str, str]] = set()
+_MAX_LOGGED = 50
 
 
 def place_of_call() -> str:
-    """Where the application calls start_response: the innermost file and line outside of appsrv."""
+    """`file:line` of the call of start_response: the innermost frame outside of appsrv; empty if there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and own_frames.is_own(frame.f_code.co_filename):
         frame = frame.f_back
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def tell(names: list[str], place: str, environ: dict[str, Any]) -> None:
-    """Say which headers of this request's response were left out, where the log does not have that yet."""
-    new = [name for name in names if (name.lower(), place) not in _told]
-    if not new or len(_told) >= _MOST:
+def log_dropped(names: list[str], place: str, environ: dict[str, Any]) -> None:
+    """Log which headers of the response to this request were dropped; each name and place is logged once."""
+    new = [name for name in names if (name.lower(), place) not in _logged]
+    if not new or len(_logged) >= _MAX_LOGGED:
         return
-    _told.update((name.lower(), place) for name in new)
-    # A terminal may take some of what is not ASCII for commands, and secrets stand in the query.
+    _logged.update((name.lower(), place) for name in new)
+    # The query is left out because it may hold secrets. Other characters than ASCII are escaped, because a terminal may
+    # take some of them for control sequences (ECMA-48, C1).
     path = str(environ.get("REQUEST_URI", "")).partition("?")[0].encode("ascii", "backslashreplace").decode()
-    # A log that cannot be written to must not change the answer.
+    # An error in writing to the log must not change the response.
     with contextlib.suppress(Exception):
         environ["wsgi.errors"].write(
             f"appsrv: {', '.join(new)} in the response to {environ['REQUEST_METHOD']} {path} is left out: such headers "

@@ -1,4 +1,4 @@
-"""The WSGI environ of a request (PEP 3333, RFC 3875). Pure: it is told everything, and opens nothing."""
+"""The WSGI environ of a request (PEP 3333, RFC 3875). Pure: all values are arguments, and it opens no files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def environ_base(
     script_name: str = "",
     software: str = "appsrv",
 ) -> Environ:
-    """What is the same for every request on one listener.
+    """The part of the environ that all requests on one listener have in common.
 
-    `server_name` is None on a unix socket: name and port are then taken from each request's Host.
+    `server_name` is None on a unix socket: `build_environ` then takes name and port from the Host of each request.
     """
     base: Environ = {
         "wsgi.version": (1, 0),
@@ -60,7 +60,7 @@ def build_environ(
 ) -> Environ:
     """The environ of one request.
 
-    `content_length` is that of `input`, known once a chunked body is spooled; None: there is no body.
+    `content_length`: the number of bytes in `input`, which is known once a chunked body is spooled; None: no body.
     """
     environ = base | head.variables
     environ["wsgi.input"] = input
@@ -68,7 +68,8 @@ def build_environ(
     environ["REMOTE_PORT"] = remote_port
     if content_length is not None:
         environ["CONTENT_LENGTH"] = str(content_length)
-        # The body is whole by now: how it came is nobody's business any more.
+        # The body is complete and decoded by now. With Transfer-Encoding left in place the application might try to
+        # decode it again (RFC 9112 section 7.1.3).
         environ.pop("HTTP_TRANSFER_ENCODING", None)
     if environ["SCRIPT_NAME"]:
         cut_mount_point(environ)
@@ -78,14 +79,14 @@ def build_environ(
 
 
 def cut_mount_point(environ: Environ) -> None:
-    """Take SCRIPT_NAME off the beginning of PATH_INFO, where it is there."""
+    """Remove SCRIPT_NAME from the beginning of PATH_INFO, if PATH_INFO begins with it."""
     mount, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
     if (path + "/").startswith(mount + "/"):
         environ["PATH_INFO"] = path[len(mount) :]
 
 
 def name_server_by_host(environ: Environ) -> None:
-    """SERVER_NAME and SERVER_PORT as the client named them; a port that Host leaves out is that of the scheme."""
+    """Set SERVER_NAME and SERVER_PORT from Host; without a port in Host, the default port of the scheme."""
     host = environ.get("HTTP_HOST", "localhost")
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):

@@ -1,4 +1,4 @@
-"""`wsgi.file_wrapper`, and the question which files can be sent by their descriptor. Sends nothing itself."""
+"""`wsgi.file_wrapper` (PEP 3333), and the test whether a file can be sent by its descriptor. Sends nothing itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["FilePart", "FileWrapper", "plain_file"]
 
 
 class Readable(Protocol):
-    """What `wsgi.file_wrapper` needs of a file (PEP 3333)."""
+    """The part of a file's interface that `wsgi.file_wrapper` needs (PEP 3333)."""
 
     def read(self, size: int, /) -> bytes:
-        """Some bytes, none at the end."""
+        """Return at most `size` bytes; an empty string at the end of the file."""
 
 
 class FileWrapper:
-    """An iterable over a file, from its position on."""
+    """An iterable over a file from its position on, in pieces of `block_size` bytes."""
 
     def __init__(self, filelike: Readable, block_size: int = 64 * 1024) -> None:
         self.filelike = filelike
@@ -31,14 +31,14 @@ class FileWrapper:
             yield data
 
     def close(self) -> None:
-        """Close the file, if it can be."""
+        """Close the file, if it has a `close`."""
         close = getattr(self.filelike, "close", None)
         if close is not None:
             close()
 
 
 class FilePart(NamedTuple):
-    """What is left of an open file: its descriptor, the position, and the bytes from there to the end."""
+    """The rest of an open file: its descriptor, the position, and the number of bytes from there to the end."""
 
     fd: int
     offset: int
@@ -46,9 +46,10 @@ class FilePart(NamedTuple):
 
 
 def plain_file(filelike: object) -> FilePart | None:
-    """The rest of a regular file; None for whatever must be read to be understood.
+    """The rest of a regular file whose bytes on disk are the bytes of its `read`; None for every other object.
 
-    Exact types only: a gzip file, too, has a descriptor, but that of other bytes than its `read` gives.
+    Only the exact types of `io` count. A gzip file has a descriptor, too, but its `read` returns other bytes than the
+    descriptor's.
     """
     if type(filelike) is _TemporaryFileWrapper:
         filelike = filelike.file
@@ -60,7 +61,7 @@ def plain_file(filelike: object) -> FilePart | None:
         return None
     filelike.flush()
     status = os.fstat(raw.fileno())
-    # Files of the kernel (/proc, /sys) say that they are empty.
+    # Files of the kernel (in /proc and /sys) report a size of 0 although they have content.
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return None
     position = filelike.tell()

@@ -1,7 +1,7 @@
-"""What trusted proxies say about a request: X-Forwarded-* and Forwarded (RFC 7239), carried over into its environ.
+"""Applies the X-Forwarded-* and Forwarded (RFC 7239) headers of trusted proxies to a request's environ.
 
-Pure. Anybody else's are taken away before the application sees them, those of a trusted proxy stay where they are.
-Knows neither connections nor settings. A request about which two headers disagree is refused.
+Headers from any other sender are removed before the application sees the request; those of a trusted proxy stay in the
+environ. A request with contradicting headers is refused. Pure. This module knows neither connections nor settings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from appsrv.http.syntax import FORWARDING, TOKEN, is_host
 from appsrv.http.trusted_proxies import TrustedProxies, plain_address
 from appsrv.wsgi.environ import Environ, cut_mount_point, name_server_by_host
 
-# Each field that names the scheme, and its words for it.
+# The fields that name the scheme, each with its values and their schemes.
 _HTTP = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _SWITCH = {"on": "https", "off": "http"}
 _SCHEMES = {
@@ -28,16 +28,17 @@ _SCHEMES = {
     "HTTP_FRONT_END_HTTPS": _SWITCH,
 }
 _PORT = r"(?::([0-9]{1,5}|_[0-9A-Za-z._-]+))?"
-# Section 6 of RFC 7239: an address, perhaps with a port; an IPv6 address without brackets has none.
+# RFC 7239 section 6: an address, optionally with a port; an IPv6 address without brackets has no port.
 _NODE = re.compile(rf"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]){_PORT}|([0-9A-Fa-f:.]+)")
-# Section 4: token=value, or token="quoted". Ports and brackets without quotes are common, and cannot be misread.
+# RFC 7239 section 4: token=value or token="quoted". The RFC demands quotes around ports and brackets; proxies often
+# omit them, and the value is unambiguous without them.
 _PAIR = re.compile(rf"""({TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=\\]+))[ \t]*(?=[,;]|$)""")
-# Decoded: neither `//host` nor `/\\host`, which lead elsewhere when they come first in a Location.
+# Matches the decoded prefix. It excludes `//host` and `/\\host`: at the beginning of a Location they name another host.
 _PREFIX = re.compile(r"(?:/[^\x00-\x1f\x7f/\\]+)*/?")
 
 
-class Said(NamedTuple):
-    """What headers say of a request; None: nothing. `client` is (address, port), both empty where it is not known."""
+class ForwardedValues(NamedTuple):
+    """The values that headers give for a request; None: not given. `client`: (address, port), both empty if unknown."""
 
     client: tuple[str, str] | None = None
     scheme: str | None = None
@@ -47,32 +48,32 @@ class Said(NamedTuple):
 
 
 def apply(environ: Environ, proxies: TrustedProxies) -> list[str]:
-    """Make `environ`, whose REMOTE_ADDR is whoever is connected, the one of the client's own request.
+    """Change `environ` to describe the original client's request; its REMOTE_ADDR is the peer of the connection.
 
-    Returns the names of the fields that were removed, because they came from somebody else than a trusted proxy.
-    Raises RequestError (400) when the headers of a trusted proxy are malformed or disagree.
+    Returns the names of the fields that were removed because the peer is not a trusted proxy. Raises `RequestError`
+    (400) if the headers of a trusted proxy are malformed or contradict each other.
     """
     if not proxies.peer(environ["REMOTE_ADDR"]):
         removed = sorted(FORWARDING & environ.keys())
         for name in removed:
             del environ[name]
         return [field_name(name) for name in removed]
-    said = _by_x_forwarded(environ, proxies)
+    values = _by_x_forwarded(environ, proxies)
     if environ.get("HTTP_FORWARDED"):
         standard = _by_forwarded(environ["HTTP_FORWARDED"], proxies)
-        _compare(environ, said, standard)
-        # Where both say something it is the same.
-        said = said._replace(
-            client=said.client or standard.client,
-            scheme=said.scheme or standard.scheme,
-            host=said.host or standard.host,
+        _compare(environ, values, standard)
+        # `_compare` has made sure that values given by both are equal.
+        values = values._replace(
+            client=values.client or standard.client,
+            scheme=values.scheme or standard.scheme,
+            host=values.host or standard.host,
         )
-    _carry_over(environ, said)
+    _carry_over(environ, values)
     return []
 
 
-def _carry_over(environ: Environ, said: Said) -> None:
-    client, scheme, host, port, prefix = said
+def _carry_over(environ: Environ, values: ForwardedValues) -> None:
+    client, scheme, host, port, prefix = values
     if client is not None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client
     if scheme is not None:
@@ -88,42 +89,48 @@ def _carry_over(environ: Environ, said: Said) -> None:
         environ["SERVER_PORT"] = port
     if prefix:
         own = environ["SCRIPT_NAME"]
-        # Below an application's own base_uri: what stands before it, or, from a proxy that knows it, both.
+        # SCRIPT_NAME is already the application's base_uri. The proxy's prefix comes in front of it, unless the proxy
+        # knows the base_uri and its prefix ends with it.
         environ["SCRIPT_NAME"] = prefix if prefix.endswith(own) else prefix + own
         if not own:
             cut_mount_point(environ)
 
 
-def _compare(environ: Environ, ours: Said, theirs: Said) -> None:
-    """Proxies set one kind of header and pass the other one on as the client sent it: they have to agree.
+def _compare(environ: Environ, ours: ForwardedValues, theirs: ForwardedValues) -> None:
+    """Raise `RequestError` (400) unless Forwarded and X-Forwarded-* describe the same request.
 
-    What one of them leaves out counts as what is so without it, or a client could add its own lie to the truth.
+    Most proxies set one kind of header and pass the other kind on as the client sent it, so a difference may be a
+    forgery. A value that one kind leaves out counts as the connection's own value. Otherwise a client could use the
+    kind that the proxy does not set to add a value that the proxy's kind leaves out.
     """
     if ours[:3] == (None, None, None):
         return
-    one, other = (_effective(said, environ) for said in (ours, theirs))
+    one, other = (_effective(values, environ) for values in (ours, theirs))
     for name, first, second in zip(("for", "proto", "host"), one, other, strict=True):
         if first != second:
             raise RequestError(400, f"Forwarded and X-Forwarded-* disagree about {name}")
 
 
-def _effective(said: Said, environ: Environ) -> tuple[str, str, str]:
-    """Address, scheme and host of the request, were this all that is said about it."""
+def _effective(values: ForwardedValues, environ: Environ) -> tuple[str, str, str]:
+    """Address, scheme and host of the request if these headers alone are applied."""
     return (
-        environ["REMOTE_ADDR"] if said.client is None else said.client[0],
-        said.scheme or environ["wsgi.url_scheme"],
-        (said.host or environ.get("HTTP_HOST", "")).lower(),
+        environ["REMOTE_ADDR"] if values.client is None else values.client[0],
+        values.scheme or environ["wsgi.url_scheme"],
+        (values.host or environ.get("HTTP_HOST", "")).lower(),
     )
 
 
 # -- X-Forwarded-* ---------------------------------------------------------------------------------------------------
 
 
-def _by_x_forwarded(environ: Environ, proxies: TrustedProxies) -> Said:
-    """Each list is counted from its right end, as many members as proxies of ours have added to X-Forwarded-For."""
+def _by_x_forwarded(environ: Environ, proxies: TrustedProxies) -> ForwardedValues:
+    """The values of X-Forwarded-*. X-Forwarded-For shows how many trusted proxies have appended to the lists.
+
+    The same number of members is skipped from the right end of every other list.
+    """
     members = _members(environ.get("HTTP_X_FORWARDED_FOR", ""))
     client, depth = _client(members, proxies)
-    return Said(
+    return ForwardedValues(
         client,
         _scheme(environ, depth),
         _checked_host(_member(environ, "HTTP_X_FORWARDED_HOST", depth)),
@@ -133,7 +140,7 @@ def _by_x_forwarded(environ: Environ, proxies: TrustedProxies) -> Said:
 
 
 def _members(value: str) -> list[str]:
-    """The members of a list (RFC 9110 section 5.6.1); empty ones are none."""
+    """The members of a list; empty elements are ignored (RFC 9110 section 5.6.1.2)."""
     return [member for part in value.split(",") if (member := part.strip(" \t"))]
 
 
@@ -146,7 +153,10 @@ def _member(environ: Environ, name: str, depth: int) -> str | None:
 
 
 def _client(nodes: Sequence[str], proxies: TrustedProxies) -> tuple[tuple[str, str] | None, int]:
-    """The rightmost node that is no trusted proxy, and how many stand to its right; of trusted ones the leftmost."""
+    """The rightmost node that is not a trusted proxy, and the number of nodes to its right.
+
+    The leftmost node if all are trusted; None if there are no nodes.
+    """
     client = None
     for depth, node in enumerate(reversed(nodes)):
         client = _address(node)
@@ -156,7 +166,7 @@ def _client(nodes: Sequence[str], proxies: TrustedProxies) -> tuple[tuple[str, s
 
 
 def _address(node: str) -> tuple[str, str]:
-    """(address, port) of a node; both are empty for `unknown`, an obfuscated name and whatever else is no address."""
+    """(address, port) of a node; both are empty for `unknown`, an obfuscated name or an address that is malformed."""
     if len(node) > 1 and node[0] == node[-1] == '"':
         node = node[1:-1]
     match = _NODE.fullmatch(node)
@@ -183,7 +193,7 @@ def _scheme(environ: Environ, depth: int) -> str | None:
 
 
 def field_name(name: str) -> str:
-    """The name of a field in HTTP, by its CGI name."""
+    """The HTTP name of a field, from its CGI name: X-Forwarded-For for HTTP_X_FORWARDED_FOR."""
     return name[5:].replace("_", "-").title().replace("-Ip", "-IP").replace("-Id", "-ID")
 
 
@@ -200,7 +210,7 @@ def _checked_port(port: str | None) -> str | None:
 
 
 def _checked_prefix(prefix: str | None) -> str | None:
-    """The prefix as SCRIPT_NAME: decoded, without a slash at its end."""
+    """The prefix as a SCRIPT_NAME: percent-decoded, without a slash at its end."""
     if prefix is None:
         return None
     decoded = unquote_to_bytes(prefix.encode("latin-1")).decode("latin-1")
@@ -212,17 +222,17 @@ def _checked_prefix(prefix: str | None) -> str | None:
 # -- Forwarded -------------------------------------------------------------------------------------------------------
 
 
-def _by_forwarded(value: str, proxies: TrustedProxies) -> Said:
-    """What the element says that names the client; the others are about hops between proxies."""
+def _by_forwarded(value: str, proxies: TrustedProxies) -> ForwardedValues:
+    """The values of the element that names the client; the other elements describe hops between proxies."""
     elements = _elements(value)
     if not elements:
-        return Said()
+        return ForwardedValues()
     client, depth = _client([element.get("for", "unknown") for element in elements], proxies)
     element = elements[-1 - depth]
     scheme = element.get("proto")
     if scheme is not None and scheme.lower() not in _HTTP:
         raise RequestError(400, "Forwarded names no scheme")
-    return Said(
+    return ForwardedValues(
         client if "for" in element else None,
         _HTTP[scheme.lower()] if scheme else None,
         _checked_host(element.get("host")),
@@ -230,7 +240,10 @@ def _by_forwarded(value: str, proxies: TrustedProxies) -> Said:
 
 
 def _elements(value: str) -> list[dict[str, str]]:
-    """The elements of a Forwarded field (RFC 7239 section 4), empty ones left out."""
+    """The elements of a Forwarded field (RFC 7239 section 4) without empty ones.
+
+    Raises `RequestError` (400) for a malformed field or a repeated parameter.
+    """
     elements: list[dict[str, str]] = [{}]
     position = 0
     while position < len(value):

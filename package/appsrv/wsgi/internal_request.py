@@ -1,8 +1,8 @@
 """Requests that appsrv makes itself, inside the process that has the application: the warm-up and the health check.
 
-The *warm-up* is answered by the preloader before it forks, so that workers share what it loads. It is off unless
-`warm_up_path` is set: a first request may start threads, which do not live on in the workers. The *health check* is
-answered by a new generation's worker before it takes a client's request. Knows the application as any client does.
+The *warm-up* runs in the preloader before it forks, so that workers share the modules and caches that it loads. It is
+off unless `warm_up_path` is set, because a first request may start threads, and threads do not survive a fork. The
+*health check* runs in the first worker of a new generation before that worker takes a client's request.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from appsrv.wsgi.environ import build_environ
 from appsrv.wsgi.upstream_hooks import KEY, Proxied
 
 
-class _Nowhere:
-    """A client that takes everything and looks at nothing."""
+class _DiscardingOutput:
+    """A `ResponseOutput` that discards the response."""
 
     def send(self, data: bytes, /) -> None:
-        """Take it."""
+        """Discard `data`."""
 
     def send_piece(self, data: bytes, chunked: bool, /) -> None:
-        """Take it."""
+        """Discard `data`."""
 
     def sendfile(self, fd: int, offset: int, count: int, /) -> None:
-        """Take it."""
+        """Discard the file."""
 
     def cut(self) -> None:
-        """Mind nothing."""
+        """Do nothing: there is no connection to end."""
 
 
-def ask(application: Any, path: str, environ: dict[str, Any], *, agent: str, host: str | None = None) -> int:
-    """GET `path`; returns the status it was answered with. `environ` is what a request starts from.
+def get_status(application: Any, path: str, environ: dict[str, Any], *, agent: str, host: str | None = None) -> int:
+    """Make the application answer `GET path`, and return the status code of its response.
 
-    `host` is the Host header: by default the address that is listened on.
+    `environ`: the base environ of the listener (`environ.environ_base`). `agent`: the User-Agent header. `host`: the
+    Host header; by default the listener's address. An exception in the application counts as status 500.
     """
     if host is None:
         host = f"{environ.get('SERVER_NAME', 'localhost')}:{environ.get('SERVER_PORT', '80')}"
@@ -47,9 +48,9 @@ def ask(application: Any, path: str, environ: dict[str, Any], *, agent: str, hos
     head, _ = parsed
     full = build_environ(environ, head, io.BytesIO(), None, "127.0.0.1", "0")
     full[KEY] = Proxied(head)
-    return run.respond(application, full, head, _Nowhere(), date=http_date(0.0)).status
+    return run.respond(application, full, head, _DiscardingOutput(), date=http_date(0.0)).status
 
 
-def ill(status: int) -> bool:
-    """Whether this is not the answer of a healthy application: 2xx and 3xx are (RFC 9110 section 15)."""
+def is_unhealthy(status: int) -> bool:
+    """Whether this status fails the health check: anything but 2xx and 3xx (RFC 9110 section 15)."""
     return not 200 <= status < 400

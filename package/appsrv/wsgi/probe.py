@@ -1,7 +1,7 @@
-"""The probe: the address that a load balancer asks whether to send requests here, answered without the application.
+"""The probe: a path that a load balancer polls to decide whether to send requests here; appsrv answers it itself.
 
-`probe_path`, not `health_path`: that one appsrv asks, and the application answers. A worker answers the probe while
-there are workers, the front end when there are none; both as `answer` says. Pure.
+The setting is `probe_path`. Do not confuse it with `health_path`, which appsrv requests and the application answers. A
+worker answers the probe; the front end does so while there are no workers. Both use `answer`. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from appsrv.http.response import Response, reason_of
 
 PROBED = "appsrv.probe"
-"""In the environ of a request that was answered here: it is neither counted nor in the access log."""
+"""Key in the environ of a probe request: it is neither counted nor written to the access log."""
 
 STOPPING = "stopping"
 
@@ -20,7 +20,10 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def answer(method: str, reason: str = "") -> Response:
-    """200 `ok`; 503 where there is a `reason` to send requests elsewhere; 405 to all but GET and HEAD."""
+    """The response to a probe: 200 `ok`, or 503 with the `reason` to send no requests here.
+
+    405 for any method but GET and HEAD (RFC 9110 section 15.5.6).
+    """
     if method not in ("GET", "HEAD"):
         return _plain(405, "This can be read only.", ("Allow", "GET, HEAD"))
     return _plain(503, reason) if reason else _plain(200, "ok")
@@ -32,12 +35,15 @@ def _plain(status: int, text: str, *more: tuple[str, str]) -> Response:
 
 
 def is_probe(variables: Mapping[str, Any], path: str | None) -> bool:
-    """Whether the request with these CGI variables asks for `path`, with whatever query."""
+    """Whether the request with these CGI variables is for `path`; its query does not matter."""
     return path is not None and variables.get("PATH_INFO") == path
 
 
 def with_probe(application: Application, path: str | None, stopping: Sequence[int]) -> Application:
-    """`application`, but for the requests for `path`. `stopping`: one byte, not zero when the instance is to end."""
+    """`application`, with requests for `path` answered here.
+
+    `stopping`: shared memory of one byte, not zero once the instance is stopping. No middleware if `path` is None.
+    """
     if path is None:
         return application
 
@@ -45,8 +51,9 @@ def with_probe(application: Application, path: str | None, stopping: Sequence[in
         if environ["PATH_INFO"] != path:
             return application(environ, start_response)
         environ[PROBED] = True
-        said = answer(environ["REQUEST_METHOD"], STOPPING if stopping[0] else "")
-        start_response(f"{said.status} {said.reason}", [*said.headers, ("Content-Length", str(len(said.body)))])
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else said.body]
+        response = answer(environ["REQUEST_METHOD"], STOPPING if stopping[0] else "")
+        headers = [*response.headers, ("Content-Length", str(len(response.body)))]
+        start_response(f"{response.status} {response.reason}", headers)
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else response.body]
 
     return probed

@@ -1,8 +1,8 @@
-"""Header fields that the application does not get: which of them are worth a line in the log, and how it reads.
+"""The log lines about header fields that appsrv removes before the application sees the request.
 
-A line comes once an hour for an address or a name, and for at most `MOST` of them in an hour: clients choose both, and
-must not fill the log. Pure: it is told the time. Does not know why a field is removed (`forwarded`,
-`underscored_fields`).
+An address or a field name gets one line an hour, and at most `MAX_LOGGED_SUBJECTS` of them get one within an hour.
+Clients choose both, so without these limits they could fill the log. Pure: the caller passes the time. The rules for
+the removal are in `forwarded` and `underscored_fields`.
 """
 
 from __future__ import annotations
@@ -11,91 +11,94 @@ from collections.abc import Callable, Iterable, Sequence
 
 from appsrv.http.trusted_proxies import UNIX, TrustedProxies, plain_address
 
-# Why fields are removed: their sender is no trusted proxy; their names have an underscore, and that is not allowed, or
-# is allowed to others only; such a name means the same as that of another field.
+# The reasons for a removal: the sender is not a trusted proxy; the name has an underscore, and no such name is
+# accepted; it has one, and only trusted proxies may send it; its CGI name is also that of another field.
 UNTRUSTED, UNDERSCORE, UNTRUSTED_UNDERSCORE, AMBIGUOUS = "untrusted", "underscore", "untrusted underscore", "ambiguous"
-HOUR, MOST, LONGEST_NAME = 3600.0, 10, 60
-# Proxies have such addresses, strangers on the Internet have not: they must not use up each other's lines.
+LOG_INTERVAL_SECONDS, MAX_LOGGED_SUBJECTS, MAX_NAME_CHARACTERS = 3600.0, 10, 60
+# Addresses of proxies in a private network. They are counted apart from public addresses, so that clients on the
+# Internet cannot use up the lines that would name a misconfigured proxy.
 _PRIVATE = TrustedProxies(
     ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "::1",
      "fc00::/7", "fe80::/10", UNIX)
 )
-# Clients that are no proxies send it, too.
-_SAYS_NOTHING = {"X-Request-ID"}
+# Ordinary clients send this field as well, so it is no sign of a proxy.
+_SENT_BY_CLIENTS = {"X-Request-ID"}
 
-# (why, address of the sender, names of the fields)
-Tell = Callable[[str, str, list[str]], None]
+# Arguments: reason, address of the sender, names of the fields.
+Report = Callable[[str, str, list[str]], None]
 
 
-class Hourly:
-    """Lets each subject through once an hour, and no more than `most` subjects in an hour."""
+class HourlyLimit:
+    """A rate limit: admits each subject once an hour, and at most `max_subjects` subjects within an hour."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._since: dict[str, float] = {}
+    def __init__(self, max_subjects: int) -> None:
+        self._max_subjects = max_subjects
+        self._admitted_at: dict[str, float] = {}
 
     def knows(self, subject: str) -> bool:
-        """Whether the subject is one of those let through."""
-        return subject in self._since
+        """Whether the subject was admitted within the hour."""
+        return subject in self._admitted_at
 
     def admits(self, subject: str, now: float) -> bool:
-        """Whether it is this subject's turn."""
-        since = self._since.get(subject)
-        if since is not None and now - since < HOUR:
+        """Whether the subject may be logged at `now` (seconds of a monotonic clock); if so, this is recorded."""
+        since = self._admitted_at.get(subject)
+        if since is not None and now - since < LOG_INTERVAL_SECONDS:
             return False
-        if since is None and len(self._since) >= self._most:
-            # Threads share this object: the copy cannot change while it is walked through.
-            self._since = {name: when for name, when in list(self._since.items()) if now - when < HOUR}
-            if len(self._since) >= self._most:
+        if since is None and len(self._admitted_at) >= self._max_subjects:
+            # Threads share this object. `list` copies the items in one step, so no other thread can change the
+            # dictionary during the iteration.
+            admitted = list(self._admitted_at.items())
+            self._admitted_at = {name: when for name, when in admitted if now - when < LOG_INTERVAL_SECONDS}
+            if len(self._admitted_at) >= self._max_subjects:
                 return False
-        self._since[subject] = now
+        self._admitted_at[subject] = now
         return True
 
 
-class _Kinds:
-    """One `Hourly` for each reason and kind of address."""
+class _LimitsByKind:
+    """One `HourlyLimit` for each reason, and for private and public addresses."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._hourly: dict[str, Hourly] = {}
+    def __init__(self, max_subjects: int) -> None:
+        self._max_subjects = max_subjects
+        self._by_kind: dict[str, HourlyLimit] = {}
 
-    def of(self, why: str, address: str) -> Hourly:
+    def of(self, why: str, address: str) -> HourlyLimit:
         kind = f"{why} private" if _PRIVATE.peer(address) else why
-        return self._hourly.setdefault(kind, Hourly(self._most))
+        return self._by_kind.setdefault(kind, HourlyLimit(self._max_subjects))
 
 
 class Reporter:
-    """In a worker: tells the server of what is removed, and not more often than the server may need it."""
+    """In a worker: reports removed fields to the server, within the server's own limits for the log."""
 
-    def __init__(self, tell: Tell, clock: Callable[[], float]) -> None:
-        self._tell = tell
+    def __init__(self, report: Report, clock: Callable[[], float]) -> None:
+        self._report = report
         self._clock = clock
-        # One more than the server names: that one tells it that there are more.
-        self._kinds = _Kinds(MOST + 1)
+        # One more than the server logs by name: from the surplus one the server learns that there are more.
+        self._limits = _LimitsByKind(MAX_LOGGED_SUBJECTS + 1)
 
     def removed(self, why: str, address: str, names: Iterable[str]) -> None:
-        """These fields of a request are removed; `address` is the other end of the connection."""
-        shown = [name[:LONGEST_NAME] for name in names if name not in _SAYS_NOTHING]
-        hourly, now = self._kinds.of(why, address), self._clock()
+        """Report that these fields of a request were removed; `address` is the peer of the connection."""
+        shown = [name[:MAX_NAME_CHARACTERS] for name in names if name not in _SENT_BY_CLIENTS]
+        hourly, now = self._limits.of(why, address), self._clock()
         if why == UNTRUSTED:
             if shown and hourly.admits(address, now):
-                self._tell(why, address, shown[:MOST])
+                self._report(why, address, shown[:MAX_LOGGED_SUBJECTS])
             return
         for name in shown:
             if hourly.admits(name.lower(), now):
-                self._tell(why, address, [name])
+                self._report(why, address, [name])
 
 
 class RemovedFields:
-    """In the server: the lines for the log. `trusted` is what `forwarded_allow_ips` has."""
+    """In the server: makes the lines of the log. `trusted`: the members of the setting `forwarded_allow_ips`."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted = trusted
-        self._kinds, self._more = _Kinds(MOST), _Kinds(1)
+        self._limits, self._more = _LimitsByKind(MAX_LOGGED_SUBJECTS), _LimitsByKind(1)
 
     def lines(self, why: str, address: str, names: Sequence[str], now: float) -> list[str]:
-        """What is to be logged of these fields; nothing when it has been said within the hour."""
-        hourly, subject = self._kinds.of(why, address), address if why == UNTRUSTED else names[0].lower()
+        """The lines to log about these fields; none if the subject was logged within the hour."""
+        hourly, subject = self._limits.of(why, address), address if why == UNTRUSTED else names[0].lower()
         if hourly.admits(subject, now):
             return [self._line(why, address, names)]
         if not hourly.knows(subject) and self._more.of(why, address).admits("", now):

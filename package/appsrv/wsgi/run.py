@@ -1,7 +1,8 @@
 """Runs a WSGI application for one request and writes its response to a `ResponseOutput` (PEP 3333).
 
-It knows no sockets and no processes: bytes go to a `ResponseOutput`, files to the same by their descriptor. Whatever
-the application does, exactly one framing goes out, and a body that is not whole never looks complete.
+This module knows neither sockets nor processes: it passes bytes, and the descriptors of files, to the `ResponseOutput`.
+Two rules hold for every behaviour of the application: a response has exactly one framing, and an incomplete body never
+looks complete to the client (RFC 9112 section 8).
 """
 
 from __future__ import annotations
@@ -42,35 +43,36 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 WSGIApplication = Callable[[Environ, Callable[..., Callable[[bytes], None]]], Iterable[bytes]]
 LogException = Callable[[Environ, str, str], None]
 
-# The status of a request whose client left before it had one.
+# The status in the access log of a request whose client disconnected before the response had a status (as in nginx).
 CLIENT_LEFT = 499
-# A body up to this size leaves together with its head, in one piece.
-_JOIN_LIMIT = 256 * 1024
-# A file up to this size is read and leaves with its head as well.
-_READ_LIMIT = 32 * 1024
+# A body up to this size is joined with its head and sent in one call.
+_MAX_JOINED_BYTES = 256 * 1024
+# A file up to this size is read and sent together with its head, instead of by sendfile(2).
+_MAX_READ_BYTES = 32 * 1024
 
 
 class ResponseOutput(Protocol):
-    """Where a response goes. Every call takes all it is given, or raises `ClientDisconnected`."""
+    """The destination of a response. Every method accepts all of its data, or raises `ClientDisconnected`."""
 
     def send(self, data: bytes, /) -> None:
         """Send `data`."""
 
     def send_piece(self, data: bytes, chunked: bool, /) -> None:
-        """Send the next piece of a body, which may be empty; `chunked`: the one after it begins with a size."""
+        """Send the next piece of a body, which may be empty; `chunked`: the next piece begins with a chunk size."""
 
     def sendfile(self, fd: int, offset: int, count: int, /) -> None:
-        """Send `count` bytes of an open regular file from `offset`; EOFError when it is shorter than that."""
+        """Send `count` bytes of an open regular file from `offset`. Raises `EOFError` if the file is shorter."""
 
     def cut(self) -> None:
-        """End the connection so that the client sees that the response is not whole."""
+        """End the connection in a way that shows the client that the response is incomplete."""
 
 
 class Outcome:
-    """What became of a request.
+    """The result of a request.
 
-    `keep_alive` is what the client was told; `cut` that the response is not whole, and the connection has to
-    end so that it shows; `error` what went wrong, logged under `error_id` (a client that left is not logged).
+    `keep_alive`: the response has announced that the connection stays open. `cut`: the response is incomplete, and the
+    connection must end to show it. `error`: the exception, logged under `error_id`; a client's disconnection is not
+    logged.
     """
 
     __slots__ = ("body_bytes", "cut", "error", "error_id", "keep_alive", "started", "status")
@@ -86,9 +88,9 @@ class Outcome:
 
 
 def log_to_errors(environ: Environ, traceback_text: str, error_id: str) -> None:
-    """Write a traceback to `wsgi.errors`, with the path, but not the query: that is where secrets stand."""
+    """Write a traceback to `wsgi.errors`, with the request's path. The query is left out: it may hold secrets."""
     errors = environ["wsgi.errors"]
-    # A terminal may take some of what is not ASCII for commands (ECMA-48, C1).
+    # A terminal may take some characters beyond ASCII for control sequences (ECMA-48, C1), so all of them are escaped.
     path = str(environ.get("REQUEST_URI", "")).partition("?")[0].encode("ascii", "backslashreplace").decode()
     errors.write(f"Error {error_id} in {environ['REQUEST_METHOD']} {path}\n{traceback_text}")
     errors.flush()
@@ -105,12 +107,12 @@ def respond(
 ) -> Outcome:
     """Run `app` for one request and send its response. `date` is the value of the Date field.
 
-    Raises nothing that the application throws, `SystemExit` included: that is answered with 500, or cut when
-    the head has already gone, and stands in the outcome.
+    Exceptions of the application, `SystemExit` included, are not raised. They are answered with 500, or by cutting the
+    connection if the head was already sent, and are recorded in the outcome.
     """
-    # What the application prints is labelled with its request: `labelled_output` finds this function on the stack of
-    # the thread that prints, and reads `environ` in its frame. The parameter may not be renamed or be assigned another
-    # value, and the application may not be called from elsewhere.
+    # The application's output is labelled with its request: `labelled_output` finds this function on the stack of the
+    # printing thread, and reads `environ` in its frame. Therefore do not rename this parameter, do not assign another
+    # value to it, and do not call the application from another function.
     answer = _Answer(head, writer, date)
     try:
         body = app(environ, answer.start_response)
@@ -123,17 +125,18 @@ def respond(
     except BaseException as error:
         _fail(answer, environ, error, development, log_exception)
         return answer
-    if answer.complaint is not None:
-        _complain(answer, environ, log_exception)
-    if answer.left_out is not None:
-        dropped_headers.tell(*answer.left_out, environ)
+    if answer.violation is not None:
+        _log_violation(answer, environ, log_exception)
+    if answer.dropped is not None:
+        dropped_headers.log_dropped(*answer.dropped, environ)
     return answer
 
 
 def _end_child(answer: _Answer, error: BaseException | None) -> NoReturn:
-    """The application has forked this process and comes back: the client is its parent's, and so is what follows.
+    """End a child that the application has forked and that returns here: the client belongs to the parent.
 
-    A framework that has caught an exception answers 500: that is a failure to whoever waits for the child, too.
+    A framework turns an exception into a 500 response. The child then exits with status 1, so that the parent's
+    waitpid(2) reports the failure.
     """
     if error is None or isinstance(error, ClientDisconnected):
         forked_child.leave(int(answer.status >= 500))
@@ -152,7 +155,8 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
             answer.send_all(body)
     finally:
         if forked_child.IN_CHILD:
-            # Forked in the middle of the body, of which the end and `close` are its parent's.
+            # The application forked while it generated the body. The rest of the body, and the call of `close`, belong
+            # to the parent.
             _end_child(answer, sys.exc_info()[1])
         close = getattr(body, "close", None)
         if close is not None:
@@ -160,19 +164,20 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
 
 
 class _Answer(Outcome):
-    """One response on its way: `status` is 0 before start_response, `length` -1 without Content-Length.
+    """One response in progress: `status` is 0 before start_response, `length` is -1 without a Content-Length.
 
-    `block` are the lines of the head as the application gave them, `added` those that are ours. `left_out`: names of
-    fields that the client does not get, and the place of the call of start_response.
+    `block`: the application's lines of the head. `added`: appsrv's lines of the head. `dropped`: the names of dropped
+    fields, and the place of the call of start_response.
     """
 
     __slots__ = (
-        *("added", "block", "bodiless", "chunked", "complaint", "date", "finished", "has_date", "head", "left_out"),
+        *("added", "block", "bodiless", "chunked", "violation", "date", "finished", "has_date", "head", "dropped"),
         *("length", "writer"),
     )
 
     def __init__(self, head: RequestHead, writer: ResponseOutput, date: bytes) -> None:
-        # Every attribute is set here, without super(): a default of the class is found five times slower.
+        # Every attribute is set here, and without super(). This runs for each request, and reading a class attribute as
+        # the default takes five times as long.
         self.status = 0
         self.body_bytes = 0
         self.keep_alive = head.keep_alive
@@ -183,15 +188,15 @@ class _Answer(Outcome):
         self.date = date
         self.length = -1
         self.bodiless = self.chunked = self.has_date = False
-        self.complaint: str | None = None
-        self.left_out: tuple[list[str], str] | None = None
+        self.violation: str | None = None
+        self.dropped: tuple[list[str], str] | None = None
         self.block = self.added = b""
 
     @property
     def may_be_endless(self) -> bool:
-        """Whether the application has said what it answers, and not how long that is.
+        """Whether start_response was called, and without a Content-Length.
 
-        Before that, a body that is asked for may be a middleware's, which calls the application only then.
+        Before that call, the body being iterated may be a middleware's that has not called the application yet.
         """
         return bool(self.status) and self.length < 0
 
@@ -200,14 +205,14 @@ class _Answer(Outcome):
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """PEP 3333's callable; a faulty status or header raises `ApplicationError` where it is given."""
+        """PEP 3333's `start_response`. Raises `ApplicationError` in the caller for a malformed status or header."""
         if exc_info or self.status:
             self._check_restart(exc_info)
         key: tuple[Any, ...] = (status, *headers)
         try:
             known = known_heads.get(key)
         except TypeError:
-            known = None  # Something in it cannot be a key: a list in place of a tuple, or it is no header either.
+            known = None  # An element of the key is not hashable: a list in place of a tuple, or not a header at all.
         if known is None:
             known = self._encode(status, key[1:])
         code, self.block, self.length, self.has_date = known
@@ -216,10 +221,10 @@ class _Answer(Outcome):
         return self.write
 
     def _encode(self, status: str, headers: tuple[Any, ...]) -> EncodedHead:
-        """A head that has not been seen before, or has fields of the connection in it."""
+        """Encode a head that is not in the cache: a new one, or one with hop-by-hop fields."""
         head, fields = encode_head(status, headers)
         if fields is not None:
-            self.left_out = fields.names, dropped_headers.place_of_call()
+            self.dropped = fields.names, dropped_headers.place_of_call()
             self.keep_alive = self.keep_alive and not fields.close
         return head
 
@@ -233,10 +238,10 @@ class _Answer(Outcome):
         self.status, self.length = 0, -1
 
     def write(self, data: bytes) -> None:
-        """PEP 3333's `write` callable, and the way of each piece of an iterable."""
+        """PEP 3333's `write` callable; the pieces of an iterable body are sent by it as well."""
         if not isinstance(data, bytes):
             raise ApplicationError(f"a piece of the response body is not bytes: {type(data).__name__}")
-        if self.finished:  # Somebody kept `write`; the writer may be at another response by now.
+        if self.finished:  # The application kept `write`. The writer may be sending another response by now.
             raise ApplicationError("write was called after the response had ended")
         if not data:
             self.writer.send_piece(b"", False)
@@ -247,16 +252,17 @@ class _Answer(Outcome):
     # -- the ways to send a body ---------------------------------------------------------------------------
 
     def send_whole(self, data: bytes) -> None:
-        """Send a body that is known in full, with its head in one piece."""
+        """Send a complete body, together with its head."""
         if (
             len(data) == self.length
             and type(data) is bytes
             and self.keep_alive
             and self.head.version == "1.1"
             and not (self.started or self.bodiless or self.has_date)
-            and self.length <= _JOIN_LIMIT
+            and self.length <= _MAX_JOINED_BYTES
         ):
-            # Nearly every response: what `_fit` and `_start` would find out about it is known.
+            # Nearly every response takes this path. The condition above has already established the results of `_fit`
+            # and `_start`, so their calls are saved.
             self.started = True
             self.body_bytes = self.length
             self.writer.send(b"".join((self.block, b"Date: ", self.date, b"\r\n\r\n", data)))
@@ -274,7 +280,7 @@ class _Answer(Outcome):
         if self.bodiless:
             data = b""
         self.body_bytes = len(data)
-        if len(data) <= _JOIN_LIMIT:
+        if len(data) <= _MAX_JOINED_BYTES:
             self.writer.send(head + data)
         else:
             self.writer.send(head)
@@ -282,16 +288,16 @@ class _Answer(Outcome):
         self.finished = True
 
     def send_all(self, body: Iterable[bytes]) -> None:
-        """Send an iterable piece by piece, none later than the next is asked for."""
-        # `farewell` finds this function on the stack of another thread (`STREAMS`), and reads `self` in its frame.
+        """Send an iterable piece by piece. PEP 3333: a piece is sent before the next one is requested."""
+        # `stream_cutter` finds this function on the stack of another thread (`STREAMS`), and reads `self` in its frame.
         for data in body:
             self.write(data)
-            if self.complaint is not None or (self.started and self.bodiless):
+            if self.violation is not None or (self.started and self.bodiless):
                 break
         self._finish()
 
     def send_stream(self, body: StreamedBody) -> None:
-        """Send the head at once, then each piece as it comes."""
+        """Send the head at once, then each piece as it arrives from the upstream."""
         self.writer.send(self._start_stream() + (self._framed(body.first) if body.first else b""))
         if not self.bodiless:
             self.send_all(body.rest)
@@ -299,11 +305,11 @@ class _Answer(Outcome):
             self._finish()
 
     def send_file(self, wrapper: FileWrapper) -> None:
-        """Send a file from its position on: up to Content-Length, else up to its end."""
+        """Send a file from its position on: as many bytes as Content-Length says, else up to its end (PEP 3333)."""
         file = plain_file(wrapper.filelike)
         if file is None or self.started:
             self.send_all(wrapper)
-            self.complaint = None  # Content-Length may end a file early: PEP 3333.
+            self.violation = None  # PEP 3333: a Content-Length may end the transmission before the end of the file.
             return
         count = file.available if self._checked_length() < 0 else self.length
         if count > file.available and not self.bodiless:
@@ -313,7 +319,7 @@ class _Answer(Outcome):
         self.finished = True
 
     def _send_part(self, fd: int, offset: int, count: int) -> None:
-        if count <= _READ_LIMIT:
+        if count <= _MAX_READ_BYTES:
             data = os.pread(fd, count, offset)
             if len(data) < count:
                 raise ApplicationError("the file became shorter while it was sent")
@@ -332,7 +338,7 @@ class _Answer(Outcome):
         return self.length
 
     def _fit(self, data: bytes) -> bytes:
-        """Make a whole body and its Content-Length agree."""
+        """Announce the length of a complete body, or check the body against the application's Content-Length."""
         if self._checked_length() < 0:
             if data or not self.bodiless:
                 self._announce(len(data))
@@ -343,13 +349,17 @@ class _Answer(Outcome):
         return data
 
     def _announce(self, length: int) -> None:
-        """Add a Content-Length, unless there is one or the status must not have it."""
+        """Add a Content-Length, unless the application gave one or the status excludes it (RFC 9110 section 8.6)."""
         if self.length < 0 and self.status not in (204, 304):
             self.length = length
             self.added += b"Content-Length: %d\r\n" % length
 
     def _start_stream(self) -> bytes:
-        """The head of a body whose length is not known beforehand, or announced by the application."""
+        """The head of a body that is sent piece by piece.
+
+        Without a Content-Length the framing is chunked (RFC 9112 section 7.1), or for HTTP/1.0 the end of the
+        connection (section 6.3).
+        """
         if self._checked_length() < 0 and not self.bodiless:
             if self.head.version == "1.1":
                 self.chunked = True
@@ -359,7 +369,7 @@ class _Answer(Outcome):
         return self._start()
 
     def _start(self) -> bytes:
-        """The bytes of the head; from here on the response cannot be replaced by another."""
+        """The bytes of the head; from this call on the response cannot be replaced by an error page."""
         if not self.keep_alive:
             self.added += b"Connection: close\r\n"
         elif self.head.version == "1.0":
@@ -370,7 +380,7 @@ class _Answer(Outcome):
         return b"%b%b\r\n" % (self.block, self.added)
 
     def _framed(self, data: bytes) -> bytes:
-        """One piece of the body as it goes on the wire; nothing beyond the announced length."""
+        """One piece of the body with its framing; bytes beyond the announced length are dropped."""
         if self.bodiless:
             return b""
         if 0 <= self.length < self.body_bytes + len(data):
@@ -379,7 +389,7 @@ class _Answer(Outcome):
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def _truncated(self, data: bytes) -> bytes:
-        self.complaint = f"the body is longer than its Content-Length of {self.length}: the rest was dropped"
+        self.violation = f"the body is longer than its Content-Length of {self.length}: the rest was dropped"
         return data[: self.length - self.body_bytes]
 
     def _finish(self) -> None:
@@ -397,14 +407,14 @@ class _Answer(Outcome):
 
 
 STREAMS = _Answer.send_all.__code__
-"""On the stack of a thread that asks the application for the pieces of a body, one by one."""
+"""The code object on the stack of a thread that iterates over the application's body."""
 
 
 # -- when it goes wrong ------------------------------------------------------------------------------------
 
 
 def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> None:
-    """Answer 500 while that is possible, else cut the connection; log what happened."""
+    """Send an error page if the head was not sent yet, else cut the connection; log the error."""
     if forked_child.IN_CHILD:
         _end_child(answer, error)
     if isinstance(error, SwitchedProtocols):
@@ -435,7 +445,8 @@ def _send_error_page(answer: _Answer, error: BaseException, text: str, developme
     if isinstance(error, UpstreamError):
         status, detail = error.status, error.page
     elif isinstance(error, RequestError):
-        # Of a body that was passed on while it came: what follows it cannot be told.
+        # The request's body was streamed to the upstream and is not fully read, so the beginning of the next request on
+        # this connection is unknown (RFC 9112 section 9.3): the connection has to close.
         status, detail, keep_alive = error.status, error.detail(development=development), False
     head = answer.head
     page = error_response(status, error_id=answer.error_id, detail=detail, traceback=(development and text) or None)
@@ -448,9 +459,9 @@ def _send_error_page(answer: _Answer, error: BaseException, text: str, developme
     answer.body_bytes = 0 if head.method == "HEAD" else len(page.body)
 
 
-def _complain(answer: _Answer, environ: Environ, log: LogException) -> None:
-    """Note a response that went out well formed, but not as the application meant it."""
-    answer.error = ApplicationError(answer.complaint)
+def _log_violation(answer: _Answer, environ: Environ, log: LogException) -> None:
+    """Log a response that was sent well formed, but differs from the application's: its body was cut off."""
+    answer.error = ApplicationError(answer.violation)
     answer.error_id = error_id_of(environ)
     _log(log, environ, _application_traceback(answer.error), answer.error_id)
 
@@ -459,11 +470,11 @@ def _log(log: LogException, environ: Environ, text: str, error_id: str) -> None:
     try:
         log(environ, text, error_id)
     except Exception:
-        # `wsgi.errors` is the application's stream: that it cannot be written to must not change the answer.
+        # `wsgi.errors` may be a stream of the application. An error in writing to it must not change the response.
         own_lines.complain(f"wsgi.errors cannot be written to; error {error_id} is\n{text.rstrip()}")
 
 
 def _application_traceback(error: BaseException) -> str:
-    """The traceback without our own frames on top: the reader looks for the application's."""
+    """The traceback without appsrv's frames at its beginning: the reader looks for the application's."""
     frames = own_frames.without_own(error.__traceback__)
     return "".join(traceback.format_exception(type(error), error, frames))

@@ -1,8 +1,8 @@
 """Header fields with an underscore in their names, in a server that takes them from trusted proxies.
 
-`X_Token` and `X-Token` have the same CGI name (RFC 3875 section 4.1.18), so a client could set with the one what a
-proxy sets, or removes, with the other. A field with hyphens therefore always wins, and of two other spellings of one
-name neither counts. Pure. Knows neither settings nor who is trusted.
+`X_Token` and `X-Token` have the same CGI name (RFC 3875 section 4.1.18). A client could therefore send the one to forge
+the other, which a proxy sets or removes. So a field with hyphens always wins, and two other spellings of one name are
+both refused. Pure. This module knows neither the settings nor the trusted addresses.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 from appsrv.http.syntax import FORWARDING
 
-# In the environ: the names of the fields that were taken, as they were sent.
+# Key in the environ: the names of the fields that were accepted, as the proxy sent them.
 KEY = "appsrv.underscored_fields"
-# What appsrv itself goes by, or has gone by: such a name is only ever a forgery.
+# Fields that appsrv interprets itself. No proxy spells them with an underscore, so such a field is a forgery.
 _RESERVED = FORWARDING | {
     f"HTTP_{name}" for name in ("CONTENT_LENGTH", "CONTENT_TYPE", "TRANSFER_ENCODING", "KEEP_ALIVE", "PROXY_CONNECTION")
 }
 
 
 class Sorted(NamedTuple):
-    """`variables` go into the environ, `taken` are the names that they come from, `refused` those of the others."""
+    """`variables`: added to the environ. `taken`: the names of their fields. `refused`: the names of all others."""
 
     variables: dict[str, str]
     taken: frozenset[bytes]
@@ -29,17 +29,20 @@ class Sorted(NamedTuple):
 
 
 def underscored(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Those of the fields that have an underscore in their name."""
+    """The fields whose names contain an underscore."""
     return [(name, value) for name, value in headers if b"_" in name]
 
 
 def names_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-    """Their names, each once."""
+    """The names of the fields with an underscore, each once."""
     return list(dict.fromkeys(name.decode("latin-1") for name, _ in underscored(headers)))
 
 
 def sort_out(headers: Iterable[tuple[bytes, bytes]], present: Container[str]) -> Sorted:
-    """Which fields of a trusted proxy count; `present` are the variables that fields without underscores have set."""
+    """Decide which fields of a trusted proxy are accepted.
+
+    `present`: the environ variables that fields without underscores have set already.
+    """
     by_key: dict[str, dict[bytes, list[tuple[bytes, bytes]]]] = {}
     for name, value in underscored(headers):
         key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")

@@ -1,7 +1,8 @@
-"""What PEP 3333 cannot carry between a connection's exchange and the proxy that answers in a WSGI application's place.
+"""Extensions to PEP 3333 between a worker's connection handler and the proxy that runs in place of a WSGI application.
 
-The exchange puts a `Proxied` into the environ; the proxy answers with a `StreamedBody` where the head must not wait for
-the first piece, or raises `SwitchedProtocols` when the connection is no longer HTTP. Knows neither sockets nor WSGI.
+The connection handler puts a `Proxied` into the environ. The proxy returns a `StreamedBody` where the head must leave
+before the first piece of the body, or raises `SwitchedProtocols` when the connection is no longer HTTP. This module
+knows neither sockets nor WSGI.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ Relay = Callable[[], bool]
 
 
 class Proxied:
-    """One request as it came, and what its client can be told. This one has no client: appsrv asks itself.
+    """One request as received, and the operations on its client.
 
-    `head` is the request's as sent. `streamed`: the body is read from the client while it is passed on, and its length
-    is that of the head, or unknown. `may_switch`: the client's connection can be taken over.
+    This base class has no client: appsrv makes such requests itself (`internal_request`). `head`: the request's head as
+    the client sent it. `streamed`: the body is read from the client while it is passed on, and its length is the
+    head's Content-Length, or unknown. `may_switch`: the client's connection can be upgraded.
     """
 
     may_switch = False
@@ -36,16 +38,19 @@ class Proxied:
         return False
 
     def switch(self, upstream: object, first: bytes) -> None:
-        """Have the connection relayed to `upstream` once this request is answered, beginning with `first`."""
+        """Relay the connection to `upstream` once this request is answered; send the client `first` before the rest.
+
+        Raises `NotImplementedError` where `may_switch` is false.
+        """
         raise NotImplementedError
 
 
 class SwitchedProtocols(Exception):
-    """No error: the request is answered with 101, and what follows on its connection is no HTTP."""
+    """No error: the request is answered with 101 (RFC 9110 section 15.2.2); its connection carries no more HTTP."""
 
 
 class StreamedBody:
-    """A body whose head is sent at once, with `first`, which may be empty; then come the pieces of `rest`."""
+    """A body whose head is sent at once, together with `first`, which may be empty; the pieces of `rest` follow."""
 
     __slots__ = ("_close", "first", "rest")
 
@@ -55,11 +60,11 @@ class StreamedBody:
         self._close = close
 
     def __iter__(self) -> Iterator[bytes]:
-        """As any other body, for whoever does not know better."""
+        """All pieces, for code that treats this as an ordinary iterable body, such as a middleware."""
         if self.first:
             yield self.first
         yield from self.rest
 
     def close(self) -> None:
-        """Nobody reads on."""
+        """Release the connection to the upstream: no more pieces will be read (PEP 3333)."""
         self._close()

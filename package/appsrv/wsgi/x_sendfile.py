@@ -1,8 +1,8 @@
-"""X-Sendfile and X-Accel-Redirect: the application names a file, appsrv sends it.
+"""X-Sendfile and X-Accel-Redirect: the application names a file, and appsrv sends it.
 
-A WSGI application around the application, there only when the settings name directories; where they do not, the fields
-go through, for a proxy in front. Everything about the bytes is `wsgi`'s: the file leaves by sendfile(2), and what a
-slow client does not take goes to the drain lane with it, so that no worker waits.
+This is a WSGI middleware, installed only if the settings name directories. Without it the fields are passed on, for a
+proxy in front of appsrv. `run` sends the bytes: by sendfile(2), and a drain lane takes over the rest of the file for a
+slow client, so that no worker waits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[str, str]]
 
-# What describes the empty body of the application, or speaks to nginx.
+# Fields that describe the application's empty body, and fields that are instructions for nginx.
 _REPLACED = frozenset(
     {
         *("x-sendfile", "x-accel-redirect", "x-accel-buffering", "x-accel-charset", "x-accel-expires"),
@@ -38,7 +38,7 @@ _REPLACED = frozenset(
 )
 
 
-# By what `mimetypes` calls an encoding.
+# Media types by the names that `mimetypes` gives to encodings.
 _PACKED = {
     "gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli",
 }  # fmt: skip
@@ -47,18 +47,21 @@ _PACKED = {
 def with_x_sendfile(
     application: WSGIApplication, roots: Sequence[str], mounts: Sequence[str]
 ) -> WSGIApplication:
-    """`application`, with files below `roots` for X-Sendfile and `mounts` (`/prefix/=DIR`) for X-Accel-Redirect."""
+    """`application`, with X-Sendfile for files below `roots` and X-Accel-Redirect for `mounts` (`/prefix/=DIR`).
+
+    The application itself if both are empty.
+    """
     return _XSendfile(application, roots, mounts) if roots or mounts else application
 
 
 class _XSendfile:
-    """The application with its file responses carried out."""
+    """The middleware: replaces the responses that name a file by that file."""
 
     def __init__(self, application: WSGIApplication, roots: Sequence[str], mounts: Sequence[str]) -> None:
         self._application = application
         self._roots = [os.fsencode(root) for root in roots]
         pairs = [mount.split("=", 1) for mount in mounts]
-        # The longest prefix that fits is meant.
+        # In reverse order a longer prefix stands before a shorter one that it begins with, so the longest match wins.
         self._mounts = sorted(((prefix.encode(), os.fsencode(place)) for prefix, place in pairs), reverse=True)
         self._openers: dict[str, Callable[[str], int]] = {}
         if roots:
@@ -108,7 +111,7 @@ class _XSendfile:
 
 
 class _Start:
-    """The start_response that the application gets. A response that names a file is kept instead of started."""
+    """The `start_response` that the application gets. It stores a response that names a file, and does not start it."""
 
     def __init__(self, start_response: Callable[..., Any], fields: Iterable[str]) -> None:
         self.real = start_response
@@ -129,20 +132,20 @@ class _Start:
         return _drop
 
     def _names_a_file(self, pair: object) -> bool:
-        # What is no pair of strings is complained about by the real one.
+        # Malformed headers are reported by the real start_response.
         return isinstance(pair, tuple) and len(pair) == 2 and str(pair[0]).lower() in self._fields
 
     def kept(self) -> Headers:
-        """The application's fields that go with the file."""
+        """The application's fields that are sent together with the file."""
         return [pair for pair in self.headers if pair[0].lower() not in _REPLACED]
 
 
 def _drop(data: bytes) -> None:
-    """The body of a response that names a file is not wanted."""
+    """The `write` callable of a response that names a file: discards the application's own body."""
 
 
 class _Begun:
-    """A body whose application calls start_response no sooner than its first piece is asked for."""
+    """The body of an application that calls start_response only with its first piece, as a generator does."""
 
     def __init__(self, body: Iterable[bytes]) -> None:
         self._body = body
@@ -189,7 +192,7 @@ def _send(environ: Environ, start: _Start, file: Any) -> Iterable[bytes]:
 
 
 def _part(environ: Environ, status: str, whole: Representation) -> Part:
-    """Conditions are those of a GET that would be answered with 200 (RFC 9110 section 13.2.1)."""
+    """The part of the file to send. RFC 9110 section 13.2.1: conditions apply only where the answer would be 2xx."""
     if environ["REQUEST_METHOD"] in ("GET", "HEAD") and status.startswith("200"):
         return part_for(environ["REQUEST_METHOD"], environ, whole)
     return Part(200, 0, whole.size)
@@ -208,7 +211,7 @@ def _start_file(start: _Start, whole: Representation, part: Part) -> None:
 
 
 def _type_of(field: str, value: str) -> str:
-    """The media type of the file that is named. One that is packed is that: nobody unpacks it on the way."""
+    """The media type of the named file. A compressed file has the type of its compression: it is sent as it is."""
     name = value.partition("?")[0] if field.lower() == "x-accel-redirect" else value
     kind, packed = mimetypes.guess_type(name)
     return (_PACKED.get(packed) if packed is not None else kind) or "application/octet-stream"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from appsrv.wsgi.removed_fields import (
     AMBIGUOUS,
-    HOUR,
-    MOST,
+    LOG_INTERVAL_SECONDS,
+    MAX_LOGGED_SUBJECTS,
     UNDERSCORE,
     UNTRUSTED,
     UNTRUSTED_UNDERSCORE,
@@ -22,9 +22,9 @@ def test_an_address_is_named_once_an_hour() -> None:
     (line,) = removed.lines(UNTRUSTED, "172.17.0.1", PROTO, 0.0)
     assert "X-Forwarded-Proto from 172.17.0.1" in line
     assert "--forwarded-allow-ips 127.0.0.0/8,unix,172.17.0.1" in line
-    assert removed.lines(UNTRUSTED, "172.17.0.1", PROTO, HOUR - 1) == []
-    assert len(removed.lines(UNTRUSTED, "172.17.0.2", PROTO, HOUR - 1)) == 1
-    assert len(removed.lines(UNTRUSTED, "172.17.0.1", PROTO, HOUR)) == 1
+    assert removed.lines(UNTRUSTED, "172.17.0.1", PROTO, LOG_INTERVAL_SECONDS - 1) == []
+    assert len(removed.lines(UNTRUSTED, "172.17.0.2", PROTO, LOG_INTERVAL_SECONDS - 1)) == 1
+    assert len(removed.lines(UNTRUSTED, "172.17.0.1", PROTO, LOG_INTERVAL_SECONDS)) == 1
 
 
 def test_a_unix_socket_and_a_mapped_address_are_named_as_the_setting_wants_them() -> None:
@@ -36,11 +36,12 @@ def test_many_addresses_do_not_fill_the_log_nor_hide_a_proxy() -> None:
     removed = RemovedFields(TRUSTED)
     strangers = [f"203.0.{high}.{low}" for high in range(20) for low in range(200)]
     lines = [line for address in strangers for line in removed.lines(UNTRUSTED, address, PROTO, 1.0)]
-    assert len(lines) == MOST + 1
+    assert len(lines) == MAX_LOGGED_SUBJECTS + 1
     assert "will not be named" in lines[-1]
     assert len(removed.lines(UNTRUSTED, "10.0.0.9", PROTO, 1.0)) == 1, "a proxy has lines of its own"
-    later = [line for address in strangers for line in removed.lines(UNTRUSTED, address, PROTO, HOUR + 1.0)]
-    assert len(later) == MOST + 1
+    now = LOG_INTERVAL_SECONDS + 1.0
+    later = [line for address in strangers for line in removed.lines(UNTRUSTED, address, PROTO, now)]
+    assert len(later) == MAX_LOGGED_SUBJECTS + 1
 
 
 def test_names_with_underscores() -> None:
@@ -61,12 +62,12 @@ def test_a_worker_tells_no_more_than_the_server_needs() -> None:
     for number in range(1000):
         reporter.removed(UNTRUSTED, f"203.0.113.{number % 250}", PROTO)
         reporter.removed(UNDERSCORE, "203.0.113.1", [f"X_{number}"])
-    assert len(told) == 2 * (MOST + 1), "the last of each tells that there are more"
+    assert len(told) == 2 * (MAX_LOGGED_SUBJECTS + 1), "the last of each tells that there are more"
     told.clear()
     reporter.removed(UNTRUSTED, "10.0.0.9", ["X-Request-ID"])
     assert told == [], "clients send that, too"
     reporter.removed(UNDERSCORE, "10.0.0.9", ["X_" + "y" * 9000])
     assert len(told[0][2][0]) < 100
-    now[0] = HOUR
+    now[0] = LOG_INTERVAL_SECONDS
     reporter.removed(UNDERSCORE, "203.0.113.1", ["X_0"])
     assert told[-1] == (UNDERSCORE, "203.0.113.1", ["X_0"])

@@ -113,7 +113,7 @@ HOPS = ("Connection", "Keep-Alive", "Transfer-Encoding", "TE", "Trailer", "Upgra
 @pytest.mark.parametrize("body", [[b"a"], lambda: iter([b"a"])])
 def test_fields_of_the_connection_are_left_out_and_told_once(name: str, body: Any) -> None:
     app = app_of(body, (name, "chunked"), ("X-A", "b"))
-    dropped_headers._told.clear()
+    dropped_headers._logged.clear()
     first, second = Served(app), Served(app)
     assert (first.status, first.body, first.rest, first.outcome.keep_alive) == (200, b"a", b"", True)
     assert first.headers["x-a"] == "b"
@@ -140,7 +140,7 @@ def test_426_names_what_to_upgrade_to() -> None:
 @pytest.mark.parametrize("turn", [1, -1])
 def test_426_may_have_the_connection_field_that_goes_with_it(turn: int) -> None:
     fields = [("Upgrade", "echo"), ("Connection", " Upgrade")][::turn]
-    dropped_headers._told.clear()
+    dropped_headers._logged.clear()
     served = Served(app_of([b"a"], *fields, status="426 Upgrade Required"))
     sent = [pair for pair in served.fields if pair[0].lower() in ("connection", "upgrade")]
     assert (sent, served.log) == ([("Upgrade", "echo"), ("Connection", "upgrade")], "")
@@ -155,7 +155,7 @@ def test_426_may_have_the_connection_field_that_goes_with_it(turn: int) -> None:
     ],
 )
 def test_any_other_connection_field_is_told(status: str, fields: list[tuple[str, str]]) -> None:
-    dropped_headers._told.clear()
+    dropped_headers._logged.clear()
     assert "Connection" in Served(app_of([b"a"], *fields, status=status)).log
 
 
