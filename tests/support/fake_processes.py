@@ -14,10 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, TypeVar
-
-import pytest
+from typing import Any, TypeVar, cast
 
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
@@ -26,10 +23,11 @@ from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.logs.server_log import ServerLog
 from appsrv.settings.table import Settings
 from appsrv.system.hangup import Hangup
-from appsrv.system.signals import Arrived
+from appsrv.system.signals import Arrived, Signals
+from appsrv.watchdog.assembly import Plan, groups_of, identities_of, resources_of, watchdog_of
 from appsrv.watchdog.output_collector import Collector
-from appsrv.watchdog.process import Development, Watchdog
-from appsrv.watchdog.standby import Launched, StandbyPreloader
+from appsrv.watchdog.process_table import ProcessTable
+from appsrv.watchdog.spawner import Development, Spawner
 
 Scenario = Iterator[None]
 M = TypeVar("M", bound=messages.Message)
@@ -120,16 +118,13 @@ class FakeSignals:
 
     def __init__(self) -> None:
         self.came: list[Arrived] = []
-        self.ignored = False
+        self.before_take: Callable[[], None] = lambda: None
+        """Called before the watchdog asks which signals came, after it has read from the channels."""
 
     def take(self) -> list[Arrived]:
+        self.before_take()
         came, self.came = self.came, []
         return came
-
-    ending_interrupts = contextlib.nullcontext
-
-    def ignore(self) -> None:
-        self.ignored = True
 
 
 class ScriptedSelector(selectors.DefaultSelector):
@@ -154,19 +149,18 @@ class ScriptedSelector(selectors.DefaultSelector):
         return super().select(0)
 
 
-class World:
+class World(ProcessTable):
     """All around one watchdog. `sent` are the signals that it has sent: (pid, number)."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.monkeypatch = monkeypatch
         self.now = 1000.0
         self.timeout: float | None = None
         """How long the loop would have waited."""
         self.spawner: FakeSpawner
         self.signals = FakeSignals()
         self.sent: list[tuple[int, int]] = []
-        self.descendants: list[int] = []
+        self.all_pids: list[int] = []
         """Pids of all processes below the watchdog, as the kernel knows them."""
         self.orphans: list[int] = []
         """Pids of workers that have become the watchdog's own children."""
@@ -197,55 +191,41 @@ class World:
     ) -> int:
         """Run a watchdog until the scenario has ended it; its exit code. Raises what it raises."""
         self._scenario = scenario
-        groups = [self.group()] if groups is None else groups
-        self._replace_the_system()
-        watchdog = Watchdog(
-            settings or self.settings(), str(self.directory), groups, self.environ, development, problems
+        plan = self.plan = Plan(
+            settings or self.settings(), str(self.directory), [self.group()] if groups is None else groups,
+            self.environ, development, problems or {},
         )
-        watchdog.open(None)
-        self.resources = watchdog.resources
-        watchdog.booted = self._on_booted
+        identities = identities_of(plan)
+        self.resources = resources_of(plan, identities)
+        self.resources.open(None)
+        self.groups = groups_of(plan, self.resources, identities)
+        selector = ScriptedSelector(self._idle)
+        output = Collector(selector, self.resources.log, self.clock)
+        self.spawner = FakeSpawner(output)
+        watchdog = watchdog_of(
+            plan, self.resources, groups=self.groups, output=output, selector=selector,
+            signals=cast(Signals, self.signals), hangup=self._make_hangup(), spawner=cast(Spawner, self.spawner),
+            processes=self, clock=self.clock, on_booted=self._on_booted,
+        )
         try:
             return watchdog.run()
         finally:
+            output.finish()
             for process in self.spawner.processes:
                 self._close(process)
-            early = [book.early for book in watchdog._books.values() if book.early is not None]
-            for child in (*early, *watchdog._preloaders.values()):
-                child.channel.close()
-                if child.spare is not None:
-                    child.spare.close()
+            selector.close()
+            self.resources.close()
+            for log in self.groups.logs():
+                log.close()
 
-    def _replace_the_system(self) -> None:
-        change = self.monkeypatch.setattr
-        change("appsrv.watchdog.process.time", SimpleNamespace(monotonic=lambda: self.now))
-        change("appsrv.instance.kept_directory.time", SimpleNamespace(monotonic=lambda: self.now))
-        change("appsrv.watchdog.process.StandbyPreloader", self._make_standby)
-        change("appsrv.watchdog.process.selectors.DefaultSelector", lambda: ScriptedSelector(self._idle))
-        change("appsrv.watchdog.process.Spawner", self._make_spawner)
-        change("appsrv.watchdog.process.Signals", lambda _: self.signals)
-        change("appsrv.watchdog.process.Hangup", SimpleNamespace(of_this_process=self._make_hangup))
-        change("appsrv.watchdog.process.send_signal", lambda pid, number: self.sent.append((pid, number)))
-        change("appsrv.watchdog.process.descendants", lambda _: self.descendants)
-        change("appsrv.watchdog.process.own_processes", lambda: self.orphans)
-        change("appsrv.watchdog.process.process_group.kill_rest", self.killed_groups.append)
-        change("appsrv.watchdog.process.become_subreaper", lambda: None)
-        change("appsrv.watchdog.process.setproctitle", SimpleNamespace(setproctitle=lambda _: None))
-        change("appsrv.system.stack_dump.listen", lambda _: None)
-        change("os.waitpid", self._waitpid)
-
-    def _make_spawner(self, _environ: Mapping[str, str], output: Collector) -> FakeSpawner:
-        self.spawner = FakeSpawner(output)
-        return self.spawner
+    def clock(self) -> float:
+        return self.now
 
     def _make_hangup(self) -> Hangup:
         return Hangup(
             ignored=False, has_terminal=lambda: self.terminal_open, leader=TERMINAL_SHELL, exists=lambda _: True,
-            clock=lambda: self.now,
+            clock=self.clock,
         )
-
-    def _make_standby(self, launch: Callable[[], Launched], kill: Callable[[int], None]) -> StandbyPreloader:
-        return StandbyPreloader(launch, kill, lambda: self.now)
 
     def _on_booted(self) -> None:
         self.booted += 1
@@ -256,6 +236,24 @@ class World:
             next(self._scenario)
         except StopIteration:
             raise AssertionError("the scenario is over, and the watchdog still runs") from None
+
+    # -- in the place of `process_table.ProcessTable` ------------------------------------------------------------------
+
+    def send_signal(self, pid: int, number: int) -> None:
+        self.sent.append((pid, number))
+
+    def descendants(self) -> list[int]:
+        return self.all_pids
+
+    def workers(self) -> list[int]:
+        return self.orphans
+
+    def kill_group(self, leader: int) -> None:
+        self.killed_groups.append(leader)
+
+    def reap(self) -> Iterator[tuple[int, int]]:
+        while self._ended:
+            yield self._ended.popleft()
 
     # -- what a scenario does -----------------------------------------------------------------------------------------
 
@@ -307,11 +305,3 @@ class World:
             self._closed.add(process.pid)
             process.read()
             process.close()
-
-    def _waitpid(self, pid: int, options: int) -> tuple[int, int]:
-        assert (pid, options) == (-1, os.WNOHANG)
-        if self._ended:
-            return self._ended.popleft()
-        if len(self._closed) == len(self.spawner.processes):
-            raise ChildProcessError
-        return 0, 0

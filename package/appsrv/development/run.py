@@ -128,7 +128,7 @@ def _become_watchdog(order: bytes) -> NoReturn:
 
 def main() -> None:
     """The process that was typed, once it is a watchdog."""
-    from appsrv.watchdog.process import Development
+    from appsrv.watchdog.spawner import Development
     from appsrv.watchdog.start import run
 
     with open(int(sys.argv[1]), "rb") as pipe:

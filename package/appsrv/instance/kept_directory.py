@@ -28,18 +28,22 @@ Tell = Callable[[int, str], None]
 class KeptDirectory:
     """`look` from time to time, at `due` at the latest. `info` describes the instance; `tell` writes to the log."""
 
-    def __init__(self, directory: InstanceDirectory, info: Callable[[], InstanceInfo], tell: Tell) -> None:
+    def __init__(
+        self, directory: InstanceDirectory, info: Callable[[], InstanceInfo], tell: Tell,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._directory = directory
+        self._clock = clock
         self._info = info
         self._tell = tell
-        self._touch_due = time.monotonic() + TOUCH_INTERVAL_SECONDS
+        self._touch_due = clock() + TOUCH_INTERVAL_SECONDS
         self._had_socket = self._missed_socket = False
         self._failed = False
-        self.due = time.monotonic() + CHECK_INTERVAL_SECONDS
+        self.due = clock() + CHECK_INTERVAL_SECONDS
 
     def look(self) -> socket.socket | None:
         """Make again what is missing; the new admin socket, where there had to be one."""
-        now = time.monotonic()
+        now = self._clock()
         self.due = now + CHECK_INTERVAL_SECONDS
         if self._directory.is_in_place() and not self._lacks_socket():
             self._touch(now)

@@ -82,8 +82,11 @@ class _Lines:
 class Collector:
     """Reads pipes as `selector` finds them readable; the selector calls each key's `data`."""
 
-    def __init__(self, selector: selectors.BaseSelector, log: ServerLog) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, log: ServerLog, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._selector = selector
+        self._clock = clock
         self._log = log
         self._pipes: dict[int, list[OutputPipe]] = {}
         self._lines: dict[int, Tail] = {}
@@ -133,7 +136,7 @@ class Collector:
 
     def emit_due(self) -> None:
         """Say the tracebacks that are complete."""
-        self._tracebacks.emit_due(time.monotonic())
+        self._tracebacks.emit_due(self._clock())
 
     def _server_says(self, pid: int) -> Say:
         def say(line: str) -> None:
@@ -152,7 +155,7 @@ class Collector:
             # An access line, say: it stands behind the traceback of its request.
             self._tracebacks.emit_complete(lambda other: isinstance(other, Origin) and other.pid == origin.pid)
         say = functools.partial(server_log.output, origin, before=before)
-        self._tracebacks.add(origin, line.text, say, time.monotonic(), more=line.more, continues=line.continues)
+        self._tracebacks.add(origin, line.text, say, self._clock(), more=line.more, continues=line.continues)
 
     def _reader(self, pid: int, pipe: OutputPipe) -> Callable[[], None]:
         def read() -> None:

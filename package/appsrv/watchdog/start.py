@@ -1,4 +1,4 @@
-"""Starting an instance, in the foreground or as a daemon. What runs is the watchdog's business."""
+"""Starts an instance, in the foreground or as a daemon. What then runs is made by `assembly`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import load_dotenv
@@ -20,7 +20,8 @@ from appsrv.settings.table import Settings
 from appsrv.system import fifo
 from appsrv.system.nonblocking_terminal import never_waiting, occupy_standard_descriptors
 from appsrv.system.users import acting_as, identity_of
-from appsrv.watchdog.process import Development, Watchdog
+from appsrv.watchdog.assembly import Instance, Plan
+from appsrv.watchdog.spawner import Development
 
 Announce = Callable[[InstanceInfo], None]
 
@@ -31,23 +32,28 @@ def run(
 ) -> int:
     """Serve these until stopped; returns the exit code. With `daemonize`, returns 0 in the caller once they serve.
 
-    `root` is the directory of the instance: its application's, or that of the file which names them. `problems` says of
-    others, by name, why they are not served. Raises an AppsrvError when something keeps it from starting.
+    `root` is the directory of the instance: the application's, or the one of the file which names the applications.
+    `problems` tells, by name, why other applications are not served. Raises an AppsrvError when the instance cannot
+    start.
     """
     occupy_standard_descriptors()
     groups = [_with_secrets(group, environ) for group in groups]
-    watchdog = Watchdog(settings, root, groups, environ, development, problems or {})
+    # Before a daemon is forked: the service manager passes listening sockets to the pid of this process.
+    instance = Instance(Plan(settings, root, groups, environ, development, problems or {}))
     if settings.daemonize:
-        return _run_in_background(watchdog, announce)
+        return _run_in_background(instance, announce)
     with never_waiting() as terminal:
-        watchdog.terminal = terminal
-        resources = watchdog.resources
-        watchdog.open(sys.stdout)
-        watchdog.booted = lambda: announce(resources.info)
-        if settings.log_format in (PLAIN, JSON) and development is None:
-            # Standard output is the application's, or nothing but objects.
-            watchdog.booted = lambda: resources.log.event(logging.INFO, _served(resources.info))
-        return watchdog.run()
+        resources = instance.resources
+        instance.open(sys.stdout)
+
+        def on_booted() -> None:
+            if settings.log_format in (PLAIN, JSON) and development is None:
+                # Standard output has the application's lines as they are, or nothing but JSON objects.
+                resources.log.event(logging.INFO, _served(resources.info))
+            else:
+                announce(resources.info)
+
+        return instance.run(on_booted=on_booted, terminal=terminal)
 
 
 def _served(info: InstanceInfo) -> str:
@@ -56,9 +62,11 @@ def _served(info: InstanceInfo) -> str:
 
 
 def _with_secrets(group: AppGroup, environ: Mapping[str, str]) -> AppGroup:
-    """Where `.env` is a FIFO, its writer may serve it once: it is read here, for all generations of the application.
+    """The group with the variables of `.env`, where that is a FIFO.
 
-    As its user, who could otherwise make a link there to the FIFO of another application.
+    The process that writes to a FIFO may do so only once. So it is read here, once for all generations of the
+    application. It is read as the application's user: otherwise that user could make `.env` a link to the FIFO of
+    another application.
     """
     if group.spec.kind == "command" or not fifo.is_fifo(os.path.join(group.spec.root, ".env")):
         return group
@@ -67,47 +75,55 @@ def _with_secrets(group: AppGroup, environ: Mapping[str, str]) -> AppGroup:
     return replace(group, spec=replace(group.spec, reads_dotenv=False), variables=variables)
 
 
-def _run_in_background(watchdog: Watchdog, announce: Announce) -> int:
-    """The caller waits until the application has booted, or for the reason why not."""
-    news, tell = os.pipe()
+def _run_in_background(instance: Instance, announce: Announce) -> int:
+    """Fork a daemon and wait until its application has booted, or for the reason why it cannot.
+
+    The daemon writes one JSON object into a pipe: the description of the instance, or the error. A daemon that dies
+    before that closes the pipe by its end, so the caller never waits for ever.
+    """
+    read_end, write_end = os.pipe()
+    reader, writer = os.fdopen(read_end, "rb"), os.fdopen(write_end, "wb", buffering=0)
     if os.fork():
-        os.close(tell)
-        announce(_hear(news))
+        writer.close()
+        announce(_receive_outcome(reader))
         return 0
-    os.close(news)
+    reader.close()
     os.setsid()
     code = 0
     try:
-        watchdog.open(None)
-        watchdog.booted = lambda: _say(tell, {"info": watchdog.resources.info.to_json()})
+        instance.open(None)
         _leave_terminal()
-        code = watchdog.run()
+        code = instance.run(on_booted=lambda: _send_outcome(writer, {"info": instance.resources.info.to_json()}))
     except AppsrvError as error:
         code = error.exit_code
-        _say(tell, {"exit_code": code, "message": str(error), "traceback": getattr(error, "traceback", "")})
+        traceback = getattr(error, "traceback", "")
+        _send_outcome(writer, {"exit_code": code, "message": str(error), "traceback": traceback})
     except BaseException as error:
         code = 1
-        _say(tell, {"exit_code": code, "message": repr(error), "traceback": ""})
+        _send_outcome(writer, {"exit_code": code, "message": repr(error), "traceback": ""})
+    # Not by an exception or `return`: the frames of the command above would go on in the daemon, too.
     os._exit(code)
 
 
-def _say(pipe: int, news: Mapping[str, object]) -> None:
-    with contextlib.suppress(OSError):
-        os.write(pipe, json.dumps(news).encode())
-        os.close(pipe)
+def _send_outcome(pipe: BinaryIO, outcome: Mapping[str, object]) -> None:
+    # After the first outcome the pipe is closed (ValueError). An error that comes later is in the log.
+    with contextlib.suppress(OSError, ValueError), pipe:
+        pipe.write(json.dumps(outcome).encode())
 
 
-def _hear(pipe: int) -> InstanceInfo:
-    """The instance that has booted; raises what kept it from booting."""
-    with open(pipe, "rb") as reader:
-        said = reader.read()
-    news: dict[str, Any] = json.loads(said) if said else {"message": "it ended without a word", "exit_code": 1}
-    if "info" in news:
-        return InstanceInfo.from_json(news["info"])
-    raise failure_of(news["exit_code"], news["message"], news.get("traceback", ""))
+def _receive_outcome(pipe: BinaryIO) -> InstanceInfo:
+    """The instance that has booted. Raises the error that kept it from booting."""
+    with pipe:
+        received = pipe.read()
+    silent: dict[str, Any] = {"message": "it ended without a word", "exit_code": 1}
+    outcome: dict[str, Any] = json.loads(received) if received else silent
+    if "info" in outcome:
+        return InstanceInfo.from_json(outcome["info"])
+    raise failure_of(outcome["exit_code"], outcome["message"], outcome.get("traceback", ""))
 
 
 def _leave_terminal() -> None:
+    """Replace standard input, output and error by /dev/null."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -21,8 +22,11 @@ from appsrv.ipc.channel import Channel
 from appsrv.settings.internal_variables import STANDBY
 from appsrv.settings.table import Settings
 from appsrv.system.hangup import SHELL_HANGUP_DELAY_SECONDS
-from appsrv.watchdog.process import LAST_WORDS, STOP_MARGIN, YOUNG, Development
+from appsrv.watchdog.assembly import notices
+from appsrv.watchdog.server_child import RESTART_DELAY_SECONDS
+from appsrv.watchdog.spawner import Development
 from appsrv.watchdog.standby import SOON
+from appsrv.watchdog.stop_sequence import EXIT_SECONDS, SERVER_MARGIN_SECONDS
 from support.fake_processes import TERMINAL_SHELL, FakeProcess, Scenario, World
 
 KILLED = int(signal.SIGKILL)
@@ -35,10 +39,10 @@ def exit_status(code: int) -> int:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world() -> Iterator[World]:
     # A short path, since unix sockets are made below it.
     with tempfile.TemporaryDirectory() as directory:
-        yield World(Path(directory), monkeypatch)
+        yield World(Path(directory))
 
 
 def ask_for_preloader(world: World, generation: int, serial: int = 0, group: str = "shop") -> Scenario:
@@ -77,7 +81,10 @@ def test_server_and_first_preloader_start_together(world: World) -> None:
         yield from world.stop()
 
     assert world.run(scenario(), problems={"other": "no such directory"}) == 0
-    assert "other is not served: no such directory" in world.log
+    assert list(notices(world.plan, world.groups, is_root=True)) == [
+        (logging.WARNING, "the application runs as root: name another user with --user"),
+        (logging.ERROR, "other is not served: no such directory"),
+    ]
 
 
 def test_preloaders_of_several_applications_start_when_the_server_asks(world: World) -> None:
@@ -217,11 +224,11 @@ def test_servers_that_end_at_once_are_started_ever_more_slowly(world: World) -> 
         assert len(world.processes("server")) == 2
         world.exits(world.server, exit_status(1))
         yield
-        assert (len(world.processes("server")), world.timeout) == (2, YOUNG)
-        world.now += YOUNG
+        assert (len(world.processes("server")), world.timeout) == (2, RESTART_DELAY_SECONDS)
+        world.now += RESTART_DELAY_SECONDS
         yield
         assert len(world.processes("server")) == 3
-        world.now += YOUNG
+        world.now += RESTART_DELAY_SECONDS
         # This one has lived long enough.
         world.exits(world.server, exit_status(1))
         yield
@@ -236,8 +243,8 @@ def test_server_that_cannot_be_started_is_tried_again(world: World) -> None:
         world.spawner.full = 1
         world.exits(world.server, exit_status(1))
         yield
-        assert world.timeout == YOUNG
-        world.now += YOUNG
+        assert world.timeout == RESTART_DELAY_SECONDS
+        world.now += RESTART_DELAY_SECONDS
         yield
         assert len(world.processes("server")) == 2
         yield from world.stop()
@@ -306,7 +313,7 @@ def test_boot_failure_with_a_traceback(world: World) -> None:
 
 def test_signals_on_behalf_of_the_server(world: World) -> None:
     def scenario() -> Scenario:
-        world.descendants = [5001]
+        world.all_pids = [5001]
         for pid in (5001, 5002):
             world.server.send(messages.SendSignal(pid, signal.SIGTERM))
         yield
@@ -467,7 +474,7 @@ def test_terminal_that_is_closed_ends_the_instance(world: World, development: De
 
 
 def test_graceful_stop_has_one_deadline(world: World) -> None:
-    allowed = 3.0 + 10.0 + STOP_MARGIN
+    allowed = 3.0 + 10.0 + SERVER_MARGIN_SECONDS
 
     def scenario() -> Scenario:
         world.server.read()
@@ -524,7 +531,7 @@ def test_stop_at_once_starts_no_more_processes(world: World) -> None:
             messages.StopRequested(graceful=False), messages.PreloaderNotStarted("shop", 2, 7, "")
         ]
         # A second Ctrl-C.
-        world.descendants = [world.server.pid, 5001]
+        world.all_pids = [world.server.pid, 5001]
         world.signal(signal.SIGINT)
         yield
         assert world.sent == [(world.server.pid, KILLED), (5001, KILLED)]
@@ -562,10 +569,10 @@ def test_preloaders_are_ended_also_when_no_time_is_left(world: World) -> None:
         world.exits(world.server)
         yield
         assert world.sent == [(world.preloader.pid, signal.SIGTERM)]
-        world.now += LAST_WORDS
+        world.now += EXIT_SECONDS
         yield
         assert world.sent[1:] == [(world.preloader.pid, signal.SIGKILL)]
-        world.now += LAST_WORDS
+        world.now += EXIT_SECONDS
         yield
 
     # Nothing more can be done about one that survives SIGKILL.
@@ -577,7 +584,7 @@ def test_workers_without_preloader_are_ended_last(world: World) -> None:
         world.orphans = [5001]
         yield from world.stop()
         assert world.sent == [(5001, signal.SIGTERM)]
-        world.now += LAST_WORDS
+        world.now += EXIT_SECONDS
         yield
         assert (5001, signal.SIGKILL) in world.sent
         world.orphans = []
@@ -609,6 +616,32 @@ def test_preloader_and_worker_that_end(world: World) -> None:
             messages.ProcessExited(5002, 0),
         ]
         assert world.killed_groups == [5001]
+        yield from world.stop()
+
+    assert world.run(scenario()) == 0
+
+
+def test_last_message_of_a_preloader_that_ends_in_the_same_turn(world: World) -> None:
+    """It comes after the watchdog has read from the channels, and before it reaps."""
+
+    def scenario() -> Scenario:
+        yield from ask_for_preloader(world, 1)
+        out, err = os.pipe(), os.pipe()
+        os.write(err[1], b"out of paper\n")
+
+        def end() -> None:
+            world.signals.before_take = lambda: None
+            world.preloader.send(messages.OutputPipes(5001), [out[0], err[0]])
+            world.exits(world.preloader, KILLED)
+
+        world.signals.before_take = end
+        yield
+        for fd in (*out, *err):
+            os.close(fd)
+        world.server.read()
+        world.server.send(messages.LastWordsWanted(5001))
+        yield
+        assert world.server.read() == [messages.LastWords(5001, ["out of paper"])]
         yield from world.stop()
 
     assert world.run(scenario()) == 0
