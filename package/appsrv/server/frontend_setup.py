@@ -32,7 +32,8 @@ DESCRIPTORS_WITH_TLS = 3
 
 
 def frontend_of(
-    settings: Settings, listeners: Sequence[Mapping[str, Any]], *, development: bool
+    settings: Settings, listeners: Sequence[Mapping[str, Any]], *, development: bool,
+    clock: Callable[[], float],
 ) -> tuple[FrontEnd, Tls | None]:
     """The front end, and TLS where there is a certificate. `listeners`: those of `message.Configure`."""
     timeouts = lanes.Timeouts(
@@ -41,6 +42,7 @@ def frontend_of(
     frontend = FrontEnd(
         limits_of(settings), timeouts, settings.keepalive_timeout, _request_spools(settings),
         connection_limits_of(settings), development=development or settings.environment == "development",
+        clock=clock,
     )
     tls = _tls(settings, timeouts)
     if tls is not None:

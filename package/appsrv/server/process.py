@@ -239,7 +239,7 @@ def build(
     channel.sock.setblocking(False)
     watchdog = Outbox(channel)
     send_signals_through(lambda pid, number: watchdog.send(messages.SendSignal(pid, number)))
-    frontend, tls = frontend_of(settings, configure.listeners, development=configure.development)
+    frontend, tls = frontend_of(settings, configure.listeners, development=configure.development, clock=clock)
     stacks = functools.partial(stacks_of, answers)
     groups = Groups(settings, frontend, watchdog.send, stacks, development=configure.development, now=clock)
     groups.add_all(orders, configure.problems)

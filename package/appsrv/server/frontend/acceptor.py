@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -53,9 +53,12 @@ class Connections(Protocol):
 class Acceptor:
     """The listening sockets of one application group."""
 
-    def __init__(self, limits: ConnectionLimits, connections: Connections) -> None:
+    def __init__(
+        self, limits: ConnectionLimits, connections: Connections, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limits = limits
         self._connections = connections
+        self._clock = clock
         self._watchers: list[Any] = []
         self._loop = get_hub().loop
 
@@ -114,12 +117,12 @@ class Acceptor:
     def _make_room(self) -> int:
         closed = self._connections.close_longest_idle(self.limits.at_once)
         if closed:
-            _warn(self.limits.count_closed_idle(closed, time.monotonic()))
+            _warn(self.limits.count_closed_idle(closed, self._clock()))
         return closed
 
     def _pause(self, reason: str, watcher: Any, sock: socket.socket, listener: int) -> None:
         """Clients wait in the backlog meanwhile."""
-        _warn(self.limits.count_pause(reason, time.monotonic()))
+        _warn(self.limits.count_pause(reason, self._clock()))
         watcher.stop()
         gevent.spawn_later(PAUSE_SECONDS, self._resume, watcher, sock, listener)
 

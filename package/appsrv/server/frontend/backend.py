@@ -26,7 +26,7 @@ from appsrv.ipc.channel import Outbox
 from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
 from appsrv.server.frontend import lanes
 from appsrv.server.frontend.fallback import Answer, Fallback
-from appsrv.server.frontend.parking import ClientConnection, Parking, WatchedParking
+from appsrv.server.frontend.parking import ClientConnection, Clock, Parking, WatchedParking
 
 log = logging.getLogger("appsrv.backend")
 
@@ -100,7 +100,7 @@ class BackEnd:
     def __init__(
         self, frontend: Clients, parking: Parking, limits: Limits, *,
         admit: Callable[[], Response | None] = lambda: None, busy: Callable[[], set[int]] = set,
-        whole_bodies: bool = True,
+        whole_bodies: bool = True, clock: Clock = time.monotonic,
     ) -> None:
         """`admit` is called before a request is handed to the workers; a response that it returns is sent instead.
 
@@ -115,6 +115,7 @@ class BackEnd:
         self.busy = busy
         self.whole_bodies = whole_bodies
         self._limits = limits
+        self._clock = clock
         self._workers: set[WorkerDelivery] = set()
         self._dispatcher = self._make_dispatcher()
         parking.connections = self.connections
@@ -141,7 +142,7 @@ class BackEnd:
 
     def park(self, connection: ClientConnection) -> None:
         """Let the connection wait for its next request."""
-        self.parking.board.park(connection.cid, time.monotonic())
+        self.parking.board.park(connection.cid, self._clock())
         self.parking.park(connection)
 
     def parked_since(self, connection: ClientConnection) -> float:

@@ -32,7 +32,7 @@ from appsrv.server.frontend import lanes
 from appsrv.server.frontend.acceptor import Acceptor, too_many_connections_page
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.fallback import Fallback
-from appsrv.server.frontend.parking import ClientConnection
+from appsrv.server.frontend.parking import ClientConnection, Clock
 from appsrv.system.readiness import has_input
 from appsrv.system.spool import Spool
 
@@ -61,7 +61,7 @@ class FrontEnd:
     def __init__(
         self, limits: Limits, timeouts: lanes.Timeouts, keepalive_timeout: float,
         new_spool: Callable[[], Spool] = lanes.default_spool, connection_limits: ConnectionLimits | None = None,
-        *, development: bool = False,
+        *, development: bool = False, clock: Clock = time.monotonic,
     ) -> None:
         self.connections: dict[int, ClientConnection] = {}
         self.backends: list[BackEnd] = []
@@ -71,11 +71,12 @@ class FrontEnd:
         self.accepted = 0
         self.answered: Counter[int] = Counter()
         self.limits = connection_limits or ConnectionLimits(sys.maxsize, 0, TrustedProxies(()))
-        self.acceptor = Acceptor(self.limits, self)
+        self.acceptor = Acceptor(self.limits, self, clock)
         self.preambles: dict[int, Preamble] = {}
         self._reading_preamble: dict[int, Any] = {}
         self.log_refused: LogRefused | None = None
         self._development = development
+        self._clock = clock
         self._limit_log = LimitLog()
         self._limits = limits
         self._timeouts = timeouts
@@ -270,7 +271,7 @@ class FrontEnd:
 
     def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
         """A limit ended what the connection was at: the log names its setting, once a minute."""
-        line = self._limit_log.count(limit, outcome, connection.address, time.monotonic())
+        line = self._limit_log.count(limit, outcome, connection.address, self._clock())
         if line is not None:
             log.warning(line)
 
@@ -322,7 +323,7 @@ class FrontEnd:
 
     def sweep(self) -> None:
         """Close what has been idle for longer than it may."""
-        oldest, busy = time.monotonic() - self._idle_timeout, self.busy()
+        oldest, busy = self._clock() - self._idle_timeout, self.busy()
         for connection in list(self.connections.values()):
             since = _parked_since(connection)
             if 0.0 < since < oldest and not connection.lane and connection.cid not in busy:
@@ -350,7 +351,7 @@ class FrontEnd:
         """Close the longest idle connection of a client that has too many; False when it has none that is idle."""
         if self.close_longest_idle(1, lambda other: self.limits.same_client(address, other)):
             return True
-        line = self.limits.count_refused(address, time.monotonic())
+        line = self.limits.count_refused(address, self._clock())
         if line is not None:
             log.warning(line)
         return False

@@ -42,6 +42,8 @@ RELEASED_BYTES_PER_READ = 4096
 
 _READABLE = messages.Readable.LAYOUT.pack
 
+Clock = Callable[[], float]
+
 
 class ClientConnection:
     """A client's connection, for its whole life.
@@ -101,8 +103,9 @@ class Parking:
 
     kind = ""
 
-    def __init__(self, board: Scoreboard) -> None:
+    def __init__(self, board: Scoreboard, clock: Clock = time.monotonic) -> None:
         self.board = board
+        self._clock = clock
         self.ours, self.theirs = hand_off_pair()
         self.connections: Mapping[int, ClientConnection] = {}
         self.workers = 0
@@ -125,7 +128,7 @@ class Parking:
             connection.cid, connection.port, connection.listener, body, len(peer), peer + data
         )
         fds = [connection.sock.fileno()] if file is None else [connection.sock.fileno(), file]
-        self._push(connection.cid, msg.pack(), fds, time.monotonic())
+        self._push(connection.cid, msg.pack(), fds, self._clock())
 
     def _push(self, cid: int, data: bytes, fds: Sequence[int], since: float) -> None:
         self.board.park(cid, -since)
@@ -202,7 +205,7 @@ class Parking:
 
         A worker counts a moment after it has taken: only numbers that have stood still are believed.
         """
-        now = time.monotonic()
+        now = self._clock()
         if (self._pushed, taken) != self._settled:
             self._settled, self._settled_at = (self._pushed, taken), now
         elif now - self._settled_at > SETTLED_SECONDS:
@@ -229,7 +232,7 @@ class Parking:
             cid, since = self._handed_over.popleft()
             if cid == wanted:
                 return since
-        return time.monotonic()
+        return self._clock()
 
     def _try(self, data: bytes, fds: Sequence[int]) -> bool:
         try:
@@ -262,8 +265,8 @@ class WatchedParking(Parking):
 
     kind = "portable"
 
-    def __init__(self, board: Scoreboard) -> None:
-        super().__init__(board)
+    def __init__(self, board: Scoreboard, clock: Clock = time.monotonic) -> None:
+        super().__init__(board, clock)
         self.gone: Callable[[ClientConnection], None] = self.push
         self._released, self._releasing = os.pipe()
         self._watched: dict[int, ClientConnection] = {}
@@ -306,7 +309,7 @@ class WatchedParking(Parking):
         if ended and _has_ended(connection.sock):
             self.gone(connection)
         elif connection.holders is not None and len(connection.holders) == self.workers:
-            self._push(connection.cid, _READABLE(messages.Readable.TAG, connection.cid), (), time.monotonic())
+            self._push(connection.cid, _READABLE(messages.Readable.TAG, connection.cid), (), self._clock())
         else:
             self.push(connection)
 
@@ -337,8 +340,8 @@ class EpollParking(Parking):
 
     kind = "epoll"
 
-    def __init__(self, board: Scoreboard) -> None:
-        super().__init__(board)
+    def __init__(self, board: Scoreboard, clock: Clock = time.monotonic) -> None:
+        super().__init__(board, clock)
         self._epoll = SharedEpoll.create()
         self._waiter = self._epoll.waiter()
         self._hand_off_entry = self._epoll.register(self.theirs.fileno(), HAND_OFF)
@@ -360,7 +363,7 @@ class EpollParking(Parking):
 
     def _remember(self, ready: Iterable[ClientConnection]) -> None:
         """Since when each has been seen with a request; one that was parked in between has a new one."""
-        now, before, parked_since = time.monotonic(), self._ready, self.board.parked_since
+        now, before, parked_since = self._clock(), self._ready, self.board.parked_since
         self._ready = {c.cid: max(before.get(c.cid, now), parked_since(c.cid)) for c in ready}
 
     def park(self, connection: ClientConnection) -> None:
@@ -382,7 +385,7 @@ class EpollParking(Parking):
         return [c for c in left if not self._is_parked(c) or has_input(c.sock.fileno())]
 
     def recover(self, connection: ClientConnection) -> None:
-        self.board.park(connection.cid, time.monotonic())
+        self.board.park(connection.cid, self._clock())
         self.park(connection)
 
     def worker_died(self) -> None:
@@ -397,7 +400,7 @@ class EpollParking(Parking):
         if cid is None:
             return super()._take_one_back()
         if cid != HAND_OFF:
-            return Queued(cid, self._ready.pop(cid, 0.0) or time.monotonic())
+            return Queued(cid, self._ready.pop(cid, 0.0) or self._clock())
         item = super()._take_one_back()
         self._hand_off_entry.arm()
         return item
@@ -406,11 +409,11 @@ class EpollParking(Parking):
         return not connection.lane and self.board.parked_since(connection.cid) > 0.0
 
 
-def parking(kind: str, board: Scoreboard) -> Parking:
+def parking(kind: str, board: Scoreboard, clock: Clock = time.monotonic) -> Parking:
     """The ready queue that the setting asks for: `auto` is the shared epoll where there is one."""
     if kind == "epoll" or (kind == "auto" and AVAILABLE):
-        return EpollParking(board)
-    return WatchedParking(board)
+        return EpollParking(board, clock)
+    return WatchedParking(board, clock)
 
 
 def _cid_of(data: bytes) -> int:

@@ -158,9 +158,9 @@ class Groups(Mapping[str, Manager]):
         board = Scoreboard.create(slots_for(settings), cells_for(settings, development=self._development))
         # The back end exists before its manager, which acts through it.
         backend = BackEnd(
-            self._frontend, parking(self._settings.ready_queue, board), limits_of(self._settings),
+            self._frontend, parking(self._settings.ready_queue, board, self._now), limits_of(self._settings),
             admit=lambda: manager.queue.admit(), busy=lambda: manager.workers.busy(),
-            whole_bodies=settings.buffers_bodies,
+            whole_bodies=settings.buffers_bodies, clock=self._now,
         )
 
         def stacks(pid: int) -> list[str]:
