@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
-from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel, ChannelClosed
+from appsrv.ipc.message_format import Message
 from appsrv.logs.server_log import ServerLog
 from appsrv.settings.table import Settings
 from appsrv.system.hangup import Hangup
@@ -30,7 +30,7 @@ from appsrv.watchdog.process_table import ProcessTable
 from appsrv.watchdog.spawner import Development, Spawner
 
 Scenario = Iterator[None]
-M = TypeVar("M", bound=messages.Message)
+M = TypeVar("M", bound=Message)
 TERMINAL_SHELL = 77
 """The pid of the session leader, for `Hangup`."""
 
@@ -45,7 +45,7 @@ class FakeProcess:
     stdout: int
     stderr: int
     environ: Mapping[str, str] = field(default_factory=dict)
-    received: list[messages.Message] = field(default_factory=list)
+    received: list[Message] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
 
     @property
@@ -53,10 +53,10 @@ class FakeProcess:
         """Its channel to the watchdog: the last one that it inherits."""
         return self.channels[-1]
 
-    def send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+    def send(self, msg: Message, fds: Sequence[int] = ()) -> None:
         self.to_watchdog.send(msg, fds)
 
-    def read(self) -> list[messages.Message]:
+    def read(self) -> list[Message]:
         """What the watchdog has sent since the last call."""
         new = []
         with contextlib.suppress(ChannelClosed):

@@ -23,6 +23,7 @@ from appsrv.http.syntax import Limits
 from appsrv.ipc import channel as channels
 from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard, Slot
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.parking import ClientConnection, parking
@@ -120,7 +121,7 @@ class PlayedWorker:
         self.say(messages.Ready(self.pid))
         return self
 
-    def say(self, msg: messages.Message) -> None:
+    def say(self, msg: Message) -> None:
         self.channel.send(msg)
         self._group.settle()
 
@@ -169,7 +170,7 @@ class PlayedPreloader:
         started = messages.PreloaderStarted(NAME, generation, serial, self.pid)
         group.manager.preloader_started(started, theirs.detach())
 
-    def say(self, msg: messages.Message) -> None:
+    def say(self, msg: Message) -> None:
         self.channel.send(msg)
         self._group.settle()
 
@@ -227,7 +228,7 @@ class ManagedGroup:
         self, monkeypatch: pytest.MonkeyPatch, *, development: bool = False, routed: bool = False, **settings: Any
     ) -> None:
         self.clock = Clock()
-        self.told: list[messages.Message] = []
+        self.told: list[Message] = []
         self.events: list[str] = []
         self.looks: list[bool] = []
         self.signals: list[tuple[int, int]] = []

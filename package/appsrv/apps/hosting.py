@@ -19,7 +19,7 @@ from appsrv.apps.app_spec import is_below
 from appsrv.apps.routes import Route, Routes
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance.run_directory import default_log_file
-from appsrv.ipc import messages
+from appsrv.ipc import message_format
 from appsrv.settings import parsers, sources
 from appsrv.settings.table import OF_PYTHON, ROWS, Settings
 from appsrv.system.users import user_of_owner
@@ -28,7 +28,7 @@ from appsrv.system.users import user_of_owner
 _ENTRY_KEYS = ("root", "name", "variables")
 # These name one application: inherited from the environment of the instance, they would name the same one for all.
 _VARIABLES_OF_ONE_APP = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
-MAX_GROUP = messages.MAX_DATAGRAM // 3
+MAX_GROUP = message_format.MAX_DATAGRAM // 3
 """The longest description of an application in bytes. The Configure for its preloader has the settings twice."""
 
 _PER_APP = frozenset(row.name for row in ROWS if row.per_app)

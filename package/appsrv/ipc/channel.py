@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from appsrv.errors import ProtocolError
-from appsrv.ipc import messages
+from appsrv.ipc import message_format
+from appsrv.ipc.message_format import Message
 from appsrv.system.unpatched import Socket, patient
 
 MAX_FDS = 16
@@ -48,7 +49,7 @@ class Receiver:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = bytearray(messages.MAX_DATAGRAM)
+        self._buffer = bytearray(message_format.MAX_DATAGRAM)
         self._buffers = [self._buffer]
 
     def receive(self, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -59,7 +60,8 @@ class Receiver:
             close_all(fds)
             if seen & _FDS_LOST:
                 raise DescriptorsLost(bytes(self._buffer[:size]))
-            raise ProtocolError(f"a datagram did not fit into {messages.MAX_DATAGRAM} bytes and {MAX_FDS} descriptors")
+            longest = message_format.MAX_DATAGRAM
+            raise ProtocolError(f"a datagram did not fit into {longest} bytes and {MAX_FDS} descriptors")
         return bytes(self._buffer[:size]), fds
 
 
@@ -104,14 +106,14 @@ class Channel:
         """The descriptor, for selectors."""
         return self.sock.fileno()
 
-    def send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+    def send(self, msg: Message, fds: Sequence[int] = ()) -> None:
         """Send one message; ChannelClosed when nobody reads any more."""
         try:
             send(self.sock, msg.pack(), fds)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             raise ChannelClosed("the other process has gone") from error
 
-    def receive(self, flags: int = 0) -> tuple[messages.Message, list[int]]:
+    def receive(self, flags: int = 0) -> tuple[Message, list[int]]:
         """The next message and its descriptors; ChannelClosed at the end, BlockingIOError when none waits."""
         try:
             data, fds = self._receiver.receive(flags)
@@ -120,9 +122,9 @@ class Channel:
             data, fds = self._receiver.receive(flags)
         if not data:
             raise ChannelClosed("the other process has gone")
-        return messages.unpack(data), fds
+        return message_format.unpack(data), fds
 
-    def waiting(self) -> Iterator[tuple[messages.Message, list[int]]]:
+    def waiting(self) -> Iterator[tuple[Message, list[int]]]:
         """What has arrived on a non-blocking channel; ends early when a message had this end closed."""
         while self.fileno() >= 0:
             try:
@@ -140,12 +142,12 @@ class Outbox:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self._waiting: deque[tuple[messages.Message, list[int]]] = deque()
+        self._waiting: deque[tuple[Message, list[int]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+    def send(self, msg: Message, fds: Sequence[int] = ()) -> None:
         """Send now or keep; the descriptors are duplicated when they have to wait. Silent when nobody reads."""
         if not self._waiting and self._try(msg, fds):
             return
@@ -161,7 +163,7 @@ class Outbox:
         while self._waiting:
             close_all(self._waiting.popleft()[1])
 
-    def _try(self, msg: messages.Message, fds: Sequence[int]) -> bool:
+    def _try(self, msg: Message, fds: Sequence[int]) -> bool:
         try:
             self.channel.send(msg, fds)
         except BlockingIOError:

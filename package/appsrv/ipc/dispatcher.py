@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from appsrv.errors import ProtocolError
-from appsrv.ipc.messages import Direction, Message, messages_of
+from appsrv.ipc.directions import Direction
+from appsrv.ipc.message_format import Message, messages_of
 
 M = TypeVar("M", bound=Message)
 P = ParamSpec("P")

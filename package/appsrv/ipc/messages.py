@@ -1,160 +1,27 @@
-"""All messages between appsrv's processes, and how each is written as bytes. Nothing here sends anything.
+"""All messages between the processes of an instance, but those about client connections (`connection_messages`).
 
-A message is a dataclass. Those that travel once per connection are packed with `struct`; the rare ones
-are JSON, so that a person with strace can read them. File descriptors travel beside a message (`channel`),
-in the order the docstring of the message names them. Both ends are always of one version of appsrv. Which process sends
-a message to which one is part of its class: its `ways`.
+A message is one dataclass; the processes that send and receive it are its `ways`. File descriptors are sent beside a
+message (`channel`), in the order that its docstring gives. How it is written as bytes is the business of
+`message_format`.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any
 
-from appsrv.errors import ProtocolError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-MAX_DATAGRAM = 384 * 1024
-"""The longest message in bytes."""
-LONG_MESSAGE, LONG_TEXT, LONG_LIST = 128 * 1024, 4000, 100
-"""Texts (in characters) and lists that are longer are shortened in a message that is longer (in bytes)."""
-
-_BY_TAG: dict[int, type[Message]] = {}
-
-
-class MessageTooLong(ProtocolError):
-    """A message that cannot be shortened does not fit into a datagram."""
-
-
-class Direction(NamedTuple):
-    """Which process sends to which one; `path`: how, where it is not the channel that joins the two."""
-
-    sender: str
-    receiver: str
-    path: str = ""
-
-
-WATCHDOG_TO_SERVER = Direction("watchdog", "server")
-CONFIGURES_SERVER = Direction("watchdog", "server", "before anything else")
-SERVER_TO_WATCHDOG = Direction("server", "watchdog")
-WATCHDOG_TO_PRELOADER = Direction("watchdog", "preloader")
-PRELOADER_TO_WATCHDOG = Direction("preloader", "watchdog")
-SERVER_TO_PRELOADER = Direction("server", "preloader")
-PRELOADER_TO_SERVER = Direction("preloader", "server")
-SERVER_TO_WORKER = Direction("server", "worker")
-HANDED_OFF = Direction("server", "worker", "hand-off socket, which all workers share")
-FILES_TO_WORKER = Direction("server", "worker", "channel of its own")
-WORKER_TO_SERVER = Direction("worker", "server")
-WORKER_TO_BACKEND = Direction("worker", "server", "of a connection, for the back end")
-
-
-class Message:
-    """Base of all: one tag byte, then the fields as JSON. A message has one direction at least."""
-
-    TAG: ClassVar[int]
-    WAYS: ClassVar[tuple[Direction, ...]]
-    WHOLE: ClassVar[tuple[str, ...]]
-    """The fields of which the receiver needs all: they are never shortened."""
-
-    # Generated for every message anew, these would take a third of a process's start.
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({fields})"
-
-    def __init_subclass__(
-        cls, *, tag: int = 0, ways: tuple[Direction, ...] = (), whole: tuple[str, ...] = ()
-    ) -> None:
-        if tag in _BY_TAG:
-            raise TypeError(f"tag {tag} is {_BY_TAG[tag].__name__}'s already")
-        if tag:
-            if not ways:
-                raise TypeError(f"the message {cls.__name__} has no direction (ways=)")
-            cls.TAG, cls.WAYS, cls.WHOLE = tag, ways, whole
-            _BY_TAG[tag] = cls
-
-    def pack(self) -> bytes:
-        """The message as bytes: one datagram. A long one loses the middle of its long texts.
-
-        MessageTooLong when it does not fit even so, because of fields that have to be whole.
-        """
-        body = _json(vars(self))
-        if len(body) > LONG_MESSAGE:
-            fields = vars(self).items()
-            body = _json({name: value if name in self.WHOLE else _shortened(value) for name, value in fields})
-        if len(body) >= MAX_DATAGRAM:
-            raise MessageTooLong(f"a {type(self).__name__} of {len(body)} bytes is longer than {MAX_DATAGRAM} bytes")
-        return bytes([self.TAG]) + body
-
-    @classmethod
-    def unpack(cls, datagram: bytes) -> Self:
-        """The message of this kind that a datagram holds."""
-        return cls(**json.loads(datagram[1:]))
-
-
-class Packed(Message):
-    """Base of the frequent ones: the tag, the fields as `layout` says, then, where there is one, `data`.
-
-    Nothing is frozen: one or two of these are made for each connection, and freezing makes that four times slower.
-    """
-
-    LAYOUT: ClassVar[struct.Struct]
-    NAMES: ClassVar[tuple[str, ...]]
-
-    def __init_subclass__(cls, *, tag: int = 0, ways: tuple[Direction, ...] = (), layout: str = "") -> None:
-        super().__init_subclass__(tag=tag, ways=ways)
-        cls.LAYOUT = struct.Struct(f"<B{layout}")
-        cls.NAMES = tuple(name for name in cls.__annotations__ if name != "data")
-
-    def pack(self) -> bytes:
-        fields = vars(self)
-        fixed = self.LAYOUT.pack(self.TAG, *[fields[name] for name in self.NAMES])
-        return fixed + fields["data"] if "data" in fields else fixed
-
-    @classmethod
-    def unpack(cls, datagram: bytes) -> Self:
-        make: Callable[..., Self] = cls
-        fields = cls.LAYOUT.unpack_from(datagram)[1:]
-        return make(*fields, datagram[cls.LAYOUT.size :]) if "data" in cls.__annotations__ else make(*fields)
-
-
-def _json(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > LONG_TEXT:
-        return f"{value[: LONG_TEXT // 2]}\n[...]\n{value[-LONG_TEXT // 2 :]}"
-    if isinstance(value, dict):
-        return {name: _shortened(value[name]) for name in list(value)[:LONG_LIST]}
-    return value[:LONG_LIST] if isinstance(value, list) else value
-
-
-def messages_of(way: Direction) -> set[type[Message]]:
-    """The kinds of message that are sent in this direction."""
-    return {kind for kind in _BY_TAG.values() if way in kind.WAYS}
-
-
-def unpack(datagram: bytes) -> Message:
-    """The message a datagram holds; ProtocolError when it holds none."""
-    kind = _BY_TAG.get(datagram[0]) if datagram else None
-    if kind is None:
-        raise ProtocolError(f"no message starts like {datagram[:16]!r}")
-    try:
-        return kind.unpack(datagram)
-    except (ValueError, TypeError, struct.error) as error:
-        raise ProtocolError(f"no {kind.__name__} reads like {datagram[:16]!r}: {error}") from error
-
+from appsrv.ipc.directions import (
+    CONFIGURES_SERVER,
+    FILES_TO_WORKER,
+    PRELOADER_TO_SERVER,
+    PRELOADER_TO_WATCHDOG,
+    SERVER_TO_PRELOADER,
+    SERVER_TO_WATCHDOG,
+    WATCHDOG_TO_PRELOADER,
+    WATCHDOG_TO_SERVER,
+    WORKER_TO_SERVER,
+)
+from appsrv.ipc.message_format import Message, Packed
 
 # -- the watchdog and its two kinds of children -----------------------------------------------------------------
 
@@ -476,44 +343,6 @@ class FilesChanged(Message, tag=29, ways=(WORKER_TO_SERVER, SERVER_TO_PRELOADER,
 
 # -- server and worker ---------------------------------------------------------------------------------------------
 
-# No message of a channel but the only thing written into the release pipe (portable queue), by all workers: the id of a
-# connection whose request is answered, and which is to be watched. So short a write is never torn or mixed (pipe(7)).
-RELEASED = struct.Struct("<Q")
-
-
-@dataclass(eq=False, repr=False)
-class HandOff(Packed, tag=40, ways=(HANDED_OFF,), layout="QHBQB"):
-    """A connection with something to read, for whoever takes it. fds: the connection[, the spooled body].
-
-    `peer` bytes of `data` are the client's address; what follows is what has been read already: nothing, or a
-    complete request head, `body` bytes of body (in the second fd when there is one), and what came after it.
-    """
-
-    cid: int
-    port: int
-    listener: int
-    body: int
-    peer: int
-    data: bytes
-
-
-@dataclass(eq=False, repr=False)
-class Lent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
-    """The answer to Wanted. fds: the connection. `peer` bytes of `data` are the client's address."""
-
-    cid: int
-    port: int
-    listener: int
-    peer: int
-    data: bytes
-
-
-@dataclass(eq=False, repr=False)
-class Gone(Packed, tag=42, ways=(SERVER_TO_WORKER,), layout="Q"):
-    """The connection is closed: drop your descriptor of it. Also the answer to Wanted when it is too late."""
-
-    cid: int
-
 
 @dataclass(eq=False, repr=False)
 class Ready(Packed, tag=43, ways=(WORKER_TO_SERVER,), layout="Q"):
@@ -549,75 +378,3 @@ class FieldsRemoved(Message, tag=58, ways=(WORKER_TO_SERVER,)):
 @dataclass(eq=False, repr=False)
 class UpstreamEnded(Message, tag=53, ways=(WORKER_TO_SERVER,)):
     """The process of the worker's generic application has ended by itself, and the worker ends in the same way."""
-
-
-@dataclass(eq=False, repr=False)
-class Holding(Packed, tag=44, ways=(WORKER_TO_BACKEND,), layout="Q"):
-    """The worker has parked this connection for the first time and keeps a descriptor of it."""
-
-    cid: int
-
-
-@dataclass(eq=False, repr=False)
-class Readable(Packed, tag=45, ways=(HANDED_OFF,), layout="Q"):
-    """A connection that every worker holds has something to read, for whoever takes it (portable queue)."""
-
-    cid: int
-
-
-@dataclass(eq=False, repr=False)
-class Closed(Packed, tag=46, ways=(WORKER_TO_BACKEND,), layout="QBB"):
-    """The worker is done with the connection; `linger` asks to read what the client still sends before closing.
-
-    `reset`: the response is not whole, and the client is to see a reset.
-    """
-
-    cid: int
-    linger: int
-    reset: int = 0
-
-
-@dataclass(eq=False, repr=False)
-class ClosedAll(Packed, tag=50, ways=(WORKER_TO_BACKEND,), layout="H"):
-    """The worker has ended so many connections in order: `data` is their ids, 8 bytes each."""
-
-    count: int
-    data: bytes
-
-
-@dataclass(eq=False, repr=False)
-class Wanted(Packed, tag=47, ways=(WORKER_TO_BACKEND,), layout="Q"):
-    """The worker got an event for a connection whose descriptor it does not hold."""
-
-    cid: int
-
-
-@dataclass(eq=False, repr=False)
-class GivenBack(Packed, tag=48, ways=(WORKER_TO_BACKEND,), layout="Q"):
-    """The request is not complete yet: `data` is what has been read. fds: where it is long, a file with it."""
-
-    cid: int
-    data: bytes
-
-
-@dataclass(eq=False, repr=False)
-class Undelivered(Packed, tag=49, ways=(WORKER_TO_BACKEND,), layout="QBB"):
-    """The client takes the response too slowly: the rest, to be sent by the drain lane.
-
-    `data` is `files` pairs of (offset, length), 16 bytes each, then bytes to send first; fds: the files, in order.
-    """
-
-    cid: int
-    keep_alive: int
-    files: int
-    data: bytes
-
-
-@dataclass(eq=False, repr=False)
-class LimitReached(Message, tag=59, ways=(WORKER_TO_BACKEND,)):
-    """A limit was reached on this connection, of the setting so called with this value: `what` came of that."""
-
-    cid: int
-    setting: str
-    value: str
-    what: str

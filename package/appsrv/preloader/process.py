@@ -30,7 +30,7 @@ from appsrv.apps.app_spec import AppSpec
 from appsrv.apps.shared_routes import RouteTable
 from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.dispatcher import Dispatcher, on
 from appsrv.ipc.scoreboard import Scoreboard
@@ -87,7 +87,7 @@ class Preloader:
         self._own_sigchld: Any = signal.SIG_DFL
         self._wake: tuple[int, int] | None = None
         self._dispatcher: Dispatcher[[list[int]]] = Dispatcher(
-            messages.SERVER_TO_PRELOADER,
+            directions.SERVER_TO_PRELOADER,
             on(messages.Attach, self._on_attach),
             on(messages.Spawn, self._on_spawn),
             on(messages.FilesChanged, self._on_files_changed),

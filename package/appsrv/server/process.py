@@ -24,9 +24,10 @@ import gevent
 import setproctitle
 from gevent import get_hub
 
-from appsrv.ipc import messages
+from appsrv.ipc import directions, message_format, messages
 from appsrv.ipc.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
+from appsrv.ipc.message_format import Message
 from appsrv.logs.access_log import AccessLog, destination
 from appsrv.logs.server_log import AccessLines, to_watchdog
 from appsrv.net import listening_sockets
@@ -175,7 +176,7 @@ class Server:
         except BlockingIOError:
             return
         except DescriptorsLost as error:
-            self._refuse_preloader(messages.unpack(error.data))
+            self._refuse_preloader(message_format.unpack(error.data))
         except ChannelClosed:
             self._on_watchdog_gone()
 
@@ -188,7 +189,7 @@ class Server:
             sock.close()
         self.parts.admin.close_metrics_sockets()
 
-    def _refuse_preloader(self, order: messages.Message) -> None:
+    def _refuse_preloader(self, order: Message) -> None:
         """A message has lost its descriptors: of those that carry some, only a preloader's needs an answer."""
         if isinstance(order, messages.AdminSocket):
             return
@@ -199,7 +200,7 @@ class Server:
             messages.PreloaderNotStarted(order.group, order.generation, order.serial, OUT_OF_DESCRIPTORS)
         )
 
-    def handle_message(self, order: messages.Message, fds: list[int]) -> None:
+    def handle_message(self, order: Message, fds: list[int]) -> None:
         """Do what the watchdog asks for, or take note of what it reports."""
         try:
             self._dispatcher.handle_message(order, fds)
@@ -209,7 +210,7 @@ class Server:
     def _make_dispatcher(self) -> Dispatcher[[list[int]]]:
         groups = self._groups
         return Dispatcher(
-            messages.WATCHDOG_TO_SERVER,
+            directions.WATCHDOG_TO_SERVER,
             on(messages.PreloaderStarted, lambda order, fds: groups.preloader_started(order, fds[0])),
             on(messages.PreloaderNotStarted, lambda order, _: groups.preloader_not_started(order)),
             on(messages.ProcessExited, lambda order, _: groups.process_exited(order.pid, order.status)),

@@ -11,9 +11,10 @@ import selectors
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from appsrv.ipc import messages
+from appsrv.ipc import directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.dispatcher import Dispatcher, on
+from appsrv.ipc.message_format import Message
 from appsrv.system.readiness import has_input
 from appsrv.watchdog.child_records import GroupRecord, PreloaderRecord
 from appsrv.watchdog.configuration import Configuration, preloader_started
@@ -26,7 +27,7 @@ from appsrv.watchdog.standby import GO, WAIT, Launched, StandbyPreloader
 class Send(Protocol):
     """Sends a message to the server: `ServerChild.send`."""
 
-    def __call__(self, msg: messages.Message, fds: Sequence[int] = (), /) -> None: ...
+    def __call__(self, msg: Message, fds: Sequence[int] = (), /) -> None: ...
 
 
 class PreloaderChildren:
@@ -50,7 +51,7 @@ class PreloaderChildren:
         self.started = 0
         self.standby = StandbyPreloader(self._start_standby, kill, clock)
         self._dispatcher: Dispatcher[[PreloaderRecord, list[int]]] = Dispatcher(
-            messages.PRELOADER_TO_WATCHDOG,
+            directions.PRELOADER_TO_WATCHDOG,
             on(messages.OutputPipes, self._on_output_pipes),
             on(messages.Prepare, self._on_prepare),
         )

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from appsrv.apps.app_group import AppGroup
 from appsrv.errors import failure_of
 from appsrv.instance.kept_directory import KeptDirectory
-from appsrv.ipc import messages
+from appsrv.ipc import directions, messages
 from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
 from appsrv.system.hangup import Hangup, Meaning
 from appsrv.system.oom_kills import OutOfMemoryKills
@@ -64,7 +64,7 @@ class Watchdog:
         self._development = development
         self._on_booted = on_booted
         self._dispatcher: Dispatcher[[]] = Dispatcher(
-            messages.SERVER_TO_WATCHDOG,
+            directions.SERVER_TO_WATCHDOG,
             on(messages.StartPreloader, children.preloaders.on_start_preloader),
             on(messages.ServeGroup, lambda msg: groups.add_found(AppGroup.from_json(msg.group))),
             on(messages.DropGroup, lambda msg: groups.remove(msg.group)),

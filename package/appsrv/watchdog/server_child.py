@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel, ChannelClosed, Outbox
+from appsrv.ipc.message_format import Message
 from appsrv.logs.server_log import ServerLog
 from appsrv.system.exit_status import who_killed
 from appsrv.system.oom_kills import OutOfMemoryKills
@@ -76,7 +76,7 @@ class ServerChild:
         self._log.event(logging.ERROR, f"the server cannot be started: {error}; trying again")
         self.start_due = self._clock() + RESTART_DELAY_SECONDS
 
-    def send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+    def send(self, msg: Message, fds: Sequence[int] = ()) -> None:
         """Send a message now, or as soon as there is room. While no server runs, the message is dropped."""
         if self._running is not None:
             self._running.outbox.send(msg, fds)
@@ -92,7 +92,7 @@ class ServerChild:
         if self._running is not None:
             self._running.outbox.flush()
 
-    def receive(self) -> messages.Message | None:
+    def receive(self) -> Message | None:
         """The next message; None when there is none, or when the server has closed its end."""
         assert self._running is not None
         try:

@@ -27,10 +27,11 @@ from appsrv.apps.shared_routes import RouteTable
 from appsrv.errors import NotStarted
 from appsrv.http.syntax import RequestHead
 from appsrv.http.trusted_proxies import TrustedProxies
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.dispatcher import Dispatcher, on
 from appsrv.ipc.hand_off import WAIT_MS
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard, Slot
 from appsrv.logs.access_log import AccessLog, destination
 from appsrv.net.arrival_time import StampedSocket
@@ -424,7 +425,7 @@ class Worker:
     def _cut(self, connection: Connection) -> None:
         """End a connection in the middle of its response; the thread that sends it finds its client gone."""
         with contextlib.suppress(ChannelClosed):
-            self._channel.send(messages.Closed(connection.cid, linger=0, reset=1))
+            self._channel.send(connection_messages.Closed(connection.cid, linger=0, reset=1))
 
     def _exit(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
@@ -436,7 +437,7 @@ class Worker:
         os._exit(0)
 
     def _watch_files(self, watch: Watch) -> None:
-        def tell(msg: messages.Message) -> None:
+        def tell(msg: Message) -> None:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(msg)
 
@@ -445,7 +446,7 @@ class Worker:
     def _receive_file_changes(self, watch: Watch) -> None:
         assert self._changes is not None, "a server gives one to each worker of a development server but the first"
         dispatcher: Dispatcher[[object]] = Dispatcher(
-            messages.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: forget_files(watch, msg.paths))
+            directions.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: forget_files(watch, msg.paths))
         )
         with contextlib.suppress(ChannelClosed):
             while True:

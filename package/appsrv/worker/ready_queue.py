@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 from appsrv.errors import Limit
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages
 from appsrv.ipc.channel import Channel, ChannelClosed, Receiver
 from appsrv.ipc.hand_off import HAND_OFF, WAIT_MS
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard, Slot
 from appsrv.net.shared_epoll import Registration, SharedEpoll
 from appsrv.net.tcp_reset import reset_when_closed
@@ -37,7 +38,7 @@ MOST_INLINE_BYTES = 60 * 1024
 CLOSED_PER_MESSAGE = 16
 
 _readable = struct.Struct("<xQ").unpack
-_released = messages.RELEASED.pack
+_released = connection_messages.RELEASED.pack
 
 
 class Spooled(NamedTuple):
@@ -128,7 +129,7 @@ class ReadyQueue:
                 connection.sock.shutdown(socket.SHUT_WR)
         connection.sock.close()
         if linger or reset:
-            self._send(messages.Closed(connection.cid, int(linger), int(reset)))
+            self._send(connection_messages.Closed(connection.cid, int(linger), int(reset)))
             return
         # The client has seen the end: the server may hear of it later, of several at once.
         self._closed.append(connection.cid)
@@ -142,7 +143,7 @@ class ReadyQueue:
             while True:
                 cids.append(self._closed.popleft())
         if cids:
-            self._send(messages.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
+            self._send(connection_messages.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
 
     def pass_on(self, connection: Connection) -> None:
         """Let another worker have a connection that has just been taken, and of which nothing has been read."""
@@ -153,17 +154,17 @@ class ReadyQueue:
         """The request is incomplete: the front end's slow lane reads the rest."""
         self._release(connection)
         if len(data) <= MOST_INLINE_BYTES:
-            self._send(messages.GivenBack(connection.cid, data))
+            self._send(connection_messages.GivenBack(connection.cid, data))
             return
         fd = _as_file(data)
         try:
-            self._send(messages.GivenBack(connection.cid, b""), [fd])
+            self._send(connection_messages.GivenBack(connection.cid, b""), [fd])
         finally:
             os.close(fd)
 
     def limit_reached(self, connection: Connection, limit: Limit, what: str) -> None:
         """Have it logged that this limit ended what the connection was at; to be said before the connection goes."""
-        self._send(messages.LimitReached(connection.cid, limit.setting, limit.value, what))
+        self._send(connection_messages.LimitReached(connection.cid, limit.setting, limit.value, what))
 
     def undelivered(
         self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool
@@ -171,7 +172,7 @@ class ReadyQueue:
         """The rest of a response, for the drain lane: `first`, then (descriptor, offset, length) of each file."""
         self._release(connection)
         places = b"".join(struct.pack("<QQ", offset, length) for _, offset, length in files)
-        rest = messages.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
+        rest = connection_messages.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
         self._send(rest, [fd for fd, _, _ in files])
 
     def close_in_child(self) -> None:
@@ -190,36 +191,36 @@ class ReadyQueue:
     def _hold(self, connection: Connection) -> None:
         """Keep the descriptor of a connection that is parked for the first time."""
         self._held[connection.cid] = connection
-        self._send(messages.Holding(connection.cid))
+        self._send(connection_messages.Holding(connection.cid))
 
     def _forget(self, connection: Connection) -> None:
         """Drop what the queue remembers of the connection."""
         self._held.pop(connection.cid, None)
 
-    def _handle_message(self, msg: messages.Message) -> None:
+    def _handle_message(self, msg: Message) -> None:
         """Handle a message on the worker's channel to the server."""
         # A branch and not a Dispatcher, which takes three times as long for the one message that is handled here. The
         # other message of this direction is Lent: `_borrow` waits for it.
-        if isinstance(msg, messages.Gone):
+        if isinstance(msg, connection_messages.Gone):
             held = self._held.pop(msg.cid, None)
             if held is not None:
                 held.sock.close()
 
     def _borrow(self, cid: int) -> Connection | None:
         """Ask the front end for a connection that this worker does not hold; None when it has gone."""
-        self._send(messages.Wanted(cid))
+        self._send(connection_messages.Wanted(cid))
         while True:
             try:
                 answer, fds = self._channel.receive()
             except ChannelClosed as error:
                 raise Orphaned from error
             self._handle_message(answer)
-            if isinstance(answer, messages.Lent):
+            if isinstance(answer, connection_messages.Lent):
                 return _from_lent(answer, fds, self.client_socket)
-            if isinstance(answer, messages.Gone) and answer.cid == cid:
+            if isinstance(answer, connection_messages.Gone) and answer.cid == cid:
                 return None
 
-    def _send(self, msg: messages.Message, fds: Sequence[int] = ()) -> None:
+    def _send(self, msg: Message, fds: Sequence[int] = ()) -> None:
         try:
             self._channel.send(msg, fds)
         except ChannelClosed as error:
@@ -233,9 +234,9 @@ class ReadyQueue:
         if not data:
             raise Orphaned
         self._slot.count_taken()
-        return self._from_hand_off(messages.HandOff.unpack(data), fds)
+        return self._from_hand_off(connection_messages.HandOff.unpack(data), fds)
 
-    def _from_hand_off(self, msg: messages.HandOff, fds: list[int]) -> Connection:
+    def _from_hand_off(self, msg: connection_messages.HandOff, fds: list[int]) -> Connection:
         connection = self._held.get(msg.cid)
         if connection is None:
             address = msg.data[: msg.peer].decode()
@@ -301,8 +302,8 @@ class PortableQueue(ReadyQueue):
         if not data:
             raise Orphaned
         self._slot.count_taken()
-        if data[0] != messages.Readable.TAG:
-            return self._from_hand_off(messages.HandOff.unpack(data), fds)
+        if data[0] != connection_messages.Readable.TAG:
+            return self._from_hand_off(connection_messages.HandOff.unpack(data), fds)
         (cid,) = _readable(data)
         return self._held.get(cid) or self._borrow(cid)
 
@@ -417,7 +418,7 @@ class NonblockingEpollQueue(EpollQueue):
 
 
 def _from_lent(
-    msg: messages.Lent, fds: list[int], make_socket: Callable[[int], socket.socket]
+    msg: connection_messages.Lent, fds: list[int], make_socket: Callable[[int], socket.socket]
 ) -> Connection:
     address = msg.data[: msg.peer].decode()
     return Connection(msg.cid, make_socket(fds[0]), address, str(msg.port or ""), msg.listener, None, None)

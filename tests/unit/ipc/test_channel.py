@@ -11,8 +11,9 @@ import pytest
 
 from appsrv.errors import ProtocolError
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, message_format, messages
 from appsrv.ipc.channel import Channel, ChannelClosed, DescriptorsLost, Outbox, Receiver
+from appsrv.ipc.message_format import Message
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def open_fds() -> set[str]:
 
 def test_borders_are_kept(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
-    sent = [messages.Gone(1), messages.HandOff(2, 3, 0, 0, 0, b"x" * 1000), messages.ReopenLogs()]
+    sent = [connection_messages.Gone(1), connection_messages.HandOff(2, 3, 0, 0, 0, b"x" * 1000), messages.ReopenLogs()]
     for msg in sent:
         one.send(msg)
     assert [other.receive() for _ in sent] == [(msg, []) for msg in sent]
@@ -40,11 +41,11 @@ def test_borders_are_kept(ends: tuple[Channel, Channel]) -> None:
 def test_descriptors_arrive_beside_their_message(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     read, write = os.pipe()
-    one.send(messages.Gone(1))
+    one.send(connection_messages.Gone(1))
     one.send(messages.OutputPipes(7), [read, write])
     os.close(read)
     os.close(write)
-    assert other.receive() == (messages.Gone(1), [])
+    assert other.receive() == (connection_messages.Gone(1), [])
     msg, (got_read, got_write) = other.receive()
     assert msg == messages.OutputPipes(7)
     os.write(got_write, b"through")
@@ -66,13 +67,13 @@ def test_last_words_of_a_process_that_had_not_read_everything(ends: tuple[Channe
 
 def test_the_end_is_told_after_the_last_message(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
-    one.send(messages.Gone(1))
+    one.send(connection_messages.Gone(1))
     one.close()
-    assert other.receive()[0] == messages.Gone(1)
+    assert other.receive()[0] == connection_messages.Gone(1)
     with pytest.raises(ChannelClosed):
         other.receive()
     with pytest.raises(ChannelClosed):
-        other.send(messages.Gone(2))
+        other.send(connection_messages.Gone(2))
 
 
 def test_nothing_there_is_not_the_end(ends: tuple[Channel, Channel]) -> None:
@@ -83,7 +84,7 @@ def test_nothing_there_is_not_the_end(ends: tuple[Channel, Channel]) -> None:
 def test_unread_messages_at_a_close_are_an_end_too(ends: tuple[Channel, Channel]) -> None:
     """The kernel says ECONNRESET when the other side closed with something unread."""
     one, other = ends
-    one.send(messages.Gone(1))
+    one.send(connection_messages.Gone(1))
     other.close()
     with pytest.raises(ChannelClosed):
         one.receive()
@@ -93,15 +94,15 @@ def test_a_channel_from_a_descriptor(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     adopted = Channel.from_fd(os.dup(other.fileno()))
     os.set_inheritable(adopted.fileno(), True)
-    one.send(messages.Gone(3))
-    assert adopted.receive() == (messages.Gone(3), [])
+    one.send(connection_messages.Gone(3))
+    assert adopted.receive() == (connection_messages.Gone(3), [])
     adopted.close()
 
 
 def test_a_datagram_that_does_not_fit_leaks_no_descriptor() -> None:
     one, other = channels.pair()
     before = open_fds()
-    channels.send(one, b"x" * (messages.MAX_DATAGRAM + 1), [one.fileno()])
+    channels.send(one, b"x" * (message_format.MAX_DATAGRAM + 1), [one.fileno()])
     with pytest.raises(ProtocolError, match="did not fit"):
         Receiver(other).receive()
     assert open_fds() == before
@@ -112,21 +113,21 @@ def test_a_datagram_that_does_not_fit_leaks_no_descriptor() -> None:
 def test_lost_descriptors_are_told_and_what_came_is_kept(ends: tuple[Channel, Channel]) -> None:
     """The kernel says MSG_CTRUNC both when this process has no room for them and when there are too many."""
     one, other = ends
-    sent = messages.Undelivered(7, 1, 17, b"rest")
+    sent = connection_messages.Undelivered(7, 1, 17, b"rest")
     before = open_fds()
     channels.send(one.sock, sent.pack(), [one.fileno()] * (channels.MAX_FDS + 1))
-    one.send(messages.Gone(8))
+    one.send(connection_messages.Gone(8))
     with pytest.raises(DescriptorsLost) as lost:
         other.receive()
-    assert messages.unpack(lost.value.data) == sent
+    assert message_format.unpack(lost.value.data) == sent
     assert open_fds() == before
-    assert other.receive() == (messages.Gone(8), [])
+    assert other.receive() == (connection_messages.Gone(8), [])
 
 
 def test_the_largest_datagram_fits() -> None:
     one, other = channels.pair()
-    channels.send(one, b"x" * messages.MAX_DATAGRAM)
-    assert len(Receiver(other).receive()[0]) == messages.MAX_DATAGRAM
+    channels.send(one, b"x" * message_format.MAX_DATAGRAM)
+    assert len(Receiver(other).receive()[0]) == message_format.MAX_DATAGRAM
     one.close()
     other.close()
 
@@ -149,20 +150,20 @@ def narrow() -> Iterator[tuple[Outbox, Channel]]:
 def test_an_outbox_never_waits_and_keeps_the_order(narrow: tuple[Outbox, Channel]) -> None:
     outbox, arriving = narrow
     for cid in range(500):
-        outbox.send(messages.Gone(cid))
+        outbox.send(connection_messages.Gone(cid))
     assert outbox
-    got: list[messages.Message] = []
+    got: list[Message] = []
     while len(got) < 500:
         got.append(arriving.receive()[0])
         outbox.flush()
-    assert got == [messages.Gone(cid) for cid in range(500)]
+    assert got == [connection_messages.Gone(cid) for cid in range(500)]
     assert not outbox
 
 
 def test_descriptors_that_wait_are_the_outboxs_own(narrow: tuple[Outbox, Channel]) -> None:
     outbox, arriving = narrow
     while not outbox:
-        outbox.send(messages.Gone(0))
+        outbox.send(connection_messages.Gone(0))
     read, write = os.pipe()
     os.write(write, b"kept")
     outbox.send(messages.OutputPipes(1), [read])
@@ -180,17 +181,17 @@ def test_descriptors_that_wait_are_the_outboxs_own(narrow: tuple[Outbox, Channel
 def test_an_outbox_is_silent_when_nobody_reads(narrow: tuple[Outbox, Channel]) -> None:
     outbox, arriving = narrow
     while not outbox:
-        outbox.send(messages.Gone(0))
+        outbox.send(connection_messages.Gone(0))
     arriving.close()
     outbox.flush()
-    outbox.send(messages.Gone(1))
+    outbox.send(connection_messages.Gone(1))
     assert not outbox
 
 
 def test_discarding_gives_descriptors_back(narrow: tuple[Outbox, Channel]) -> None:
     outbox, _ = narrow
     while not outbox:
-        outbox.send(messages.Gone(0))
+        outbox.send(connection_messages.Gone(0))
     before = open_fds()
     outbox.send(messages.OutputPipes(1), [outbox.channel.fileno()])
     outbox.discard()

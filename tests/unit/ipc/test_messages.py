@@ -1,4 +1,4 @@
-"""message.py: every message survives the way through bytes."""
+"""The messages and their format: every message survives the way through bytes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
 from appsrv.errors import ProtocolError
-from appsrv.ipc import messages
-from appsrv.ipc.messages import LONG_MESSAGE, MAX_DATAGRAM, Message, MessageTooLong, Packed, messages_of, unpack
+from appsrv.ipc import connection_messages, messages
+from appsrv.ipc.message_format import LONG_MESSAGE, MAX_DATAGRAM, Message, MessageTooLong, Packed, messages_of, unpack
 from appsrv.settings.table import Settings
 
 KINDS: list[type[Message]] = [
     kind
-    for kind in vars(messages).values()
+    for module in (messages, connection_messages)
+    for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Message) and dataclasses.is_dataclass(kind)
 ]
 RARE = [kind for kind in KINDS if not issubclass(kind, Packed)]
@@ -79,7 +80,7 @@ def test_tags_are_unique_and_one_byte() -> None:
 
 def test_a_tag_that_is_taken_is_refused() -> None:
     with pytest.raises(TypeError, match="HandOff"):
-        type("Other", (Message,), {}, tag=messages.HandOff.TAG)
+        type("Other", (Message,), {}, tag=connection_messages.HandOff.TAG)
 
 
 def test_every_message_has_a_direction_between_two_processes() -> None:
@@ -89,6 +90,12 @@ def test_every_message_has_a_direction_between_two_processes() -> None:
         assert {way.sender, way.receiver} <= processes
         assert way.sender != way.receiver
         assert messages_of(way) == {kind for kind in KINDS if way in kind.WAYS}
+
+
+def test_the_messages_of_a_direction_are_defined_in_one_module() -> None:
+    """A process that has imported a part of them would make a dispatcher that misses the others."""
+    for way in {way for kind in KINDS for way in kind.WAYS}:
+        assert len({kind.__module__ for kind in messages_of(way)}) == 1, way
 
 
 def test_a_message_without_a_direction_is_refused() -> None:

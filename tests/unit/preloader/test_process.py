@@ -23,6 +23,7 @@ from appsrv.errors import AppLoadError, ProtocolError
 from appsrv.ipc import channel as channels
 from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel, ChannelClosed
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.listening_sockets import Listener
 from appsrv.preloader import process as module
@@ -164,14 +165,14 @@ class World:
         signal.raise_signal(signal.SIGCHLD)
         yield
 
-    def read(self) -> list[messages.Message]:
+    def read(self) -> list[Message]:
         """What the server has got since the last call."""
         return self._read(self.server)
 
-    def read_by_watchdog(self) -> list[messages.Message]:
+    def read_by_watchdog(self) -> list[Message]:
         return self._read(self.watchdog)
 
-    def _read(self, channel: Channel) -> list[messages.Message]:
+    def _read(self, channel: Channel) -> list[Message]:
         new = []
         with contextlib.suppress(ChannelClosed):
             for msg, fds in channel.waiting():

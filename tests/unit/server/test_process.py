@@ -18,8 +18,9 @@ import pytest
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, messages
 from appsrv.ipc.channel import Channel, Outbox
+from appsrv.ipc.message_format import Message
 from appsrv.server import process
 from appsrv.server.pool.handles import Outcome, send_signal
 from appsrv.server.process import OUT_OF_DESCRIPTORS, Parts, Server
@@ -80,12 +81,12 @@ class World:
 
         return SimpleNamespace(restart=restart)
 
-    def send(self, msg: messages.Message, fds: list[int] | None = None) -> None:
+    def send(self, msg: Message, fds: list[int] | None = None) -> None:
         """Send this to the server, and have it read."""
         self.watchdog.send(msg, fds or [])
         self.server.read_messages()
 
-    def sent(self) -> list[messages.Message]:
+    def sent(self) -> list[Message]:
         """The messages that the server has sent to the watchdog."""
         return [msg for msg, _ in self.watchdog.waiting()]
 
@@ -190,8 +191,8 @@ def test_a_preloader_whose_channel_is_lost_is_ended(world: World, monkeypatch: p
     killed: list[tuple[int, int]] = []
     monkeypatch.setattr("os.kill", lambda pid, number: killed.append((pid, number)))
 
-    def lose(msg: messages.Message) -> None:
-        def receive(flags: int = 0) -> tuple[messages.Message, list[int]]:
+    def lose(msg: Message) -> None:
+        def receive(flags: int = 0) -> tuple[Message, list[int]]:
             raise channels.DescriptorsLost(msg.pack())
 
         monkeypatch.setattr(world.channel, "receive", receive)
@@ -230,7 +231,7 @@ class Instance:
         self.server = process.build(self.channel, configure, self.sockets, None, answers=-1)
         self.running = gevent.spawn(self.server.run)
 
-    def next(self, kind: type[messages.Message]) -> Any:
+    def next(self, kind: type[Message]) -> Any:
         """The next message of this kind that the server sends."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -294,7 +295,7 @@ def test_a_request_goes_to_the_hand_off_socket_with_the_number_of_its_listener(i
         except BlockingIOError:
             continue
         channels.close_all(fds)
-        listeners.append(messages.HandOff.unpack(data).listener)
+        listeners.append(connection_messages.HandOff.unpack(data).listener)
     assert sorted(listeners) == [0, 1, 1]
     for client in clients:
         client.close()

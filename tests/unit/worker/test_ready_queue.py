@@ -18,9 +18,10 @@ import gevent
 import pytest
 
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, directions, message_format
 from appsrv.ipc.channel import Channel
 from appsrv.ipc.hand_off import HAND_OFF
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.shared_epoll import AVAILABLE, SharedEpoll
 from appsrv.server.frontend.parking import ClientConnection, EpollParking, WatchedParking, parking
@@ -105,11 +106,11 @@ class World:
                 return connection
         raise AssertionError("nothing to take")
 
-    def heard(self, worker: int = 0) -> tuple[messages.Message, list[int]]:
+    def heard(self, worker: int = 0) -> tuple[Message, list[int]]:
         """The next thing this worker has said."""
         return self.ends[worker].receive(socket.MSG_DONTWAIT)
 
-    def say(self, worker: int, msg: messages.Message, fds: list[int] | None = None) -> None:
+    def say(self, worker: int, msg: Message, fds: list[int] | None = None) -> None:
         """The front end says something to a worker."""
         self.ends[worker].send(msg, fds or [])
 
@@ -118,7 +119,7 @@ class World:
         self.queues[worker].park(connection, time.monotonic())
         known = self.connections[connection.cid]
         try:
-            assert self.heard(worker)[0] == messages.Holding(connection.cid)
+            assert self.heard(worker)[0] == connection_messages.Holding(connection.cid)
             known.holders = {self.workers[worker]} | (known.holders or set())
         except BlockingIOError:
             pass
@@ -349,10 +350,11 @@ def test_beyond_that_the_front_end_parks(epoll_world: World, monkeypatch: pytest
     taken.sock.recv(100)
     world.queues[0].park(taken, time.monotonic())
     assert taken.sock.fileno() == -1
-    assert world.heard() == (messages.Undelivered(2, 1, 0, b""), [])
+    assert world.heard() == (connection_messages.Undelivered(2, 1, 0, b""), [])
     world.parking.park(second)
     world.clients[2].send(b"second")
-    lent = borrow(world, 0, lambda cid: world.say(0, messages.Lent(cid, 1, 0, 1, b"a"), [second.sock.fileno()]))
+    fds = [second.sock.fileno()]
+    lent = borrow(world, 0, lambda cid: world.say(0, connection_messages.Lent(cid, 1, 0, 1, b"a"), fds))
     assert lent is not None
     assert lent.sock.recv(100) == b"second"
 
@@ -366,7 +368,7 @@ def borrow(world: World, worker: int, answer: Callable[[int], None]) -> Connecti
     thread = threading.Thread(target=lambda: got.append(world.queues[worker].take()))
     thread.start()
     msg, _ = world.ends[worker].receive()
-    assert isinstance(msg, messages.Wanted)
+    assert isinstance(msg, connection_messages.Wanted)
     answer(msg.cid)
     thread.join(5)
     world.taken += [taken for taken in got if taken is not None]
@@ -378,12 +380,12 @@ def test_a_connection_is_borrowed_from_the_front_end(world: World) -> None:
     world.parking.workers = 1
     world.clients[1].send(b"second")
     until(lambda: world.waiting() == 1, "the request")
-    lent = messages.Lent(1, 4711, 1, 9, b"192.0.2.1")
+    lent = connection_messages.Lent(1, 4711, 1, 9, b"192.0.2.1")
     taken = borrow(world, 1, lambda _: world.say(1, lent, [connection.sock.fileno()]))
     assert taken is not None
     assert (taken.cid, taken.address, taken.sock.recv(100)) == (1, "192.0.2.1", b"second")
     world.queues[1].park(taken, 1.0)
-    assert world.heard(1)[0] == messages.Holding(1)
+    assert world.heard(1)[0] == connection_messages.Holding(1)
     connection.holders = {world.workers[0]}
     world.clients[1].send(b"third")
     again = world.take_soon(1)
@@ -397,8 +399,8 @@ def test_a_connection_that_has_gone_cannot_be_borrowed(world: World) -> None:
     until(lambda: world.waiting() == 1, "the request")
 
     def answer(cid: int) -> None:
-        world.say(1, messages.Gone(99))
-        world.say(1, messages.Gone(cid))
+        world.say(1, connection_messages.Gone(99))
+        world.say(1, connection_messages.Gone(cid))
 
     assert borrow(world, 1, answer) is None
 
@@ -415,7 +417,7 @@ def test_the_end_of_the_server_ends_a_borrowing(world: World) -> None:
 
 def test_gone_drops_the_descriptor(world: World) -> None:
     connection = world.parked()
-    world.say(0, messages.Gone(1))
+    world.say(0, connection_messages.Gone(1))
     world.queues[0].read_messages()
     world.parking.forget(connection)
     connection.sock.close()
@@ -438,7 +440,7 @@ def test_an_incomplete_request_is_given_back(world: World) -> None:
     world.clients[1].send(b"POST / HT")
     taken = world.take_soon()
     world.queues[0].give_back(taken, taken.sock.recv(100))
-    assert world.heard() == (messages.GivenBack(1, b"POST / HT"), [])
+    assert world.heard() == (connection_messages.GivenBack(1, b"POST / HT"), [])
     world.clients[1].send(b"TP/1.1\r\n")
     assert world.take() is None, "it is the slow lane's now"
 
@@ -450,7 +452,7 @@ def test_a_long_incomplete_request_is_given_back_as_a_file(world: World) -> None
     data = b"y" * (ready_queue.MOST_INLINE_BYTES + 1)
     world.queues[0].give_back(taken, data)
     msg, (fd,) = world.heard()
-    assert (msg, os.pread(fd, len(data) + 1, 0)) == (messages.GivenBack(1, b""), data)
+    assert (msg, os.pread(fd, len(data) + 1, 0)) == (connection_messages.GivenBack(1, b""), data)
     os.close(fd)
 
 
@@ -488,7 +490,7 @@ def test_the_rest_of_a_response_is_handed_over(world: World) -> None:
         file.flush()
         world.queues[0].undelivered(taken, b"first", [(file.fileno(), 2, 5)], keep_alive=True)
     msg, (fd,) = world.heard()
-    assert msg == messages.Undelivered(1, 1, 1, struct.pack("<QQ", 2, 5) + b"first")
+    assert msg == connection_messages.Undelivered(1, 1, 1, struct.pack("<QQ", 2, 5) + b"first")
     assert os.pread(fd, 10, 0) == b"0123456789"
     os.close(fd)
 
@@ -498,7 +500,7 @@ def test_a_connection_that_was_left_goes_to_another_worker(world: World) -> None
     taken = world.take()
     assert taken is not None
     world.queues[0].pass_on(taken)
-    assert world.heard()[0] == messages.Holding(1)
+    assert world.heard()[0] == connection_messages.Holding(1)
     if world.kind == "portable":
         assert world.take_soon(1).sock.recv(1) == b"x"
 
@@ -514,7 +516,7 @@ def test_the_front_end_hears_of_an_end(world: World, linger: bool) -> None:
         # The client has seen the end; that of the server's descriptor may be told together with others.
         assert world.clients[1].recv(1) == b""
         world.queues[0].flush()
-    expected = messages.Closed(1, 1) if linger else messages.ClosedAll(1, struct.pack("<Q", 1))
+    expected = connection_messages.Closed(1, 1) if linger else connection_messages.ClosedAll(1, struct.pack("<Q", 1))
     assert world.heard()[0] == expected
 
 
@@ -567,7 +569,7 @@ def test_ends_are_told_several_at_once(world: World) -> None:
         assert taken is not None
         world.queues[0].close(taken)
     told = world.heard()[0]
-    assert isinstance(told, messages.ClosedAll)
+    assert isinstance(told, connection_messages.ClosedAll)
     assert told.count == ready_queue.CLOSED_PER_MESSAGE == len(set(struct.iter_unpack("<Q", told.data)))
 
 
@@ -695,7 +697,7 @@ def test_a_lost_connection_is_found_and_taken_again(world: World) -> None:
     connection.lane = False
     world.parking.recover(connection)
     if world.kind == "epoll":
-        lent = messages.Lent(1, 4711, 1, 0, b"")
+        lent = connection_messages.Lent(1, 4711, 1, 0, b"")
         taken = borrow(world, 1, lambda _: world.say(1, lent, [connection.sock.fileno()]))
     else:
         taken = world.take(1)
@@ -738,4 +740,5 @@ def test_the_workers_descriptor_is_readable_when_something_waits(world: World) -
 
 def test_the_queue_knows_every_message_from_the_server() -> None:
     """They are handled in a branch, without a dispatcher that would notice a new message."""
-    assert messages.messages_of(messages.SERVER_TO_WORKER) == {messages.Gone, messages.Lent}
+    known = {connection_messages.Gone, connection_messages.Lent}
+    assert message_format.messages_of(directions.SERVER_TO_WORKER) == known

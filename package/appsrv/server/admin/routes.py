@@ -12,6 +12,7 @@ import gevent
 from appsrv import metrics
 from appsrv.errors import OperatorError
 from appsrv.ipc import messages
+from appsrv.ipc.message_format import Message
 from appsrv.server.admin.endpoint import Admin, Answer, Route, Text
 from appsrv.server.admin.monitoring import Monitoring
 from appsrv.server.admin.report import Report, requests
@@ -37,7 +38,7 @@ class AdminRoutes:
 
     def __init__(
         self, groups: Groups, report: Report, restart: Restart, reopen: Callable[[], None],
-        tell_watchdog: Callable[[messages.Message], None],
+        tell_watchdog: Callable[[Message], None],
     ) -> None:
         self._groups = groups
         self._report = report
@@ -129,6 +130,6 @@ class AdminRoutes:
         self._reopen()
         return self._send(messages.ReopenLogs())
 
-    def _send(self, msg: messages.Message) -> Answer:
+    def _send(self, msg: Message) -> Answer:
         self._tell_watchdog(msg)
         return 202, {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from appsrv.ipc import messages
+from appsrv.ipc.message_format import Message
 from appsrv.server.frontend.frontend import FrontEnd
 from appsrv.server.pool.groups import Groups
 from appsrv.settings.table import Settings
@@ -24,7 +25,7 @@ class AdminService:
 
     def __init__(
         self, settings: Settings, configure: messages.Configure, frontend: FrontEnd, groups: Groups,
-        tell_watchdog: Callable[[messages.Message], None], metrics_sockets: Sequence[socket.socket] = (),
+        tell_watchdog: Callable[[Message], None], metrics_sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._settings = settings
         self._configure = configure

@@ -21,9 +21,10 @@ from appsrv.http.head import parse_head
 from appsrv.http.response import Response, error_response
 from appsrv.http.syntax import Limits, RequestHead
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, directions
 from appsrv.ipc.channel import Outbox
 from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
+from appsrv.ipc.message_format import Message
 from appsrv.server.frontend import lanes
 from appsrv.server.frontend.fallback import Answer, Fallback
 from appsrv.server.frontend.parking import ClientConnection, Clock, Parking, WatchedParking
@@ -34,12 +35,12 @@ INLINE_BODY = 32 * 1024
 
 C = TypeVar(
     "C",
-    messages.Holding,
-    messages.Closed,
-    messages.Wanted,
-    messages.GivenBack,
-    messages.LimitReached,
-    messages.Undelivered,
+    connection_messages.Holding,
+    connection_messages.Closed,
+    connection_messages.Wanted,
+    connection_messages.GivenBack,
+    connection_messages.LimitReached,
+    connection_messages.Undelivered,
 )
 """A message about one connection."""
 
@@ -281,7 +282,7 @@ class BackEnd:
 
     # -- what workers say ---------------------------------------------------------------------------------------------
 
-    def handle_message(self, worker: WorkerDelivery, msg: messages.Message, fds: list[int]) -> None:
+    def handle_message(self, worker: WorkerDelivery, msg: Message, fds: list[int]) -> None:
         """Handle what a worker has sent of a connection; `fds` are closed afterwards."""
         try:
             self._dispatcher.handle_message(msg, worker, fds)
@@ -289,7 +290,7 @@ class BackEnd:
             log.error("a message is ignored: %s", error)
         channels.close_all(fds)
 
-    def give_up(self, msg: messages.Message) -> None:
+    def give_up(self, msg: Message) -> None:
         """What a worker has sent with this message is lost, so its connection cannot go on."""
         connection = self.frontend.connections.get(getattr(msg, "cid", 0))
         if connection is not None:
@@ -298,14 +299,14 @@ class BackEnd:
 
     def _make_dispatcher(self) -> Dispatcher[[WorkerDelivery, list[int]]]:
         return Dispatcher(
-            messages.WORKER_TO_BACKEND,
-            on(messages.Holding, self._with_connection(self._on_holding)),
-            on(messages.Closed, self._with_connection(self._on_closed)),
-            on(messages.ClosedAll, self._on_closed_all),
-            on(messages.Wanted, self._with_connection(self._on_wanted)),
-            on(messages.GivenBack, self._with_connection(self._on_given_back)),
-            on(messages.LimitReached, self._with_connection(self._on_limit_reached)),
-            on(messages.Undelivered, self._with_connection(self._on_undelivered)),
+            directions.WORKER_TO_BACKEND,
+            on(connection_messages.Holding, self._with_connection(self._on_holding)),
+            on(connection_messages.Closed, self._with_connection(self._on_closed)),
+            on(connection_messages.ClosedAll, self._on_closed_all),
+            on(connection_messages.Wanted, self._with_connection(self._on_wanted)),
+            on(connection_messages.GivenBack, self._with_connection(self._on_given_back)),
+            on(connection_messages.LimitReached, self._with_connection(self._on_limit_reached)),
+            on(connection_messages.Undelivered, self._with_connection(self._on_undelivered)),
         )
 
     def _with_connection(self, handler: _ConnectionHandler[C]) -> Callable[[C, WorkerDelivery, list[int]], None]:
@@ -326,14 +327,14 @@ class BackEnd:
         return handle
 
     def _on_holding(
-        self, worker: WorkerDelivery, connection: ClientConnection, _msg: messages.Holding, _fds: object
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: connection_messages.Holding, _fds: object
     ) -> None:
         if connection.holders is None:
             connection.holders = set()
         connection.holders.add(worker)
 
     def _on_closed(
-        self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.Closed, _fds: object
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: connection_messages.Closed, _fds: object
     ) -> None:
         _remove_holder(connection, worker)
         if msg.linger:
@@ -341,7 +342,7 @@ class BackEnd:
         else:
             self.frontend.close(connection, reset=bool(msg.reset))
 
-    def _on_closed_all(self, msg: messages.ClosedAll, worker: WorkerDelivery, _fds: object) -> None:
+    def _on_closed_all(self, msg: connection_messages.ClosedAll, worker: WorkerDelivery, _fds: object) -> None:
         for (cid,) in struct.iter_unpack("<Q", msg.data):
             connection = self.frontend.connections.get(cid)
             if connection is not None:
@@ -349,26 +350,26 @@ class BackEnd:
                 self.frontend.close(connection)
 
     def _on_wanted(
-        self, worker: WorkerDelivery, connection: ClientConnection, _msg: messages.Wanted, _fds: object
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: connection_messages.Wanted, _fds: object
     ) -> None:
         peer = connection.address.encode()
-        lent = messages.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
+        lent = connection_messages.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
         worker.outbox.send(lent, [connection.sock.fileno()])
 
     def _on_limit_reached(
-        self, _worker: WorkerDelivery, connection: ClientConnection, msg: messages.LimitReached, _fds: object
+        self, _worker: WorkerDelivery, connection: ClientConnection, msg: connection_messages.LimitReached, _fds: object
     ) -> None:
         self.frontend.limit_reached(connection, Limit(msg.setting, msg.value), msg.what)
 
     def _on_given_back(
-        self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.GivenBack, fds: list[int]
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: connection_messages.GivenBack, fds: list[int]
     ) -> None:
         _remove_holder(connection, worker)
         data = _whole_file(fds[0]) if fds else msg.data
         self.frontend.in_lane(connection, self.frontend.read_on, data)
 
     def _on_undelivered(
-        self, worker: WorkerDelivery, connection: ClientConnection, msg: messages.Undelivered, fds: list[int]
+        self, worker: WorkerDelivery, connection: ClientConnection, msg: connection_messages.Undelivered, fds: list[int]
     ) -> None:
         _remove_holder(connection, worker)
         places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
@@ -377,11 +378,11 @@ class BackEnd:
         self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
 
 
-def _send_gone(msg: messages.Message, worker: WorkerDelivery) -> None:
+def _send_gone(msg: Message, worker: WorkerDelivery) -> None:
     """Answer a message that came after the end of its connection, where the worker has or expects its descriptor."""
     # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
-    if isinstance(msg, messages.Wanted | messages.Holding):
-        worker.outbox.send(messages.Gone(msg.cid))
+    if isinstance(msg, connection_messages.Wanted | connection_messages.Holding):
+        worker.outbox.send(connection_messages.Gone(msg.cid))
         worker.call()
 
 

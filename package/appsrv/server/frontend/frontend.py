@@ -25,7 +25,7 @@ from appsrv.http.response import Response, error_response, serialize
 from appsrv.http.syntax import Limits, RequestHead
 from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages
 from appsrv.logs.limit_log import LimitLog, outcome_of
 from appsrv.net.tcp_reset import reset_now
 from appsrv.server.frontend import lanes
@@ -317,7 +317,7 @@ class FrontEnd:
         elif connection.holders:
             _end_of_sending(connection.sock)
         for worker in connection.holders or ():
-            worker.outbox.send(messages.Gone(connection.cid))
+            worker.outbox.send(connection_messages.Gone(connection.cid))
             worker.call()
         connection.sock.close()
 

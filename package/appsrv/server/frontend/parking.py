@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gevent import get_hub
 
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, message_format
 from appsrv.ipc.channel import DescriptorsLost, Receiver
 from appsrv.ipc.hand_off import HAND_OFF, hand_off_pair
 from appsrv.ipc.scoreboard import Scoreboard
@@ -40,7 +40,7 @@ ENDED = GONE | _SHUT
 SETTLED_SECONDS = 0.1
 RELEASED_BYTES_PER_READ = 4096
 
-_READABLE = messages.Readable.LAYOUT.pack
+_READABLE = connection_messages.Readable.LAYOUT.pack
 
 Clock = Callable[[], float]
 
@@ -84,9 +84,9 @@ class Queued:
     @property
     def read(self) -> bytes:
         """What the slow lane has read of it: nothing, or all."""
-        if self.order[:1] != bytes([messages.HandOff.TAG]):
+        if self.order[:1] != bytes([connection_messages.HandOff.TAG]):
             return b""
-        msg = messages.HandOff.unpack(self.order)
+        msg = connection_messages.HandOff.unpack(self.order)
         return msg.data[msg.peer :]
 
     def discard(self) -> None:
@@ -124,7 +124,7 @@ class Parking:
     def push(self, connection: ClientConnection, body: int = 0, data: bytes = b"", file: int | None = None) -> None:
         """Hand the connection to whichever worker is free first."""
         peer = connection.address.encode()
-        msg = messages.HandOff(
+        msg = connection_messages.HandOff(
             connection.cid, connection.port, connection.listener, body, len(peer), peer + data
         )
         fds = [connection.sock.fileno()] if file is None else [connection.sock.fileno(), file]
@@ -166,7 +166,7 @@ class Parking:
         if not item.order:
             self.park(connection)
             return
-        fds = [connection.sock.fileno()] if item.order[0] == messages.HandOff.TAG else []
+        fds = [connection.sock.fileno()] if item.order[0] == connection_messages.HandOff.TAG else []
         self._push(item.cid, item.order, fds if item.file is None else [*fds, item.file], item.since)
         item.discard()
 
@@ -299,7 +299,7 @@ class WatchedParking(Parking):
                 self._park_released()
 
     def _park_released(self) -> None:
-        for (cid,) in messages.RELEASED.iter_unpack(os.read(self._released, RELEASED_BYTES_PER_READ)):
+        for (cid,) in connection_messages.RELEASED.iter_unpack(os.read(self._released, RELEASED_BYTES_PER_READ)):
             connection = self.connections.get(cid)
             if connection is not None:
                 self.park(connection)
@@ -309,7 +309,8 @@ class WatchedParking(Parking):
         if ended and _has_ended(connection.sock):
             self.gone(connection)
         elif connection.holders is not None and len(connection.holders) == self.workers:
-            self._push(connection.cid, _READABLE(messages.Readable.TAG, connection.cid), (), self._clock())
+            readable = _READABLE(connection_messages.Readable.TAG, connection.cid)
+            self._push(connection.cid, readable, (), self._clock())
         else:
             self.push(connection)
 
@@ -418,8 +419,8 @@ def parking(kind: str, board: Scoreboard, clock: Clock = time.monotonic) -> Park
 
 def _cid_of(data: bytes) -> int:
     """Whose turn this message of the hand-off socket is."""
-    msg = messages.unpack(data)
-    assert isinstance(msg, messages.HandOff | messages.Readable)
+    msg = message_format.unpack(data)
+    assert isinstance(msg, connection_messages.HandOff | connection_messages.Readable)
     return msg.cid
 
 

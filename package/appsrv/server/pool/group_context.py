@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appsrv.apps.app_group import AppGroup
-from appsrv.ipc import messages
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.pool.handles import Failure
@@ -37,7 +37,7 @@ class GroupContext:
     development: bool
     board: Scoreboard
     backend: BackEnd
-    send_to_watchdog: Callable[[messages.Message], None]
+    send_to_watchdog: Callable[[Message], None]
     stacks_of: Callable[[int], list[str]]
     events: GroupEvents
     now: Callable[[], float]

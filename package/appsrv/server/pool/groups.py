@@ -23,6 +23,7 @@ from appsrv.apps.routes import Routes
 from appsrv.apps.shared_routes import RouteTable
 from appsrv.http.syntax import RequestHead
 from appsrv.ipc import messages
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.frontend import FrontEnd
@@ -40,7 +41,7 @@ log = logging.getLogger("appsrv.groups")
 BOOT_AT_ONCE = 2
 STEP = 0.05
 
-SendToWatchdog = Callable[[messages.Message], None]
+SendToWatchdog = Callable[[Message], None]
 Stacks = Callable[[str, int], list[str]]
 
 

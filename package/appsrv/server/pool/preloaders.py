@@ -17,9 +17,10 @@ import gevent
 from gevent import get_hub
 
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed, Outbox
 from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.parking import READABLE, Parking
 from appsrv.server.pool.handles import Failure, PreloaderHandle, WorkerHandle, send_signal
@@ -62,7 +63,7 @@ class Preloaders:
 
     def __init__(
         self, group: str, *, board: Scoreboard, parking: Parking, events: PreloaderEvents,
-        send_to_watchdog: Callable[[messages.Message], None], kernel: OutOfMemoryKills, now: Callable[[], float],
+        send_to_watchdog: Callable[[Message], None], kernel: OutOfMemoryKills, now: Callable[[], float],
         routes: Sequence[int] = (),
     ) -> None:
         """`routes`: the descriptor of the route table, if there is one."""
@@ -86,7 +87,7 @@ class Preloaders:
         """The concurrency model in use there, and the requests that a worker serves at a time; empty before a load."""
         self._backoff = Backoff()
         self._dispatcher: Dispatcher[[PreloaderHandle]] = Dispatcher(
-            messages.PRELOADER_TO_SERVER,
+            directions.PRELOADER_TO_SERVER,
             on(messages.Loaded, self._on_loaded),
             on(messages.LoadFailed, self._on_load_failed),
             on(messages.Spawned, self._on_spawned),
@@ -235,7 +236,7 @@ class Preloaders:
             if not handle.dismissed or isinstance(msg, messages.WorkerExited | messages.Spawned):
                 self._handle_message(msg, handle)
 
-    def _handle_message(self, msg: messages.Message, handle: PreloaderHandle) -> None:
+    def _handle_message(self, msg: Message, handle: PreloaderHandle) -> None:
         try:
             self._dispatcher.handle_message(msg, handle)
         except UnexpectedMessage as error:
@@ -290,7 +291,7 @@ def _why_late(handle: PreloaderHandle, allowed: float) -> str:
     )
 
 
-def _messages_of(handle: PreloaderHandle) -> Iterator[messages.Message]:
+def _messages_of(handle: PreloaderHandle) -> Iterator[Message]:
     try:
         for msg, fds in handle.outbox.channel.waiting():
             channels.close_all(fds)

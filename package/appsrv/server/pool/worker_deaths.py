@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from appsrv.ipc import messages
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import GONE, CellReading, without_query
 from appsrv.server.pool.handles import WorkerHandle
 from appsrv.system.exit_status import kind_of, who_killed
@@ -42,7 +43,7 @@ class Deaths:
     """All unexpected ends of one group's workers."""
 
     def __init__(
-        self, group: str, *, send_to_watchdog: Callable[[messages.Message], None], kernel: OutOfMemoryKills,
+        self, group: str, *, send_to_watchdog: Callable[[Message], None], kernel: OutOfMemoryKills,
         now: Callable[[], float],
     ) -> None:
         self.recent: deque[Death] = deque(maxlen=KEPT)

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from gevent import get_hub
 
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import directions, message_format, messages
 from appsrv.ipc.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
 from appsrv.ipc.dispatcher import Dispatcher, on
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.request_counts import Counts, total
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
@@ -80,7 +81,7 @@ class Workers(Mapping[int, WorkerHandle]):
         self._counts_of_ended = Counts()
         self.when_ended: list[Callable[[int], None]] = []
         self._dispatcher: Dispatcher[[WorkerHandle]] = Dispatcher(
-            messages.WORKER_TO_SERVER,
+            directions.WORKER_TO_SERVER,
             on(messages.Ready, self._on_ready),
             on(messages.Unhealthy, lambda msg, handle: events.unhealthy(handle, msg.reason)),
             on(messages.StartFailed, lambda msg, handle: events.not_started(handle, msg.reason, msg.ended)),
@@ -218,11 +219,11 @@ class Workers(Mapping[int, WorkerHandle]):
             handle.hung_up = handle.hung_up or self._now()
             handle.watcher.stop()
         except DescriptorsLost as error:
-            self._backend.give_up(messages.unpack(error.data))
+            self._backend.give_up(message_format.unpack(error.data))
             self.receive(handle)
 
-    def _handle_message(self, handle: WorkerHandle, msg: messages.Message, fds: list[int]) -> None:
-        if messages.WORKER_TO_SERVER not in msg.WAYS:
+    def _handle_message(self, handle: WorkerHandle, msg: Message, fds: list[int]) -> None:
+        if directions.WORKER_TO_SERVER not in msg.WAYS:
             # About a connection. The back end closes the descriptors that came with the message.
             self._backend.handle_message(handle, msg, fds)
             return

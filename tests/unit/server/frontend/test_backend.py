@@ -19,8 +19,9 @@ from appsrv.http.head import parse_head
 from appsrv.http.response import Response, error_response
 from appsrv.http.syntax import Limits
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, messages
 from appsrv.ipc.channel import Receiver
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import INLINE_BODY, BackEnd
 from appsrv.server.frontend.lanes import CompleteRequest
@@ -78,10 +79,10 @@ class Worker:
 
     def __init__(self) -> None:
         self.outbox: Any = self
-        self.sent: list[tuple[messages.Message, list[int]]] = []
+        self.sent: list[tuple[Message, list[int]]] = []
         self.calls = 0
 
-    def send(self, msg: messages.Message, fds: list[int] | None = None) -> None:
+    def send(self, msg: Message, fds: list[int] | None = None) -> None:
         self.sent.append((msg, fds or []))
 
     def call(self) -> None:
@@ -120,18 +121,18 @@ class World:
         self.back.adopt(connection)
         return connection
 
-    def handed_off(self) -> list[messages.HandOff]:
+    def handed_off(self) -> list[connection_messages.HandOff]:
         """All messages that wait for a worker."""
-        found: list[messages.HandOff] = []
+        found: list[connection_messages.HandOff] = []
         while True:
             try:
                 data, fds = self.receiver.receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return found
             channels.close_all(fds)
-            found.append(messages.HandOff.unpack(data))
+            found.append(connection_messages.HandOff.unpack(data))
 
-    def says(self, msg: messages.Message, fds: list[int] | None = None) -> list[tuple[Any, ...]]:
+    def says(self, msg: Message, fds: list[int] | None = None) -> list[tuple[Any, ...]]:
         """What a message of the first worker leads to; its descriptors are closed afterwards."""
         given = [os.dup(fd) for fd in fds or []]
         self.back.handle_message(self.one, msg, given)
@@ -259,30 +260,30 @@ def test_while_no_worker_can_every_request_is_answered_in_the_applications_place
 
 def test_a_worker_that_keeps_a_connection_is_remembered_until_it_lets_it_go(world: World) -> None:
     connection = world.client()
-    world.says(messages.Holding(1))
+    world.says(connection_messages.Holding(1))
     assert connection.holders == {world.one}
-    assert world.says(messages.GivenBack(1, b"POST")) == [("read on", 1, b"POST")]
+    assert world.says(connection_messages.GivenBack(1, b"POST")) == [("read on", 1, b"POST")]
     assert connection.holders == set()
 
 
 def test_a_connection_that_a_worker_wants_is_lent(world: World) -> None:
     connection = world.client()
-    assert world.says(messages.Wanted(1)) == []
-    assert world.one.sent == [(messages.Lent(1, 4711, 1, 9, b"192.0.2.1"), [connection.sock.fileno()])]
+    assert world.says(connection_messages.Wanted(1)) == []
+    assert world.one.sent == [(connection_messages.Lent(1, 4711, 1, 9, b"192.0.2.1"), [connection.sock.fileno()])]
     assert world.one.calls == 0, "it waits for the answer"
 
 
-@pytest.mark.parametrize("kind", [messages.Wanted, messages.Holding])
+@pytest.mark.parametrize("kind", [connection_messages.Wanted, connection_messages.Holding])
 def test_of_a_connection_that_has_ended_a_worker_is_told(world: World, kind: type[Any]) -> None:
     assert world.says(kind(99)) == []
-    assert (world.one.sent, world.one.calls) == ([(messages.Gone(99), [])], 1)
+    assert (world.one.sent, world.one.calls) == ([(connection_messages.Gone(99), [])], 1)
 
 
 def test_other_messages_of_a_connection_that_has_ended_are_too_late(world: World) -> None:
     with tempfile.TemporaryFile() as file:
         for msg in (
-            messages.Closed(99, 1, 0), messages.GivenBack(99, b""), messages.LimitReached(99, "a", "1", "b"),
-            messages.Undelivered(99, 1, 1, struct.pack("<QQ", 0, 1)),
+            connection_messages.Closed(99, 1, 0), connection_messages.GivenBack(99, b""), connection_messages.LimitReached(99, "a", "1", "b"),
+            connection_messages.Undelivered(99, 1, 1, struct.pack("<QQ", 0, 1)),
         ):
             assert world.says(msg, [file.fileno()]) == []
     assert world.one.sent == []
@@ -296,7 +297,7 @@ def test_a_connection_that_a_worker_has_closed_ends(
 ) -> None:
     connection = world.client()
     connection.holders = {world.one, world.two}
-    assert world.says(messages.Closed(1, linger, reset)) == [led_to]
+    assert world.says(connection_messages.Closed(1, linger, reset)) == [led_to]
     assert connection.holders == {world.two}, "it need not be told"
 
 
@@ -304,7 +305,7 @@ def test_several_connections_end_with_one_message(world: World) -> None:
     for _ in range(3):
         world.client()
     world.front.connections[3].holders = {world.one}
-    assert world.says(messages.ClosedAll(3, struct.pack("<3Q", 1, 99, 3))) == [("close", 1), ("close", 3)]
+    assert world.says(connection_messages.ClosedAll(3, struct.pack("<3Q", 1, 99, 3))) == [("close", 1), ("close", 3)]
     assert list(world.front.connections) == [2]
 
 
@@ -313,7 +314,7 @@ def test_a_long_incomplete_request_comes_as_a_file(world: World) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"x" * 100_000)
         file.flush()
-        assert world.says(messages.GivenBack(1, b""), [file.fileno()]) == [("read on", 1, b"x" * 100_000)]
+        assert world.says(connection_messages.GivenBack(1, b""), [file.fileno()]) == [("read on", 1, b"x" * 100_000)]
 
 
 def test_the_rest_of_a_response_is_sent_in_the_drain_lane(world: World) -> None:
@@ -323,14 +324,14 @@ def test_the_rest_of_a_response_is_sent_in_the_drain_lane(world: World) -> None:
         file.write(b"the rest of a file")
         file.flush()
         places = struct.pack("<QQ", 4, 4)
-        rest = messages.Undelivered(1, 1, 1, places + b"first, then the ")
+        rest = connection_messages.Undelivered(1, 1, 1, places + b"first, then the ")
         assert world.says(rest, [file.fileno()]) == [("drain", 1, b"first, then the rest", True)]
     assert connection.holders == set()
 
 
 def test_a_limit_that_a_worker_has_met_is_passed_on(world: World) -> None:
     world.client()
-    assert world.says(messages.LimitReached(1, "max_body_size", "1 MiB", "answered 413")) == [
+    assert world.says(connection_messages.LimitReached(1, "max_body_size", "1 MiB", "answered 413")) == [
         ("limit", 1, Limit("max_body_size", "1 MiB"), "answered 413")
     ]
 
@@ -342,7 +343,7 @@ def test_what_cannot_be_done_for_lack_of_descriptors_ends_the_connection(
         raise OUT_OF_DESCRIPTORS
 
     world.client()
-    rest = messages.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9))
+    rest = connection_messages.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9))
     with tempfile.TemporaryFile() as file:
         fd = os.dup(file.fileno())
         monkeypatch.setattr("os.dup", dup)
@@ -354,8 +355,8 @@ def test_what_cannot_be_done_for_lack_of_descriptors_ends_the_connection(
 
 def test_a_message_whose_descriptors_are_lost_costs_its_connection(world: World) -> None:
     world.client()
-    world.back.give_up(messages.GivenBack(1, b""))
-    world.back.give_up(messages.GivenBack(99, b""))
+    world.back.give_up(connection_messages.GivenBack(1, b""))
+    world.back.give_up(connection_messages.GivenBack(99, b""))
     world.back.give_up(messages.CodeChanged([]))
     assert world.front.notes == [("reset", 1)]
 

@@ -23,8 +23,9 @@ from appsrv.http.response import error_response
 from appsrv.http.syntax import Limits
 from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, messages
 from appsrv.ipc.channel import Channel, Outbox, Receiver
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.shared_epoll import AVAILABLE, SharedEpoll
 from appsrv.server.frontend.backend import BackEnd
@@ -60,11 +61,11 @@ class Worker:
     def call(self) -> None:
         self.calls += 1
 
-    def says(self, msg: messages.Message, fds: list[int] | None = None) -> None:
+    def says(self, msg: Message, fds: list[int] | None = None) -> None:
         """As if it came from the worker; the front end closes the descriptors."""
         self.back.handle_message(self, msg, [os.dup(fd) for fd in fds or []])
 
-    def hears(self) -> messages.Message | None:
+    def hears(self) -> Message | None:
         """The next thing the front end has told it."""
         try:
             msg, fds = self.end.receive(socket.MSG_DONTWAIT)
@@ -108,7 +109,7 @@ class World:
         made.send(data)
         return made
 
-    def handed_off(self) -> tuple[messages.HandOff, list[int]]:
+    def handed_off(self) -> tuple[connection_messages.HandOff, list[int]]:
         """What a worker would take next."""
 
         def take() -> tuple[bytes, list[int]] | None:
@@ -119,7 +120,7 @@ class World:
 
         data, fds = until(take, "a hand-off")
         self.spare += fds
-        return messages.HandOff.unpack(data), fds
+        return connection_messages.HandOff.unpack(data), fds
 
     def connected(self, data: bytes = GET) -> tuple[socket.socket, ClientConnection]:
         """A client whose connection a worker has taken, and which it has read from."""
@@ -377,7 +378,7 @@ def test_a_response_that_had_begun_is_cut(world: World) -> None:
 
 def test_what_a_worker_gave_away_in_its_last_moment_is_the_lanes(world: World) -> None:
     client, connection = world.connected(b"GET / HT")
-    world.one.says(messages.GivenBack(1, b"GET / HT"))
+    world.one.says(connection_messages.GivenBack(1, b"GET / HT"))
     gevent.sleep(0)
     world.back.worker_gone(world.one, [(connection.cid, True, "GET / HTTP/1.1")], "id")
     client.send(b"TP/1.1\r\nHost: x\r\n\r\n")
@@ -411,18 +412,18 @@ def test_a_lost_connection_is_handed_over_again(world: World, monkeypatch: pytes
 
 def test_holders_are_told_when_a_connection_has_gone(world: World) -> None:
     client, connection = world.connected()
-    world.one.says(messages.Holding(1))
-    world.two.says(messages.Holding(1))
-    world.one.says(messages.Closed(1, 0))
+    world.one.says(connection_messages.Holding(1))
+    world.two.says(connection_messages.Holding(1))
+    world.one.says(connection_messages.Closed(1, 0))
     assert (world.one.hears(), world.one.calls) == (None, 0)
-    assert (world.two.hears(), world.two.calls) == (messages.Gone(1), 1)
+    assert (world.two.hears(), world.two.calls) == (connection_messages.Gone(1), 1)
     assert world.answer(client) == b""
     assert connection.sock.fileno() == -1
 
 
 def test_a_dead_holder_is_not_told(world: World) -> None:
     _, connection = world.connected()
-    world.one.says(messages.Holding(1))
+    world.one.says(connection_messages.Holding(1))
     world.back.worker_gone(world.one, [], "")
     world.front.close(connection)
     assert world.one.hears() is None
@@ -430,27 +431,27 @@ def test_a_dead_holder_is_not_told(world: World) -> None:
 
 def test_a_connection_is_lent(world: World) -> None:
     client, _ = world.connected()
-    world.one.says(messages.Wanted(1))
+    world.one.says(connection_messages.Wanted(1))
     lent, fds = world.one.end.receive()
-    assert lent == messages.Lent(1, client.getsockname()[1], 3, 9, b"127.0.0.1")
+    assert lent == connection_messages.Lent(1, client.getsockname()[1], 3, 9, b"127.0.0.1")
     os.write(fds[0], b"hello")
     channels.close_all(fds)
     assert world.read(client, 5) == b"hello"
 
 
 def test_what_has_gone_cannot_be_lent(world: World) -> None:
-    world.one.says(messages.Wanted(77))
-    assert world.one.hears() == messages.Gone(77)
+    world.one.says(connection_messages.Wanted(77))
+    assert world.one.hears() == connection_messages.Gone(77)
 
 
 def test_a_descriptor_of_what_has_gone_is_given_back(world: World) -> None:
     """Another worker may take and close a connection before the server hears that this one holds it."""
-    world.one.says(messages.Holding(77))
-    assert (world.one.hears(), world.one.calls) == (messages.Gone(77), 1)
+    world.one.says(connection_messages.Holding(77))
+    assert (world.one.hears(), world.one.calls) == (connection_messages.Gone(77), 1)
 
 
 def test_words_about_what_has_gone_are_ignored(world: World) -> None:
-    for msg in (messages.Closed(9, 1), messages.GivenBack(9, b"x")):
+    for msg in (connection_messages.Closed(9, 1), connection_messages.GivenBack(9, b"x")):
         world.one.says(msg)
     assert world.one.hears() is None
 
@@ -469,7 +470,8 @@ def test_a_released_connection_waits_for_its_next_request(world: World) -> None:
         pytest.skip("workers park in the epoll themselves")
     client, connection = world.connected()
     world.board.park(1, time.monotonic())
-    os.write(world.parking.fds_for_workers()[2], messages.RELEASED.pack(99) + messages.RELEASED.pack(1))
+    released = connection_messages.RELEASED.pack
+    os.write(world.parking.fds_for_workers()[2], released(99) + released(1))
     client.send(GET)
     assert world.handed_off()[0].cid == connection.cid
 
@@ -480,8 +482,8 @@ def test_a_released_connection_waits_for_its_next_request(world: World) -> None:
 def test_a_connection_whose_response_is_lost_is_reset(world: World) -> None:
     client, _ = world.connected()
     other, kept = world.connected()
-    world.back.give_up(messages.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)))
-    world.back.give_up(messages.Undelivered(99, 1, 0, b""))
+    world.back.give_up(connection_messages.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)))
+    world.back.give_up(connection_messages.Undelivered(99, 1, 0, b""))
     with pytest.raises(ConnectionResetError):
         world.answer(client)
     assert list(world.front.connections.values()) == [kept]
@@ -500,7 +502,7 @@ def test_a_response_that_cannot_be_kept_ends_its_connection_only(
     with tempfile.TemporaryFile() as file:
         fd = os.dup(file.fileno())
         monkeypatch.setattr(os, "dup", full)
-        world.back.handle_message(world.one, messages.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)), [fd])
+        world.back.handle_message(world.one, connection_messages.Undelivered(1, 1, 1, struct.pack("<QQ", 0, 9)), [fd])
         monkeypatch.undo()
     assert "Too many open files" in caplog.text
     with pytest.raises(ConnectionResetError):
@@ -516,7 +518,7 @@ def test_a_response_that_cannot_be_kept_ends_its_connection_only(
 def test_a_request_given_back_comes_back_whole(world: World) -> None:
     client, _ = world.connected(b"POST / HTTP/1.1\r\nHost: x\r\n")
     nudges = world.nudges
-    world.one.says(messages.GivenBack(1, b"POST / HTTP/1.1\r\nHost: x\r\n"))
+    world.one.says(connection_messages.GivenBack(1, b"POST / HTTP/1.1\r\nHost: x\r\n"))
     client.send(b"Content-Length: 4\r\n\r\nbodyGET")
     msg, _ = world.handed_off()
     assert msg.body == 4
@@ -532,7 +534,7 @@ def test_a_large_body_comes_back_as_a_file(world: World) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(head)
         file.flush()
-        world.one.says(messages.GivenBack(1, b""), [file.fileno()])
+        world.one.says(connection_messages.GivenBack(1, b""), [file.fileno()])
     client.setblocking(True)
     gevent.get_hub().threadpool.spawn(client.sendall, body)
     msg, fds = world.handed_off()
@@ -542,25 +544,25 @@ def test_a_large_body_comes_back_as_a_file(world: World) -> None:
 
 def test_a_bad_request_is_answered_here(world: World) -> None:
     client, _ = world.connected(b"x")
-    world.one.says(messages.GivenBack(1, b"nonsense\r\n\r\n"))
+    world.one.says(connection_messages.GivenBack(1, b"nonsense\r\n\r\n"))
     assert world.answer(client).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_client_that_stops_in_the_middle_is_told(impatient: World) -> None:
     client, _ = impatient.connected(b"GET")
-    impatient.one.says(messages.GivenBack(1, b"GET"))
+    impatient.one.says(connection_messages.GivenBack(1, b"GET"))
     assert impatient.answer(client).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_client_that_never_began_is_not(impatient: World) -> None:
     client, _ = impatient.connected(b"x")
-    impatient.one.says(messages.GivenBack(1, b"\r\n"))
+    impatient.one.says(connection_messages.GivenBack(1, b"\r\n"))
     assert impatient.answer(client) == b""
 
 
 def test_a_client_that_goes_in_the_middle_is_forgotten(world: World) -> None:
     client, _ = world.connected(b"GET")
-    world.one.says(messages.GivenBack(1, b"GET"))
+    world.one.says(connection_messages.GivenBack(1, b"GET"))
     client.close()
     until(lambda: not world.front.connections, "the end of the connection")
 
@@ -575,7 +577,7 @@ def test_the_rest_of_a_response_is_sent(world: World, keep_alive: bool) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"0123456789")
         file.flush()
-        world.one.says(messages.Undelivered(1, int(keep_alive), 1, places + b"first "), [file.fileno()])
+        world.one.says(connection_messages.Undelivered(1, int(keep_alive), 1, places + b"first "), [file.fileno()])
     if not keep_alive:
         assert world.answer(client) == b"first 123"
         return
@@ -591,7 +593,7 @@ def test_a_client_that_does_not_read_on_is_forgotten(world: World) -> None:
     with tempfile.TemporaryFile() as file:
         file.truncate(50_000_000)
         places = struct.pack("<QQ", 0, 50_000_000)
-        world.one.says(messages.Undelivered(1, 1, 1, places), [file.fileno()])
+        world.one.says(connection_messages.Undelivered(1, 1, 1, places), [file.fileno()])
     gevent.sleep(0.005)
     client.close()
     until(lambda: not world.front.connections, "the end of the connection")
@@ -602,7 +604,7 @@ def test_a_lingering_end(world: World) -> None:
     client, connection = world.connected()
     connection.sock.send(b"HTTP/1.1 413 x\r\n\r\n")
     client.send(b"what nobody reads")
-    world.one.says(messages.Closed(1, 1))
+    world.one.says(connection_messages.Closed(1, 1))
     assert world.answer(client) == b"HTTP/1.1 413 x\r\n\r\n"
     client.close()
     until(lambda: not world.front.connections, "the end of the connection")
@@ -616,13 +618,13 @@ def test_a_cut_response_is_a_reset_though_another_worker_holds_the_connection(wo
     client, connection = world.connected()
     held = os.dup(connection.sock.fileno())
     world.spare.append(held)
-    world.two.says(messages.Holding(1))
+    world.two.says(connection_messages.Holding(1))
     connection.sock.send(b"HTTP/1.1 200 OK\r\n\r\nhal")
     assert world.read(client, 22).endswith(b"hal")
-    world.one.says(messages.Closed(1, 0, 1))
+    world.one.says(connection_messages.Closed(1, 0, 1))
     with pytest.raises(ConnectionResetError):
         world.answer(client)
-    assert world.two.hears() == messages.Gone(1)
+    assert world.two.hears() == connection_messages.Gone(1)
 
 
 def test_the_stop_leaves_what_has_asked(world: World) -> None:

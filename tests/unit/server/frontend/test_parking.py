@@ -17,9 +17,10 @@ import gevent
 import pytest
 
 from appsrv.ipc import channel as channels
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, message_format
 from appsrv.ipc.channel import Receiver
 from appsrv.ipc.hand_off import HAND_OFF
+from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.shared_epoll import AVAILABLE, SharedEpoll
 from appsrv.server.frontend.parking import ClientConnection, EpollParking, Queued, WatchedParking, parking
@@ -51,16 +52,16 @@ class World:
         connection = self.connections[cid] = ClientConnection(cid, ours, "192.0.2.1", 4711, 3)
         return connection
 
-    def received(self) -> tuple[messages.Message, int] | None:
+    def received(self) -> tuple[Message, int] | None:
         """The next message for a worker and how many descriptors came with it."""
         try:
             data, fds = self.receiver.receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         channels.close_all(fds)
-        return messages.unpack(data), len(fds)
+        return message_format.unpack(data), len(fds)
 
-    def next(self) -> tuple[messages.Message, int]:
+    def next(self) -> tuple[Message, int]:
         """The same, where there has to be one."""
         received = self.received()
         assert received is not None
@@ -127,11 +128,11 @@ def epoll() -> Iterator[World]:
 
 def test_a_worker_is_sent_the_connection_and_what_is_known_of_it(world: World) -> None:
     world.parking.push(world.client(GET))
-    assert world.received() == (messages.HandOff(1, 4711, 3, 0, 9, b"192.0.2.1"), 1)
+    assert world.received() == (connection_messages.HandOff(1, 4711, 3, 0, 9, b"192.0.2.1"), 1)
     assert world.board.parked_since(1) == -1000.0, "below zero: it waits for a worker since then"
     with tempfile.TemporaryFile() as file:
         world.parking.push(world.client(), 5, GET, os.dup(file.fileno()))
-        assert world.received() == (messages.HandOff(2, 4711, 3, 5, 9, b"192.0.2.1" + GET), 2)
+        assert world.received() == (connection_messages.HandOff(2, 4711, 3, 5, 9, b"192.0.2.1" + GET), 2)
 
 
 def fill(world: World) -> int:
@@ -206,7 +207,7 @@ def test_a_request_that_was_taken_back_can_be_put_back_with_its_age_and_its_body
     world.parking.put_back(world.connections[1], item)
     assert world.parking.queued() == [(1, 1000.0)]
     data, (sock, body) = world.receiver.receive(socket.MSG_DONTWAIT)
-    assert messages.HandOff.unpack(data).body == 11
+    assert connection_messages.HandOff.unpack(data).body == 11
     assert os.pread(body, 100, 0) == b"a long body"
     channels.close_all((sock, body))
 
@@ -242,7 +243,7 @@ def test_an_idle_connection_is_handed_over_when_it_has_a_request(watched: World)
     assert watched.received() is None
     watched.clients[0].send(GET)
     watched.until(lambda: watched.parking.queued(), "it is readable")
-    assert watched.received() == (messages.HandOff(1, 4711, 3, 0, 9, b"192.0.2.1"), 1)
+    assert watched.received() == (connection_messages.HandOff(1, 4711, 3, 0, 9, b"192.0.2.1"), 1)
     assert watched.connections[1].watch is False, "not watched until it is parked again"
 
 
@@ -252,11 +253,11 @@ def test_of_a_connection_that_every_worker_holds_only_the_number_is_sent(watched
     connection.holders = {holders[0]}
     watched.parking.park(connection)
     watched.until(lambda: watched.parking.queued(), "it is readable")
-    assert type(watched.next()[0]) is messages.HandOff, "the other worker has no descriptor of it"
+    assert type(watched.next()[0]) is connection_messages.HandOff, "the other worker has no descriptor of it"
     connection.holders = set(holders)
     watched.parking.park(connection)
     watched.until(lambda: len(watched.parking.queued()) == 2, "it is readable")
-    assert watched.received() == (messages.Readable(1), 0)
+    assert watched.received() == (connection_messages.Readable(1), 0)
 
 
 def test_a_released_connection_is_watched_again(watched: World) -> None:
@@ -266,7 +267,7 @@ def test_a_released_connection_is_watched_again(watched: World) -> None:
     watched.until(lambda: connection.watch is False, "it was handed over")
     connection.sock.recv(1000)
     releasing = watched.parking.fds_for_workers()[2]
-    os.write(releasing, messages.RELEASED.pack(1) + messages.RELEASED.pack(99))
+    os.write(releasing, connection_messages.RELEASED.pack(1) + connection_messages.RELEASED.pack(99))
     watched.until(lambda: connection.watch is True, "a worker has released it")
 
 
@@ -302,7 +303,7 @@ def test_what_neither_a_worker_nor_the_server_has_is_lost(watched: World) -> Non
     assert watched.parking.lost(watched.connections, {busy.cid}) == [lost]
     watched.parking.recover(lost)
     assert watched.parking.lost(watched.connections, {busy.cid}) == [], "it waits for a worker"
-    assert watched.next()[0] == messages.HandOff(4, 4711, 3, 0, 9, b"192.0.2.1")
+    assert watched.next()[0] == connection_messages.HandOff(4, 4711, 3, 0, 9, b"192.0.2.1")
 
 
 # -- epoll: workers wait for idle connections themselves --------------------------------------------------------------
@@ -390,6 +391,6 @@ def test_a_scoreboard_says_since_when_a_connection_is_parked(epoll: World) -> No
 
 
 def test_what_the_slow_lane_has_read_can_be_read_again() -> None:
-    order = messages.HandOff(1, 2, 3, 0, 3, b"::1" + GET).pack()
+    order = connection_messages.HandOff(1, 2, 3, 0, 3, b"::1" + GET).pack()
     assert Queued(1, 0.0, order).read == GET
-    assert Queued(1, 0.0, messages.Readable(1).pack()).read == b""
+    assert Queued(1, 0.0, connection_messages.Readable(1).pack()).read == b""

@@ -16,6 +16,7 @@ from appsrv.http.syntax import Limits
 from appsrv.ipc import channel as channels
 from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel
+from appsrv.ipc.message_format import Message
 from appsrv.server.frontend.frontend import FrontEnd
 from appsrv.server.frontend.lanes import Timeouts
 from appsrv.server.pool.groups import Groups, slots_for
@@ -32,7 +33,7 @@ class World:
     """A server that has an application, and the watchdog's part."""
 
     def __init__(self, settings: Settings) -> None:
-        self.told: list[messages.Message] = []
+        self.told: list[Message] = []
         frontend = FrontEnd(Limits(), Timeouts(1.0, 1.0, 1.0), 5.0)
         of_all = Settings(apps_directory="/apps")
         self.groups = Groups(
