@@ -282,7 +282,8 @@ def test_of_a_connection_that_has_ended_a_worker_is_told(world: World, kind: typ
 def test_other_messages_of_a_connection_that_has_ended_are_too_late(world: World) -> None:
     with tempfile.TemporaryFile() as file:
         for msg in (
-            connection_messages.Closed(99, 1, 0), connection_messages.GivenBack(99, b""), connection_messages.LimitReached(99, "a", "1", "b"),
+            connection_messages.Closed(99, 1, 0), connection_messages.GivenBack(99, b""),
+            connection_messages.LimitReached(99, "a", "1", "b"),
             connection_messages.Undelivered(99, 1, 1, struct.pack("<QQ", 0, 1)),
         ):
             assert world.says(msg, [file.fileno()]) == []
