@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
+from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.message_format import Message
 from appsrv.logs.server_log import ServerLog
@@ -31,6 +32,8 @@ from appsrv.watchdog.spawner import Development, Spawner
 
 Scenario = Iterator[None]
 M = TypeVar("M", bound=Message)
+KILLED = int(signal.SIGKILL)
+"""The wait status of a process that SIGKILL has ended."""
 TERMINAL_SHELL = 77
 """The pid of the session leader, for `Hangup`."""
 
@@ -305,3 +308,15 @@ class World(ProcessTable):
             self._closed.add(process.pid)
             process.read()
             process.close()
+
+
+def exit_status(code: int) -> int:
+    """The wait status of a process that has ended with this exit code."""
+    return code << 8
+
+
+def ask_for_preloader(world: World, generation: int, serial: int = 0, group: str = "shop") -> Scenario:
+    """The server asks for a preloader; afterwards the watchdog has handled the message."""
+    world.server.read()
+    world.server.send(messages.StartPreloader(group, generation, serial))
+    yield
