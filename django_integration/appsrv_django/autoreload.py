@@ -69,7 +69,7 @@ def announce() -> None:
     logger.info("Watching for file changes with %s", type(get_reloader()).__name__)
 
 
-class Watch:
+class DjangoFileWatch:
     """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
 
     def __init__(self, error: BaseException | None = None) -> None:

@@ -14,14 +14,14 @@ def serve(error: BaseException) -> NoReturn:
     """Offer the error instead of an application; who has caught it has printed it."""
     from appsrv.app_process import own_lines
     from appsrv.development import run
-    from appsrv_django.autoreload import Watch
+    from appsrv_django.autoreload import DjangoFileWatch
 
     def load() -> NoReturn:
         raise error
 
     error.__traceback__ = _application_frames(error.__traceback__)
     own_lines.flush()
-    run.serve(load, banner=lambda urls: None, watch=Watch(error))
+    run.serve(load, banner=lambda urls: None, watch=DjangoFileWatch(error))
 
 
 def _application_frames(frames: TracebackType | None) -> TracebackType | None:

@@ -111,7 +111,7 @@ class Runserver(Base):
     def _preload(self, options: dict[str, Any]) -> None:
         if options["use_reloader"]:
             autoreload.announce()
-        self.server_cls = cast(Any, type("Server", (Server,), {"command": self, "options": options}))
+        self.server_cls = cast(Any, type("Server", (PreloadingServer,), {"command": self, "options": options}))
         # check_errors remembers the file of an error: Django's reloaders watch it.
         django_autoreload.check_errors(self.inner_run)(None, **options)
 
@@ -126,7 +126,7 @@ class Runserver(Base):
         own_lines.flush()
 
 
-class Server:
+class PreloadingServer:
     """Stands where Django's runserver expects its WSGIServer. Knows no sockets: those are the watchdog's."""
 
     command: Runserver
@@ -150,7 +150,7 @@ class Server:
             development.serve(
                 lambda: self._application,
                 banner=self.command.announce,
-                watch=autoreload.Watch() if self.options["use_reloader"] else None,
+                watch=autoreload.DjangoFileWatch() if self.options["use_reloader"] else None,
                 log_request=log_request,
                 framework=FRAMEWORK,
             )

@@ -26,7 +26,7 @@ def name() -> str:
     return str(loop.name or "watchdog")
 
 
-class Watch:
+class FlaskFileWatch:
     """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
 
     def __init__(

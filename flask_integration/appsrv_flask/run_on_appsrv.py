@@ -149,10 +149,10 @@ def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exceptio
         return raising(error), error
 
 
-def watch(options: Options, error: Exception | None, broken: Healing | None) -> autoreload.Watch:
+def watch(options: Options, error: Exception | None, broken: Healing | None) -> autoreload.FlaskFileWatch:
     """The watching for changes; pages about an application that could not be loaded hear of them too."""
     told = broken.changed if broken else None
-    return autoreload.Watch(options.extra_files, options.exclude_patterns, error, told)
+    return autoreload.FlaskFileWatch(options.extra_files, options.exclude_patterns, error, told)
 
 
 def with_debugger(application: WSGIApplication, options: Options) -> WSGIApplication:

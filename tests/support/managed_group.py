@@ -28,7 +28,7 @@ from appsrv.ipc.scoreboard import Scoreboard, Slot
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.parking import ClientConnection, parking
 from appsrv.server.pool.group_context import GroupContext, GroupEvents
-from appsrv.server.pool.handles import Failure, Outcome
+from appsrv.server.pool.handles import Failure, RestartOutcome
 from appsrv.server.pool.manager import Manager
 from appsrv.settings.table import Settings
 
@@ -349,9 +349,9 @@ class ManagedGroup:
         self.backend.push_new(client.connection)
         return client
 
-    def restart(self, **arguments: Any) -> gevent.Greenlet[..., Outcome]:
+    def restart(self, **arguments: Any) -> gevent.Greenlet[..., RestartOutcome]:
         """restart-app, which returns its outcome."""
-        greenlet: gevent.Greenlet[..., Outcome] = gevent.spawn(self.manager.restart, **arguments)
+        greenlet: gevent.Greenlet[..., RestartOutcome] = gevent.spawn(self.manager.restart, **arguments)
         self.settle()
         return greenlet
 
@@ -378,7 +378,7 @@ class ManagedGroup:
         return [self.manager.worker_state(handle) for handle in self.manager.workers.values()]
 
 
-def outcome_of(greenlet: gevent.Greenlet[..., Outcome]) -> Outcome:
+def outcome_of(greenlet: gevent.Greenlet[..., RestartOutcome]) -> RestartOutcome:
     """The outcome of a restart that is over."""
     outcome = greenlet.get(block=True, timeout=5)
     assert outcome is not None

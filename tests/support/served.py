@@ -11,7 +11,7 @@ from appsrv.errors import ClientDisconnected
 from appsrv.http.head import Limits, parse_head
 from appsrv.http.syntax import RequestHead
 from appsrv.wsgi.environ import build_environ, environ_base
-from appsrv.wsgi.run import Environ, Outcome, respond
+from appsrv.wsgi.run import Environ, ResponseOutcome, respond
 
 DATE = b"Sun, 22 Nov 2026 16:00:00 GMT"
 TEXT = ("Content-Type", "text/plain")
@@ -75,7 +75,7 @@ class Served:
             server_name="a.example", server_port=80, multithread=False, multiprocess=True, errors=self.errors
         )
         environ = build_environ(base, head, input=io.BytesIO(), remote_addr="127.0.0.1", remote_port="9")
-        self.outcome: Outcome = respond(app, environ, head, self.writer, date=DATE, development=development)
+        self.outcome: ResponseOutcome = respond(app, environ, head, self.writer, date=DATE, development=development)
         self.log = self.errors.getvalue()
         self._read(method)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from appsrv.apps import dependency_files
 from appsrv.errors import OperatorError
-from appsrv.settings.table import ROWS, Row
+from appsrv.settings.table import ROWS, SettingRow
 
 NAME = "appsrv"
 APP = "appsrv_django"
@@ -175,21 +175,21 @@ def settings_text() -> str:
     return "\n".join(_group(name, rows) for name, rows in _groups(ROWS))
 
 
-def _groups(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+def _groups(rows: Iterable[SettingRow]) -> list[tuple[str, list[SettingRow]]]:
     names = list(dict.fromkeys(row.group for row in rows))
     return [(name, [row for row in ROWS if row.group == name]) for name in names]
 
 
-def _group(name: str, rows: Sequence[Row]) -> str:
+def _group(name: str, rows: Sequence[SettingRow]) -> str:
     return f"# -- {name} --\n" + "".join(_paragraph(row) for row in rows)
 
 
-def _paragraph(row: Row) -> str:
+def _paragraph(row: SettingRow) -> str:
     words = textwrap.wrap(f"{row.help} Default: {row.default_text}.", LINE_COLUMNS - 2, break_on_hyphens=False)
     return "".join(f"# {line}\n" for line in words) + f"#{row.name} = {_example(row)}\n"
 
 
-def _example(row: Row) -> str:
+def _example(row: SettingRow) -> str:
     if row.several:
         return json.dumps(list(row.default or ()))
     if row.default is None:

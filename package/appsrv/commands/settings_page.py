@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from appsrv.settings.table import ROWS, Row
+from appsrv.settings.table import ROWS, SettingRow
 
 _HEAD = """\
 # Settings
@@ -45,14 +45,14 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _paragraph(row: Row) -> str:
+def _paragraph(row: SettingRow) -> str:
     names = f"key `{row.name}`" if row.key_only else f"`{_usage(row)}` · `{row.variable}` · key `{row.name}`"
     if row.per_app:
         names += " · `[[apps]]`"
     return f"### {row.name}\n\n{names}\n\n{row.help}\n\nDefault: {row.default_text}\n"
 
 
-def _usage(row: Row) -> str:
+def _usage(row: SettingRow) -> str:
     flags = ", ".join(flag for flag in (row.flag, row.long_flag) if flag)
     return f"{flags} {row.metavar}".strip()
 

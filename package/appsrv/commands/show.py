@@ -145,7 +145,7 @@ def _print_top(read: Callable[[], Reading], sort: str, interval: float, count: i
 
 
 def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Instance, client: AdminClient) -> None:
-    from appsrv.commands.top_screen import Actions, Screen, Top
+    from appsrv.commands.top_screen import Actions, FullScreen, Top
 
     def restart(group: str) -> str:
         outcome = next((one for one in client.restart(group) if one.get("name") == group), {})
@@ -159,7 +159,7 @@ def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Ins
 
     actions = Actions(read, lambda pid: _stacks_as_text(one, pid).splitlines(), detach, restart)
     colour = wants_colour(sources.environment(), True)
-    Top(Screen(sys.stdin.fileno(), sys.stdout.fileno()), actions, sort=sort, interval=interval, colour=colour).run()
+    Top(FullScreen(sys.stdin.fileno(), sys.stdout.fileno()), actions, sort=sort, interval=interval, colour=colour).run()
 
 
 # -- logs --------------------------------------------------------------------------------------------------

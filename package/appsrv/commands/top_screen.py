@@ -45,7 +45,7 @@ class Actions:
     restart: Callable[[str], str]
 
 
-class Screen:
+class FullScreen:
     """The terminal while top has it: whole lines in, keys out. `resized` by a signal, it is woken."""
 
     def __init__(self, keyboard: int, screen: int) -> None:
@@ -120,7 +120,7 @@ class Screen:
 class Top:
     """The loop. `run` returns when `q` is pressed; NotRunning when there is nothing left to show."""
 
-    def __init__(self, screen: Screen, actions: Actions, *, sort: str, interval: float, colour: bool) -> None:
+    def __init__(self, screen: FullScreen, actions: Actions, *, sort: str, interval: float, colour: bool) -> None:
         self._screen = screen
         self._actions = actions
         self._sort = sort

@@ -40,7 +40,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Row:
+class WorkerRow:
     """One worker. `cpu` in percent of one processor, `memory` in bytes, `age` of its oldest request in seconds."""
 
     pid: int
@@ -63,11 +63,11 @@ class Summary:
     rate: float
     queue: int
     busy: int
-    workers: list[Row]
+    workers: list[WorkerRow]
     groups: Sequence[str] = ()
 
 
-SORTS: Mapping[str, tuple[str, Callable[[Row], float]]] = {
+SORTS: Mapping[str, tuple[str, Callable[[WorkerRow], float]]] = {
     "c": ("CPU", lambda row: row.cpu),
     "m": ("memory", lambda row: row.memory),
     "r": ("requests", lambda row: row.processed),
@@ -152,7 +152,7 @@ def _names(groups: Sequence[str]) -> dict[str, str]:
     return {group: f"…{name[1 - most :]}" if len(name) > most else name for group, name in names.items()}
 
 
-def _line(row: Row, name: str = "") -> str:
+def _line(row: WorkerRow, name: str = "") -> str:
     age = "" if row.age is None else f"{row.age:.1f}s"
     return (
         f"{row.pid:>8} {row.state:<8} {row.generation:>4} {row.cpu:>6.1f} {memory(row.memory):>7} {row.processed:>9} "
@@ -164,7 +164,7 @@ def _styled(line: str, style: str, colour: bool) -> str:
     return f"{style}{line}{RESET}" if colour else line
 
 
-def _rows(now: Reading, before: Reading | None) -> Iterator[Row]:
+def _rows(now: Reading, before: Reading | None) -> Iterator[WorkerRow]:
     oldest: dict[int, Json] = {}
     for request in now.requests:
         if request.get("pid"):
@@ -172,7 +172,7 @@ def _rows(now: Reading, before: Reading | None) -> Iterator[Row]:
     earlier = {worker["pid"]: worker for _, worker in _workers(before)} if before else {}
     for group, worker in _workers(now):
         current = oldest.get(worker["pid"])
-        yield Row(
+        yield WorkerRow(
             pid=worker["pid"], group=group["name"], generation=worker["generation"], state=worker["state"],
             cpu=_cpu(worker, earlier.get(worker["pid"]), _seconds(now, before)), memory=worker["memory"],
             processed=worker["processed"], uptime=worker["uptime"], age=None if current is None else current["age"],

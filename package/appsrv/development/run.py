@@ -31,7 +31,7 @@ from appsrv.system.fifo import is_fifo
 from appsrv.system.interpreter_flags import same_command
 from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
-from appsrv.worker.process import Watch
+from appsrv.worker.process import FileWatch
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _say_nothing(info: object) -> None:
 
 
 def serve(
-    load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: Watch | None = None,
+    load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: FileWatch | None = None,
     log_request: LogRequest | None = None, framework: Framework | None = None, broken: bool = False,
 ) -> NoReturn:
     """In the preloader: load the application, say so, and be or make the workers that the server wants.

@@ -71,7 +71,7 @@ def shown(command: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
-class Upstream:
+class UpstreamProcess:
     """One command; `start` runs it, in the worker.
 
     `directory` is where unix sockets go. `start_timeout` and `stop_timeout` in seconds: until it listens, and from the

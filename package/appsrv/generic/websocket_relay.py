@@ -24,12 +24,12 @@ class Relays:
     """The relays of a worker: `end` ends those there are, and those to come."""
 
     def __init__(self) -> None:
-        self._running: set[Relay] = set()
+        self._running: set[UpgradedRelay] = set()
         self._ended = False
 
     def run(self, client: socket.socket, upstream: Any, first: bytes) -> bool:
         """Relay until it is over, `first` going to the client before anything else; False when it was cut short."""
-        relay = Relay(client, upstream)
+        relay = UpgradedRelay(client, upstream)
         self._running.add(relay)
         try:
             return relay.run(first, at_once=self._ended)
@@ -43,7 +43,7 @@ class Relays:
             relay.end()
 
 
-class Relay:
+class UpgradedRelay:
     """One connection; `upstream` is closed when it is over, the client's is its owner's to close."""
 
     def __init__(self, client: socket.socket, upstream: Any) -> None:

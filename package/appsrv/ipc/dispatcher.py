@@ -21,7 +21,7 @@ class UnexpectedMessage(ProtocolError):
     """A message came from a direction that it does not have."""
 
 
-class Handler(Generic[P]):
+class MessageHandler(Generic[P]):
     """The function that handles the messages of one kind; made by `on`."""
 
     __slots__ = ("call", "kind")
@@ -31,15 +31,15 @@ class Handler(Generic[P]):
         self.call = call
 
 
-def on(kind: type[M], call: Callable[Concatenate[M, P], None]) -> Handler[P]:
+def on(kind: type[M], call: Callable[Concatenate[M, P], None]) -> MessageHandler[P]:
     """Have `call` handle messages of this kind. With a dict instead, mypy could not compare kind and function."""
-    return Handler(kind, call)
+    return MessageHandler(kind, call)
 
 
 class Dispatcher(Generic[P]):
     """The handlers of all messages of one direction; `P` is what each of them gets beside the message."""
 
-    def __init__(self, way: Direction, *handlers: Handler[P]) -> None:
+    def __init__(self, way: Direction, *handlers: MessageHandler[P]) -> None:
         """TypeError when a message of this direction has no handler, or a handler is for a message of another one."""
         self._way = way
         self._handlers = {handler.kind: handler.call for handler in handlers}

@@ -72,7 +72,7 @@ def harmless_behind_nul(text: str) -> str:
     return f"\\x{ord(shown[0]):02x}{shown[1:]}" if re.match(r"[@#=\6-]", shown) else shown
 
 
-class Line(NamedTuple):
+class LabelledLine(NamedTuple):
     """A line and its label, which may be empty.
 
     `more`: the first of several lines that were printed with one call; `continues`: one of the others, or the rest of a
@@ -92,23 +92,23 @@ class LabelReader:
     def __init__(self) -> None:
         self._last = ""
 
-    def begin(self, text: str) -> Line:
+    def begin(self, text: str) -> LabelledLine:
         """The unfinished line that begins with `text`."""
         mark = _MARK.match(text)
         if mark is None:
-            return Line("", text)
+            return LabelledLine("", text)
         sign, label, other = mark.groups()
-        return Line(label if sign else self._last if other == "=" else "", text[mark.end() :])
+        return LabelledLine(label if sign else self._last if other == "=" else "", text[mark.end() :])
 
-    def read(self, line: str) -> list[Line]:
+    def read(self, line: str) -> list[LabelledLine]:
         """The lines that the marks in `line` divide it into; at least one."""
         if "\0" not in line:
-            return [Line("", line)]
+            return [LabelledLine("", line)]
         first, *rest = _MARK.split(line)
-        lines = [Line("", first)] if first or not rest else []
+        lines = [LabelledLine("", first)] if first or not rest else []
         for sign, label, other, text in zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True):
             if sign:
                 self._last = label
             known = "" if other in ("-", ACCESS[1]) else self._last
-            lines.append(Line(known, text, sign == "#", other == "=", other == ACCESS[1]))
+            lines.append(LabelledLine(known, text, sign == "#", other == "=", other == ACCESS[1]))
         return lines

@@ -33,7 +33,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class LogLine:
     """One line of the log. `raw` is the line as written; fields that the line does not have are None."""
 
     raw: str
@@ -51,22 +51,22 @@ class Line:
         return {name: value for name, value in vars(self).items() if name != "raw"}
 
 
-def parse(raw: str) -> Line:
+def parse(raw: str) -> LogLine:
     """The fields of a log line. A line of an unknown form has only `text`."""
     raw = raw.rstrip("\n")
     if raw.startswith("{") and (found := _object(raw)) is not None:
         return found
     match = _LINE.fullmatch(raw)
     if match is None:
-        return Line(raw=raw, text=raw)
+        return LogLine(raw=raw, text=raw)
     when, level, request, method, target, pid, stream, text = match.groups()
-    return Line(
+    return LogLine(
         raw=raw, text=text, time=when, level=level, request=request, method=method, path=target,
         pid=int(pid) if pid else None, stream=stream,
     )
 
 
-def _object(raw: str) -> Line | None:
+def _object(raw: str) -> LogLine | None:
     """A line in the form `json`, or None if it is not one. Its `raw` is the same line in the form `text`; a message of
     several lines becomes several lines there.
     """
@@ -88,7 +88,7 @@ def _object(raw: str) -> Line | None:
     # As `log_format` puts it in front of a line.
     source = f"App {pid} {'stdout' if stream == ACCESS else stream}: " if pid is not None else ""
     text = "\n".join(f"{when} {level:<8} {label}{source}{line}" for line in shown.split("\n"))
-    return Line(
+    return LogLine(
         raw=text, text=shown, time=when, level=level, request=request, method=method, path=path, pid=pid,
         stream=None if stream == OWN else str(stream),
     )
@@ -106,7 +106,7 @@ class Criteria:
     worker: int | None = None
     since: str | None = None
 
-    def matches(self, line: Line, time: str | None = None) -> bool:
+    def matches(self, line: LogLine, time: str | None = None) -> bool:
         """Whether the line is selected. `time` counts for a line that has no time of its own."""
         when = line.time or time
         if self.since is not None and (when is None or when < self.since):
@@ -125,7 +125,7 @@ class _Filter:
         self._criteria = criteria
         self._time: str | None = None
 
-    def matches(self, line: Line) -> bool:
+    def matches(self, line: LogLine) -> bool:
         self._time = line.time or self._time
         return self._criteria.matches(line, self._time)
 
@@ -148,19 +148,19 @@ def since(text: str, now: datetime) -> str:
         raise ValueError(f"there was no such time: {text}") from error
 
 
-def last(path: Path, criteria: Criteria, most: int | None) -> list[Line]:
+def last(path: Path, criteria: Criteria, most: int | None) -> list[LogLine]:
     """The last `most` of the lines that match; None: all of them. Raises OperatorError if the file cannot be read."""
     with _open(path) as file:
         return _last(file, _Filter(criteria), most)
 
 
-def _last(file: IO[bytes], criteria: _Filter, most: int | None) -> list[Line]:
+def _last(file: IO[bytes], criteria: _Filter, most: int | None) -> list[LogLine]:
     return list(deque((line for line in map(_line, file) if criteria.matches(line)), most))
 
 
 def follow(
     path: Path, criteria: Criteria, most: int | None, sleep: Callable[[float], object] = time.sleep
-) -> Iterator[Line]:
+) -> Iterator[LogLine]:
     """The same, then every further line that matches, without end. Follows a file that is renamed or truncated."""
     file, chosen = _open(path), _Filter(criteria)
     try:
@@ -200,7 +200,7 @@ def _has_moved(path: Path, file: IO[bytes]) -> bool:
         return False
 
 
-def _line(raw: bytes) -> Line:
+def _line(raw: bytes) -> LogLine:
     # Only the line feed that the log wrote ends a line: `str.splitlines` would split at other characters, too, which
     # the application may have printed.
     return parse(raw.decode("utf-8", "backslashreplace"))

@@ -35,7 +35,7 @@ from appsrv.logs.log_format import (
     output_lines,
     readable,
 )
-from appsrv.system.screen import Screen
+from appsrv.system.screen import OutputScreen
 
 LINE = "%(asctime)s.%(msecs)03d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
@@ -74,7 +74,7 @@ class ServerLog:
         self._lowest = LEVELS[level]
         # If both streams are terminals, a line on one of them may break an unfinished line on the other.
         live = terminal is not None and shown == PLAIN and _is_terminal(terminal) and _is_terminal(sys.stderr)
-        self._screen = Screen(self._label) if live else None
+        self._screen = OutputScreen(self._label) if live else None
 
     def event(self, level: int, text: str) -> None:
         """Log a line of appsrv's own. `level` is one of `logging`."""

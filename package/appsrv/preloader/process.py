@@ -48,7 +48,7 @@ from appsrv.system.root_watch import identity
 from appsrv.system.users import give_up
 from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
-from appsrv.worker.process import Watch, Worker, WorkerContext, WorkerRole, environs, forget_files
+from appsrv.worker.process import FileWatch, Worker, WorkerContext, WorkerRole, environs, forget_files
 from appsrv.wsgi.internal_request import get_status
 from appsrv.wsgi.x_sendfile import with_x_sendfile
 
@@ -394,7 +394,7 @@ def configuration(channel: Channel) -> messages.Configure:
 
 
 def role_of(
-    configure: messages.Configure, *, watch: Watch | None = None, log_request: LogRequest | None = None
+    configure: messages.Configure, *, watch: FileWatch | None = None, log_request: LogRequest | None = None
 ) -> WorkerRole:
     """What the configuration asks for; the application is still to come."""
     group = AppGroup.from_json(configure.group)
@@ -449,12 +449,12 @@ def _run_generic(
 
     assert spec.start_command is not None
     greenlets.patch()
-    from appsrv.generic.process import Upstream
+    from appsrv.generic.process import UpstreamProcess
     from appsrv.generic.proxy_app import GenericApplication
 
     settings = role.settings
     kind = dict.fromkeys(("NODE_ENV", "RACK_ENV", "RAILS_ENV"), settings.environment)
-    upstream = Upstream(
+    upstream = UpstreamProcess(
         spec.start_command, root=spec.root, directory=configure.upstreams, environ={**kind, **sources.environment()},
         start_timeout=settings.start_timeout, stop_timeout=settings.stop_timeout,
     )

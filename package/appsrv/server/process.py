@@ -38,7 +38,7 @@ from appsrv.server.frontend.frontend import SWEEP_SECONDS, FrontEnd
 from appsrv.server.frontend.parking import READABLE
 from appsrv.server.frontend_setup import answer_unserved, frontend_of
 from appsrv.server.pool.groups import Groups
-from appsrv.server.pool.handles import Outcome, send_signal, send_signals_through
+from appsrv.server.pool.handles import RestartOutcome, send_signal, send_signals_through
 from appsrv.server.pool.manager import Manager
 from appsrv.server.shutdown import Shutdown
 from appsrv.settings.sources import environment
@@ -121,7 +121,7 @@ class Server:
 
     # -- restarts -----------------------------------------------------------------------------------------------------
 
-    def restart(self, group: Manager, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
+    def restart(self, group: Manager, parallel: int | None = None, *, stop_first: bool = False) -> RestartOutcome:
         """Restart one application because a person or a deployment asks for it.
 
         The certificate is read again at once, although `Tls.watch` would notice new files some seconds later: a
@@ -141,7 +141,9 @@ class Server:
         if self.parts.tls is not None:
             self.parts.tls.load()
 
-    def _restart_application(self, group: Manager, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
+    def _restart_application(
+        self, group: Manager, parallel: int | None = None, *, stop_first: bool = False
+    ) -> RestartOutcome:
         # A quick restart would begin and end between two pulses, so the state is sent at its beginning and its end.
         gevent.spawn(self._send_state)
         outcome = group.restart(parallel, stop_first=stop_first)

@@ -28,7 +28,7 @@ SILENT_SECONDS = 1.0
 OVERDUE = "it did not end in the time that a stop has"
 
 
-class Clients(Protocol):
+class FrontEndToStop(Protocol):
     """The front end, as far as a stop needs it."""
 
     def stop_accepting(self) -> None:
@@ -70,7 +70,7 @@ class Shutdown:
     """
 
     def __init__(
-        self, settings: Settings, clients: Clients, applications: Applications,
+        self, settings: Settings, clients: FrontEndToStop, applications: Applications,
         tls_has_sent_all: Callable[[], bool] = lambda: True, *, development: bool,
         clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = gevent.sleep,
     ) -> None:

@@ -34,7 +34,7 @@ def setting(
     operator_only: bool = False,
     inherited: bool = True,
 ) -> Any:
-    """One field of `Settings` with its row (class `Row`). A parser alone is a kind without paths."""
+    """One field of `Settings` with its row (class `SettingRow`). A parser alone is a kind without paths."""
     kind = kind if isinstance(kind, Kind) else Kind(kind)
     row = {"kind": kind, "group": group, "help": help, "metavar": metavar, "flag": flag}
     shown = {"shown_default": shown_default, "key_only": key_only, "several": several}
@@ -505,7 +505,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingRow:
     """One setting under all its names.
 
     `group`: the heading of its paragraph. `flag`: its short flag. `key_only`: settable in a file only. `several`: a
@@ -548,8 +548,8 @@ class Row:
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default).lower()
 
 
-ROWS: tuple[Row, ...] = tuple(
-    Row(name=column.name, default=column.default, **column.metadata)
+ROWS: tuple[SettingRow, ...] = tuple(
+    SettingRow(name=column.name, default=column.default, **column.metadata)
     for column in dataclasses.fields(Settings)
 )
 # Of no use to a process that is not Python's.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 _ERASE = "\r\x1b[K"
 
 
-class Screen:
+class OutputScreen:
     """`label` gives what stands in front of a line of this origin; a bar has none, since it writes over it."""
 
     def __init__(self, label: Callable[[Hashable], str]) -> None:

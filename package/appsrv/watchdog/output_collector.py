@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from appsrv.logs.line_labels import LabelReader, Line
+from appsrv.logs.line_labels import LabelledLine, LabelReader
 from appsrv.logs.line_splitter import OutputPipe
 from appsrv.logs.log_format import ACCESS as ACCESS_STREAM
 from appsrv.logs.log_format import Origin, last_state, readable
@@ -48,7 +48,7 @@ class _Lines:
     """
 
     def __init__(
-        self, pid: int, stream: str, log: ServerLog, tell: Callable[[Origin, Line, ServerLog, str], None],
+        self, pid: int, stream: str, log: ServerLog, tell: Callable[[Origin, LabelledLine, ServerLog, str], None],
         holds: Callable[[Origin], bool],
     ) -> None:
         self._pid, self._stream = pid, stream
@@ -75,7 +75,7 @@ class _Lines:
             self._log.unfinished(self._unfinished, self._before, text)
             self._before += text
 
-    def _origin(self, line: Line) -> Origin:
+    def _origin(self, line: LabelledLine) -> Origin:
         return Origin("App", self._pid, self._stream, line.label)
 
 
@@ -147,7 +147,7 @@ class Collector:
 
         return say
 
-    def _application_line(self, origin: Origin, line: Line, server_log: ServerLog, before: str) -> None:
+    def _application_line(self, origin: Origin, line: LabelledLine, server_log: ServerLog, before: str) -> None:
         self._lines[origin.pid].add(readable(last_state(line.text)))
         if line.access:
             origin = origin._replace(stream=ACCESS_STREAM)

@@ -18,7 +18,7 @@ from appsrv.logs.access_log import AccessLog
 from appsrv.net.arrival_time import StampedSocket
 from appsrv.worker.ready_queue import Connection
 from appsrv.wsgi.request_id import KEY
-from appsrv.wsgi.run import CLIENT_LEFT, Outcome
+from appsrv.wsgi.run import CLIENT_LEFT, ResponseOutcome
 
 # What a framework logs a request with: environ, status, length of the body in bytes, when it began (epoch).
 LogRequest = Callable[[dict[str, Any], int, int, float], None]
@@ -36,7 +36,9 @@ class WorkerAccessLog:
         self._parked_since = board.parked_since
         self._reopen_asked = reopen_asked
 
-    def answered(self, connection: Connection, environ: dict[str, Any], outcome: Outcome, started: float) -> None:
+    def answered(
+        self, connection: Connection, environ: dict[str, Any], outcome: ResponseOutcome, started: float
+    ) -> None:
         """The application has answered; `started` is when it was asked, in seconds since the epoch."""
         if self._framework is not None:
             self._log_to_framework(self._framework, environ, outcome, started)
@@ -50,7 +52,7 @@ class WorkerAccessLog:
         self._write(self._log, entry)
 
     def _log_to_framework(
-        self, log_request: LogRequest, environ: dict[str, Any], outcome: Outcome, started: float
+        self, log_request: LogRequest, environ: dict[str, Any], outcome: ResponseOutcome, started: float
     ) -> None:
         try:
             log_request(environ, outcome.status, outcome.body_bytes, started)

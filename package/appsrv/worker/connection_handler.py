@@ -28,7 +28,7 @@ from appsrv.worker.response_writer import ResponseBuffer, ResponseWriter
 from appsrv.wsgi import forwarded, removed_fields, underscored_fields
 from appsrv.wsgi.environ import Environ, build_environ
 from appsrv.wsgi.probe import PROBED
-from appsrv.wsgi.run import CLIENT_LEFT, Outcome, respond
+from appsrv.wsgi.run import CLIENT_LEFT, ResponseOutcome, respond
 
 READ_BYTES = 64 * 1024
 MOST_BODY_BYTES = 2 << 20
@@ -36,10 +36,10 @@ MOST_BODY_BYTES = 2 << 20
 WSGIApplication = Callable[..., Any]
 
 
-class AccessLog(Protocol):
+class RequestLog(Protocol):
     """Who is told of each request, where there is a log."""
 
-    def answered(self, connection: Connection, environ: Environ, outcome: Outcome, started: float) -> None:
+    def answered(self, connection: Connection, environ: Environ, outcome: ResponseOutcome, started: float) -> None:
         """The application has answered; `started` is when it was asked, in seconds since the epoch."""
 
     def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
@@ -60,7 +60,7 @@ class HandlerOptions:
     environs: list[dict[str, Any]]
     development: bool
     keep_alive: bool = True
-    access_log: AccessLog | None = None
+    access_log: RequestLog | None = None
     proxies: TrustedProxies = field(default_factory=lambda: TrustedProxies(()))
     buffer: ResponseBuffer = field(default_factory=ResponseBuffer)
     is_ours: Callable[[RequestHead], bool] | None = None
@@ -269,7 +269,7 @@ class ConnectionHandler:
         if now >= self._date_due:
             self._set_date(now)
 
-    def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+    def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> ResponseOutcome:
         """The same, for those who want to know of each request."""
         started = time.time() if self._access_log is not None else 0.0
         began = time.monotonic()
@@ -282,7 +282,7 @@ class ConnectionHandler:
             self._access_log.answered(connection, environ, outcome, started)
         return outcome
 
-    def _hand_over(self, connection: Connection, outcome: Outcome, more: bool) -> None:
+    def _hand_over(self, connection: Connection, outcome: ResponseOutcome, more: bool) -> None:
         """The connection goes elsewhere than to wait for its next request.
 
         What has been read of a next request cannot go along: then the connection ends after this response, and the

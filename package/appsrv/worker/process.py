@@ -67,7 +67,7 @@ from appsrv.wsgi.request_id import with_request_id
 ReportPaths = Callable[[list[str]], None]
 
 
-class Watch(Protocol):
+class FileWatch(Protocol):
     """What knows of files that change, in a development server: an integration's."""
 
     def __call__(self, code_changed: ReportPaths, files_changed: ReportPaths, /) -> None:
@@ -81,7 +81,7 @@ class Watch(Protocol):
         """Forget, in this process, what is remembered of these files."""
 
 
-def forget_files(watch: Watch, paths: list[str]) -> None:
+def forget_files(watch: FileWatch, paths: list[str]) -> None:
     """Have `watch` heed these files, and outlive its mistakes."""
     try:
         watch.heed(paths)
@@ -147,7 +147,7 @@ class WorkerRole:
     listeners: Sequence[dict[str, Any]]
     development: bool
     log_request: LogRequest | None = None
-    watch: Watch | None = None
+    watch: FileWatch | None = None
     terminal: str = ""
     upstream: ApplicationProcess | None = None
 
@@ -436,14 +436,14 @@ class Worker:
         finish_output()
         os._exit(0)
 
-    def _watch_files(self, watch: Watch) -> None:
+    def _watch_files(self, watch: FileWatch) -> None:
         def tell(msg: Message) -> None:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(msg)
 
         watch(lambda paths: tell(messages.CodeChanged(paths)), lambda paths: tell(messages.FilesChanged(paths)))
 
-    def _receive_file_changes(self, watch: Watch) -> None:
+    def _receive_file_changes(self, watch: FileWatch) -> None:
         assert self._changes is not None, "a server gives one to each worker of a development server but the first"
         dispatcher: Dispatcher[[object]] = Dispatcher(
             directions.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: forget_files(watch, msg.paths))

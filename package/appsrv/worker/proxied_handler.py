@@ -19,7 +19,7 @@ from appsrv.worker.ready_queue import Connection, ReadyQueue, Spooled
 from appsrv.worker.response_writer import ResponseWriter
 from appsrv.worker.streamed_input import Patience, StreamedInput
 from appsrv.wsgi.environ import Environ
-from appsrv.wsgi.run import Outcome
+from appsrv.wsgi.run import ResponseOutcome
 from appsrv.wsgi.upstream_hooks import KEY, Proxied
 
 
@@ -43,7 +43,7 @@ class ProxiedConnectionHandler(ConnectionHandler):
         self._followed = more
         return super()._answer(connection, head, body, length, more)
 
-    def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> Outcome:
+    def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> ResponseOutcome:
         client = _Client(head, connection.sock, self._writer)
         client.streamed = self._input is not None
         # What has been read behind the request cannot go along.
@@ -87,7 +87,7 @@ class ProxiedConnectionHandler(ConnectionHandler):
         connection.spooled = None
         return self._serve_data(connection, spooled.data)
 
-    def _hand_over(self, connection: Connection, outcome: Outcome, more: bool) -> None:
+    def _hand_over(self, connection: Connection, outcome: ResponseOutcome, more: bool) -> None:
         unread = self._input is not None and not self._input.complete
         if unread and not outcome.cut and not self._writer.pending:
             # The client still sends: it is to see the answer, and not the reset that unread data brings.

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 __all__ = ["FilePart", "FileWrapper", "plain_file"]
 
 
-class Readable(Protocol):
+class ReadableFile(Protocol):
     """The part of a file's interface that `wsgi.file_wrapper` needs (PEP 3333)."""
 
     def read(self, size: int, /) -> bytes:
@@ -22,7 +22,7 @@ class Readable(Protocol):
 class FileWrapper:
     """An iterable over a file from its position on, in pieces of `block_size` bytes."""
 
-    def __init__(self, filelike: Readable, block_size: int = 64 * 1024) -> None:
+    def __init__(self, filelike: ReadableFile, block_size: int = 64 * 1024) -> None:
         self.filelike = filelike
         self.block_size = block_size
 

@@ -30,7 +30,7 @@ __all__ = [
     "CLIENT_LEFT",
     "STREAMS",
     "Environ",
-    "Outcome",
+    "ResponseOutcome",
     "ResponseOutput",
     "WSGIApplication",
     "build_environ",
@@ -67,7 +67,7 @@ class ResponseOutput(Protocol):
         """End the connection in a way that shows the client that the response is incomplete."""
 
 
-class Outcome:
+class ResponseOutcome:
     """The result of a request.
 
     `keep_alive`: the response has announced that the connection stays open. `cut`: the response is incomplete, and the
@@ -104,7 +104,7 @@ def respond(
     date: bytes,
     development: bool = False,
     log_exception: LogException = log_to_errors,
-) -> Outcome:
+) -> ResponseOutcome:
     """Run `app` for one request and send its response. `date` is the value of the Date field.
 
     Exceptions of the application, `SystemExit` included, are not raised. They are answered with 500, or by cutting the
@@ -163,7 +163,7 @@ def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:
             close()
 
 
-class _Answer(Outcome):
+class _Answer(ResponseOutcome):
     """One response in progress: `status` is 0 before start_response, `length` is -1 without a Content-Length.
 
     `block`: the application's lines of the head. `added`: appsrv's lines of the head. `dropped`: the names of dropped

@@ -13,8 +13,6 @@ from appsrv.http.syntax import RequestHead
 
 KEY = "appsrv.proxied"
 
-Relay = Callable[[], bool]
-
 
 class Proxied:
     """One request as received, and the operations on its client.

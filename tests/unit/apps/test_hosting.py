@@ -11,7 +11,7 @@ import pytest
 from appsrv.apps import hosting
 from appsrv.errors import SettingsError
 from appsrv.settings import sources
-from appsrv.settings.table import ROWS, Row, Settings
+from appsrv.settings.table import ROWS, SettingRow, Settings
 
 APP = "application = print\n"
 
@@ -202,14 +202,14 @@ def test_which_settings_an_application_may_have_for_itself() -> None:
 SAMPLES = {"NUMBER": 0, "MODE": "660", "FORM": "json", "MODEL": "gevent", "FORMAT": "combined", "HOST": "shop.example"}
 
 
-def _toml(row: Row) -> str:
+def _toml(row: SettingRow) -> str:
     """A valid value of a setting."""
     sample = SAMPLES.get(row.metavar, "/sample") if row.default is None else row.default
     return json.dumps([] if isinstance(sample, tuple) else sample)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.per_app], ids=lambda row: row.name)
-def test_an_entry_refuses_a_setting_of_the_whole_instance(tmp_path: Path, row: Row) -> None:
+def test_an_entry_refuses_a_setting_of_the_whole_instance(tmp_path: Path, row: SettingRow) -> None:
     with pytest.raises(SettingsError, match=f"{row.name} is a setting of the whole instance"):
         served(tmp_path, f"[[apps]]\nroot = 'shop'\n{row.name} = {_toml(row)}\n")
 

@@ -13,7 +13,7 @@ import pytest
 from appsrv.apps import dependency_files
 from appsrv.commands.init import changes, settings_text
 from appsrv.errors import OperatorError
-from appsrv.settings.table import ROWS, Row
+from appsrv.settings.table import ROWS, SettingRow
 
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
@@ -103,7 +103,7 @@ def test_what_stands_in_comments_is_true() -> None:
             assert row.kind.parse(values[row.name]) == row.kind.parse(row.default), row.name
 
 
-def group_number(row: Row) -> int:
+def group_number(row: SettingRow) -> int:
     return list(dict.fromkeys(other.group for other in ROWS)).index(row.group)
 
 

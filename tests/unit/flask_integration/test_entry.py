@@ -415,7 +415,7 @@ def test_watching_follows_werkzeugs_rules(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("app.py", "cache.py", "extra.toml", "page.html"):
         (tmp_path / name).write_text("x = 1\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    watch = autoreload.Watch([str(tmp_path / "extra.toml")], ["*/cache.py"])
+    watch = autoreload.FlaskFileWatch([str(tmp_path / "extra.toml")], ["*/cache.py"])
     inside = {Path(path).name for path in watch._files() if Path(path).parent == tmp_path}
     assert inside == {"app.py", "extra.toml"}
 
@@ -429,7 +429,7 @@ def test_a_change_is_reported_with_werkzeugs_line(
         assert not changed([f"{tmp_path}/app.py"])
 
     monkeypatch.setattr(reloader, "watch", watch)
-    autoreload.Watch([], [])(reports.append, reports.append)
+    autoreload.FlaskFileWatch([], [])(reports.append, reports.append)
     assert reports == [[f"{tmp_path}/app.py"]]
     assert lines() == [f" * Detected change in '{tmp_path}/app.py', reloading"]
 

@@ -79,7 +79,7 @@ def test_answers_of_a_process_that_has_ended_are_read_before_its_worker_ends(
 ) -> None:
     monkeypatch.setattr(own_lines, "complain", lambda _text: None)
     happened: list[str] = []
-    process = upstream.Upstream(
+    process = upstream.UpstreamProcess(
         "x", root=str(tmp_path), directory=str(tmp_path), environ={}, start_timeout=1.0, stop_timeout=1.0
     )
     process._process = cast("Any", SimpleNamespace(returncode=0))

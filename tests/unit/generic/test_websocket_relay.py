@@ -7,7 +7,7 @@ from typing import Any, cast
 import gevent
 import pytest
 
-from appsrv.generic.websocket_relay import Relay
+from appsrv.generic.websocket_relay import UpgradedRelay
 
 
 class Torrent:
@@ -34,7 +34,7 @@ class Torrent:
 @pytest.mark.parametrize("carry", [lambda relay: relay._carry_in(), lambda relay: relay._carry_out(b"")])
 def test_a_torrent_leaves_others_their_turns(carry: Any) -> None:
     client, upstream, turns = Torrent(100), Torrent(100), 0
-    relay = gevent.spawn(carry, Relay(cast("Any", client), upstream))
+    relay = gevent.spawn(carry, UpgradedRelay(cast("Any", client), upstream))
     while not relay.ready():
         turns += 1
         gevent.sleep(0)

@@ -16,7 +16,7 @@ from appsrv.logs.access_log import AccessLog
 from appsrv.net.arrival_time import StampedSocket
 from appsrv.worker.access_log import WorkerAccessLog
 from appsrv.worker.ready_queue import Connection
-from appsrv.wsgi.run import Outcome
+from appsrv.wsgi.run import ResponseOutcome
 
 ENVIRON: dict[str, Any] = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "SERVER_PROTOCOL": "HTTP/1.1"}
 
@@ -57,7 +57,7 @@ class World:
         self.framework.append((status, size))
 
     def answer(self, ago: float = 0.0, status: int = 200) -> dict[str, Any]:
-        outcome = Outcome(keep_alive=True)
+        outcome = ResponseOutcome(keep_alive=True)
         outcome.status, outcome.body_bytes = status, 5
         self.log.answered(self.connection, dict(ENVIRON), outcome, time.time() - ago)
         return self.to.lines[-1]
@@ -135,7 +135,7 @@ def test_trouble_is_complained_about_and_goes_no_further(world: World) -> None:
 
 
 def test_an_application_may_have_changed_its_environ(world: World) -> None:
-    outcome = Outcome(keep_alive=True)
+    outcome = ResponseOutcome(keep_alive=True)
     outcome.status = 200
     world.log.answered(world.connection, {"REMOTE_USER": object()}, outcome, time.time())
     assert world.to.lines[-1]["status"] == 200

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appsrv.errors import OperatorError
-from appsrv.logs.reader import Criteria, Line, follow, last, parse, since
+from appsrv.logs.reader import Criteria, LogLine, follow, last, parse, since
 
 NOW = datetime(2026, 1, 31, 12, 0, 0)
 LINES = """\
@@ -32,12 +32,12 @@ def log(tmp_path: Path) -> Path:
 
 def test_what_a_line_says() -> None:
     line = parse(LINES[1] + "\n")
-    assert line == Line(
+    assert line == LogLine(
         raw=LINES[1], time="2026-01-31 11:30:00.002", level="INFO", request="ab12-7", method="GET", path="/orders",
         pid=17, stream="stdout", text="one",
     )
     assert parse(LINES[4]).text == "worker 17 of /srv/shop ended: exit code 1"
-    assert parse(LINES[5]) == Line(raw=LINES[5], text=LINES[5])
+    assert parse(LINES[5]) == LogLine(raw=LINES[5], text=LINES[5])
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_lines_in_json() -> None:
     assert (access.stream, access.request) == ("access", "ab-1")
     assert '"status": "Traceback' in access.text
     for other in ('{"time": 1}', '{"text": "an object of the application"}', "{", '{"time": "x", "stream": "appsrv"}'):
-        assert parse(other) == Line(raw=other, text=other)
+        assert parse(other) == LogLine(raw=other, text=other)
 
 
 def test_a_line_without_a_time_is_as_old_as_the_one_before(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from appsrv.ipc import connection_messages, messages
 from appsrv.ipc.channel import Channel, Outbox
 from appsrv.ipc.message_format import Message
 from appsrv.server import process
-from appsrv.server.pool.handles import Outcome, send_signal
+from appsrv.server.pool.handles import RestartOutcome, send_signal
 from appsrv.server.process import OUT_OF_DESCRIPTORS, Parts, Server
 from appsrv.settings.table import Settings
 
@@ -75,9 +75,9 @@ class World:
     def group(self, name: str) -> Any:
         """An application that restarts at once."""
 
-        def restart(parallel: int | None, *, stop_first: bool) -> Outcome:
+        def restart(parallel: int | None, *, stop_first: bool) -> RestartOutcome:
             self.restarts.append(name)
-            return Outcome(True, 2 + (parallel or 0) + stop_first)
+            return RestartOutcome(True, 2 + (parallel or 0) + stop_first)
 
         return SimpleNamespace(restart=restart)
 

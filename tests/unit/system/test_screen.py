@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from appsrv.system.screen import Screen, present
+from appsrv.system.screen import OutputScreen, present
 
 
 class Looked:
     """A screen and what stands on it."""
 
     def __init__(self) -> None:
-        self.screen = Screen(lambda origin: f"[{origin}] " if origin != "me" else "")
+        self.screen = OutputScreen(lambda origin: f"[{origin}] " if origin != "me" else "")
         self.written = ""
         self.before: dict[str, str] = {}
 

@@ -23,7 +23,7 @@ from appsrv.errors import SettingsError
 from appsrv.instance import run_directory
 from appsrv.settings import parsers, sources
 from appsrv.settings.parsers import NO_FILE
-from appsrv.settings.table import ROWS, Row, Settings
+from appsrv.settings.table import ROWS, SettingRow, Settings
 
 PROGRAMS: dict[str, Callable[[Deployment], str]] = {
     "nginx": nginx.render,
@@ -182,7 +182,7 @@ def _given(flags: Mapping[str, object], environ: Mapping[str, str], settings: Se
     return [word for row in wanted if not row.key_only for word in _flag(row, raw[row.name], settings)]
 
 
-def _flag(row: Row, raw: object, settings: Settings) -> list[str]:
+def _flag(row: SettingRow, raw: object, settings: Settings) -> list[str]:
     value = getattr(settings, row.name)
     if isinstance(raw, str) and raw.strip().lower() == "auto":
         return [f"{row.long_flag}=auto"]

@@ -45,7 +45,7 @@ _REASONS = {
 }
 
 
-class Handler(pywsgi.WSGIHandler):
+class AdminHandler(pywsgi.WSGIHandler):
     """Serves one connection of a user who may."""
 
     def handle(self) -> None:
@@ -68,7 +68,7 @@ class Admin:
         self._routes = routes
         listening = gevent_socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=sock.detach())
         self._server = pywsgi.WSGIServer(
-            listening, self._application, handler_class=Handler, log=None, error_log=log
+            listening, self._application, handler_class=AdminHandler, log=None, error_log=log
         )
 
     def start(self) -> None:

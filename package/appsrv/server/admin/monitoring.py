@@ -100,7 +100,7 @@ def _hash(tag: bytes, content: bytes) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(found.group(1)).digest()).decode()}'"
 
 
-class Handler(pywsgi.WSGIHandler):
+class MetricsHandler(pywsgi.WSGIHandler):
     """One connection; nobody keeps it by keeping silent."""
 
     def handle(self) -> None:
@@ -136,7 +136,7 @@ class Monitoring:
             return self._answer(environ, start_response, local=local)
 
         return pywsgi.WSGIServer(
-            listening, answer, handler_class=Handler, log=None, error_log=log, spawn=Pool(MOST_CLIENTS)
+            listening, answer, handler_class=MetricsHandler, log=None, error_log=log, spawn=Pool(MOST_CLIENTS)
         )
 
     def start(self) -> None:

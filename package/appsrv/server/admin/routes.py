@@ -17,7 +17,7 @@ from appsrv.server.admin.endpoint import Admin, Answer, Route, Text
 from appsrv.server.admin.monitoring import Monitoring
 from appsrv.server.admin.report import Report, requests
 from appsrv.server.pool.groups import Groups
-from appsrv.server.pool.handles import Outcome
+from appsrv.server.pool.handles import RestartOutcome
 from appsrv.server.pool.manager import Manager
 
 POLL_SECONDS = 0.02
@@ -29,7 +29,7 @@ KILL_SECONDS = 2.0
 class Restart(Protocol):
     """Restarts one group."""
 
-    def __call__(self, group: Manager, parallel: int | None, *, stop_first: bool) -> Outcome:
+    def __call__(self, group: Manager, parallel: int | None, *, stop_first: bool) -> RestartOutcome:
         """`parallel` workers at a time; or, with `stop_first`, when those before have ended."""
 
 

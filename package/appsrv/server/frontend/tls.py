@@ -21,7 +21,7 @@ from appsrv.errors import CertificateError, ClientDisconnected, RequestError
 from appsrv.net import certificates
 from appsrv.server.frontend.lanes import Timeouts
 from appsrv.server.frontend.parking import ClientConnection
-from appsrv.server.frontend.tls_relay import Relay, pace_of, retry
+from appsrv.server.frontend.tls_relay import TlsRelay, pace_of, retry
 
 log = logging.getLogger("appsrv.tls")
 
@@ -39,7 +39,7 @@ class Tls:
     def __init__(self, certificate: str, key: str | None, timeouts: Timeouts) -> None:
         self._files = (certificate, key)
         self._timeouts = timeouts
-        self._relays: set[Relay] = set()
+        self._relays: set[TlsRelay] = set()
         self.too_slow: Callable[[ClientConnection, ClientDisconnected], None] = lambda _connection, _error: None
         self._context: ssl.SSLContext | None = None
         self._loaded: object = None
@@ -103,7 +103,7 @@ class Tls:
             # Scanners and clients without trust in the certificate are everyday: no line in the log.
             raise ClientDisconnected(str(error)) from error
         ours, theirs = _pair()
-        relay = Relay(
+        relay = TlsRelay(
             outside, ours, self._timeouts, self._relays.discard, lambda error: self.too_slow(connection, error)
         )
         self._relays.add(relay)

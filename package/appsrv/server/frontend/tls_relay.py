@@ -27,12 +27,12 @@ READ = 64 * 1024
 RESET_CHECK_SECONDS = 0.25
 
 
-class Relay:
+class TlsRelay:
     """Both sockets are its own and closed when it is over; `over` is then called with it, `too_slow` when the client
     does not take what it gets in time."""
 
     def __init__(
-        self, outside: ssl.SSLSocket, inside: socket.socket, timeouts: Timeouts, over: Callable[[Relay], None],
+        self, outside: ssl.SSLSocket, inside: socket.socket, timeouts: Timeouts, over: Callable[[TlsRelay], None],
         too_slow: Callable[[ClientDisconnected], None],
     ) -> None:
         self._outside = outside

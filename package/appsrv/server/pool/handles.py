@@ -86,7 +86,7 @@ class WorkerHandle:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RestartOutcome:
     """How a restart ended. `superseded`: it did not fail, but a later change of the code has replaced it. `stopped`:
     the old code was stopped first, so that now no code serves.
     """

@@ -18,7 +18,7 @@ from appsrv.ipc import messages
 from appsrv.server.pool.availability import CRASH_LOOP_ENDS, Availability
 from appsrv.server.pool.generations import Generations
 from appsrv.server.pool.group_context import GroupContext
-from appsrv.server.pool.handles import Failure, Outcome, PreloaderHandle, WorkerHandle, send_signal
+from appsrv.server.pool.handles import Failure, PreloaderHandle, RestartOutcome, WorkerHandle, send_signal
 from appsrv.server.pool.idle_unload import IdleUnload
 from appsrv.server.pool.load_monitor import View
 from appsrv.server.pool.pool import Pool, RestartDone, RestartFailed
@@ -121,7 +121,7 @@ class Lifecycle:
         self._brake.stop()
         self._act(self._pool.close(self._now(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
-        self.restarts.end(Outcome(False, self._pool.generation, reason))
+        self.restarts.end(RestartOutcome(False, self._pool.generation, reason))
 
     # -- the start of a generation ------------------------------------------------------------------------------------
 
@@ -161,7 +161,8 @@ class Lifecycle:
         generation = self._generations.take()
         self._replace(generation, reason, LET_GO_SECONDS)
         # A restart may be running: its generation is older than this one and will never serve.
-        self.restarts.over(Outcome(False, generation, "the code changed meanwhile and is loaded anew", superseded=True))
+        reason = "the code changed meanwhile and is loaded anew"
+        self.restarts.over(RestartOutcome(False, generation, reason, superseded=True))
 
     def _replace(
         self, generation: int, reason: str, seconds: float, kill: Callable[[int], None] | None = None
@@ -232,7 +233,7 @@ class Lifecycle:
 
     def _no_preloader(self, generation: int, reason: str) -> None:
         if generation != self._pool.generation:
-            self._end_restart(Outcome(False, self._pool.generation, reason))
+            self._end_restart(RestartOutcome(False, self._pool.generation, reason))
         elif self.availability.first_boot:
             self.availability.fail_boot(Failure(time.time(), reason, exit_code=BootError.exit_code))
         else:
@@ -263,7 +264,7 @@ class Lifecycle:
         if handle.serial:
             self.driver.not_made(handle.serial, failure.message)
         if handle.generation != self._pool.generation:
-            self._end_restart(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+            self._end_restart(RestartOutcome(False, self._pool.generation, failure.message, failure.traceback))
         elif self.availability.first_boot:
             self.availability.fail_boot(failure)
         else:
@@ -312,7 +313,7 @@ class Lifecycle:
         log.info("%s is at generation %d", self._name, action.generation)
         self._send_to_watchdog(messages.Serving(self._name, action.generation))
         self.preloaders.dismiss(p for p in self.preloaders if p.generation < action.generation)
-        self.restarts.over(Outcome(True, action.generation))
+        self.restarts.over(RestartOutcome(True, action.generation))
 
     def _restart_failed(self, action: RestartFailed) -> None:
         log.error(
@@ -322,9 +323,9 @@ class Lifecycle:
         failure = self.availability.failure or Failure(time.time(), action.reason)
         self.availability.set_failure(failure)
         self.preloaders.dismiss(p for p in self.preloaders if p.generation == action.generation)
-        self._end_restart(Outcome(False, self._pool.generation, failure.message, failure.traceback))
+        self._end_restart(RestartOutcome(False, self._pool.generation, failure.message, failure.traceback))
 
-    def _end_restart(self, failed: Outcome) -> None:
+    def _end_restart(self, failed: RestartOutcome) -> None:
         # If the application was unloaded when the restart began, it is unloaded again; the next request loads the old
         # code.
         self.idle_unload.set_unloaded(self._unloaded_before_restart)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from appsrv.server.pool.group_context import GroupContext
-from appsrv.server.pool.handles import Failure, Outcome, WorkerHandle
+from appsrv.server.pool.handles import Failure, RestartOutcome, WorkerHandle
 from appsrv.server.pool.lifecycle import Lifecycle
 from appsrv.server.pool.limits import pool_limits
 from appsrv.server.pool.pool import Pool, WorkerState
@@ -125,7 +125,7 @@ class Manager:
 
     # -- what the admin may order -------------------------------------------------------------------------------------
 
-    def restart(self, parallel: int | None = None, *, stop_first: bool = False) -> Outcome:
+    def restart(self, parallel: int | None = None, *, stop_first: bool = False) -> RestartOutcome:
         """Start a new generation and roll it in without a gap; returns when it serves alone or has failed.
 
         `parallel`: how many workers are replaced at a time, if not as the settings say. `stop_first`: the processes of

@@ -72,7 +72,7 @@ IDLE = Load(0, 0, 0.0)
 
 
 @dataclass(frozen=True)
-class Spawn:
+class SpawnWorker:
     """Fork a worker from the preloader of this generation. `first`: it is the one of them that stands for all.
 
     The first worker watches for code changes in development; when it has gone, the next one spawned is it.
@@ -114,11 +114,11 @@ class RestartFailed:
     reason: str
 
 
-Action = Spawn | Retire | Kill | RestartDone | RestartFailed
+Action = SpawnWorker | Retire | Kill | RestartDone | RestartFailed
 
 
 @dataclass
-class Worker:
+class PoolWorker:
     """The pool's book about one worker; times are those it was told."""
 
     serial: int
@@ -183,7 +183,7 @@ class Pool:
     limits: PoolLimits
     generation: int = 1
     successor: int | None = None
-    workers: dict[int, Worker] = field(default_factory=dict)
+    workers: dict[int, PoolWorker] = field(default_factory=dict)
     loaded_generations: set[int] = field(default_factory=set)
     backoff: Backoff = field(default_factory=Backoff)
     closed: bool = False
@@ -301,7 +301,7 @@ class Pool:
         wanted = min(max(self.limits.min_instances + change, least), self.limits.max_pool_size)
         self.limits = replace(self.limits, min_instances=wanted)
         ready = [w for w in self.incoming() if w.state is WorkerState.READY]
-        idle = sorted((w for w in ready if not w.load.sessions), key=Worker.idle_since)
+        idle = sorted((w for w in ready if not w.load.sessions), key=PoolWorker.idle_since)
         if change > 0 or len(ready) <= wanted or not idle:
             return self.balance(now)
         return [self._retire(idle[0], now, "one worker fewer is wanted")]
@@ -335,16 +335,16 @@ class Pool:
         """The generation that new workers are of."""
         return self.generation if self.successor is None else self.successor
 
-    def outgoing(self) -> list[Worker]:
+    def outgoing(self) -> list[PoolWorker]:
         """Ready workers that have to go once a successor is there, oldest generation first."""
         leaving = [w for w in self._of(WorkerState.READY) if w.generation != self.goal or w.worn]
         return sorted(leaving, key=lambda w: (w.generation, w.since))
 
-    def _late(self) -> list[Worker]:
+    def _late(self) -> list[PoolWorker]:
         """Workers that still boot, though nobody wants their generation any more."""
         return [w for w in self._of(WorkerState.BOOTING) if w.generation != self.goal]
 
-    def incoming(self) -> list[Worker]:
+    def incoming(self) -> list[PoolWorker]:
         """Workers of the goal's generation that boot or serve and are not worn."""
         return [w for w in self._alive() if w.generation == self.goal and not w.worn]
 
@@ -396,12 +396,12 @@ class Pool:
 
     # -- the moves ----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, now: float) -> Spawn:
+    def _spawn(self, now: float) -> SpawnWorker:
         first = not any(worker.first for worker in self._alive() if worker.generation == self.goal)
         self._last_serial += 1
         serial = self._last_serial
-        self.workers[serial] = Worker(serial, self.goal, now, self._quota(serial), first)
-        return Spawn(serial, self.goal, first)
+        self.workers[serial] = PoolWorker(serial, self.goal, now, self._quota(serial), first)
+        return SpawnWorker(serial, self.goal, first)
 
     def _quota(self, serial: int) -> int:
         # A multiplicative hash spreads neighbours, so that workers born together do not leave together.
@@ -409,7 +409,7 @@ class Pool:
             return 0
         return self.limits.max_requests + (serial * 2654435761 % 2**32) % (self.limits.max_requests_jitter + 1)
 
-    def _retire(self, worker: Worker, now: float, reason: str) -> Retire:
+    def _retire(self, worker: PoolWorker, now: float, reason: str) -> Retire:
         worker.move(WorkerState.RETIRING, now)
         return Retire(worker.serial, reason)
 
@@ -438,7 +438,7 @@ class Pool:
     def _overdue(self, now: float) -> list[Action]:
         return [action for worker in self.workers.values() for action in self._overdue_one(worker, now)]
 
-    def _overdue_one(self, worker: Worker, now: float) -> Iterator[Action]:
+    def _overdue_one(self, worker: PoolWorker, now: float) -> Iterator[Action]:
         limit, reason = {
             WorkerState.BOOTING: (self.limits.start_timeout, "start_timeout"),
             WorkerState.RETIRING: (self.limits.stop_timeout, "stop_timeout"),
@@ -457,23 +457,23 @@ class Pool:
             return []
         spare = sum(w.state is WorkerState.READY for w in self.incoming()) - self.limits.min_instances
         idle = [w for w in self._of(WorkerState.READY) if self._idle_too_long(w, now)]
-        leaving = sorted(idle, key=Worker.idle_since)[: max(0, spare)]
+        leaving = sorted(idle, key=PoolWorker.idle_since)[: max(0, spare)]
         for worker in leaving:
             worker.was_idle = True
         return [self._retire(worker, now, "idle for pool_idle_time") for worker in leaving]
 
-    def _idle_too_long(self, worker: Worker, now: float) -> bool:
+    def _idle_too_long(self, worker: PoolWorker, now: float) -> bool:
         return not worker.load.sessions and now - worker.idle_since() > self.limits.pool_idle_time
 
-    def _died_young(self, worker: Worker, now: float) -> bool:
+    def _died_young(self, worker: PoolWorker, now: float) -> bool:
         return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < YOUNG
 
-    def _proven(self, worker: Worker, now: float) -> bool:
+    def _proven(self, worker: PoolWorker, now: float) -> bool:
         """Whether it shows that workers made since the last failure do live."""
         return worker.since >= self.backoff.last and bool(worker.load.processed or now - worker.since >= YOUNG)
 
-    def _of(self, state: WorkerState) -> Iterator[Worker]:
+    def _of(self, state: WorkerState) -> Iterator[PoolWorker]:
         return (worker for worker in self.workers.values() if worker.state is state)
 
-    def _alive(self) -> list[Worker]:
+    def _alive(self) -> list[PoolWorker]:
         return [w for w in self.workers.values() if w.state in (WorkerState.BOOTING, WorkerState.READY)]

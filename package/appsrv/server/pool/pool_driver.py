@@ -20,7 +20,7 @@ from appsrv.server.pool.group_context import GroupContext
 from appsrv.server.pool.handles import WorkerHandle
 from appsrv.server.pool.load_monitor import LoadMonitor, View
 from appsrv.server.pool.memory_limits import MemoryLimits, family_share_above, share_above
-from appsrv.server.pool.pool import Action, Kill, Pool, RestartDone, RestartFailed, Retire, Spawn, WorkerState
+from appsrv.server.pool.pool import Action, Kill, Pool, RestartDone, RestartFailed, Retire, SpawnWorker, WorkerState
 from appsrv.server.pool.request_queue import RequestQueue
 from appsrv.server.pool.time_limits import TimeLimits
 from appsrv.server.pool.worker_deaths import Deaths
@@ -109,7 +109,7 @@ class PoolDriver:
         """Carry out these decisions."""
         for action in actions:
             match action:
-                case Spawn():
+                case SpawnWorker():
                     self._spawn(action)
                 case Retire():
                     self.workers.retire(action.serial, action.reason)
@@ -121,7 +121,7 @@ class PoolDriver:
                 case RestartFailed():
                     self._events.restart_failed(action)
 
-    def _spawn(self, action: Spawn) -> None:
+    def _spawn(self, action: SpawnWorker) -> None:
         try:
             handle = self.workers.make(action)
         except NoRoom as error:

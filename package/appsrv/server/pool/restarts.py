@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import gevent
 from gevent.event import AsyncResult
 
-from appsrv.server.pool.handles import Failure, Outcome
+from appsrv.server.pool.handles import Failure, RestartOutcome
 
 _IN_USE = os.strerror(errno.EADDRINUSE)
 _HELD = (os.strerror(errno.EAGAIN), os.strerror(errno.EEXIST), "is locked")
@@ -44,9 +44,9 @@ class Restarts:
         self.stop_first = False
         self.succeeded = self.failed = 0
         self._begin = begin
-        self._running: AsyncResult[Outcome] | None = None
-        self._next: tuple[AsyncResult[Outcome], int, bool] | None = None
-        self._last: Outcome | None = None
+        self._running: AsyncResult[RestartOutcome] | None = None
+        self._next: tuple[AsyncResult[RestartOutcome], int, bool] | None = None
+        self._last: RestartOutcome | None = None
         self._stopped_for = 0
 
     @property
@@ -54,12 +54,12 @@ class Restarts:
         """Whether a restart runs."""
         return self._running is not None
 
-    def ask(self, parallel: int, *, stop_first: bool = False) -> Outcome:
+    def ask(self, parallel: int, *, stop_first: bool = False) -> RestartOutcome:
         """Restart, `parallel` workers at a time; returns when the new generation serves alone or has failed.
 
         `stop_first`: the processes of the old generation end before the new one is loaded.
         """
-        ours: AsyncResult[Outcome] = AsyncResult()
+        ours: AsyncResult[RestartOutcome] = AsyncResult()
         if self._last is not None:
             return self._last
         if self._running is None and self._next is None:
@@ -75,7 +75,7 @@ class Restarts:
         assert outcome is not None
         return outcome
 
-    def over(self, outcome: Outcome) -> None:
+    def over(self, outcome: RestartOutcome) -> None:
         """End the restart that runs, if any, with this outcome."""
         running, self._running = self._running, None
         if not (outcome.ok or outcome.superseded or outcome.stopped):
@@ -88,7 +88,7 @@ class Restarts:
             # Not from in here: the caller is still in the middle of ending this restart.
             gevent.spawn(self._start_next)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: RestartOutcome) -> None:
         """Start no more restarts: all callers that wait, or call later, get this outcome."""
         self._last = outcome
         running, waiting = self._running, self._next
@@ -111,20 +111,20 @@ class Restarts:
         if generation != self._stopped_for:
             return False
         self._stopped_for = 0
-        self.over(Outcome(True, generation))
+        self.over(RestartOutcome(True, generation))
         return True
 
     def cannot_serve(self, generation: int, failure: Failure) -> None:
         """This generation cannot serve. If the old code was stopped for it, the restart ends, and no code serves."""
         if generation == self._stopped_for:
             self._stopped_for = 0
-            self.over(Outcome(False, generation, failure.message, failure.traceback, stopped=True))
+            self.over(RestartOutcome(False, generation, failure.message, failure.traceback, stopped=True))
 
     def _start_next(self) -> None:
         if self._next is not None and self._running is None:
             (ours, parallel, stop_first), self._next = self._next, None
             self._start(ours, parallel, stop_first)
 
-    def _start(self, ours: AsyncResult[Outcome], parallel: int, stop_first: bool) -> None:
+    def _start(self, ours: AsyncResult[RestartOutcome], parallel: int, stop_first: bool) -> None:
         self._running, self.resisting, self.parallel, self.stop_first = ours, None, parallel, stop_first
         self._begin()

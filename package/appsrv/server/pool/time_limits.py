@@ -37,7 +37,7 @@ STOP_SECONDS, STOP_POLL_SECONDS = 2.0, 0.001
 Trace = Callable[[int], list[str]]
 
 
-class Request(NamedTuple):
+class TimedRequest(NamedTuple):
     """One request in one worker: its cell, its connection and when the worker took it (monotonic)."""
 
     serial: int
@@ -64,11 +64,11 @@ class TimeLimits:
         self._condemn = condemn
         self._trace = trace
         self._now = now
-        self._logged: set[Request] = set()
+        self._logged: set[TimedRequest] = set()
         # Without a limit: a debugger has held the worker at the terminal, or the connection has switched protocols.
-        self._exempt: set[Request] = set()
-        self._ending: set[Request] = set()
-        self._answered: set[Request] = set()
+        self._exempt: set[TimedRequest] = set()
+        self._ending: set[TimedRequest] = set()
+        self._answered: set[TimedRequest] = set()
 
     def check(self, now: float) -> None:
         """Enforce the limits on the requests that were in progress at the last reading of the scoreboard."""
@@ -92,12 +92,12 @@ class TimeLimits:
                 gevent.spawn(self._log_stacks, request, f"slow_request_time ({self._slow:g} s)", logging.WARNING)
         self._kill_overdue_workers()
 
-    def _requests(self) -> Iterator[Request]:
+    def _requests(self) -> Iterator[TimedRequest]:
         for serial, handle in self._workers.items():
             for cell, (cid, started) in handle.in_progress.items():
-                yield Request(serial, cell, cid, started)
+                yield TimedRequest(serial, cell, cid, started)
 
-    def _has_switched(self, request: Request) -> bool:
+    def _has_switched(self, request: TimedRequest) -> bool:
         """Whether the connection has switched to another protocol (WebSocket)."""
         return request not in self._ending and self._workers[request.serial].slot.cell(request.cell).read().switched
 
@@ -118,7 +118,7 @@ class TimeLimits:
 
     # -- one request --------------------------------------------------------------------------------------------------
 
-    def _end(self, request: Request) -> None:
+    def _end(self, request: TimedRequest) -> None:
         error_id = new_error_id()
         self._log_stacks(request, f"max_request_time ({self._most:g} s), error id {error_id}", logging.ERROR)
         handle = self._still_served(request)
@@ -134,7 +134,7 @@ class TimeLimits:
                 self._condemn(request.serial, self._reason)
         send_signal(handle.pid, signal.SIGCONT)
 
-    def _answer(self, request: Request, handle: WorkerHandle, error_id: str) -> None:
+    def _answer(self, request: TimedRequest, handle: WorkerHandle, error_id: str) -> None:
         connection = self._backend.connections.get(request.cid)
         if connection is None:
             return
@@ -144,7 +144,7 @@ class TimeLimits:
         else:
             self._backend.frontend.answer_now(connection, overdue_page(error_id), cell.request_line.encode())
 
-    def _log_stacks(self, request: Request, limit: str, level: int) -> None:
+    def _log_stacks(self, request: TimedRequest, limit: str, level: int) -> None:
         handle = self._still_served(request)
         if handle is None:
             return
@@ -161,7 +161,7 @@ class TimeLimits:
         for stack_line in stacks:
             log.log(level, "  %s", stack_line)
 
-    def _still_served(self, request: Request) -> WorkerHandle | None:
+    def _still_served(self, request: TimedRequest) -> WorkerHandle | None:
         handle = self._workers.get(request.serial)
         if handle is None or handle.slot.brief()[request.cell][:2] != (request.cid, request.started):
             return None

@@ -26,7 +26,7 @@ from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.parking import READABLE
 from appsrv.server.pool.handles import WorkerHandle, send_signal
-from appsrv.server.pool.pool import Spawn
+from appsrv.server.pool.pool import SpawnWorker
 from appsrv.system.process_tree import exists
 from appsrv.wsgi.removed_fields import RemovedFields
 
@@ -110,7 +110,7 @@ class Workers(Mapping[int, WorkerHandle]):
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
-    def make(self, action: Spawn) -> WorkerHandle:
+    def make(self, action: SpawnWorker) -> WorkerHandle:
         """The handle of a new worker, before its process is forked. NoRoom without a free slot or descriptor."""
         if not self._free_slots:
             raise NoRoom("no free slot")

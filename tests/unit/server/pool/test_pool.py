@@ -15,11 +15,11 @@ from appsrv.server.pool.pool import (
     Load,
     Pool,
     PoolLimits,
+    PoolWorker,
     RestartDone,
     RestartFailed,
     Retire,
-    Spawn,
-    Worker,
+    SpawnWorker,
     WorkerState,
 )
 
@@ -80,7 +80,7 @@ class Script:
 
 
 def spawned(actions: list[Action]) -> list[int]:
-    return [action.serial for action in actions if isinstance(action, Spawn)]
+    return [action.serial for action in actions if isinstance(action, SpawnWorker)]
 
 
 def retired(actions: list[Action]) -> list[int]:
@@ -97,7 +97,7 @@ def killed(actions: list[Action]) -> list[int]:
 def test_nothing_is_spawned_before_a_preloader_can_fork() -> None:
     script = Script(min_instances=2)
     assert script.observe(waiting=5) == []
-    assert script.loaded() == [Spawn(1, 1, first=True), Spawn(2, 1, first=False)]
+    assert script.loaded() == [SpawnWorker(1, 1, first=True), SpawnWorker(2, 1, first=False)]
 
 
 def test_waiting_requests_bring_workers_up_to_the_maximum() -> None:
@@ -158,8 +158,8 @@ def test_nothing_is_spawned_while_a_worker_is_free() -> None:
 def test_a_dead_worker_is_replaced_at_once() -> None:
     script = Script(min_instances=2)
     script.boot(2)
-    assert script.gone(1, "killed by SIGKILL") == [Spawn(3, 1, first=True)]
-    assert script.gone(2, "killed by SIGKILL") == [Spawn(4, 1, first=False)]
+    assert script.gone(1, "killed by SIGKILL") == [SpawnWorker(3, 1, first=True)]
+    assert script.gone(2, "killed by SIGKILL") == [SpawnWorker(4, 1, first=False)]
 
 
 def test_a_dead_worker_above_the_minimum_is_not_replaced() -> None:
@@ -206,7 +206,7 @@ def test_detach_lets_one_worker_go_at_once_where_enough_are_left() -> None:
 def test_detach_waits_for_the_successor_where_one_is_needed() -> None:
     script = Script(max_pool_size=1)
     script.boot(1)
-    assert script.did(script.pool.detach(1, script.now, "asked for")) == [Spawn(2, 1, first=False)]
+    assert script.did(script.pool.detach(1, script.now, "asked for")) == [SpawnWorker(2, 1, first=False)]
     assert script.pool.detach(1, script.now, "asked for") == []
     assert script.ready(2) == [Retire(1, "asked for")]
 
@@ -325,14 +325,14 @@ def test_quota_is_spread_by_jitter() -> None:
 
 
 def test_no_max_requests_means_no_quota() -> None:
-    assert not Worker(1, 1, 0.0, 0, load=Load(0, 10**9, 0.0)).worn
+    assert not PoolWorker(1, 1, 0.0, 0, load=Load(0, 10**9, 0.0)).worn
 
 
 def test_a_worn_worker_leaves_when_its_successor_is_ready() -> None:
     script = Script(max_pool_size=1, max_requests=5)
     script.boot(1)
     script.load(1, processed=5)
-    assert script.observe() == [Spawn(2, 1, first=False)]
+    assert script.observe() == [SpawnWorker(2, 1, first=False)]
     assert script.observe() == []
     assert script.ready(2) == [Retire(1, "it served its max_requests")]
 
@@ -353,7 +353,7 @@ def test_workers_born_together_are_recycled_one_at_a_time() -> None:
     for serial in (1, 2, 3):
         script.load(serial, processed=6)
     assert spawned(script.observe()) == [4]
-    assert script.ready(4) == [Retire(1, "it served its max_requests"), Spawn(5, 1, first=True)]
+    assert script.ready(4) == [Retire(1, "it served its max_requests"), SpawnWorker(5, 1, first=True)]
 
 
 def test_a_condemned_worker_serves_until_its_successor_is_ready() -> None:
@@ -475,13 +475,13 @@ def test_a_roll_that_fails_half_way_takes_the_new_workers_back() -> None:
 
 
 def test_a_new_worker_that_dies_young_fails_the_roll_unless_it_served() -> None:
-    for served, outcome in ((False, RestartFailed), (True, Spawn)):
+    for served, outcome in ((False, RestartFailed), (True, SpawnWorker)):
         script = Script(max_pool_size=2, min_instances=2)
         script.boot(2)
         (first,) = spawned(script.roll(2))
         script.ready(first)
         actions = script.gone(first, served=served)
-        assert isinstance(actions[0], outcome) if actions else outcome is Spawn
+        assert isinstance(actions[0], outcome) if actions else outcome is SpawnWorker
         assert (script.pool.successor is None) is not served
 
 
@@ -506,7 +506,7 @@ def test_replace_takes_the_old_workers_out_at_once() -> None:
     script = Script()
     script.boot(2)
     assert retired(script.replace(2)) == [1, 2]
-    assert script.loaded(2) == [Spawn(3, 2, first=True)]
+    assert script.loaded(2) == [SpawnWorker(3, 2, first=True)]
 
 
 def test_replace_ends_a_roll() -> None:
@@ -619,7 +619,7 @@ def test_timeouts_of_zero_mean_never() -> None:
 @pytest.mark.parametrize("state", list(WorkerState))
 def test_only_the_moves_of_the_table_are_made(state: WorkerState) -> None:
     for target in WorkerState:
-        worker = Worker(1, 1, 0.0, 0, state=state)
+        worker = PoolWorker(1, 1, 0.0, 0, state=state)
         if target in LEGAL_MOVES[state]:
             worker.move(target, 1.0)
             assert (worker.state, worker.since) == (target, 1.0)

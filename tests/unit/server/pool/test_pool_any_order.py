@@ -14,11 +14,11 @@ from appsrv.server.pool.pool import (
     Load,
     Pool,
     PoolLimits,
+    PoolWorker,
     RestartDone,
     RestartFailed,
     Retire,
-    Spawn,
-    Worker,
+    SpawnWorker,
     WorkerState,
 )
 
@@ -115,7 +115,7 @@ class World(RuleBasedStateMachine):
         self.generation += 1
         actions = self.did(self.pool.replace(self.generation, self.now))
         assert not self.alive()
-        assert not any(isinstance(action, Spawn) for action in actions)
+        assert not any(isinstance(action, SpawnWorker) for action in actions)
         if loads_at_once:
             self.did(self.pool.loaded(self.generation, self.now))
 
@@ -143,7 +143,7 @@ class World(RuleBasedStateMachine):
         ready = self.of(READY)
         actions = self.did(self.pool.condemn(self.one_of(pick, BOOTING, READY, RETIRING), self.now, "too large"))
         assert self.of(READY) == ready
-        assert all(isinstance(action, Spawn) for action in actions)
+        assert all(isinstance(action, SpawnWorker) for action in actions)
 
     # -- what holds whenever
 
@@ -166,7 +166,7 @@ class World(RuleBasedStateMachine):
     def did(self, actions: list[Action]) -> list[Action]:
         """Hold each action against the books as they are after the event."""
         for action in actions:
-            if isinstance(action, Spawn):
+            if isinstance(action, SpawnWorker):
                 self._check_spawn(action)
             elif isinstance(action, RestartDone):
                 assert {worker.generation for worker in self.alive()} == {action.generation}
@@ -178,7 +178,7 @@ class World(RuleBasedStateMachine):
                 assert action.serial in self.pool.workers
         return actions
 
-    def _check_spawn(self, action: Spawn) -> None:
+    def _check_spawn(self, action: SpawnWorker) -> None:
         assert not self.pool.closed
         assert action.generation in self.pool.loaded_generations
         assert self.now >= self.pool.backoff.until
@@ -226,7 +226,7 @@ class World(RuleBasedStateMachine):
         found = self.of(*states)
         return found[pick % len(found)]
 
-    def alive(self) -> list[Worker]:
+    def alive(self) -> list[PoolWorker]:
         return [worker for worker in self.pool.workers.values() if worker.state in (BOOTING, READY)]
 
     def useful(self) -> int:

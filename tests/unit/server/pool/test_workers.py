@@ -11,7 +11,7 @@ import pytest
 
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.pool.handles import WorkerHandle
-from appsrv.server.pool.pool import Spawn
+from appsrv.server.pool.pool import SpawnWorker
 from appsrv.server.pool.workers import EXIT_REPORT_SECONDS, NoRoom, WorkerEvents, Workers
 
 
@@ -40,7 +40,7 @@ def workers() -> Iterator[Workers]:
 
 def hung_up(workers: Workers, pid: int) -> WorkerHandle:
     """A worker whose end of the channel is closed."""
-    handle = workers.make(Spawn(1, 1, first=True))
+    handle = workers.make(SpawnWorker(1, 1, first=True))
     handle.pid = pid
     workers.close_worker_ends(handle)
     workers.receive(handle)
@@ -85,13 +85,13 @@ def test_one_that_lives_as_another_user_is_not_lost(workers: Workers, monkeypatc
 
 
 def test_one_that_has_not_hung_up_is_not_lost(workers: Workers) -> None:
-    handle = workers.make(Spawn(1, 1, first=True))
+    handle = workers.make(SpawnWorker(1, 1, first=True))
     workers.receive(handle)
     assert workers.lost(handle.since + 1000) == []
 
 
 def test_there_is_no_room_for_more_than_there_are_slots(workers: Workers) -> None:
     for serial in (1, 2):
-        workers.make(Spawn(serial, 1, first=False))
+        workers.make(SpawnWorker(serial, 1, first=False))
     with pytest.raises(NoRoom):
-        workers.make(Spawn(3, 1, first=False))
+        workers.make(SpawnWorker(3, 1, first=False))
