@@ -75,7 +75,7 @@ class Plan:
         return self.settings.stop_delay + self.settings.stop_timeout
 
 
-class Instance:
+class WatchedInstance:
     """One instance. `open` takes its resources, `run` serves and gives them back."""
 
     def __init__(self, plan: Plan) -> None:

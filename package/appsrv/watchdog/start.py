@@ -20,7 +20,7 @@ from appsrv.settings.table import Settings
 from appsrv.system import fifo
 from appsrv.system.nonblocking_terminal import never_waiting, occupy_standard_descriptors
 from appsrv.system.users import acting_as, identity_of
-from appsrv.watchdog.assembly import Instance, Plan
+from appsrv.watchdog.assembly import Plan, WatchedInstance
 from appsrv.watchdog.spawner import Development
 
 Announce = Callable[[InstanceInfo], None]
@@ -39,7 +39,7 @@ def run(
     occupy_standard_descriptors()
     groups = [_with_secrets(group, environ) for group in groups]
     # Before a daemon is forked: the service manager passes listening sockets to the pid of this process.
-    instance = Instance(Plan(settings, root, groups, environ, development, problems or {}))
+    instance = WatchedInstance(Plan(settings, root, groups, environ, development, problems or {}))
     if settings.daemonize:
         return _run_in_background(instance, announce)
     with never_waiting() as terminal:
@@ -75,7 +75,7 @@ def _with_secrets(group: AppGroup, environ: Mapping[str, str]) -> AppGroup:
     return replace(group, spec=replace(group.spec, reads_dotenv=False), variables=variables)
 
 
-def _run_in_background(instance: Instance, announce: Announce) -> int:
+def _run_in_background(instance: WatchedInstance, announce: Announce) -> int:
     """Fork a daemon and wait until its application has booted, or for the reason why it cannot.
 
     The daemon writes one JSON object into a pipe: the description of the instance, or the error. A daemon that dies
