@@ -1,8 +1,8 @@
-"""The command line: `main`, and `appsrv start`; the other commands stand in `cli_look`, `cli_steer` and `cli_project`.
+"""The command line: `main` and `appsrv start`. The other commands are in `commands/`.
 
-Only these modules print. They turn words into calls: what a setting is stands in `config`, where an application is in
-`finder`, which instance is meant in `instance`, how things look in `text`. Exit codes are those of the errors. Whatever
-only one command needs is imported by that command, so that `status` answers at once.
+Only the modules of commands print. They turn words into calls: `settings/` knows the settings, `apps/finder` finds the
+application, `instance/run_directory` the instance, `commands/reports` makes the text. Exit codes are those of the
+errors. What only one command needs is imported by that command, so that `status` answers at once.
 """
 
 from __future__ import annotations

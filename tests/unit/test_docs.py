@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from appsrv.http.syntax import Limits
-from appsrv.ipc import messages
+from appsrv.ipc import connection_messages, messages
 from appsrv.settings.table import ROWS
+from support.design_tables import PAGE, with_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "package" / "appsrv"
@@ -44,6 +45,7 @@ PARTICIPANT = re.compile(r"^ +participant (\w+) as (\w+)", re.MULTILINE)
 
 
 def test_the_messages_in_the_diagrams_are_sent_in_that_direction() -> None:
+    kinds = {**vars(messages), **vars(connection_messages)}
     diagrams = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.DOTALL)
     arrows = [
         (names[sender], names[receiver], message, bool(on_behalf))
@@ -57,7 +59,7 @@ def test_the_messages_in_the_diagrams_are_sent_in_that_direction() -> None:
         # A dashed arrow starts at the parent of the worker that sends; the ready queue is no process.
         if not any(
             on_behalf or (sender in (way.sender, "ready") and receiver in (way.receiver, "ready"))
-            for way in getattr(messages, name).WAYS
+            for way in kinds[name].WAYS
         )
     ]
     assert len(diagrams) == 2
@@ -71,6 +73,12 @@ def test_settings_page_is_generated() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == done.stdout, (
         "out of date: python -m appsrv.commands.settings_page > docs/settings.md"
+    )
+
+
+def test_the_tables_of_the_design_page_are_made_from_the_code() -> None:
+    assert with_tables(PAGE.read_text(encoding="utf-8")) == PAGE.read_text(encoding="utf-8"), (
+        "out of date: run tests/design_tables"
     )
 
 

@@ -11,24 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from support.levels import LEVELS
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "package" / "appsrv"
 
-# A row imports from the rows above it. A name is a folder, or a module that lies in no folder.
-LEVELS: tuple[frozenset[str], ...] = tuple(
-    frozenset(line.split())
-    for line in (
-        "__init__ errors",
-        "http system",
-        "app_process ipc logs metrics net",
-        "hooks instance server/frontend settings wsgi",
-        "apps generic",
-        "commands/config server/pool watchdog worker",
-        "commands preloader server/admin",
-        "cli development server",
-        "__main__",
-    )
-)
 LEVEL = {folder: level for level, folders in enumerate(LEVELS) for folder in folders}
 
 

@@ -19,10 +19,10 @@ RELEASED = struct.Struct("<Q")
 
 @dataclass(eq=False, repr=False)
 class HandOff(Packed, tag=40, ways=(HANDED_OFF,), layout="QHBQB"):
-    """A connection with something to read, for whoever takes it. fds: the connection[, the spooled body].
+    """A connection with something to read, for the first worker that takes it. fds: its socket, and the spooled body.
 
-    `peer` bytes of `data` are the client's address; what follows is what has been read already: nothing, or a
-    complete request head, `body` bytes of body (in the second fd when there is one), and what came after it.
+    The first `peer` bytes of `data` are the client's address. The rest is what the front end has read: nothing, or a
+    complete request head, `body` bytes of body (in the second fd, if there is one), and what came after it.
     """
 
     cid: int
@@ -35,7 +35,7 @@ class HandOff(Packed, tag=40, ways=(HANDED_OFF,), layout="QHBQB"):
 
 @dataclass(eq=False, repr=False)
 class Lent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
-    """The answer to Wanted. fds: the connection. `peer` bytes of `data` are the client's address."""
+    """The answer to Wanted. fds: the socket of the connection. `data` is the client's address, `peer` bytes long."""
 
     cid: int
     port: int
@@ -46,7 +46,7 @@ class Lent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
 
 @dataclass(eq=False, repr=False)
 class Gone(Packed, tag=42, ways=(SERVER_TO_WORKER,), layout="Q"):
-    """The connection is closed: drop your descriptor of it. Also the answer to Wanted when it is too late."""
+    """The connection is closed: close your descriptor of it. Also the answer to Wanted where it has ended."""
 
     cid: int
 
@@ -60,16 +60,17 @@ class Holding(Packed, tag=44, ways=(WORKER_TO_BACKEND,), layout="Q"):
 
 @dataclass(eq=False, repr=False)
 class Readable(Packed, tag=45, ways=(HANDED_OFF,), layout="Q"):
-    """A connection that every worker holds has something to read, for whoever takes it (portable queue)."""
+    """A connection of which every worker has a descriptor has something to read (portable queue)."""
 
     cid: int
 
 
 @dataclass(eq=False, repr=False)
 class Closed(Packed, tag=46, ways=(WORKER_TO_BACKEND,), layout="QBB"):
-    """The worker is done with the connection; `linger` asks to read what the client still sends before closing.
+    """The worker is done with the connection.
 
-    `reset`: the response is not whole, and the client is to see a reset.
+    With `linger`, the client may still send: read that before closing. With `reset`, the response is incomplete, and
+    the client has to see a reset.
     """
 
     cid: int
@@ -79,7 +80,7 @@ class Closed(Packed, tag=46, ways=(WORKER_TO_BACKEND,), layout="QBB"):
 
 @dataclass(eq=False, repr=False)
 class ClosedAll(Packed, tag=50, ways=(WORKER_TO_BACKEND,), layout="H"):
-    """The worker has ended so many connections in order: `data` is their ids, 8 bytes each."""
+    """The worker has closed `count` connections in order. `data` is their ids, 8 bytes each."""
 
     count: int
     data: bytes
@@ -87,14 +88,14 @@ class ClosedAll(Packed, tag=50, ways=(WORKER_TO_BACKEND,), layout="H"):
 
 @dataclass(eq=False, repr=False)
 class Wanted(Packed, tag=47, ways=(WORKER_TO_BACKEND,), layout="Q"):
-    """The worker got an event for a connection whose descriptor it does not hold."""
+    """The worker got an event for a connection of which it has no descriptor. The answer is Lent or Gone."""
 
     cid: int
 
 
 @dataclass(eq=False, repr=False)
 class GivenBack(Packed, tag=48, ways=(WORKER_TO_BACKEND,), layout="Q"):
-    """The request is not complete yet: `data` is what has been read. fds: where it is long, a file with it."""
+    """The request is incomplete: read the rest. `data` is what has been read; fds: a file with it where it is long."""
 
     cid: int
     data: bytes
@@ -102,9 +103,9 @@ class GivenBack(Packed, tag=48, ways=(WORKER_TO_BACKEND,), layout="Q"):
 
 @dataclass(eq=False, repr=False)
 class Undelivered(Packed, tag=49, ways=(WORKER_TO_BACKEND,), layout="QBB"):
-    """The client takes the response too slowly: the rest, to be sent by the drain lane.
+    """The client reads the response too slowly: send the rest. fds: the files that it is in, if any.
 
-    `data` is `files` pairs of (offset, length), 16 bytes each, then bytes to send first; fds: the files, in order.
+    `data` is a pair (offset, length) for each of the `files`, 16 bytes a pair, then bytes to send before the files.
     """
 
     cid: int
@@ -115,7 +116,7 @@ class Undelivered(Packed, tag=49, ways=(WORKER_TO_BACKEND,), layout="QBB"):
 
 @dataclass(eq=False, repr=False)
 class LimitReached(Message, tag=59, ways=(WORKER_TO_BACKEND,)):
-    """A limit was reached on this connection, of the setting so called with this value: `what` came of that."""
+    """The connection has reached the limit of this setting, which has this value; `what` is the consequence."""
 
     cid: int
     setting: str

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Direction(NamedTuple):
-    """Which process sends to which one; `path`: how, where it is not the channel that joins the two."""
+    """The process that sends and the one that receives. `path`: what else tells this direction from others."""
 
     sender: str
     receiver: str
@@ -14,14 +14,14 @@ class Direction(NamedTuple):
 
 
 WATCHDOG_TO_SERVER = Direction("watchdog", "server")
-CONFIGURES_SERVER = Direction("watchdog", "server", "before anything else")
+CONFIGURES_SERVER = Direction("watchdog", "server", "before it serves")
 SERVER_TO_WATCHDOG = Direction("server", "watchdog")
 WATCHDOG_TO_PRELOADER = Direction("watchdog", "preloader")
 PRELOADER_TO_WATCHDOG = Direction("preloader", "watchdog")
 SERVER_TO_PRELOADER = Direction("server", "preloader")
 PRELOADER_TO_SERVER = Direction("preloader", "server")
 SERVER_TO_WORKER = Direction("server", "worker")
-HANDED_OFF = Direction("server", "worker", "hand-off socket, which all workers share")
-FILES_TO_WORKER = Direction("server", "worker", "channel of its own")
+HANDED_OFF = Direction("server", "worker", "hand-off socket of all workers")
+FILES_TO_WORKER = Direction("server", "worker", "channel for changed files")
 WORKER_TO_SERVER = Direction("worker", "server")
-WORKER_TO_BACKEND = Direction("worker", "server", "of a connection, for the back end")
+WORKER_TO_BACKEND = Direction("worker", "server", "back end")

@@ -33,16 +33,16 @@ class Configure(
     ways=(CONFIGURES_SERVER, WATCHDOG_TO_PRELOADER),
     whole=("settings", "listeners", "instance", "group"),
 ):
-    """First message to a server or preloader. To a server: fds are the listening sockets, in order of `listeners`.
+    """The first message to a server or a preloader: what it has to know. fds: the listening sockets of a server.
 
-    `settings`, `listeners`, `instance` and `group` are what the `to_json` of `Settings`, `listener.Listener`,
-    `instance.InstanceInfo` and `app_group.AppGroup` returns. To a preloader, `settings` are its application's, and
-    `group` is that; to a server, `groups` is how many ServeGroup follow, and
-    `problems` says of others, by name, why they are not served.
-    `bind_errno` is set, and `bind_reason` its words, for a development preloader whose watchdog could not listen, so
-    that the framework's own words are printed. The last `metrics_sockets` of a server's fds are those of the metrics
-    port; `upstreams` is the directory of a generic application's unix sockets, if there is one. `pulse` is how often,
-    in seconds, a server says how it is; 0: never.
+    They are in the order of `listeners`; the last `metrics_sockets` of them are those of the metrics port. `settings`,
+    `listeners`, `instance` and `group` are what the `to_json` of `Settings`, `listening_sockets.Listener`,
+    `run_directory.InstanceInfo` and `app_group.AppGroup` returns. A preloader gets the settings of its application, and
+    its `group`. A server gets the number of the ServeGroup messages that follow (`groups`), and by name why other
+    applications are not served (`problems`). A development preloader whose watchdog could not listen gets `bind_errno`
+    and `bind_reason`, so that the framework prints its own error. `upstreams` is the directory of a generic
+    application's unix sockets. `pulse` is the number of seconds between two Pulse messages of the server; 0: it sends
+    none.
     """
 
     settings: dict[str, Any]
@@ -63,11 +63,11 @@ class Configure(
 
 @dataclass(eq=False, repr=False)
 class ServeGroup(Message, tag=18, ways=(CONFIGURES_SERVER, SERVER_TO_WATCHDOG), whole=("group",)):
-    """An application group of the instance. To a server, as many as Configure says follow it. To the watchdog: one was
-    found in the directory of applications; its StartPreloader will come.
+    """An application group of the instance. To the watchdog: the server has found it in `apps_directory`.
 
-    `group` is what `app_group.AppGroup.to_json` returns. `generation` is the one that serves (0: none yet),
-    `last_generation` the last one that was tried, and `have_preloader` says that a preloader lives.
+    A server gets as many of these messages as its Configure gives in `groups`. The watchdog gets one before the first
+    StartPreloader of that group. `group` is what `app_group.AppGroup.to_json` returns. `generation` is the one that
+    serves (0: none yet), `last_generation` the last one that was tried. With `have_preloader` a preloader is alive.
     """
 
     group: dict[str, Any]
@@ -78,16 +78,16 @@ class ServeGroup(Message, tag=18, ways=(CONFIGURES_SERVER, SERVER_TO_WATCHDOG), 
 
 @dataclass(eq=False, repr=False)
 class DropGroup(Message, tag=19, ways=(SERVER_TO_WATCHDOG,)):
-    """This application group is not served any more; its processes have ended."""
+    """The application group is not served any more, and its processes have ended."""
 
     group: str
 
 
 @dataclass(eq=False, repr=False)
 class StartPreloader(Message, tag=2, ways=(SERVER_TO_WATCHDOG,)):
-    """The server wants a preloader for this generation; the answer is PreloaderStarted.
+    """Start a preloader for this generation. The answer is PreloaderStarted or PreloaderNotStarted.
 
-    `serial` is 0, or, where workers are spawned directly, the worker that this process is to become.
+    `serial` is 0, or, where workers are spawned directly, the worker that the process becomes.
     """
 
     group: str
@@ -97,7 +97,7 @@ class StartPreloader(Message, tag=2, ways=(SERVER_TO_WATCHDOG,)):
 
 @dataclass(eq=False, repr=False)
 class PreloaderStarted(Message, tag=3, ways=(WATCHDOG_TO_SERVER,)):
-    """A preloader runs. fds: the server's end of its channel. Sent again for each one to a new server.
+    """A preloader has been started. fds: the server's end of its channel. A new server gets one for each preloader.
 
     `multiproc` is the directory of the application's own metrics, if there is one.
     """
@@ -111,7 +111,7 @@ class PreloaderStarted(Message, tag=3, ways=(WATCHDOG_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class ProcessExited(Message, tag=4, ways=(WATCHDOG_TO_SERVER,)):
-    """A preloader or a worker without one has ended; `status` is what waitpid(2) gave."""
+    """A preloader, or a worker that no preloader has forked, has ended. `status` is from waitpid(2)."""
 
     pid: int
     status: int
@@ -119,19 +119,19 @@ class ProcessExited(Message, tag=4, ways=(WATCHDOG_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class RestartRequested(Message, tag=5, ways=(WATCHDOG_TO_SERVER,)):
-    """The watchdog got SIGHUP."""
+    """Restart all applications: the watchdog got SIGHUP."""
 
 
 @dataclass(eq=False, repr=False)
 class StopRequested(Message, tag=6, ways=(WATCHDOG_TO_SERVER,)):
-    """Stop taking connections and end; `graceful` lets requests finish for `stop_timeout` seconds."""
+    """Take no more connections and end. With `graceful`, requests have `stop_timeout` seconds to finish."""
 
     graceful: bool
 
 
 @dataclass(eq=False, repr=False)
 class SendSignal(Message, tag=28, ways=(SERVER_TO_WATCHDOG,)):
-    """A process of another user than the server's, in this instance, is to get this signal."""
+    """Send this signal to a process of the instance that belongs to another user than the server."""
 
     pid: int
     number: int
@@ -139,31 +139,34 @@ class SendSignal(Message, tag=28, ways=(SERVER_TO_WATCHDOG,)):
 
 @dataclass(eq=False, repr=False)
 class StopInstance(Message, tag=7, ways=(SERVER_TO_WATCHDOG,)):
-    """Somebody asked the server to end the whole instance."""
+    """End the whole instance: `appsrv stop` has asked for it over the admin socket."""
 
 
 @dataclass(eq=False, repr=False)
 class ReopenLogs(Message, tag=8, ways=(WATCHDOG_TO_SERVER, SERVER_TO_WATCHDOG)):
-    """Logs were moved away: open them again under their names; the watchdog its server log, the server access logs."""
+    """Open the logs again under their names: the watchdog the server log, the server the access logs."""
 
 
 @dataclass(eq=False, repr=False)
 class AdminSocket(Message, tag=60, ways=(WATCHDOG_TO_SERVER,)):
-    """The run directory was made again: the listening socket that comes along is its admin socket."""
+    """The run directory had to be made again. fds: the listening socket of its admin socket."""
 
 
 @dataclass(eq=False, repr=False)
 class Booted(Message, tag=9, ways=(SERVER_TO_WATCHDOG,)):
-    """The first worker of the first generation is ready. `settings_module`: that of a single Django application."""
+    """The first worker of the first generation is ready.
+
+    `settings_module` is that of a Django application that is the only one of the instance.
+    """
 
     settings_module: str = ""
 
 
 @dataclass(eq=False, repr=False)
 class BootFailed(Message, tag=10, ways=(SERVER_TO_WATCHDOG,)):
-    """The first generation cannot boot, and nothing is left to serve with.
+    """The first generation cannot boot, and there is no other one that could serve.
 
-    `pid`: the worker whose last lines say why, where no traceback does; 0: none.
+    `pid` is the worker whose last lines give the reason where there is no traceback; 0: none.
     """
 
     message: str
@@ -174,7 +177,7 @@ class BootFailed(Message, tag=10, ways=(SERVER_TO_WATCHDOG,)):
 
 @dataclass(eq=False, repr=False)
 class Serving(Message, tag=17, ways=(SERVER_TO_WATCHDOG,)):
-    """From now on this generation of the group is the one that serves: a new server goes on with its preloader."""
+    """This generation of the group serves from now on. A new server continues with its preloader."""
 
     group: str
     generation: int
@@ -182,7 +185,7 @@ class Serving(Message, tag=17, ways=(SERVER_TO_WATCHDOG,)):
 
 @dataclass(eq=False, repr=False)
 class Pulse(Message, tag=15, ways=(SERVER_TO_WATCHDOG,)):
-    """The server's event loop turns. `state` is the group's, `text` one line for people."""
+    """The event loop of the server runs. `state` is that of its groups, `text` one line for people."""
 
     state: str
     text: str
@@ -190,18 +193,19 @@ class Pulse(Message, tag=15, ways=(SERVER_TO_WATCHDOG,)):
 
 @dataclass(eq=False, repr=False)
 class OutputPipes(Message, tag=11, ways=(PRELOADER_TO_WATCHDOG,)):
-    """A worker is being made. fds: the read ends of its stdout and stderr."""
+    """A worker has been forked. fds: the read ends of its stdout and stderr."""
 
     pid: int
 
 
 @dataclass(eq=False, repr=False)
 class Prepare(Message, tag=30, ways=(PRELOADER_TO_WATCHDOG, WATCHDOG_TO_PRELOADER)):
-    """What the next preloader of a development server may import before it is needed: names of modules, in order.
+    """The modules that the standby preloader of a development server may import, in this order.
 
-    A preloader that has loaded says it to the watchdog, which says it to the standby preloader; no modules: there is to
-    be none. `hidden` are variables of the environment that must not be seen meanwhile, `origins` the files of the
-    packages and modules at the top that are loaded, by name: what is imported ahead has to be the same.
+    A preloader that has loaded the application sends it to the watchdog, which sends it on to the standby preloader.
+    Without modules, no standby preloader is started. `hidden` are variables of the environment that the standby
+    preloader must not see while it imports. `origins` are the files of the loaded top-level packages and modules, by
+    name: those of the standby preloader have to be the same.
     """
 
     modules: list[str]
@@ -211,9 +215,9 @@ class Prepare(Message, tag=30, ways=(PRELOADER_TO_WATCHDOG, WATCHDOG_TO_PRELOADE
 
 @dataclass(eq=False, repr=False)
 class PreloaderNotStarted(Message, tag=12, ways=(WATCHDOG_TO_SERVER,)):
-    """The answer to StartPreloader when the system has no room for another process.
+    """The answer to StartPreloader where the system has no room for another process.
 
-    An empty `reason`: the instance stops, and the process was to become a worker, which the server waits for.
+    With an empty `reason`, the instance stops and the process was to become a worker, for which the server waits.
     """
 
     group: str
@@ -224,14 +228,14 @@ class PreloaderNotStarted(Message, tag=12, ways=(WATCHDOG_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class LastWordsWanted(Message, tag=13, ways=(SERVER_TO_WATCHDOG,)):
-    """A worker has died: the server wants to know what it wrote last. The answer is LastWords."""
+    """A worker has died: send the last lines that it wrote. The answer is LastWords."""
 
     pid: int
 
 
 @dataclass(eq=False, repr=False)
 class LastWords(Message, tag=14, ways=(WATCHDOG_TO_SERVER,)):
-    """The last lines that a process wrote to stdout and stderr, oldest first, cut to a bearable length."""
+    """The last lines that a process wrote to stdout and stderr, oldest first; long ones are cut."""
 
     pid: int
     lines: list[str]
@@ -239,7 +243,7 @@ class LastWords(Message, tag=14, ways=(WATCHDOG_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class ResizePool(Message, tag=16, ways=(WATCHDOG_TO_SERVER,)):
-    """The watchdog got SIGTTIN or SIGTTOU: keep so many workers more than now."""
+    """Keep one worker more or one less (`change`): the watchdog got SIGTTIN or SIGTTOU."""
 
     change: int
 
@@ -249,12 +253,12 @@ class ResizePool(Message, tag=16, ways=(WATCHDOG_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class Attach(Message, tag=20, ways=(SERVER_TO_PRELOADER,)):
-    """First words of a server to a preloader. fds: hand-off socket (workers' end), scoreboard, and what idle
-    connections are given to: the shared epoll, or the release pipe (portable queue)[, the routes, where a request may
-    be for another application].
+    """Work for this server. fds: hand-off socket (workers' end), scoreboard, shared epoll or release pipe, routes.
 
-    `server` is the server's pid: messages about workers carry it back, so that a new server tells its own
-    workers from those of the one that died.
+    It is the first message of a server to a preloader. The third fd is for idle connections: the release pipe belongs
+    to the portable queue. The routes are there where a request may be for another application. `server` is the server's
+    pid. Messages about workers carry it back, so that a new server can tell its own workers from those of the server
+    before.
     """
 
     server: int
@@ -265,9 +269,10 @@ class Attach(Message, tag=20, ways=(SERVER_TO_PRELOADER,)):
 
 @dataclass(eq=False, repr=False)
 class Spawn(Message, tag=21, ways=(SERVER_TO_PRELOADER,)):
-    """Fork one worker, or, when `become` is set, be it. fds: the worker's end of its channel[, that of FilesChanged].
+    """Fork a worker, or, with `become`, become one. fds: the worker's end of its channel, and of one for FilesChanged.
 
-    `check`: it has to pass the health check before it says Ready.
+    The second fd is there only for a worker that does not watch files itself. With `check`, the worker has to pass the
+    health check before it sends Ready.
     """
 
     serial: int
@@ -279,16 +284,17 @@ class Spawn(Message, tag=21, ways=(SERVER_TO_PRELOADER,)):
 
 @dataclass(eq=False, repr=False)
 class Quit(Message, tag=22, ways=(SERVER_TO_PRELOADER,)):
-    """The preloader is not needed any more; its workers go on without it."""
+    """End: the preloader is not needed any more. Its workers go on until they are told to end."""
 
 
 @dataclass(eq=False, repr=False)
 class Loaded(Message, tag=23, ways=(PRELOADER_TO_SERVER,)):
-    """The application is imported: workers can be forked. `broken`: what was imported only tells why it cannot be.
+    """The application is imported, and workers can be forked.
 
-    `settings_module`: the DJANGO_SETTINGS_MODULE that Django uses, empty for another framework. `loaded_from`: device
-    and inode of the application's directory, empty in development. `model` and `concurrency`: the concurrency model in
-    use and how many requests a worker serves at a time, which an application that is monkey-patched changes.
+    With `broken`, what was imported is only a page that shows why the application cannot be. `settings_module` is the
+    DJANGO_SETTINGS_MODULE that Django uses, empty for another framework. `loaded_from` is device and inode of the
+    application's directory, empty in development. `model` and `concurrency` are the concurrency model in use and the
+    number of requests that a worker serves at a time: an application that is monkey-patched changes both.
     """
 
     broken: bool = False
@@ -300,7 +306,7 @@ class Loaded(Message, tag=23, ways=(PRELOADER_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class LoadFailed(Message, tag=24, ways=(PRELOADER_TO_SERVER,)):
-    """The application cannot be imported. The preloader ends, or waits for a code change where it can see one."""
+    """The application cannot be imported. The preloader ends, or, where it watches files, waits for a change."""
 
     message: str
     traceback: str
@@ -309,7 +315,7 @@ class LoadFailed(Message, tag=24, ways=(PRELOADER_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class Spawned(Message, tag=25, ways=(PRELOADER_TO_SERVER,)):
-    """The answer to Spawn; `pid` is -1 when fork(2) failed, and `error` says why."""
+    """The answer to Spawn. Where fork(2) failed, `pid` is -1 and `error` is the reason."""
 
     server: int
     serial: int
@@ -319,7 +325,7 @@ class Spawned(Message, tag=25, ways=(PRELOADER_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class WorkerExited(Message, tag=26, ways=(PRELOADER_TO_SERVER,)):
-    """A worker has ended; `status` is what waitpid(2) gave."""
+    """A worker has ended. `status` is from waitpid(2)."""
 
     server: int
     serial: int
@@ -329,14 +335,17 @@ class WorkerExited(Message, tag=26, ways=(PRELOADER_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class CodeChanged(Message, tag=27, ways=(PRELOADER_TO_SERVER, WORKER_TO_SERVER)):
-    """Files of the application have changed (development): a new generation is wanted."""
+    """Source files of the application have changed (development), which needs a new generation."""
 
     paths: list[str]
 
 
 @dataclass(eq=False, repr=False)
 class FilesChanged(Message, tag=29, ways=(WORKER_TO_SERVER, SERVER_TO_PRELOADER, FILES_TO_WORKER)):
-    """Files have changed that need no new code (development): from the worker that watches, then to all others."""
+    """Files have changed that need no new generation (development): forget what is cached of them.
+
+    The worker that watches files sends it to the server, which sends it on to all other workers and to the preloader.
+    """
 
     paths: list[str]
 
@@ -353,14 +362,17 @@ class Ready(Packed, tag=43, ways=(WORKER_TO_SERVER,), layout="Q"):
 
 @dataclass(eq=False, repr=False)
 class Unhealthy(Message, tag=51, ways=(WORKER_TO_SERVER,)):
-    """The worker has not passed the health check, and ends."""
+    """The worker has not passed the health check and ends."""
 
     reason: str
 
 
 @dataclass(eq=False, repr=False)
 class StartFailed(Message, tag=52, ways=(WORKER_TO_SERVER,)):
-    """The worker's application does not take connections, and the worker ends. `ended`: its process has ended first."""
+    """The process of a generic application does not accept connections, and its worker ends.
+
+    With `ended`, that process had ended before.
+    """
 
     reason: str
     ended: bool
@@ -368,7 +380,7 @@ class StartFailed(Message, tag=52, ways=(WORKER_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class FieldsRemoved(Message, tag=58, ways=(WORKER_TO_SERVER,)):
-    """The worker has removed these header fields of a request from `address`; `why` is one of `removed_fields`."""
+    """The worker has removed header fields from a request that came from `address`. `why`: see `removed_fields`."""
 
     why: str
     address: str
@@ -377,4 +389,4 @@ class FieldsRemoved(Message, tag=58, ways=(WORKER_TO_SERVER,)):
 
 @dataclass(eq=False, repr=False)
 class UpstreamEnded(Message, tag=53, ways=(WORKER_TO_SERVER,)):
-    """The process of the worker's generic application has ended by itself, and the worker ends in the same way."""
+    """The process of a generic application has ended by itself, and its worker ends in the same way."""
