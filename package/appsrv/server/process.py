@@ -38,7 +38,7 @@ from appsrv.server.frontend.frontend import SWEEP_SECONDS, FrontEnd
 from appsrv.server.frontend.parking import READABLE
 from appsrv.server.frontend_setup import answer_unserved, frontend_of
 from appsrv.server.pool.groups import Groups
-from appsrv.server.pool.handles import RestartOutcome, send_signal, send_signals_through
+from appsrv.server.pool.handles import RestartOutcome, send_signals_through, signal_or_delegate
 from appsrv.server.pool.manager import Manager
 from appsrv.server.shutdown import Shutdown
 from appsrv.settings.sources import environment
@@ -197,7 +197,7 @@ class Server:
             return
         assert isinstance(order, messages.PreloaderStarted)
         # The channel to it is lost, so that no message can reach the preloader.
-        send_signal(order.pid, signal.SIGTERM)
+        signal_or_delegate(order.pid, signal.SIGTERM)
         self._groups.preloader_not_started(
             messages.PreloaderNotStarted(order.group, order.generation, order.serial, OUT_OF_DESCRIPTORS)
         )
@@ -275,7 +275,7 @@ def numbered(
 def stacks_of(answers: int, model: str, pid: int) -> list[str]:
     """The stacks of a worker's threads, in lines for the log; greenlets write theirs to the log themselves."""
     if model == "gevent" and stack_dump.shows_greenlets(pid):
-        send_signal(pid, stack_dump.GREENLETS_SIGNAL)
+        signal_or_delegate(pid, stack_dump.GREENLETS_SIGNAL)
     threads = stack_dump.of_application(stack_dump.ask(answers, pid, sleep=gevent.sleep, patience=STACKS_SECONDS))
     return [line for line in stack_dump.as_text(threads, linecache.getline) if line]
 

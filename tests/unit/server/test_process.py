@@ -22,7 +22,7 @@ from appsrv.ipc import connection_messages, messages
 from appsrv.ipc.channel import Channel, Outbox
 from appsrv.ipc.message_format import Message
 from appsrv.server import process
-from appsrv.server.pool.handles import RestartOutcome, send_signal
+from appsrv.server.pool.handles import RestartOutcome, signal_or_delegate
 from appsrv.server.process import OUT_OF_DESCRIPTORS, Parts, Server
 from appsrv.settings.table import Settings
 
@@ -333,6 +333,6 @@ def test_a_privileged_signal_goes_to_the_watchdog(instance: Instance, monkeypatc
         raise PermissionError
 
     monkeypatch.setattr("os.kill", refuse)
-    send_signal(NOT_A_PID, signal.SIGKILL)
+    signal_or_delegate(NOT_A_PID, signal.SIGKILL)
     monkeypatch.undo()
     assert instance.next(messages.SendSignal) == messages.SendSignal(NOT_A_PID, signal.SIGKILL)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 
 from appsrv.net.open_sockets import listening
-from appsrv.server.pool.handles import PreloaderHandle, WorkerHandle, send_signal
+from appsrv.server.pool.handles import PreloaderHandle, WorkerHandle, signal_or_delegate
 
 log = logging.getLogger("appsrv.manager")
 
@@ -44,7 +44,7 @@ class Generations:
         """Kill the processes of older generations, for whose end a restart waits."""
         for handle in self._older_than(generation):
             log.warning("killing process %d of %s: it does not end, and a restart waits", handle.pid, self._group)
-            send_signal(handle.pid, signal.SIGKILL)
+            signal_or_delegate(handle.pid, signal.SIGKILL)
 
     def addresses_of_older(self, generation: int) -> list[str]:
         """The addresses on which the processes of older generations listen."""

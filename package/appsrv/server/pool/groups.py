@@ -29,7 +29,7 @@ from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.frontend import FrontEnd
 from appsrv.server.frontend.parking import parking
 from appsrv.server.pool.group_context import GroupContext, GroupEvents
-from appsrv.server.pool.handles import Failure, send_signal
+from appsrv.server.pool.handles import Failure, signal_or_delegate
 from appsrv.server.pool.manager import Manager
 from appsrv.server.pool.shared_capacity import SharedCapacity
 from appsrv.settings.request_limits import limits_of
@@ -313,7 +313,7 @@ class Groups(Mapping[str, Manager]):
         else:
             # A server before this one has asked for it, and has ended in between.
             os.close(fd)
-            send_signal(msg.pid, signal.SIGTERM)
+            signal_or_delegate(msg.pid, signal.SIGTERM)
 
     def preloader_not_started(self, msg: messages.PreloaderNotStarted) -> None:
         """A preloader could not be started."""

@@ -124,8 +124,12 @@ def send_signals_through(sender: Callable[[int, int], None]) -> None:
     _privileged_senders[:] = [sender]
 
 
-def send_signal(pid: int, number: int) -> None:
-    """Send a signal to a process that may have ended already, or not have a pid yet."""
+def signal_or_delegate(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended already, or not have a pid yet.
+
+    Where this process may not signal it, because it belongs to another user, the sender that `send_signals_through` was
+    given is asked to. `process_tree.send_signal` asks nobody: it is for processes that the caller may always signal.
+    """
     if pid <= 0:
         return
     try:

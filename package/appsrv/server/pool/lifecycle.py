@@ -18,7 +18,7 @@ from appsrv.ipc import messages
 from appsrv.server.pool.availability import CRASH_LOOP_ENDS, Availability
 from appsrv.server.pool.generations import Generations
 from appsrv.server.pool.group_context import GroupContext
-from appsrv.server.pool.handles import Failure, PreloaderHandle, RestartOutcome, WorkerHandle, send_signal
+from appsrv.server.pool.handles import Failure, PreloaderHandle, RestartOutcome, WorkerHandle, signal_or_delegate
 from appsrv.server.pool.idle_unload import IdleUnload
 from appsrv.server.pool.load_monitor import View
 from appsrv.server.pool.pool import Pool, RestartDone, RestartFailed
@@ -210,7 +210,7 @@ class Lifecycle:
             self._workers.close_worker_ends(worker)
             if worker.slot.retiring:
                 # The pool retired it before its process was started, when there was no pid for the signal.
-                send_signal(worker.pid, signal.SIGTERM)
+                signal_or_delegate(worker.pid, signal.SIGTERM)
         if self._pool.closed:
             # The group was closed while the watchdog started the process.
             self.preloaders.dismiss(iter(self.preloaders))

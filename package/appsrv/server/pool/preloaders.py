@@ -23,7 +23,7 @@ from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
 from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.parking import READABLE, Parking
-from appsrv.server.pool.handles import Failure, PreloaderHandle, WorkerHandle, send_signal
+from appsrv.server.pool.handles import Failure, PreloaderHandle, WorkerHandle, signal_or_delegate
 from appsrv.server.pool.pool import Backoff
 from appsrv.system.exit_status import who_killed
 from appsrv.system.oom_kills import OutOfMemoryKills
@@ -148,7 +148,7 @@ class Preloaders:
         handle.dismissed = True
         self.unload(handle)
         if ends:
-            send_signal(handle.pid, signal.SIGTERM)
+            signal_or_delegate(handle.pid, signal.SIGTERM)
         elif not handle.serial:
             handle.outbox.send(messages.Quit())
 
@@ -164,7 +164,7 @@ class Preloaders:
                 reason = f"the application was not imported within start_timeout ({start_timeout:g} s)"
                 handle.reason = reason
                 self._load_failed(handle, Failure(time.time(), reason))
-                send_signal(handle.pid, signal.SIGKILL)
+                signal_or_delegate(handle.pid, signal.SIGKILL)
 
     def end_late(
         self, now: float, stop_timeout: float, workers: Collection[WorkerHandle], *, development: bool
@@ -180,7 +180,7 @@ class Preloaders:
                 handle.killed = True
                 handle.reason = _why_late(handle, allowed)
                 log.warning("killing the preloader %d of %s: %s", handle.pid, self._group, handle.reason)
-                send_signal(handle.pid, signal.SIGKILL)
+                signal_or_delegate(handle.pid, signal.SIGKILL)
 
     def flush(self) -> None:
         """Send the messages that had to wait."""

@@ -25,7 +25,7 @@ from appsrv.errors import AdminError
 from appsrv.ipc.scoreboard import without_query
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.pool.error_pages import overdue_page
-from appsrv.server.pool.handles import WorkerHandle, send_signal
+from appsrv.server.pool.handles import WorkerHandle, signal_or_delegate
 from appsrv.server.pool.workers import Workers
 from appsrv.wsgi.request_id import new_error_id
 
@@ -132,7 +132,7 @@ class TimeLimits:
                 self._workers.kill(request.serial, self._reason)
             else:
                 self._condemn(request.serial, self._reason)
-        send_signal(handle.pid, signal.SIGCONT)
+        signal_or_delegate(handle.pid, signal.SIGCONT)
 
     def _answer(self, request: TimedRequest, handle: WorkerHandle, error_id: str) -> None:
         connection = self._backend.connections.get(request.cid)
@@ -169,7 +169,7 @@ class TimeLimits:
 
     def _stop(self, pid: int) -> bool:
         """Stop a process; False when it does not stop, as in a system call that cannot be interrupted."""
-        send_signal(pid, signal.SIGSTOP)
+        signal_or_delegate(pid, signal.SIGSTOP)
         deadline = self._now() + STOP_SECONDS
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)

@@ -25,7 +25,7 @@ from appsrv.ipc.request_counts import Counts, total
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.parking import READABLE
-from appsrv.server.pool.handles import WorkerHandle, send_signal
+from appsrv.server.pool.handles import WorkerHandle, signal_or_delegate
 from appsrv.server.pool.pool import SpawnWorker
 from appsrv.system.process_tree import exists
 from appsrv.wsgi.removed_fields import RemovedFields
@@ -153,7 +153,7 @@ class Workers(Mapping[int, WorkerHandle]):
         if handle is not None:
             log.info("worker %d of %s retires: %s", handle.pid, self._group, reason)
             handle.slot.retire()
-            send_signal(handle.pid, signal.SIGTERM)
+            signal_or_delegate(handle.pid, signal.SIGTERM)
 
     def kill(self, serial: int, reason: str) -> None:
         """End the worker now."""
@@ -161,7 +161,7 @@ class Workers(Mapping[int, WorkerHandle]):
         if handle is not None:
             handle.reason = reason
             log.warning("killing worker %d of %s: %s", handle.pid, self._group, reason)
-            send_signal(handle.pid, signal.SIGKILL)
+            signal_or_delegate(handle.pid, signal.SIGKILL)
 
     def forget(self, handle: WorkerHandle | None) -> None:
         """Remove a worker whose process has ended, or was never forked."""
