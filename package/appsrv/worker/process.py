@@ -187,8 +187,14 @@ class Worker:
 
     def run(self) -> None:
         """Serve until told to retire, then finish what has been taken."""
+        self._prepare_process()
+        if self.serve():
+            self._wind_down()
+
+    def _prepare_process(self) -> None:
+        """Make of a fork of the preloader a process that serves."""
         set_title(f"appsrv worker {self._role.name}")
-        forked_child.on_fork(self._close_in_child)
+        forked_child.on_fork(self.close_in_child)
         self._handle_signals()
         if self._role.settings.label_output:
             label_output(own_lines.pipes(), live=self._role.development)
@@ -204,15 +210,18 @@ class Worker:
         if self._stream_cutter is not None:
             self._stream_cutter.watch()
         if self._role.watch is not None:
-            file_watcher = self._watch_files if self._first else self._receive_file_changes
-            # A thread whatever has become of `threading`: it waits for files where nothing is cooperative.
+            file_watcher = self.watch_files if self._first else self.receive_file_changes
+            # Not by `threading`, which the application may have made cooperative: this thread blocks.
             unpatched.start_thread(file_watcher, (self._role.watch,))
+
+    def serve(self) -> bool:
+        """Serve until told to retire; False when this worker ends without having become ready."""
         with contextlib.suppress(ChannelClosed):
             if not self._start_upstream():
-                return
+                return False
             if self._check and not self._is_healthy():
                 self._stop_upstream()
-                return
+                return False
             self._channel.send(messages.Ready(os.getpid()))
             if self._role.settings.model == "gevent":
                 self._run_greenlets()
@@ -220,11 +229,15 @@ class Worker:
                 self._leadership.run(self._role.settings.threads)
             else:
                 self._run_alone()
+        return True
+
+    def _wind_down(self) -> None:
+        """After the last request: wait for the application's own threads and children as far as the settings say."""
         self._threads.wait()
-        self._finish()
-        # Developers save often, and the original servers drop such threads without a word as well.
+        self.finish()
+        # Without a line for each save in development: the frameworks' own servers end such threads silently, too, and
+        # at SIGTERM they do not wait for children.
         self._threads.report_threads(of_daemons=not self._role.development)
-        # Nor do those wait for children, at TERM.
         self._threads.report_children(waits=not self._role.development)
         self._stop_upstream()
         own_lines.settle()
@@ -242,14 +255,14 @@ class Worker:
         if self._role.upstream is None:
             complain(text)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Say what has not been said yet, and run the application's exit functions, once."""
         if self._finishing.acquire(blocking=False):
             with contextlib.suppress(Orphaned):
                 self._queue.flush()
             hooks.run_worker_exit()
 
-    def _close_in_child(self) -> None:
+    def close_in_child(self) -> None:
         """In a child of the application's: it has no connection, and nothing that leads to the server."""
         set_title(forked_child.title(self._role.name))
         forget_pieces()
@@ -412,11 +425,12 @@ class Worker:
         return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, patience=patience)
 
     def _handle_signals(self) -> None:
-        own_signals.handle(signal.SIGTERM, self._on_term)
+        own_signals.handle(signal.SIGTERM, self.retire)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
             own_signals.do_nothing_at(number)
 
-    def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
+    def retire(self, _signal: int, _frame: FrameType | None) -> None:
+        """At SIGTERM: take nothing more."""
         self._retiring = True
         if self._stream_cutter is not None:
             self._stream_cutter.begin()
@@ -429,21 +443,24 @@ class Worker:
 
     def _exit(self) -> NoReturn:
         """End the process in order, but for threads that will not end."""
-        self._finish()
+        self.finish()
         self._threads.report_children(waits=False)
         # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
         atexit._run_exitfuncs()
         finish_output()
         os._exit(0)
 
-    def _watch_files(self, watch: FileWatch) -> None:
-        def tell(msg: Message) -> None:
+    def watch_files(self, watch: FileWatch) -> None:
+        """Watch in this worker, and report what has changed to the server."""
+
+        def report(msg: Message) -> None:
             with contextlib.suppress(ChannelClosed):
                 self._channel.send(msg)
 
-        watch(lambda paths: tell(messages.CodeChanged(paths)), lambda paths: tell(messages.FilesChanged(paths)))
+        watch(lambda paths: report(messages.CodeChanged(paths)), lambda paths: report(messages.FilesChanged(paths)))
 
-    def _receive_file_changes(self, watch: FileWatch) -> None:
+    def receive_file_changes(self, watch: FileWatch) -> None:
+        """Forget what another worker has seen change."""
         assert self._changes is not None, "a server gives one to each worker of a development server but the first"
         dispatcher: Dispatcher[[object]] = Dispatcher(
             directions.FILES_TO_WORKER, on(messages.FilesChanged, lambda msg, _fds: forget_files(watch, msg.paths))
