@@ -21,7 +21,7 @@ from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance.run_directory import default_log_file
 from appsrv.ipc import message_format
 from appsrv.settings import parsers, sources
-from appsrv.settings.table import OF_PYTHON, ROWS, Settings
+from appsrv.settings.table import ROWS, Settings
 from appsrv.system.users import user_of_owner
 
 # The keys of an entry of [[apps]] that are not settings.
@@ -236,9 +236,9 @@ def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Set
     It may have fewer workers than there may be altogether, not more.
     """
     said = list(layers)
-    # What other applications of the instance are to have means nothing to one in another language.
-    left_out = OF_PYTHON if any(layer.get("start_command") for layer in said) else ()
-    defaults = {row.name: row.default for row in ROWS if not row.inherited or row.name in left_out}
+    # The instance's values for Python applications do not apply to an application in another language.
+    generic = any(layer.get("start_command") for layer in said)
+    defaults = {row.name: row.default for row in ROWS if not row.inherited or (generic and row.python_only)}
     settings = sources.overlaid(instance, defaults, *said)
     most = min(settings.max_pool_size, instance.max_pool_size)
     return sources.overlaid(settings, {"max_pool_size": most})

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from appsrv.apps import dependency_files
 from appsrv.errors import OperatorError
-from appsrv.settings.table import ROWS, SettingRow
+from appsrv.settings.row import SettingRow
+from appsrv.settings.table import ROWS
 
 NAME = "appsrv"
 APP = "appsrv_django"

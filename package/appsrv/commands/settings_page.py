@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from appsrv.settings.table import ROWS, SettingRow
+from appsrv.settings.row import SettingRow
+from appsrv.settings.table import ROWS
 
 _HEAD = """\
 # Settings

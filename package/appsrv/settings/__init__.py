@@ -1,4 +1,4 @@
-"""The settings: one table, the parsers of their values, the places they are read from.
+"""The settings: one table, the parsers of their values, and the sources that the values are read from.
 
-Start with `table`.
+Start reading with `table`.
 """

@@ -1,7 +1,7 @@
-"""The names of appsrv's variables in the environment that are no settings. Knows no values and no environment.
+"""The names of appsrv's environment variables that are not settings. It knows neither values nor the environment.
 
-`appsrv_django.hook` is loaded at every start of Python, `appsrv_flask.command` by every flask command: they spell out
-those names that they look for before anything of appsrv is imported. A test compares.
+Every start of Python loads `appsrv_django.hook`, and every flask command loads `appsrv_flask.command`. They look for
+some of these variables before they import appsrv, so they contain copies of the names. A test compares the copies.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ BOOT = "APPSRV_BOOT"
 """Set in a development server's preloader: 1 in the first, one more in each that comes after."""
 
 COLOUR = "APPSRV_COLOUR"
-"""Set by `runserver`: whether its terminal, which only the watchdog sees, shows colours."""
+"""Set by `runserver`: whether its terminal shows colours. Only the watchdog has that terminal open."""
 
 ALL = frozenset({RUNSERVER, ENVIRONMENT, PRELOADER, STANDBY, BOOT, COLOUR})

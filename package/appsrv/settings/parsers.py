@@ -1,8 +1,8 @@
-"""What a person writes for a setting, turned into the value the code works with.
+"""Parsers: each turns the text or TOML value of a setting into the value that the code uses.
 
-A parser takes the text of a flag or variable, or the native value of a TOML file, and raises ValueError with the words
-"expected ...". A `Kind` is a parser and a function that makes relative paths in its result absolute. It does not know
-where the value came from or which setting it is for.
+A parser takes the text of a flag or variable, or the native value of a TOML file. It raises `ValueError` with a message
+that begins with "expected". It knows neither the source of the value nor the setting. Values with relative paths need
+a `Kind` (module `kinds`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 Parser = Callable[[object], object]
 
 AUTO = -1
-"""A number that is to be found out; no setting that can be automatic may be negative."""
-
-NO_FILE = os.devnull
-"""The value of `pid_file` and `log_file` for no file."""
+"""The value of a setting given as `auto`. It is negative, so no such setting may have negative values of its own."""
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
@@ -29,7 +23,7 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 
 
 def text(value: object) -> str:
-    """Some text that is not blank."""
+    """Text that is not blank, without NUL characters; whitespace around it is removed."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected some text")
     if "\0" in value:
@@ -38,7 +32,7 @@ def text(value: object) -> str:
 
 
 def boolean(value: object) -> bool:
-    """`true` and `false`, and what people write for them in variables."""
+    """A boolean of TOML, or one of the words true, yes, on, 1, false, no, off, 0 in any case."""
     if isinstance(value, bool):
         return value
     plain = value.strip().lower() if isinstance(value, str) else ""
@@ -48,7 +42,7 @@ def boolean(value: object) -> bool:
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
-    """A parser of whole numbers of `minimum` to `maximum` (None: no upper bound)."""
+    """A parser of whole numbers from `minimum` to `maximum` (None: no upper bound)."""
     limits = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
 
     def parse(value: object) -> int:
@@ -61,7 +55,7 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[object], int]
 
 
 def automatic(parse: Callable[[object], int]) -> Callable[[object], int]:
-    """A parser that also takes `auto`, which it gives as AUTO."""
+    """A parser that also accepts `auto`, for which it returns AUTO."""
 
     def parse_or_auto(value: object) -> int:
         if value == AUTO or (isinstance(value, str) and value.strip().lower() == "auto"):
@@ -75,6 +69,7 @@ def automatic(parse: Callable[[object], int]) -> Callable[[object], int]:
 
 
 def _whole(value: object) -> int | None:
+    # Python's `bool` is an `int`, so booleans are excluded. Eighteen digits fit into 64 bits.
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -119,7 +114,7 @@ def size(value: object) -> int:
 
 
 def size_between(minimum: int, maximum: int) -> Callable[[object], int]:
-    """A parser of sizes of `minimum` to `maximum` bytes."""
+    """A parser of sizes from `minimum` to `maximum` bytes."""
 
     def parse(value: object) -> int:
         number = size(value)
@@ -131,7 +126,7 @@ def size_between(minimum: int, maximum: int) -> Callable[[object], int]:
 
 
 def listing(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    """A parser of several values: an array, a repeated flag, or one text with commas between them; `off` is none."""
+    """A parser of several values: an array, a repeated flag, or one text with commas; `off` is the empty list."""
 
     def parse_all(value: object) -> tuple[str, ...]:
         parts = value.split(",") if isinstance(value, str) else value
@@ -145,7 +140,7 @@ def listing(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...
 
 
 def proxies(value: object) -> tuple[str, ...]:
-    """Proxies to trust, with commas between them: addresses, networks (`10.0.0.0/8`), `*`, `unix`; `off` is nobody."""
+    """Trusted proxies: addresses, networks (`10.0.0.0/8`), `*` and `unix`, with commas; `off` is the empty list."""
     parts = [value] if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise ValueError("expected a list")
@@ -157,7 +152,7 @@ def _words(value: object) -> list[str]:
 
 
 def _proxy(value: object) -> str:
-    # Not above: most starts read no address from text.
+    # Imported here, because most starts parse no address and the module costs start-up time.
     import ipaddress
 
     plain = text(value).lower()
@@ -173,7 +168,7 @@ def _proxy(value: object) -> str:
 
 
 def mount(value: object) -> str:
-    """A place in the URL space and the directory behind it, `/prefix/=DIR`; the prefix gets its last slash."""
+    """A URL prefix and its directory, `/prefix/=DIR`; a missing slash at the end of the prefix is added."""
     prefix, equals, directory = text(value).partition("=")
     prefix = prefix.strip().rstrip("/") + "/"
     if not equals or not directory.strip() or not re.fullmatch(r"/[!-~]*", prefix) or "//" in prefix:
@@ -182,7 +177,7 @@ def mount(value: object) -> str:
 
 
 def choice(*options: str) -> Callable[[object], str]:
-    """A parser that takes one of `options`, in any case."""
+    """A parser that accepts one of `options`, in any case."""
 
     def parse(value: object) -> str:
         lowered = value.strip().lower() if isinstance(value, str) else ""
@@ -200,7 +195,7 @@ def one_of(options: Sequence[str]) -> str:
 
 
 def file_mode(value: object) -> str:
-    """Octal digits. A number of TOML would leave open whether it is octal."""
+    """Three octal digits as text. A TOML number is rejected, because TOML would read 660 as decimal."""
     if not isinstance(value, str) or re.fullmatch(r"0?[0-7]{3}", value) is None:
         raise ValueError('expected three octal digits in quotes, such as "660"')
     return value[-3:]
@@ -217,7 +212,7 @@ def host(value: object) -> str:
 
 
 def host_header(value: object) -> str:
-    """What a Host header may hold: a name or an address, with or without a port (RFC 9110 section 7.2)."""
+    """The value of a Host header: a name or an address, with or without a port (RFC 9110 section 7.2)."""
     plain = text(value)
     if not re.fullmatch(r"[A-Za-z0-9._~%!$&'()*+,;=-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", plain):
         raise ValueError("expected a host, such as shop.example or shop.example:8000")
@@ -225,7 +220,7 @@ def host_header(value: object) -> str:
 
 
 def host_pattern(value: object) -> str:
-    """A host, or `*.` and one, for all hosts below it; in lower case."""
+    """A host, or `*.` and a host for all hosts below it; in lower case."""
     plain = text(value).lower().rstrip(".")
     if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]", plain):
         raise ValueError("expected a host such as shop.example or *.shop.example, without a port")
@@ -236,7 +231,7 @@ hosts = listing(host_pattern)
 
 
 def base_uri(value: object) -> str:
-    """The path below which an application is, such as `/shop`; `/` is the root, `""`."""
+    """The path below which an application is mounted, such as `/shop`; the root `/` becomes `""`."""
     plain = "" if value == "" else text(value).rstrip("/")
     if plain and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", plain):
         raise ValueError("expected a path such as /shop, of letters, digits and . _ ~ -")
@@ -252,71 +247,8 @@ def url_path(value: object) -> str:
 
 
 def probe_path(value: object) -> str:
-    """A path that is taken away from the application, as it stands in the environ: `/-/healthy`."""
+    """A path, in the decoded form of PATH_INFO, that appsrv answers in place of the application: `/-/healthy`."""
     plain = text(value)
     if not re.fullmatch(r"/(?!/)[!-~]+", plain) or set(plain) & set("?#%"):
         raise ValueError("expected a path below /, without a query and percent signs, such as /-/healthy")
     return plain
-
-
-# -- kinds of values ---------------------------------------------------------------------------------------------------
-
-
-def _unchanged(value: Any, _base: Path) -> object:
-    return value
-
-
-@dataclass(frozen=True)
-class Kind:
-    """`parse` reads what a person writes; `absolute` resolves relative paths in the result against a directory."""
-
-    parse: Parser
-    absolute: Callable[[Any, Path], object] = _unchanged
-
-
-def _path(value: object) -> str:
-    """The name of a file; `~` is the home directory."""
-    return os.path.expanduser(text(value))
-
-
-def _file_or_none(value: object) -> str:
-    plain = text(value)
-    return NO_FILE if plain.lower() == "none" else _path(plain)
-
-
-def _log_target(value: object) -> str:
-    plain = text(value)
-    return plain.lower() if plain.lower() in ("-", "off") else _path(plain)
-
-
-def _absolute_path(value: str, base: Path) -> str:
-    return os.path.abspath(base / value)
-
-
-def _absolute_log_target(value: str, base: Path) -> str:
-    return value if value in ("-", "off") else _absolute_path(value, base)
-
-
-def _absolute_paths(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
-    return tuple(_absolute_path(path, base) for path in value)
-
-
-def _absolute_mounts(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
-    pairs = (mount.split("=", 1) for mount in value)
-    return tuple(f"{prefix}={_absolute_path(directory, base)}" for prefix, directory in pairs)
-
-
-PATH = Kind(_path, _absolute_path)
-"""A file or directory."""
-
-FILE_OR_NONE = Kind(_file_or_none, _absolute_path)
-"""A file, or `none`, which is NO_FILE."""
-
-LOG_TARGET = Kind(_log_target, _absolute_log_target)
-"""A file, `-` for the server log, or `off`."""
-
-PATHS = Kind(listing(_path), _absolute_paths)
-"""Several files or directories."""
-
-MOUNTS = Kind(listing(mount), _absolute_mounts)
-"""Several places in the URL space, each with the directory behind it."""

@@ -1,7 +1,6 @@
-"""How much of everything a request may have, from the settings.
+"""The limits of the request parser (`http.syntax.Limits`), each with the value of its setting.
 
-Gives each limit of the parser (module `http_syntax`) the value of its setting. Knows neither a connection nor what
-happens to a request that is larger.
+It knows neither connections nor the response to a request beyond a limit.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from appsrv.settings.table import Settings
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits of a request's head, body and trailers."""
+    """The limits of a request's head, body and trailers, in bytes (`header_count`: in fields)."""
     return Limits(
         request_line=settings.max_request_line_size,
         header_line=settings.max_header_field_size,

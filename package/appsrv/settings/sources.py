@@ -1,7 +1,7 @@
-"""Where the values of settings come from: defaults, files, variables, flags, each overlaying the one before.
+"""Reads the values of the settings from their sources: defaults, files, variables, flags; a later source wins.
 
-The only module that reads the process's environment. What settings there are stands in `settings`; what one is used for
-is known to neither.
+Only this module reads the process's environment. The settings themselves are in `table`. Neither module knows the code
+that uses a setting.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 
 from appsrv.errors import SettingsError
 from appsrv.settings import foreign_variables, internal_variables, parsers
-from appsrv.settings.table import PREFIX, ROWS, Settings
+from appsrv.settings.row import PREFIX
+from appsrv.settings.table import ROWS, Settings
 from appsrv.system import cpus
 from appsrv.system.words import listed
 
-# The key of appsrv.toml under which several applications stand.
+# The key of appsrv.toml for the array of applications, `[[apps]]`.
 APPS = "apps"
 
 _BY_NAME = {row.name: row for row in ROWS}
@@ -29,12 +30,15 @@ _BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}
 
 
 def environment() -> dict[str, str]:
-    """A copy of this process's environment, for those who are handed one."""
+    """A copy of this process's environment; other modules get it as an argument instead of reading `os.environ`."""
     return dict(os.environ)
 
 
 def first_environment() -> dict[str, str]:
-    """That with which this process was started, before anything in it was set; {} where the system does not tell."""
+    """The environment that this process was started with (proc_pid_environ(5)), without variables set since.
+
+    Empty on a system without /proc.
+    """
     try:
         content = Path("/proc/self/environ").read_bytes()
     except OSError:
@@ -44,12 +48,12 @@ def first_environment() -> dict[str, str]:
 
 
 def extend_environment(variables: Mapping[str, str]) -> None:
-    """Set variables of this process, for the application it is about to load."""
+    """Set variables of this process, for the application that it is about to load."""
     os.environ.update(variables)
 
 
 def own_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """By the names of settings, the `APPSRV_*` variables that are settings and not empty."""
+    """The values of the non-empty `APPSRV_*` variables that are settings, by the name of the setting."""
     return {
         _BY_VARIABLE[variable].name: environ[variable]
         for variable in sorted(_BY_VARIABLE.keys() & environ.keys())
@@ -58,18 +62,18 @@ def own_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def variable_notices(environ: Mapping[str, str]) -> list[str]:
-    """One line for each variable that begins like a setting and is none: it has no effect, and ends no start."""
+    """One line for each `APPSRV_*` variable that is not a setting. Such a variable has no effect and is no error."""
     services = foreign_variables.services(environ, PREFIX)
-    notices = [_of_service(service, variables) for service, variables in services.items()]
-    told = {variable for variables in services.values() for variable in variables}
+    notices = [_service_notice(service, variables) for service, variables in services.items()]
+    of_services = {variable for variables in services.values() for variable in variables}
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
-        if variable not in _BY_VARIABLE and variable not in internal_variables.ALL and variable not in told:
+        if variable not in _BY_VARIABLE and variable not in internal_variables.ALL and variable not in of_services:
             nearest = _nearest(variable, _BY_VARIABLE, PREFIX)
             notices.append(f"the variable ${variable} is no setting and has no effect{nearest}")
     return notices
 
 
-def _of_service(service: str, variables: Sequence[str]) -> str:
+def _service_notice(service: str, variables: Sequence[str]) -> str:
     name = service.lower().replace("_", "-")
     return (
         f"{listed([f'${variable}' for variable in variables])} tell of the service {name} (Kubernetes, or a container "
@@ -78,7 +82,7 @@ def _of_service(service: str, variables: Sequence[str]) -> str:
 
 
 def take_variable(name: str) -> str | None:
-    """The value of a variable of this process, which is taken away: children are not to see it."""
+    """Remove a variable from this process, so that its children do not inherit it; returns the value or None."""
     return os.environ.pop(name, None)
 
 
@@ -91,43 +95,45 @@ def load(
     cwd: Path | None = None,
     without: Iterable[str] = (),
 ) -> Settings:
-    """The settings of an instance for the project in `directory`; the later source wins:
+    """The settings of an instance for the project in `directory`. Raises `SettingsError`.
 
-    the table's defaults, what `_adopt_conventions` knows, `defaults` (parsed; of a command that has its own),
-    `[tool.appsrv]` of pyproject.toml, appsrv.toml, `APPSRV_*`, `flags` (by field name; None: not given).
-    Those named in `without` keep their defaults. Relative paths: of `cwd` (None: the current directory) or of the file.
-    Raises SettingsError.
+    A later source wins: the table's defaults, the platform's variables (`_apply_platform_variables`), `defaults`
+    (parsed values of a command with defaults of its own), `[tool.appsrv]` of pyproject.toml, appsrv.toml, the
+    `APPSRV_*` variables of `environ`, and `flags` (by field name; None: not given). The settings named in `without`
+    keep the table's defaults. A relative path in a file is relative to the directory of the file, any other one to
+    `cwd` (None: the current directory).
     """
-    here = cwd or Path.cwd()
+    base = cwd or Path.cwd()
     chosen = dict(defaults or {})
-    for layer in (*_file_layers(directory), _variable_layer(environ, here), _flag_layer(flags, here)):
+    for layer in (*_file_layers(directory), _variable_layer(environ, base), _flag_layer(flags, base)):
         _overlay(chosen, layer)
     for name in without:
         chosen.pop(name, None)
-    _adopt_conventions(chosen, environ)
-    return _consistent(_complete(Settings(**chosen)))  # type: ignore[arg-type]
+    _apply_platform_variables(chosen, environ)
+    return _checked(_resolve_auto(Settings(**chosen)))  # type: ignore[arg-type]
 
 
 def overlaid(settings: Settings, *layers: Mapping[str, object]) -> Settings:
-    """These settings, with what each of the layers says otherwise; the later one wins. Raises SettingsError."""
+    """These settings with the values of each layer in turn; a later layer wins. Raises `SettingsError`."""
     changes: dict[str, object] = {}
     for layer in layers:
         changes.update(layer)
-    return _consistent(_complete(dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
+    return _checked(_resolve_auto(dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
 
 
-def _complete(settings: Settings) -> Settings:
-    """With what `auto` stands for, as far as it can be told beforehand."""
+def _resolve_auto(settings: Settings) -> Settings:
+    """The settings with `max_pool_size = auto` replaced by a number; other settings with `auto` depend on the load."""
     if settings.max_pool_size == parsers.AUTO:
         workers = cpus.workers_for(cpus.of_this_process(), several_at_a_time=settings.concurrency > 1)
         settings = dataclasses.replace(settings, max_pool_size=max(workers, settings.min_instances))
     return settings
 
 
-def _adopt_conventions(chosen: dict[str, object], environ: Mapping[str, str]) -> None:
-    """What platforms hand over counts when nothing else was said: $PORT (to everybody), $WEB_CONCURRENCY.
+def _apply_platform_variables(chosen: dict[str, object], environ: Mapping[str, str]) -> None:
+    """Use the variables of hosting platforms where no other source has set the setting.
 
-    $FORWARDED_ALLOW_IPS is what gunicorn and uvicorn read.
+    $PORT also sets the address to 0.0.0.0. $WEB_CONCURRENCY is the number of workers. $FORWARDED_ALLOW_IPS is the
+    variable of gunicorn and uvicorn.
     """
     port, processes = environ.get("PORT", "").strip(), environ.get("WEB_CONCURRENCY", "").strip()
     if port and not {"port", "socket"} & chosen.keys():
@@ -141,7 +147,10 @@ def _adopt_conventions(chosen: dict[str, object], environ: Mapping[str, str]) ->
 
 
 def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
-    """Where to listen is one choice: a later source's socket replaces an address and port, or they it."""
+    """Apply a layer to the chosen values.
+
+    A unix socket and an address with a port exclude each other, so either one in a later source removes the other.
+    """
     if "socket" in layer:
         chosen.pop("address", None)
         chosen.pop("port", None)
@@ -155,23 +164,23 @@ def _file_layers(directory: Path) -> list[dict[str, object]]:
 
 
 def tables(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """What the files of a directory say of appsrv, each with its path; the later one wins."""
+    """The tables of settings in the files of a directory, each with the path of its file; the later one wins."""
     project, own = directory / "pyproject.toml", directory / "appsrv.toml"
     return [(project, _table(read_toml(project), project)), (own, read_toml(own))]
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """What a TOML file says; nothing where there is none. Raises SettingsError."""
+    """The content of a TOML file; empty if there is no such file. Raises `SettingsError`."""
     try:
         if file.exists() and not file.is_file():
-            # A named pipe would be waited for.
+            # Opening a FIFO would block until a process opens it for writing (fifo(7)).
             raise SettingsError(f"{file} cannot be read: it is no file")
         content = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from None
-    # Only here, since most projects have no such file. Python 3.10 lacks the standard library's reader.
+    # Imported here, because most projects have no such file. Python 3.10 has no `tomllib`.
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         parsed: dict[str, Any] = tomllib.loads(content)
@@ -181,7 +190,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def _hint(content: str) -> str:
-    """Of several tables with single brackets TOML says only that there are two of a name."""
+    """A hint for several `[apps]` tables in single brackets: the parser reports only a duplicate table."""
     several = content.count(f"[{APPS}]") - content.count(f"[[{APPS}]]") > 1
     return f"; each application begins with [[{APPS}]], in double brackets" if several else ""
 
@@ -195,16 +204,16 @@ def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 def file_layer(file: Path, table: Mapping[str, object], where: str | None = None) -> dict[str, object]:
-    """The settings that a table of this file has; relative paths are those of its directory.
+    """The settings in a table of this file; relative paths are relative to the file's directory.
 
-    `where`: what errors call the table, if not the file.
+    `where`: the name of the table in error messages; by default the path of the file. Raises `SettingsError`.
     """
     where = where or str(file)
     layer: dict[str, object] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name == APPS:
-            # Not of the instance, but its applications: `hosting` reads them.
+            # The applications are not settings of the instance; `apps.hosting` reads them.
             continue
         if name not in _BY_NAME:
             raise SettingsError(f"{where}: unknown setting {key!r}{_nearest(name, _BY_NAME)}")
@@ -212,20 +221,20 @@ def file_layer(file: Path, table: Mapping[str, object], where: str | None = None
     return _one_way_to_listen(layer, where)
 
 
-def _variable_layer(environ: Mapping[str, str], here: Path) -> dict[str, object]:
+def _variable_layer(environ: Mapping[str, str], base: Path) -> dict[str, object]:
     layer = {
-        name: _parsed(name, value, f"${_BY_NAME[name].variable}", here)
+        name: _parsed(name, value, f"${_BY_NAME[name].variable}", base)
         for name, value in own_variables(environ).items()
     }
     return _one_way_to_listen(layer, f"the {PREFIX}* variables")
 
 
-def _flag_layer(flags: Mapping[str, object], here: Path) -> dict[str, object]:
+def _flag_layer(flags: Mapping[str, object], base: Path) -> dict[str, object]:
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     for name in given:
         if name not in _BY_NAME:
             raise SettingsError(f"unknown setting {name!r}{_nearest(name, _BY_NAME)}")
-    layer = {name: _parsed(name, value, _BY_NAME[name].long_flag, here) for name, value in given.items()}
+    layer = {name: _parsed(name, value, _BY_NAME[name].long_flag, base) for name, value in given.items()}
     return _one_way_to_listen(layer, "the command line")
 
 
@@ -240,8 +249,8 @@ def _parsed(name: str, value: object, source: str, base: Path | None = None) -> 
 
 
 def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """A known name like this one; the `prefix` that all have says nothing about likeness."""
-    import difflib  # Only for somebody who has mistyped one.
+    """A hint at the most similar known name. All names begin with `prefix`, so the comparison leaves it out."""
+    import difflib  # Imported here, because only a mistyped name needs it.
 
     rests = [each.removeprefix(prefix) for each in known]
     close = difflib.get_close_matches(name.removeprefix(prefix), rests, n=1, cutoff=0.5)
@@ -255,7 +264,8 @@ def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, objec
     return layer
 
 
-def _consistent(settings: Settings) -> Settings:
+def _checked(settings: Settings) -> Settings:
+    """These settings, if their values are consistent. Raises `SettingsError`."""
     _check_tls(settings)
     _check_generic(settings)
     if settings.min_instances > settings.max_pool_size:
@@ -277,7 +287,8 @@ def _consistent(settings: Settings) -> Settings:
         raise SettingsError(
             f"hard_memory_limit ({settings.hard_memory_limit}) has to be above memory_limit ({settings.memory_limit})"
         )
-    # Linux's sun_path: longer names fail at bind() with words that help nobody.
+    # unix(7): sun_path has 108 bytes, with the final NUL. bind(2) would fail with a message that does not name the
+    # path.
     if settings.socket is not None and len(os.fsencode(settings.socket)) > 107:
         raise SettingsError(f"socket: {settings.socket} is too long for a unix socket (107 bytes at most)")
     directory = settings.data_buffer_dir
@@ -287,20 +298,17 @@ def _consistent(settings: Settings) -> Settings:
 
 
 def _check_generic(settings: Settings) -> None:
-    """What has no meaning for a process that is not Python's, or another one."""
+    """Refuse settings that only a Python application has, beside a `start_command`."""
     if settings.start_command is None:
         return
-    wrong = {
-        f"threads {settings.threads}": settings.threads > 1,
-        f"concurrency_model {settings.concurrency_model}": settings.concurrency_model in ("process", "thread"),
-        f"spawn_method {settings.spawn_method}": settings.spawn_method != "smart",
-        f"warm_up_path {settings.warm_up_path}": settings.warm_up_path is not None,
-    }
-    for what in (what for what, given in wrong.items() if given):
-        raise SettingsError(
-            f"{what} is of no use with a start_command: a worker passes up to max_greenlets requests at a time to the "
-            "process that it has started"
-        )
+    for row in ROWS:
+        value = getattr(settings, row.name)
+        # "gevent" is the concurrency model of the proxy for a `start_command`, so it contradicts nothing.
+        if row.python_only and value not in (row.default, "gevent"):
+            raise SettingsError(
+                f"{row.name} {value} is of no use with a start_command: a worker passes up to max_greenlets requests "
+                "at a time to the process that it has started"
+            )
 
 
 def _check_tls(settings: Settings) -> None:

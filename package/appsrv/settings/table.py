@@ -1,46 +1,21 @@
 """Settings: the table, one row per setting.
 
-From each field of `Settings` come the flag, the `APPSRV_*` variable, the key of appsrv.toml and `[tool.appsrv]`, and
-its paragraph in docs/settings.md (module `settings_page`). Knows neither where a value comes from (`config`) nor what
-a setting is used for.
+Each field of `Settings` defines the flag, the `APPSRV_*` variable, the key of appsrv.toml and `[tool.appsrv]`, and the
+paragraph in docs/settings.md (module `settings_page`). This module knows neither the sources of the values (`sources`)
+nor the code that uses them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from appsrv.logs import access_format, log_format
 from appsrv.settings import parsers
-from appsrv.settings.parsers import FILE_OR_NONE, LOG_TARGET, MOUNTS, PATH, PATHS, Kind
-
-PREFIX = "APPSRV_"
-
-
-def setting(
-    default: Any,
-    kind: Kind | parsers.Parser,
-    *,
-    group: str,
-    help: str,
-    metavar: str = "",
-    flag: str = "",
-    shown_default: str = "",
-    key_only: bool = False,
-    several: bool = False,
-    per_app: bool = False,
-    operator_only: bool = False,
-    inherited: bool = True,
-) -> Any:
-    """One field of `Settings` with its row (class `SettingRow`). A parser alone is a kind without paths."""
-    kind = kind if isinstance(kind, Kind) else Kind(kind)
-    row = {"kind": kind, "group": group, "help": help, "metavar": metavar, "flag": flag}
-    shown = {"shown_default": shown_default, "key_only": key_only, "several": several}
-    hosting = {"per_app": per_app, "operator_only": operator_only, "inherited": inherited}
-    return field(default=default, metadata=row | shown | hosting)
-
+from appsrv.settings.kinds import FILE_OR_NONE, LOG_TARGET, MOUNTS, PATH, PATHS
+from appsrv.settings.row import SettingRow, setting
 
 _LISTEN, _PROCESS, _POOL, _HTTP = "Listening", "The running server", "The pool of workers", "Requests"
 _FILES, _HOSTING = "Files", "Several applications"
@@ -48,7 +23,7 @@ _FILES, _HOSTING = "Files", "Several applications"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one instance, all valid and consistent. Paths are absolute, times are seconds."""
+    """The settings of one instance, all valid and consistent. Paths are absolute, times in seconds, sizes in bytes."""
 
     app: str | None = setting(
         None, parsers.text, group=_PROCESS, per_app=True, inherited=False, metavar="APP", key_only=True,
@@ -205,13 +180,13 @@ class Settings:
     )
     concurrency_model: str | None = setting(
         None, parsers.choice("process", "thread", "gevent"), metavar="MODEL", group=_POOL, per_app=True,
-        shown_default="thread when threads is above 1, else process",
+        python_only=True, shown_default="thread when threads is above 1, else process",
         help="How a worker serves several requests at a time: not at all (`process`), each in a thread (`thread`), or "
         "each in a greenlet (`gevent`: then the standard library is monkey-patched before the application is "
         "imported, and gevent has to be importable there; not for development servers).",
     )
     threads: int = setting(
-        1, parsers.integer(1, 1024), metavar="NUMBER", group=_POOL, per_app=True,
+        1, parsers.integer(1, 1024), metavar="NUMBER", group=_POOL, per_app=True, python_only=True,
         help="Requests a worker serves at a time, each in a thread of its own.",
     )
     max_greenlets: int = setting(
@@ -285,12 +260,12 @@ class Settings:
         help="The Host header of that request: one that the application takes (Django's `ALLOWED_HOSTS`).",
     )
     spawn_method: str = setting(
-        "smart", parsers.choice("smart", "direct"), metavar="METHOD", group=_POOL, per_app=True,
+        "smart", parsers.choice("smart", "direct"), metavar="METHOD", group=_POOL, per_app=True, python_only=True,
         help="`smart` imports the application once and forks the workers from there, `direct` imports it in "
         "each worker.",
     )
     warm_up_path: str | None = setting(
-        None, parsers.url_path, metavar="PATH", group=_POOL, per_app=True,
+        None, parsers.url_path, metavar="PATH", group=_POOL, per_app=True, python_only=True,
         help="Before workers are forked, the application answers one request for this path. Saves memory, "
         "but a first request may start threads, which a fork does not keep.",
     )
@@ -459,7 +434,7 @@ class Settings:
 
     @property
     def concurrency(self) -> int:
-        """How many requests a worker serves at a time."""
+        """The number of requests that a worker serves at a time."""
         return self.max_greenlets if self.model == "gevent" else self.threads
 
     @property
@@ -469,7 +444,7 @@ class Settings:
         return self.access_log_format or ("json" if in_json else "combined")
 
     def access_log_path(self, *, framework: bool) -> str | None:
-        """Where the access log is written: a path, `-` for the server log, None for nowhere.
+        """The destination of the access log: a path, `-` for the server log, None for no access log.
 
         In development it is written by default, unless a framework's own command (`framework`) prints such lines.
         """
@@ -479,7 +454,7 @@ class Settings:
 
     @property
     def buffers_bodies(self) -> bool:
-        """Whether a worker has a request only when its body is complete."""
+        """Whether a worker gets a request only when its body is complete."""
         return self.request_buffering or self.start_command is None
 
     @property
@@ -489,13 +464,16 @@ class Settings:
 
     @property
     def model(self) -> str:
-        """The concurrency model: what was asked for, or what `threads` says. A proxy waits a lot."""
+        """The concurrency model: as set, or `thread` if `threads` is above 1, else `process`.
+
+        The proxy of a `start_command` uses greenlets, because it spends its time waiting for the upstream.
+        """
         if self.start_command:
             return "gevent"
         return self.concurrency_model or ("thread" if self.threads > 1 else "process")
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, for another process of this instance: `from_json` makes an equal object of it."""
+        """A JSON object for another process of this instance; `from_json` makes an equal object of it."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -504,53 +482,7 @@ class Settings:
         return cls(**{**fields, **lists})
 
 
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting under all its names.
-
-    `group`: the heading of its paragraph. `flag`: its short flag. `key_only`: settable in a file only. `several`: a
-    tuple, whose flag may be repeated. `per_app`: applications of one instance may have different values, from an entry
-    of `[[apps]]` or from files of their own; `operator_only`: not from their own files, which their author writes.
-    Without `inherited` the value of the instance is not the default of its applications.
-    """
-
-    name: str
-    default: Any
-    kind: Kind
-    group: str
-    help: str
-    metavar: str
-    flag: str
-    shown_default: str
-    key_only: bool
-    several: bool
-    per_app: bool
-    operator_only: bool
-    inherited: bool
-
-    @property
-    def long_flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        return PREFIX + self.name.upper()
-
-    @property
-    def is_boolean(self) -> bool:
-        return isinstance(self.default, bool)
-
-    @property
-    def default_text(self) -> str:
-        """The default in words for help and docs."""
-        if self.shown_default or self.default is None or self.default == ():
-            return self.shown_default or "none"
-        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default).lower()
-
-
 ROWS: tuple[SettingRow, ...] = tuple(
     SettingRow(name=column.name, default=column.default, **column.metadata)
     for column in dataclasses.fields(Settings)
 )
-# Of no use to a process that is not Python's.
-OF_PYTHON = ("threads", "concurrency_model", "spawn_method", "warm_up_path")

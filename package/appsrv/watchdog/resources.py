@@ -37,7 +37,7 @@ from appsrv.logs.log_format import PLAIN, TEXT
 from appsrv.logs.server_log import ServerLog
 from appsrv.net import listening_sockets
 from appsrv.net.listening_sockets import Listener
-from appsrv.settings.parsers import NO_FILE
+from appsrv.settings.kinds import NO_FILE
 from appsrv.settings.table import Settings
 from appsrv.system.directories import bases, is_changed_by_all, state_directory, writable_state
 from appsrv.system.service_manager import passed_sockets

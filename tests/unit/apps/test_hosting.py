@@ -11,7 +11,8 @@ import pytest
 from appsrv.apps import hosting
 from appsrv.errors import SettingsError
 from appsrv.settings import sources
-from appsrv.settings.table import ROWS, SettingRow, Settings
+from appsrv.settings.row import SettingRow
+from appsrv.settings.table import ROWS, Settings
 
 APP = "application = print\n"
 

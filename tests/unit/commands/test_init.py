@@ -13,7 +13,8 @@ import pytest
 from appsrv.apps import dependency_files
 from appsrv.commands.init import changes, settings_text
 from appsrv.errors import OperatorError
-from appsrv.settings.table import ROWS, SettingRow
+from appsrv.settings.row import SettingRow
+from appsrv.settings.table import ROWS
 
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 

@@ -11,7 +11,7 @@ import pytest
 from appsrv.commands import settings_page
 from appsrv.errors import SettingsError
 from appsrv.settings import parsers, sources
-from appsrv.settings.parsers import FILE_OR_NONE, LOG_TARGET, MOUNTS, NO_FILE, PATH, PATHS, Kind
+from appsrv.settings.kinds import FILE_OR_NONE, LOG_TARGET, MOUNTS, NO_FILE, PATH, PATHS, Kind
 from appsrv.settings.table import ROWS, Settings
 from appsrv.system import cpus
 
@@ -349,13 +349,16 @@ def test_a_command_has_the_concurrency_model_gevent(tmp_path: Path) -> None:
     assert sources.load({}, {"APPSRV_START_COMMAND": "a"}, tmp_path, without=("start_command",)).start_command is None
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("threads", 4), ("concurrency_model", "process"), ("spawn_method", "direct"), ("warm_up_path", "/")],
-)
-def test_what_is_of_no_use_with_a_command(tmp_path: Path, name: str, value: object) -> None:
-    with pytest.raises(SettingsError, match=f"{name} .* is of no use with a start_command"):
-        sources.load({"start_command": "node server.js", name: value}, {}, tmp_path)
+PYTHON_ONLY = {"threads": 4, "concurrency_model": "process", "spawn_method": "direct", "warm_up_path": "/"}
+
+
+def test_settings_for_python_only_are_refused_with_a_command(tmp_path: Path) -> None:
+    assert {row.name for row in ROWS if row.python_only} == PYTHON_ONLY.keys()
+    for name, value in PYTHON_ONLY.items():
+        with pytest.raises(SettingsError, match=f"{name} .* is of no use with a start_command"):
+            sources.load({"start_command": "node server.js", name: value}, {}, tmp_path)
+    settings = sources.load({"start_command": "node server.js", "concurrency_model": "gevent"}, {}, tmp_path)
+    assert settings.model == "gevent", "the model of its proxy is no contradiction"
 
 
 @pytest.mark.parametrize(

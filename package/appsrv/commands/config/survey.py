@@ -22,8 +22,9 @@ from appsrv.commands.config.deployment import Deployment, FrontServer, Mount
 from appsrv.errors import SettingsError
 from appsrv.instance import run_directory
 from appsrv.settings import parsers, sources
-from appsrv.settings.parsers import NO_FILE
-from appsrv.settings.table import ROWS, SettingRow, Settings
+from appsrv.settings.kinds import NO_FILE
+from appsrv.settings.row import SettingRow
+from appsrv.settings.table import ROWS, Settings
 
 PROGRAMS: dict[str, Callable[[Deployment], str]] = {
     "nginx": nginx.render,

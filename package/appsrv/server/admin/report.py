@@ -20,7 +20,7 @@ from appsrv.server.pool.handles import Failure, WorkerHandle
 from appsrv.server.pool.manager import Manager
 from appsrv.server.pool.memory_limits import share
 from appsrv.server.pool.worker_deaths import Death
-from appsrv.settings.parsers import NO_FILE
+from appsrv.settings.kinds import NO_FILE
 from appsrv.settings.table import Settings
 from appsrv.system.process_tree import descendants
 
