@@ -28,7 +28,7 @@ from appsrv.system.users import user_of_owner
 _ENTRY_KEYS = ("root", "name", "variables")
 # These name one application: inherited from the environment of the instance, they would name the same one for all.
 _VARIABLES_OF_ONE_APP = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
-MAX_GROUP = message_format.MAX_DATAGRAM // 3
+MAX_GROUP = message_format.MAX_DATAGRAM_BYTES // 3
 """The longest description of an application in bytes. The Configure for its preloader has the settings twice."""
 
 _PER_APP = frozenset(row.name for row in ROWS if row.per_app)

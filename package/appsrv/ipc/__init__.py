@@ -1,4 +1,4 @@
-"""What the processes of an instance send each other: messages, channels, hand-offs, shared memory.
+"""Communication between the processes of an instance: messages, channels, hand-offs, shared memory.
 
 Start with `messages`.
 """

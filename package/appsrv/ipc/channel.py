@@ -1,6 +1,7 @@
-"""A channel: messages and file descriptors over one end of a SOCK_SEQPACKET pair (else SOCK_DGRAM).
+"""A channel: sends and receives messages and file descriptors over one end of a socket pair (unix(7)).
 
-Knows how to carry messages, not what they mean.
+The sockets are of the type SOCK_SEQPACKET, or SOCK_DGRAM where the system lacks that: both keep the boundaries of
+messages. Knows nothing of the content of the messages.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from appsrv.system.unpatched import Socket, patient
 
 MAX_FDS = 16
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
-# Plain numbers: an enumeration's `&` costs a microsecond.
+# Plain integers: `&` of two members of an enumeration takes a microsecond.
 _TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _FDS_LOST = int(socket.MSG_CTRUNC)
 _SOCKET_TYPE = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
 
 
 class ChannelClosed(ProtocolError):
-    """The other side is gone."""
+    """The process at the other end has closed its socket or ended."""
 
 
 def pair(buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
-    """Two connected ends that keep the borders of datagrams; `buffer` bytes may wait in each direction."""
+    """Two connected sockets. `buffer`: the bytes that can be sent in each direction before they are received."""
     ends = socket.socketpair(socket.AF_UNIX, _SOCKET_TYPE)
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
@@ -37,7 +38,10 @@ def pair(buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
 
 
 class DescriptorsLost(ProtocolError):
-    """This process has no room for the descriptors of a message (EMFILE): they are gone, `data` is what came."""
+    """This process has too many open files to receive the descriptors of a message (EMFILE).
+
+    The kernel has discarded the descriptors; `data` is the rest of the message (MSG_CTRUNC in recvmsg(2)).
+    """
 
     def __init__(self, data: bytes) -> None:
         super().__init__("out of descriptors: those of a message are lost")
@@ -45,28 +49,35 @@ class DescriptorsLost(ProtocolError):
 
 
 class Receiver:
-    """Reads datagrams from one socket into a buffer of its own: for one thread at a time."""
+    """Receives datagrams from one socket into its own buffer. For one thread at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = bytearray(message_format.MAX_DATAGRAM)
+        self._buffer = bytearray(message_format.MAX_DATAGRAM_BYTES)
         self._buffers = [self._buffer]
 
     def receive(self, flags: int = 0) -> tuple[bytes, list[int]]:
-        """One datagram and its descriptors; (b"", []) at the end. BlockingIOError when none waits."""
+        """One datagram and its descriptors; (b"", []) at the end.
+
+        Raises BlockingIOError if there is no datagram, DescriptorsLost, ProtocolError, and other OSErrors of
+        recvmsg(2).
+        """
         size, ancillary, seen, _ = self._sock.recvmsg_into(self._buffers, _FD_SPACE, flags)
         fds = _descriptors(ancillary) if ancillary else []
         if seen & _TRUNCATED:
             close_all(fds)
             if seen & _FDS_LOST:
                 raise DescriptorsLost(bytes(self._buffer[:size]))
-            longest = message_format.MAX_DATAGRAM
+            longest = message_format.MAX_DATAGRAM_BYTES
             raise ProtocolError(f"a datagram did not fit into {longest} bytes and {MAX_FDS} descriptors")
         return bytes(self._buffer[:size]), fds
 
 
 def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
-    """One datagram with descriptors, which stay open here. BlockingIOError when the other side's queue is full."""
+    """Send one datagram with descriptors, which stay open here.
+
+    Raises BlockingIOError if the receiver's queue is full, and other OSErrors of sendmsg(2).
+    """
     if fds:
         sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
     else:
@@ -74,7 +85,7 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
 
 
 def close_all(fds: Sequence[int]) -> None:
-    """Close descriptors that nobody wants."""
+    """Close these descriptors."""
     for fd in fds:
         os.close(fd)
 
@@ -90,7 +101,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 class Channel:
-    """One end, with typed messages. Blocking or not as its socket is."""
+    """One end of a socket pair, for typed messages. It blocks if its socket does."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -98,7 +109,7 @@ class Channel:
 
     @classmethod
     def from_fd(cls, fd: int) -> Channel:
-        """The channel whose end another process left open here under this number."""
+        """The channel whose end was inherited under this descriptor number."""
         os.set_inheritable(fd, False)
         return cls(patient(Socket(socket.AF_UNIX, _SOCKET_TYPE, 0, fileno=fd)))
 
@@ -107,25 +118,32 @@ class Channel:
         return self.sock.fileno()
 
     def send(self, msg: Message, fds: Sequence[int] = ()) -> None:
-        """Send one message; ChannelClosed when nobody reads any more."""
+        """Send one message. Raises ChannelClosed if the other end is closed, BlockingIOError if its queue is full."""
         try:
             send(self.sock, msg.pack(), fds)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             raise ChannelClosed("the other process has gone") from error
 
     def receive(self, flags: int = 0) -> tuple[Message, list[int]]:
-        """The next message and its descriptors; ChannelClosed at the end, BlockingIOError when none waits."""
+        """The next message and its descriptors.
+
+        Raises ChannelClosed at the end, BlockingIOError if there is no message, ProtocolError for a malformed one.
+        """
         try:
             data, fds = self._receiver.receive(flags)
         except ConnectionResetError:
-            # Said once, before what the other side has sent: it ended with something of ours unread (unix(7)).
+            # The other process ended and had not read all of our messages. The kernel reports that once (ECONNRESET),
+            # before the messages that the process had sent, which the next call returns (unix(7)).
             data, fds = self._receiver.receive(flags)
         if not data:
             raise ChannelClosed("the other process has gone")
         return message_format.unpack(data), fds
 
     def waiting(self) -> Iterator[tuple[Message, list[int]]]:
-        """What has arrived on a non-blocking channel; ends early when a message had this end closed."""
+        """The messages that have arrived on a non-blocking channel.
+
+        Ends early if the handler of a message closes this end. Raises ChannelClosed and ProtocolError as `receive`.
+        """
         while self.fileno() >= 0:
             try:
                 yield self.receive()
@@ -133,12 +151,12 @@ class Channel:
                 return
 
     def close(self) -> None:
-        """Close this end; the other one sees the end."""
+        """Close this end. The process at the other end gets ChannelClosed."""
         self.sock.close()
 
 
 class Outbox:
-    """Messages to a process that must never be waited for: what does not fit waits here, in order."""
+    """Sends messages without ever blocking: a message for which the socket has no room is kept, in order."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -148,18 +166,18 @@ class Outbox:
         return bool(self._waiting)
 
     def send(self, msg: Message, fds: Sequence[int] = ()) -> None:
-        """Send now or keep; the descriptors are duplicated when they have to wait. Silent when nobody reads."""
+        """Send the message, or keep it with duplicates of its descriptors. If the other end is closed, drop it."""
         if not self._waiting and self._try(msg, fds):
             return
         self._waiting.append((msg, [os.dup(fd) for fd in fds]))
 
     def flush(self) -> None:
-        """Send what fits now."""
+        """Send the kept messages for which the socket has room now."""
         while self._waiting and self._try(*self._waiting[0]):
             close_all(self._waiting.popleft()[1])
 
     def discard(self) -> None:
-        """Forget what waits: the other side is gone."""
+        """Drop the kept messages and close their descriptors: the other end is closed."""
         while self._waiting:
             close_all(self._waiting.popleft()[1])
 

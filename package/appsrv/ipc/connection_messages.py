@@ -34,8 +34,8 @@ class HandOff(Packed, tag=40, ways=(HANDED_OFF,), layout="QHBQB"):
 
 
 @dataclass(eq=False, repr=False)
-class Lent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
-    """The answer to Wanted. fds: the socket of the connection. `data` is the client's address, `peer` bytes long."""
+class DescriptorSent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
+    """The answer to DescriptorRequested. fds: the connection. `data` is the client's address, of `peer` bytes."""
 
     cid: int
     port: int
@@ -46,7 +46,7 @@ class Lent(Packed, tag=41, ways=(SERVER_TO_WORKER,), layout="QHBB"):
 
 @dataclass(eq=False, repr=False)
 class Gone(Packed, tag=42, ways=(SERVER_TO_WORKER,), layout="Q"):
-    """The connection is closed: close your descriptor of it. Also the answer to Wanted where it has ended."""
+    """The connection is closed: close your descriptor. Also an answer to DescriptorRequested (too late)."""
 
     cid: int
 
@@ -87,8 +87,8 @@ class ClosedAll(Packed, tag=50, ways=(WORKER_TO_BACKEND,), layout="H"):
 
 
 @dataclass(eq=False, repr=False)
-class Wanted(Packed, tag=47, ways=(WORKER_TO_BACKEND,), layout="Q"):
-    """The worker got an event for a connection of which it has no descriptor. The answer is Lent or Gone."""
+class DescriptorRequested(Packed, tag=47, ways=(WORKER_TO_BACKEND,), layout="Q"):
+    """The worker got an event for a connection of which it has no descriptor. The answer is DescriptorSent or Gone."""
 
     cid: int
 

@@ -1,7 +1,7 @@
-"""The dispatcher: passes each message that a process receives from one direction to the handler of its kind.
+"""The dispatcher: calls the handler for each message that a process receives from one direction.
 
-Knows which messages a direction has, not what they mean. A message without a handler is found when the dispatcher is
-made, which is when the process starts, and not when the message comes for the first time.
+A message without a handler is an error when the dispatcher is made, which is when the process starts, and not only when
+the message is received for the first time. Knows which messages a direction has, not what they mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 
 
 class UnexpectedMessage(ProtocolError):
-    """A message came from a direction that it does not have."""
+    """A message was received from a direction that is not among its `ways`."""
 
 
 class MessageHandler(Generic[P]):
@@ -32,7 +32,7 @@ class MessageHandler(Generic[P]):
 
 
 def on(kind: type[M], call: Callable[Concatenate[M, P], None]) -> MessageHandler[P]:
-    """Have `call` handle messages of this kind. With a dict instead, mypy could not compare kind and function."""
+    """Have `call` handle messages of this kind. With a dict of them, mypy could not compare kind and function."""
     return MessageHandler(kind, call)
 
 
@@ -40,16 +40,18 @@ class Dispatcher(Generic[P]):
     """The handlers of all messages of one direction; `P` is what each of them gets beside the message."""
 
     def __init__(self, way: Direction, *handlers: MessageHandler[P]) -> None:
-        """TypeError when a message of this direction has no handler, or a handler is for a message of another one."""
+        """Raises TypeError if a message of this direction has no handler or several, or a handler's message is of
+        another direction.
+        """
         self._way = way
         self._handlers = {handler.kind: handler.call for handler in handlers}
         _check(way, [handler.kind for handler in handlers])
 
     def handle_message(self, msg: Message, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call the handler of this message; UnexpectedMessage when it is of another direction."""
+        """Call the handler of this message. Raises UnexpectedMessage if it is of another direction."""
         handler = self._handlers.get(type(msg))
         if handler is None:
-            # The name and not the message, which may be as long as a datagram.
+            # Only the name: the message may be as long as a datagram.
             name = type(msg).__name__
             raise UnexpectedMessage(f"a {self._way.receiver} does not handle {name} from a {self._way.sender}")
         handler(msg, *args, **kwargs)

@@ -1,7 +1,7 @@
-"""The hand-off socket: the front end writes connections into it, each worker that has time reads the next one.
+"""The hand-off socket: the front end sends connections into it, and an idle worker receives the next one.
 
-Both sides of the ready queue agree here on the socket, its number in the epoll instance that they share, and how long
-a worker waits on either. Knows no connections and no workers.
+Here are the constants on which both sides of the ready queue agree: the socket, its number in the shared epoll
+instance, and how long a worker waits for either. Knows no connections and no workers.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import struct
 from appsrv.ipc import channel as channels
 
 HAND_OFF = 0
-"""The number of the hand-off socket in the shared epoll instance. Connections have numbers from 1 on."""
+"""The number of the hand-off socket in the shared epoll instance. Connections have the numbers from 1 on."""
 WAIT_MS = 1000
-"""How long a worker waits at most. A signal to retire interrupts the wait of the main thread only (PEP 475 in `poll`;
-the kernel delivers it to one thread), so that another thread learns of it after this time."""
+"""The longest time that a worker waits, in milliseconds. The kernel delivers a signal to one thread only, and `poll`
+retries after it (PEP 475): a thread that waits checks at this interval whether its worker has to retire."""
 
 
 def hand_off_pair() -> tuple[socket.socket, socket.socket]:
-    """(front end's end, workers' end) of a hand-off socket. Reading blocks for `WAIT_MS` at the most."""
+    """(front end's end, workers' end) of a hand-off socket. A read from the workers' end blocks for at most `WAIT_MS`.
+    """
     ours, theirs = channels.pair()
     ours.setblocking(False)
     seconds = struct.pack("@ll", WAIT_MS // 1000, 0)

@@ -1,8 +1,8 @@
-"""The base classes of all messages, and how a message is written as bytes.
+"""The base classes of all messages, and the encoding of a message as bytes.
 
-The definitions of the messages are in `messages` and `connection_messages`; `channel` sends them. A message is a
-dataclass. Those that are sent for each connection are packed with `struct`; the rare ones are JSON, so that a person
-can read them with strace. Both ends are always of one version of appsrv.
+The messages are defined in `messages` and `connection_messages`; `channel` sends them. A message is a dataclass.
+Messages that are sent for each connection are packed with `struct`; all others are JSON, so that they can be read in
+the output of strace(1). Both ends always run the same version of appsrv.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from appsrv.ipc.directions import Direction
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MAX_DATAGRAM = 384 * 1024
-"""The longest message in bytes."""
-LONG_MESSAGE, LONG_TEXT, LONG_LIST = 128 * 1024, 4000, 100
-"""Texts (in characters) and lists that are longer are shortened in a message that is longer (in bytes)."""
+MAX_DATAGRAM_BYTES = 384 * 1024
+"""The limit of a message's length, and the size of a receiver's buffer."""
+LONG_MESSAGE_BYTES, LONG_TEXT_CHARACTERS, LONG_LIST_ITEMS = 128 * 1024, 4000, 100
+"""In a message longer than the first limit, texts longer than the second and lists longer than the third one are
+shortened."""
 
 _BY_TAG: dict[int, type[Message]] = {}
 
@@ -31,14 +32,15 @@ class MessageTooLong(ProtocolError):
 
 
 class Message:
-    """Base of all: one tag byte, then the fields as JSON. A message has one direction at least."""
+    """The base of all messages: one tag byte, then the fields as JSON. A message has at least one direction."""
 
     TAG: ClassVar[int]
     WAYS: ClassVar[tuple[Direction, ...]]
     WHOLE: ClassVar[tuple[str, ...]]
-    """The fields of which the receiver needs all: they are never shortened."""
+    """The fields that are never shortened, because the receiver needs the whole value."""
 
-    # Generated for every message anew, these would take a third of a process's start.
+    # Written once here: `dataclass` would generate and compile these methods for each message, which takes a third of
+    # the time in which a process starts.
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -61,28 +63,31 @@ class Message:
             _BY_TAG[tag] = cls
 
     def pack(self) -> bytes:
-        """The message as bytes: one datagram. A long one loses the middle of its long texts.
+        """The message as one datagram. In a long message, long texts and lists are shortened (`LONG_MESSAGE_BYTES`).
 
-        MessageTooLong when it does not fit even so, because of fields that have to be whole.
+        Raises MessageTooLong if the fields that must not be shortened do not fit.
         """
         body = _json(vars(self))
-        if len(body) > LONG_MESSAGE:
+        if len(body) > LONG_MESSAGE_BYTES:
             fields = vars(self).items()
             body = _json({name: value if name in self.WHOLE else _shortened(value) for name, value in fields})
-        if len(body) >= MAX_DATAGRAM:
-            raise MessageTooLong(f"a {type(self).__name__} of {len(body)} bytes is longer than {MAX_DATAGRAM} bytes")
+        if len(body) >= MAX_DATAGRAM_BYTES:
+            name = type(self).__name__
+            raise MessageTooLong(f"a {name} of {len(body)} bytes is longer than {MAX_DATAGRAM_BYTES} bytes")
         return bytes([self.TAG]) + body
 
     @classmethod
     def unpack(cls, datagram: bytes) -> Self:
-        """The message of this kind that a datagram holds."""
+        """The message of this kind in a datagram. Raises ValueError, TypeError or struct.error for a malformed one."""
         return cls(**json.loads(datagram[1:]))
 
 
 class Packed(Message):
-    """Base of the frequent ones: the tag, the fields as `layout` says, then, where there is one, `data`.
+    """The base of the frequent messages: the tag, the fields in the given `layout` (struct), then `data`, if it has
+    any.
 
-    Nothing is frozen: one or two of these are made for each connection, and freezing makes that four times slower.
+    The dataclasses are not frozen: one or two messages are made for each connection, and that takes four times as long
+    for a frozen one.
     """
 
     LAYOUT: ClassVar[struct.Struct]
@@ -110,20 +115,20 @@ def _json(fields: dict[str, Any]) -> bytes:
 
 
 def _shortened(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > LONG_TEXT:
-        return f"{value[: LONG_TEXT // 2]}\n[...]\n{value[-LONG_TEXT // 2 :]}"
+    if isinstance(value, str) and len(value) > LONG_TEXT_CHARACTERS:
+        return f"{value[: LONG_TEXT_CHARACTERS // 2]}\n[...]\n{value[-LONG_TEXT_CHARACTERS // 2 :]}"
     if isinstance(value, dict):
-        return {name: _shortened(value[name]) for name in list(value)[:LONG_LIST]}
-    return value[:LONG_LIST] if isinstance(value, list) else value
+        return {name: _shortened(value[name]) for name in list(value)[:LONG_LIST_ITEMS]}
+    return value[:LONG_LIST_ITEMS] if isinstance(value, list) else value
 
 
 def messages_of(way: Direction) -> set[type[Message]]:
-    """The kinds of message that are sent in this direction."""
+    """The classes of the messages that are sent in this direction."""
     return {kind for kind in _BY_TAG.values() if way in kind.WAYS}
 
 
 def unpack(datagram: bytes) -> Message:
-    """The message a datagram holds; ProtocolError when it holds none."""
+    """The message in a datagram. Raises ProtocolError if there is none or it is malformed."""
     kind = _BY_TAG.get(datagram[0]) if datagram else None
     if kind is None:
         raise ProtocolError(f"no message starts like {datagram[:16]!r}")

@@ -227,14 +227,14 @@ class PreloaderNotStarted(Message, tag=12, ways=(WATCHDOG_TO_SERVER,)):
 
 
 @dataclass(eq=False, repr=False)
-class LastWordsWanted(Message, tag=13, ways=(SERVER_TO_WATCHDOG,)):
-    """A worker has died: send the last lines that it wrote. The answer is LastWords."""
+class LastLinesRequested(Message, tag=13, ways=(SERVER_TO_WATCHDOG,)):
+    """A worker has died: send the last lines that it wrote. The answer is LastLines."""
 
     pid: int
 
 
 @dataclass(eq=False, repr=False)
-class LastWords(Message, tag=14, ways=(WATCHDOG_TO_SERVER,)):
+class LastLines(Message, tag=14, ways=(WATCHDOG_TO_SERVER,)):
     """The last lines that a process wrote to stdout and stderr, oldest first; long ones are cut."""
 
     pid: int

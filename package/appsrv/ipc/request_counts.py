@@ -1,7 +1,7 @@
-"""Counts of what workers have answered: by class of status, and how long the application took (a histogram).
+"""Counts of the requests that workers have answered: by class of status, and by duration (a histogram).
 
-A worker's thread writes into shared memory, the server reads and adds up. Knows numbers only; what they are called is
-`metrics`' business. One writer per tally, and no lock: each number is of eight bytes, and written at once.
+A thread of a worker writes its counts into shared memory; the server reads them and adds them up. There is one writer
+per tally and no lock: each number has 8 bytes and is written by one instruction. `metrics` gives the numbers names.
 
     classes u64 * 10 (by the first digit of the status) · buckets u64 * 15 · seconds f64
 """
@@ -13,19 +13,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TALLY_BYTES = 256
-# Upper bounds of the buckets in seconds; one bucket more is for what took longer.
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# The upper bounds of the buckets. One more bucket counts the requests that took longer.
+BUCKET_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _CLASSES = 10
-_BUCKETS = len(BOUNDS) + 1
+_BUCKETS = len(BUCKET_BOUNDS_SECONDS) + 1
 _SECONDS_AT = 8 * (_CLASSES + _BUCKETS)
 
 
 @dataclass
 class Counts:
-    """Sums over workers. `requests` and `busy` (seconds with a connection) are known whether or not there is a tally.
+    """Sums over workers. `requests` and `busy` (seconds with a connection) are known without a tally, too.
 
-    `classes[n]`: answers with a status of n00 to n99. `buckets[n]`: requests that took at most `BOUNDS[n]` and more
-    than the bound before; `seconds`: what those took together.
+    `classes[n]`: responses with a status of n00 to n99. `buckets[n]`: requests that took at most
+    `BUCKET_BOUNDS_SECONDS[n]` and more than the bound before it; `seconds`: their total duration.
     """
 
     requests: int = 0
@@ -35,7 +35,7 @@ class Counts:
     seconds: float = 0.0
 
     def add(self, other: Counts) -> None:
-        """Count those, too."""
+        """Add the other counts to these."""
         self.requests += other.requests
         self.busy += other.busy
         self.classes = [a + b for a, b in zip(self.classes, other.classes, strict=True)]
@@ -44,7 +44,7 @@ class Counts:
 
 
 def total(parts: Iterable[Counts]) -> Counts:
-    """All of them together."""
+    """The sum of all parts."""
     whole = Counts()
     for part in parts:
         whole.add(part)
@@ -52,7 +52,7 @@ def total(parts: Iterable[Counts]) -> Counts:
 
 
 class Tally:
-    """One thread's counts, in `TALLY_BYTES` of shared memory."""
+    """The counts of one thread, in `TALLY_BYTES` of shared memory."""
 
     __slots__ = ("_buckets", "_classes", "_seconds")
 
@@ -62,17 +62,17 @@ class Tally:
         self._seconds = memory[_SECONDS_AT : _SECONDS_AT + 8].cast("d")
 
     def count(self, status: int, seconds: float) -> None:
-        """The application has answered with this status and has taken this long."""
+        """Count a response of the application with this status, which took so many seconds."""
         self._classes[status // 100] += 1
-        self._buckets[bisect_left(BOUNDS, seconds)] += 1
+        self._buckets[bisect_left(BUCKET_BOUNDS_SECONDS, seconds)] += 1
         self._seconds[0] += seconds
 
     def refused(self, status: int) -> None:
-        """A request that reached no application was answered with this status."""
+        """Count a response of appsrv's own; the application did not get the request."""
         self._classes[status // 100] += 1
 
     def read(self) -> Counts:
-        """What has been counted so far."""
+        """The counts so far."""
         return Counts(
             classes=self._classes.tolist(), buckets=self._buckets.tolist(), seconds=float(self._seconds[0])
         )

@@ -1,19 +1,19 @@
-"""The scoreboard: shared memory in which each worker says what it is doing, written without a system call.
+"""The scoreboard: shared memory in which each worker records its current activity without a system call.
 
-One slot per worker, one cell per thread of it, and a table of the times since when connections are parked. A slot or
-cell has one writer, its worker, but for the `retire` and `attention` bytes and the clearing of a slot, which are the
-server's; both write the table. Times are `time.monotonic()`, which all processes of a machine share. After the table
-comes a `tally` for each cell, written where requests are counted, and at the end one byte of the server's: whether the
-instance is about to stop. Knows no worker, no connection: numbers only.
+It has a slot for each worker, a cell for each thread of a worker, and a table with the times at which connections were
+parked. Only its worker writes a slot or cell; the server writes the bytes `retire`, `attention` and `reopen`, and
+clears a slot. Both write the table. Times are `time.monotonic()`, which is the same clock in all processes of a
+machine. After the table comes a `tally` for each cell, if requests are counted, and at the end a byte of the server:
+whether the instance is about to stop. Knows neither workers nor connections, only numbers.
 
     slot   retire u8 · attention u8 · reopen u8 · at terminal u8 · busy threads u32 · hand-offs taken u64 ·
            requests in progress and one more u32 (greenlets only; 0: takes no connections)
-    cell   connection id u64 (0: idle) · started f64 · response begun u8 · switched u8 · question u8 · HTTP/1.0 u8 ·
+    cell   connection id u64 (0: idle) · started f64 · response begun u8 · switched u8 · probing u8 · HTTP/1.0 u8 ·
            (pad) · processed u64 · busy seconds f64 · first bytes of the request · departed u64
 
-The server writes two of a cell's fields as well. `departed` tells the worker what has become of the client: twice the
-id of its connection, and one more when it has gone for good. Ids are never used again, so it is nobody else's.
-While `question` is set the worker sends nothing, see `Cell.put_question`.
+The server writes two fields of a cell. `departed` is twice the id of a connection whose client sends nothing more, plus
+1 if the client has closed the connection; an id is never used again, so that the number cannot refer to a later
+connection. While `probing` is set, the worker sends nothing (`Cell.set_probing`).
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ HEAD_BYTES = 208
 PARKED_ENTRIES = 1 << 16
 
 _COUNT = struct.Struct("<Q")
-_CELL = struct.Struct("<QdQQd")  # Of the third, the low bytes: response begun, switched, question, HTTP/1.0.
+_CELL = struct.Struct("<QdQQd")  # The low bytes of the third field: response begun, switched, probing, HTTP/1.0.
 _TAKEN = struct.Struct("<QdQ")
 _TIME = struct.Struct("<d")
 _NUMBER = struct.Struct("<I")
-# Of the same cell, what those want who read many often.
+# The part of a cell that the load monitor reads of all cells, many times a second.
 _BRIEF = struct.Struct("<Qd8xQ224x")
 _SLOT_BYTES = 64
 _CELL_BYTES = 256
 _BEGUN_AT = 16
 _HEAD_AT = 40
 _DEPARTED_AT = 248
-# What `begun` says: a piece of the response may be on its way, or the next thing sent is the size of a chunk.
+# Values of `begun`: a part of the response may be in transit, or the next bytes to send are the size of a chunk.
 _SENDING, _BETWEEN_CHUNKS = 1, 2
-_QUESTION_SECONDS, _QUESTION_STEP = 1.0, 0.001
+_PROBE_WAIT_SECONDS, _PROBE_POLL_SECONDS = 1.0, 0.001
 _THREADS_AT = 4
 _TAKEN_AT = 8
 _IN_PROGRESS_AT = 16
@@ -54,10 +54,11 @@ _IN_PROGRESS_AT = 16
 
 @dataclass(frozen=True)
 class CellReading:
-    """What one thread of a worker is doing: `cid` is the connection served, 0 when idle.
+    """The activity of one thread of a worker. `cid` is the id of the connection that it serves, 0 if it is idle.
 
-    `switched`: what is spoken on it is no longer HTTP. `between_chunks`: the response has begun, and next comes the
-    size of a chunk. `client`: "" while nothing is known against it, `HALF_CLOSED` or `GONE`.
+    `started`: when it began with the connection (monotonic). `processed` and `busy`: the requests and seconds of
+    connections before that one. `switched`: the protocol on the connection is no longer HTTP. `between_chunks`: the
+    response has begun, and the next bytes are the size of a chunk. `client` is "", `HALF_CLOSED` or `GONE`.
     """
 
     cid: int
@@ -73,7 +74,7 @@ class CellReading:
 
 
 class Scoreboard:
-    """The whole board, as the process that made it or was given its descriptor sees it."""
+    """The whole scoreboard, mapped into the process that has created it or has received its descriptor."""
 
     def __init__(self, fd: int, slots: int, cells: int) -> None:
         self.fd = fd
@@ -87,25 +88,25 @@ class Scoreboard:
 
     @classmethod
     def create(cls, slots: int, cells: int) -> Scoreboard:
-        """A new board, all zero, in memory that has no name."""
+        """A new scoreboard, all zero, in memory without a path."""
         fd = anonymous_memory("appsrv-scoreboard")
         size = slots * (_SLOT_BYTES + cells * (_CELL_BYTES + TALLY_BYTES)) + PARKED_ENTRIES * _TIME.size
         os.ftruncate(fd, size + 1)
         return cls(fd, slots, cells)
 
     def close(self) -> None:
-        """Let go of the descriptor; who has slots may read them on."""
+        """Close the descriptor. The mapping stays, so that existing `Slot` objects remain valid."""
         os.close(self.fd)
 
     def slot(self, index: int) -> Slot:
-        """The slot with this number."""
+        """The slot with this number. Raises IndexError."""
         if not 0 <= index < self.slots:
             raise IndexError(f"slot {index} of {self.slots}")
         tallies = self._tallies_at + index * self.cells * TALLY_BYTES
         return Slot(self._memory, index * self._slot_size, self.cells, tallies)
 
     def in_progress_beside(self, own: Slot) -> Callable[[], list[int]]:
-        """Asks how many requests each of the other workers has in progress that would take one more now."""
+        """A function that returns the requests in progress of each other worker that would accept one more."""
         places = [index * self._slot_size + _IN_PROGRESS_AT for index in range(self.slots)]
         places.remove(own.offset + _IN_PROGRESS_AT)
         memory, unpack = self._memory, _NUMBER.unpack_from
@@ -117,29 +118,30 @@ class Scoreboard:
         return ask
 
     def park(self, cid: int, now: float) -> None:
-        """Say since when a connection is parked; when it is not, 0.0 or less.
+        """Record that a connection is parked since `now`.
 
-        Minus the time is since when it waits in the hand-off socket. Ids share entries modulo `PARKED_ENTRIES`.
+        A negative value is minus the time since which it waits in the hand-off socket; 0.0: it is being served. Ids
+        that are equal modulo `PARKED_ENTRIES` share an entry.
         """
         _TIME.pack_into(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8, now)
 
     def parked_since(self, cid: int) -> float:
-        """Since when the connection is parked; not above 0.0 when it is handed over or being served."""
+        """The time since which the connection is parked; 0.0 or less if it is handed over or being served."""
         since: float = _TIME.unpack_from(self._memory, self._parked_at + (cid % PARKED_ENTRIES) * 8)[0]
         return since
 
     def announce_stop(self) -> None:
-        """Let whoever asks a worker know that requests had better go elsewhere."""
+        """Record that the instance is about to stop: health checks then ask load balancers to use other instances."""
         self._memory[self._stopping_at] = 1
 
     @property
     def stopping(self) -> memoryview:
-        """One byte, not zero when the instance is about to stop."""
+        """One byte, not zero if the instance is about to stop."""
         return memoryview(self._memory)[self._stopping_at : self._stopping_at + 1]
 
 
 class Slot:
-    """One worker's part of the board."""
+    """The part of one worker."""
 
     def __init__(self, memory: mmap.mmap, offset: int, cells: int, tallies: int) -> None:
         self._memory = memory
@@ -149,7 +151,7 @@ class Slot:
         self._taken = 0
 
     def clear(self) -> None:
-        """Make the slot new, for the next worker."""
+        """Set the slot, its cells and its tallies to zero, for the next worker."""
         size = _SLOT_BYTES + self._cells * _CELL_BYTES
         self._memory[self._offset : self._offset + size] = bytes(size)
         size = self._cells * TALLY_BYTES
@@ -165,7 +167,7 @@ class Slot:
         return Tally(memoryview(self._memory)[at : at + TALLY_BYTES])
 
     def counts(self) -> Counts:
-        """What this worker has done, all its threads together."""
+        """The counts of this worker: the sum over its threads."""
         counts = total(self.tally(index).read() for index in range(self._cells))
         for index in range(self._cells):
             processed, busy = self.cell(index).done()
@@ -174,22 +176,22 @@ class Slot:
         return counts
 
     def retire(self) -> None:
-        """Ask the worker to take nothing more."""
+        """Ask the worker to accept no more requests and to end."""
         self._memory[self._offset] = 1
-        self.call()
+        self.request_attention()
 
     @property
     def retiring(self) -> bool:
-        """Whether the worker has been asked to take nothing more."""
+        """Whether the worker has been asked to accept no more requests."""
         return bool(self._memory[self._offset])
 
-    def call(self) -> None:
-        """Ask the worker to look at its orders and its channel."""
+    def request_attention(self) -> None:
+        """Ask the worker to check the bytes of its slot and its channel."""
         self._memory[self._offset + 1] = 1
 
     @property
-    def calls(self) -> memoryview:
-        """One byte, not zero when the worker has been asked: cheaper to look at than any method."""
+    def attention(self) -> memoryview:
+        """One byte, not zero if `request_attention` was called. Reading it takes less time than calling a method."""
         return memoryview(self._memory)[self._offset + 1 : self._offset + 2]
 
     def reopen_logs(self) -> None:
@@ -198,12 +200,12 @@ class Slot:
 
     @property
     def reopen_asked(self) -> memoryview:
-        """One byte, not zero when the worker has been asked; the worker clears it."""
+        """One byte, not zero if `reopen_logs` was called; the worker clears it."""
         return memoryview(self._memory)[self._offset + 2 : self._offset + 3]
 
     @property
     def at_terminal(self) -> bool:
-        """Whether somebody sits at the terminal with this worker, in a debugger: no time limit counts then."""
+        """Whether a debugger of this worker uses the terminal: no time limit applies then."""
         return bool(self._memory[self._offset + 3])
 
     @at_terminal.setter
@@ -212,7 +214,7 @@ class Slot:
 
     @property
     def busy_threads(self) -> int:
-        """How many threads of the application this worker, which serves nothing more, waits for."""
+        """The number of the application's threads for which this retiring worker waits."""
         count: int = _NUMBER.unpack_from(self._memory, self._offset + _THREADS_AT)[0]
         return count
 
@@ -221,137 +223,140 @@ class Slot:
         _NUMBER.pack_into(self._memory, self._offset + _THREADS_AT, count)
 
     def count_taken(self) -> None:
-        """One more message taken from the hand-off socket."""
+        """Count a message that was received from the hand-off socket."""
         self._taken += 1
         _COUNT.pack_into(self._memory, self._offset + _TAKEN_AT, self._taken)
 
-    def say_in_progress(self, requests: int) -> None:
-        """This worker has so many requests in progress, and would take another one."""
+    def set_in_progress(self, requests: int) -> None:
+        """Record that this worker has so many requests in progress, and would accept another one."""
         _NUMBER.pack_into(self._memory, self._offset + _IN_PROGRESS_AT, requests + 1)
 
     def take_no_more(self) -> None:
-        """This worker takes no connection any more, or has ended."""
+        """Record that this worker accepts no more connections, or has ended."""
         _NUMBER.pack_into(self._memory, self._offset + _IN_PROGRESS_AT, 0)
 
     @property
     def taken(self) -> int:
-        """Messages this worker has taken from the hand-off socket."""
+        """The messages that this worker has received from the hand-off socket."""
         count: int = _COUNT.unpack_from(self._memory, self._offset + _TAKEN_AT)[0]
         return count
 
     def brief(self) -> list[tuple[int, float, int]]:
-        """(connection id, started, requests done) of each cell: what looks that come often need to know."""
+        """(connection id, started, requests done) of each cell, for the checks that are made many times a second."""
         start = self._offset + _SLOT_BYTES
         with memoryview(self._memory)[start : start + self._cells * _CELL_BYTES] as cells:
             return list(_BRIEF.iter_unpack(cells))
 
     def read(self) -> list[CellReading]:
-        """What the worker's threads are doing."""
+        """The activity of each of the worker's threads."""
         return [self.cell(index).read() for index in range(self._cells)]
 
 
 class Cell:
-    """One thread's part of a slot. `begin`, `line` and `end` are on the hot path."""
+    """The part of one thread. `begin`, `line` and `end` are on the hot path."""
 
-    __slots__ = ("_begun_at", "_busy", "_head_at", "_memory", "_offset", "_processed", "_question_at", "_started")
+    __slots__ = ("_begun_at", "_busy", "_head_at", "_memory", "_offset", "_probed_at", "_processed", "_started")
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self._memory = memory
         self._offset = offset
         self._head_at = offset + _HEAD_AT
         self._begun_at = offset + _BEGUN_AT
-        self._question_at = offset + _BEGUN_AT + 2
+        self._probed_at = offset + _BEGUN_AT + 2
         self._processed = 0
         self._busy = 0.0
         self._started = 0.0
 
     def begin(self, cid: int, now: float) -> None:
-        """A connection has been taken."""
+        """Record that the thread serves this connection since `now`."""
         self._started = now
         _TAKEN.pack_into(self._memory, self._offset, cid, now, 0)
 
     def begin_next(self, cid: int, now: float) -> None:
-        """Another request of the same connection, which was read together with the one before."""
+        """Record the next request of the same connection: a pipelined one, or one that was read with the one before."""
         self._busy += now - self._started
         self.begin(cid, now)
 
     def line(self, data: bytes) -> None:
-        """The first bytes of the request, for the report if this worker does not survive it."""
-        # What an earlier, longer request left behind comes after the end of this one's first line.
+        """Record the first bytes of the request: the server logs them if the worker dies while it serves it."""
+        # The rest of an earlier, longer request stays behind them: `first_line` stops at the first line end.
         start = data[:HEAD_BYTES]
         at = self._head_at
         self._memory[at : at + len(start)] = start
 
     def first_bytes(self) -> bytes:
-        """What `line` has written, of the present request."""
+        """The bytes that `line` has recorded of the present request."""
         return bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES])
 
     def begun(self) -> None:
-        """A part of a response is about to leave: from now on a crash cannot be answered with a 502."""
+        """Record that a part of the response is about to be sent: after a crash the server cannot send a 502 any more.
+
+        Waits while the server probes the client (`set_probing`).
+        """
         self._memory[self._begun_at] = _SENDING
-        if self._memory[self._question_at]:
-            self._let_be_asked()
+        if self._memory[self._probed_at]:
+            self._wait_while_probed()
 
     def between_chunks(self) -> None:
-        """The part has left whole, and the next one begins with the size of a chunk."""
+        """Record that the part was sent completely, and that the next one begins with the size of a chunk."""
         self._memory[self._begun_at] = _BETWEEN_CHUNKS
 
-    def speaks_http_1_0(self) -> None:
-        """The client does not know interim responses."""
+    def mark_http_1_0(self) -> None:
+        """Record that the client uses HTTP/1.0 and must not get interim responses (RFC 9110 section 15.2)."""
         self._memory[self._begun_at + 3] = 1
 
     def switched(self) -> None:
-        """The connection has switched protocols: no limit of a request's time holds for it."""
+        """Record that the connection has switched protocols: time limits of requests do not apply to it."""
         self._memory[self._begun_at + 1] = 1
 
     # -- the client's departure -----------------------------------------------------------------------------------
 
     @property
     def departed(self) -> memoryview:
-        """One number, 0 as long as no client of this cell has departed: cheaper to look at than any method."""
+        """One number, 0 until a client of this cell has departed. Reading it takes less time than calling a method."""
         return memoryview(self._memory)[self._offset + _DEPARTED_AT : self._offset + _CELL_BYTES].cast("Q")
 
-    def say_departed(self, cid: int, *, gone: bool) -> None:
-        """The server's word: this client sends nothing more, or has gone for good."""
+    def mark_departed(self, cid: int, *, gone: bool) -> None:
+        """Record, in the server, that this client has closed its side of the connection, or (`gone`) all of it."""
         _COUNT.pack_into(self._memory, self._offset + _DEPARTED_AT, 2 * cid + gone)
 
     def client(self) -> str:
-        """What is known of the client that is served: "", `HALF_CLOSED` or `GONE`."""
+        """The state of the client that is being served: "" (connected), `HALF_CLOSED` or `GONE`."""
         (cid,) = _COUNT.unpack_from(self._memory, self._offset)
         (departed,) = _COUNT.unpack_from(self._memory, self._offset + _DEPARTED_AT)
         if not cid or departed >> 1 != cid:
             return ""
         return GONE if departed & 1 else HALF_CLOSED
 
-    def put_question(self, question: bool) -> None:
-        """Keep the worker from sending, so that the server may send a few bytes in between; or let it again.
+    def set_probing(self, probing: bool) -> None:
+        """Keep the worker from sending while the server sends a few bytes of its own to the client; or end that.
 
-        The worker first writes that it is sending and then looks for this mark; the server sets the mark, waits for
-        longer than any processor keeps a written byte to itself, and then looks whether the worker is sending. So at
-        least one of them sees the other.
+        This is mutual exclusion without a lock. The worker first records that it is sending (`begun`) and then reads
+        this mark. The server sets the mark, waits for longer than a processor may delay the visibility of a written
+        byte, and then reads whether the worker is sending. So at least one of them sees the mark of the other one.
         """
-        self._memory[self._question_at] = question
+        self._memory[self._probed_at] = probing
 
-    def _let_be_asked(self) -> None:
-        # The server may have died meanwhile: not for ever.
-        for _ in range(int(_QUESTION_SECONDS / _QUESTION_STEP)):
-            if not self._memory[self._question_at]:
+    def _wait_while_probed(self) -> None:
+        # A limited time: the server may have died while the mark was set.
+        for _ in range(int(_PROBE_WAIT_SECONDS / _PROBE_POLL_SECONDS)):
+            if not self._memory[self._probed_at]:
                 return
-            unpatched.select([], [], [], _QUESTION_STEP)
+            unpatched.select([], [], [], _PROBE_POLL_SECONDS)
 
     def end(self, now: float, requests: int) -> None:
-        """The connection has been let go of after so many requests."""
+        """Record that the thread is idle again, after so many requests on the connection."""
         self._processed += requests
         self._busy += now - self._started
         _CELL.pack_into(self._memory, self._offset, 0, now, 0, self._processed, self._busy)
 
     def done(self) -> tuple[int, float]:
-        """(requests, seconds) that this thread has spent with connections it has let go of."""
+        """(requests, seconds) of this thread on all connections before the present one."""
         _, _, _, processed, busy = _CELL.unpack_from(self._memory, self._offset)
         return processed, busy
 
     def read(self) -> CellReading:
-        """The cell as another process sees it: each field true, though maybe not of one moment."""
+        """The fields of the cell. Each one is valid, but they may be from different moments: there is no lock."""
         cid, started, begun, processed, busy = _CELL.unpack_from(self._memory, self._offset)
         head = bytes(self._memory[self._head_at : self._head_at + HEAD_BYTES]).rstrip(b"\0")
         sent, switched, _, http_1_0, *_ = begun.to_bytes(8, "little")
@@ -363,12 +368,12 @@ class Cell:
 
 
 def first_line(head: bytes) -> str:
-    """The request line at the start of these bytes, safe to show: ASCII, without control characters."""
+    """The request line at the start of these bytes, as ASCII without control characters."""
     line = head.lstrip(b"\r\n").split(b"\r\n", 1)[0]
     return line.decode("latin-1").encode("unicode_escape").decode("ascii")
 
 
 def without_query(line: str) -> str:
-    """A request line, or the beginning of one, without the query string: that is where secrets stand."""
+    """A request line, or the beginning of one, without the query string, which may hold secrets."""
     method, _, rest = line.partition(" ")
     return f"{method} {rest.partition(' ')[0].partition('?')[0]}"

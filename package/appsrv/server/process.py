@@ -216,7 +216,7 @@ class Server:
             on(messages.PreloaderStarted, lambda order, fds: groups.preloader_started(order, fds[0])),
             on(messages.PreloaderNotStarted, lambda order, _: groups.preloader_not_started(order)),
             on(messages.ProcessExited, lambda order, _: groups.process_exited(order.pid, order.status)),
-            on(messages.LastWords, lambda order, _: groups.last_words(order.pid, order.lines)),
+            on(messages.LastLines, lambda order, _: groups.last_lines(order.pid, order.lines)),
             on(messages.ResizePool, lambda order, _: groups.resize(order.change)),
             on(messages.RestartRequested, self._on_restart_requested),
             on(messages.ReopenLogs, lambda *_: self.reopen_access_logs()),

@@ -217,7 +217,7 @@ class ConnectionHandler:
         writer = self._writer
         writer.sock = connection.sock
         if head.version != "1.1":
-            self._cell.speaks_http_1_0()
+            self._cell.mark_http_1_0()
         if not self._options.keep_alive:
             head = head._replace(keep_alive=False)
         environ = build_environ(

@@ -139,7 +139,7 @@ class Greenlets:
     def run(self) -> None:
         """Serve until this worker is to retire, then finish what has been taken."""
         try:
-            self._slot.say_in_progress(0)
+            self._slot.set_in_progress(0)
             while not self._retiring() and self._failure is None:
                 connection = self._take_in_turn() if self._free else None
                 if connection is not None:
@@ -190,7 +190,7 @@ class Greenlets:
         greenlet: Any = self._gevent.spawn(self._serve, self._free.pop(), connection)
         self._serving.add(greenlet)
         greenlet.rawlink(self._serving.discard)
-        self._slot.say_in_progress(self._most - len(self._free))
+        self._slot.set_in_progress(self._most - len(self._free))
         # It begins at once: this worker takes another one when the first has to wait, and not to hoard them.
         self._gevent.sleep(0)
 
@@ -201,7 +201,7 @@ class Greenlets:
             self._failure = error
         self._free.append(handler)
         if not self._left:
-            self._slot.say_in_progress(self._most - len(self._free))
+            self._slot.set_in_progress(self._most - len(self._free))
         self._wake.set()
 
     def _wait(self) -> None:

@@ -181,7 +181,7 @@ class Worker:
         self._threads = self._last_threads()
         self._finishing = unpatched.Lock()
         self._retiring = False
-        self._calls = self._slot.calls
+        self._calls = self._slot.attention
         self._wake: Callable[[], object] = lambda: None
         self._stacks: Callable[[], Iterable[FrameType]] = threads_frames
 

@@ -200,7 +200,7 @@ class ReadyQueue:
     def _handle_message(self, msg: Message) -> None:
         """Handle a message on the worker's channel to the server."""
         # A branch and not a Dispatcher, which takes three times as long for the one message that is handled here. The
-        # other message of this direction is Lent: `_borrow` waits for it.
+        # other message of this direction is DescriptorSent: `_borrow` waits for it.
         if isinstance(msg, connection_messages.Gone):
             held = self._held.pop(msg.cid, None)
             if held is not None:
@@ -208,14 +208,14 @@ class ReadyQueue:
 
     def _borrow(self, cid: int) -> Connection | None:
         """Ask the front end for a connection that this worker does not hold; None when it has gone."""
-        self._send(connection_messages.Wanted(cid))
+        self._send(connection_messages.DescriptorRequested(cid))
         while True:
             try:
                 answer, fds = self._channel.receive()
             except ChannelClosed as error:
                 raise Orphaned from error
             self._handle_message(answer)
-            if isinstance(answer, connection_messages.Lent):
+            if isinstance(answer, connection_messages.DescriptorSent):
                 return _from_lent(answer, fds, self.client_socket)
             if isinstance(answer, connection_messages.Gone) and answer.cid == cid:
                 return None
@@ -418,7 +418,7 @@ class NonblockingEpollQueue(EpollQueue):
 
 
 def _from_lent(
-    msg: connection_messages.Lent, fds: list[int], make_socket: Callable[[int], socket.socket]
+    msg: connection_messages.DescriptorSent, fds: list[int], make_socket: Callable[[int], socket.socket]
 ) -> Connection:
     address = msg.data[: msg.peer].decode()
     return Connection(msg.cid, make_socket(fds[0]), address, str(msg.port or ""), msg.listener, None, None)

@@ -102,7 +102,7 @@ def test_a_channel_from_a_descriptor(ends: tuple[Channel, Channel]) -> None:
 def test_a_datagram_that_does_not_fit_leaks_no_descriptor() -> None:
     one, other = channels.pair()
     before = open_fds()
-    channels.send(one, b"x" * (message_format.MAX_DATAGRAM + 1), [one.fileno()])
+    channels.send(one, b"x" * (message_format.MAX_DATAGRAM_BYTES + 1), [one.fileno()])
     with pytest.raises(ProtocolError, match="did not fit"):
         Receiver(other).receive()
     assert open_fds() == before
@@ -126,8 +126,8 @@ def test_lost_descriptors_are_told_and_what_came_is_kept(ends: tuple[Channel, Ch
 
 def test_the_largest_datagram_fits() -> None:
     one, other = channels.pair()
-    channels.send(one, b"x" * message_format.MAX_DATAGRAM)
-    assert len(Receiver(other).receive()[0]) == message_format.MAX_DATAGRAM
+    channels.send(one, b"x" * message_format.MAX_DATAGRAM_BYTES)
+    assert len(Receiver(other).receive()[0]) == message_format.MAX_DATAGRAM_BYTES
     one.close()
     other.close()
 

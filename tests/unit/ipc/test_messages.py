@@ -13,7 +13,15 @@ from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
 from appsrv.errors import ProtocolError
 from appsrv.ipc import connection_messages, messages
-from appsrv.ipc.message_format import LONG_MESSAGE, MAX_DATAGRAM, Message, MessageTooLong, Packed, messages_of, unpack
+from appsrv.ipc.message_format import (
+    LONG_MESSAGE_BYTES,
+    MAX_DATAGRAM_BYTES,
+    Message,
+    MessageTooLong,
+    Packed,
+    messages_of,
+    unpack,
+)
 from appsrv.settings.table import Settings
 
 KINDS: list[type[Message]] = [
@@ -122,7 +130,7 @@ def test_a_text_that_does_not_fit_into_a_datagram_loses_its_middle() -> None:
     """A traceback can be as long as what an application puts into its exception."""
     text = "start" + "\U0001f600" * 200_000 + "end"
     packed = messages.LoadFailed(text, text, 4).pack()
-    assert len(packed) <= MAX_DATAGRAM
+    assert len(packed) <= MAX_DATAGRAM_BYTES
     got = unpack(packed)
     assert isinstance(got, messages.LoadFailed)
     assert got.exit_code == 4
@@ -133,7 +141,7 @@ def test_a_text_that_does_not_fit_into_a_datagram_loses_its_middle() -> None:
 def test_a_list_that_does_not_fit_loses_its_end() -> None:
     """A checkout of another branch changes any number of files."""
     packed = messages.CodeChanged([f"/srv/shop/some/where/file{number}.py" for number in range(10_000)]).pack()
-    assert len(packed) <= MAX_DATAGRAM
+    assert len(packed) <= MAX_DATAGRAM_BYTES
     got = unpack(packed)
     assert isinstance(got, messages.CodeChanged)
     assert got.paths[0].endswith("file0.py")
@@ -154,7 +162,7 @@ def test_what_an_application_is_travels_as_one_json_object() -> None:
 def test_what_an_application_is_is_never_shortened() -> None:
     """Half of the settings would be other settings. What does not fit is an error where it is sent."""
     group = {"variables": {f"NAME{number}": "x" * 5000 for number in range(40)}}
-    assert LONG_MESSAGE < len(messages.ServeGroup(group).pack()) < MAX_DATAGRAM
+    assert LONG_MESSAGE_BYTES < len(messages.ServeGroup(group).pack()) < MAX_DATAGRAM_BYTES
     assert unpack(messages.ServeGroup(group).pack()) == messages.ServeGroup(group)
     configure = messages.Configure(group, [], {}, "/run", development=False, group={**group, "more": group})
     with pytest.raises(MessageTooLong, match=r"a Configure of 6\d{5} bytes is longer than 393216 bytes"):

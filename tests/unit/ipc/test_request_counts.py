@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from appsrv.ipc.request_counts import BOUNDS, Counts, total
+from appsrv.ipc.request_counts import BUCKET_BOUNDS_SECONDS, Counts, total
 from appsrv.ipc.scoreboard import Scoreboard
 
 
@@ -21,16 +21,16 @@ def test_another_process_reads_what_one_has_counted() -> None:
     counts = seen.slot(1).counts()
     assert counts.classes == [0, 0, 1, 0, 2, 1, 0, 0, 0, 0]
     assert counts.buckets[0] == 1
-    assert counts.buckets[BOUNDS.index(0.5)] == 1
+    assert counts.buckets[BUCKET_BOUNDS_SECONDS.index(0.5)] == 1
     assert counts.buckets[-1] == 1
     assert sum(counts.buckets) == 3, "what reached no application has no service time"
     assert counts.seconds == pytest.approx(31.3005)
 
 
-@pytest.mark.parametrize("place", range(len(BOUNDS)))
+@pytest.mark.parametrize("place", range(len(BUCKET_BOUNDS_SECONDS)))
 def test_a_bound_belongs_to_the_bucket_below_it(place: int) -> None:
     tally = Scoreboard.create(slots=1, cells=1).slot(0).tally(0)
-    tally.count(200, BOUNDS[place])
+    tally.count(200, BUCKET_BOUNDS_SECONDS[place])
     assert tally.read().buckets.index(1) == place, "Prometheus: less than or equal"
 
 
@@ -58,7 +58,7 @@ def test_requests_and_busy_time_are_known_without_a_tally() -> None:
 
 
 def test_sums() -> None:
-    one = Counts(2, 0.5, [1] * 10, [1] * (len(BOUNDS) + 1), 3.0)
+    one = Counts(2, 0.5, [1] * 10, [1] * (len(BUCKET_BOUNDS_SECONDS) + 1), 3.0)
     both = total([one, one])
     assert (both.requests, both.busy, both.seconds) == (4, 1.0, 6.0)
     assert set(both.classes) == set(both.buckets) == {2}

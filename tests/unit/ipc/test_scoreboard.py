@@ -95,7 +95,7 @@ def test_slots_and_cells_do_not_touch_each_other(boards: tuple[Scoreboard, Score
     middle.retire()
     middle.clear()
     assert [cell.cid for cell in middle.read()] == [0, 0]
-    assert (middle.retiring, middle.calls[0]) == (False, 0)
+    assert (middle.retiring, middle.attention[0]) == (False, 0)
     assert [[cell.cid for cell in theirs.slot(slot).read()] for slot in (0, 2)] == [[1, 2], [21, 22]]
     assert theirs.slot(0).read()[1].request_line == "x" * HEAD_BYTES
     assert (theirs.slot(0).taken, theirs.slot(0).retiring, theirs.parked_since(0)) == (1, False, 9.0)
@@ -103,12 +103,12 @@ def test_slots_and_cells_do_not_touch_each_other(boards: tuple[Scoreboard, Score
 
 def test_orders_and_calls(boards: tuple[Scoreboard, Scoreboard]) -> None:
     server, worker = boards[0].slot(0), boards[1].slot(0)
-    server.call()
-    assert (worker.calls[0], worker.retiring) == (1, False)
-    worker.calls[0] = 0
-    assert server.calls[0] == 0
+    server.request_attention()
+    assert (worker.attention[0], worker.retiring) == (1, False)
+    worker.attention[0] = 0
+    assert server.attention[0] == 0
     server.retire()
-    assert (worker.calls[0], worker.retiring) == (1, True)
+    assert (worker.attention[0], worker.retiring) == (1, True)
 
 
 def test_parked_times(boards: tuple[Scoreboard, Scoreboard]) -> None:
@@ -167,7 +167,7 @@ def test_how_busy_the_others_are() -> None:
     beside = board.in_progress_beside(mine)
     assert beside() == [], "nobody has said anything: these are no workers with greenlets"
     for slot, count in ((mine, 9), (other, 3), (idle, 0)):
-        slot.say_in_progress(count)
+        slot.set_in_progress(count)
     assert beside() == [3, 0]
     other.take_no_more()
     idle.clear()
@@ -191,9 +191,9 @@ def test_a_departure_is_told_of_one_connection_only(boards: tuple[Scoreboard, Sc
     departed = cell.departed
     cell.begin(42, 1.0)
     assert (departed[0], cell.client()) == (0, "")
-    server.say_departed(42, gone=False)
+    server.mark_departed(42, gone=False)
     assert (bool(departed[0]), cell.client(), server.read().client) == (True, HALF_CLOSED, HALF_CLOSED)
-    server.say_departed(42, gone=True)
+    server.mark_departed(42, gone=True)
     assert (cell.client(), server.read().client) == (GONE, GONE)
     cell.line(b"x" * 500)
     assert cell.client() == GONE
@@ -206,7 +206,7 @@ def test_a_departure_is_told_of_one_connection_only(boards: tuple[Scoreboard, Sc
 def test_a_worker_sends_nothing_while_there_is_a_question(boards: tuple[Scoreboard, Scoreboard]) -> None:
     cell, server = boards[0].slot(0).cell(0), boards[1].slot(0).cell(0)
     cell.begin(42, 1.0)
-    server.put_question(True)
+    server.set_probing(True)
     sent = threading.Event()
 
     def send() -> None:
@@ -217,7 +217,7 @@ def test_a_worker_sends_nothing_while_there_is_a_question(boards: tuple[Scoreboa
     worker.start()
     wait_for(lambda: server.read().response_begun, "the worker to say that it sends")
     assert not sent.wait(0.05)
-    server.put_question(False)
+    server.set_probing(False)
     assert sent.wait(5)
     worker.join()
 
@@ -233,5 +233,5 @@ def test_what_a_client_may_be_asked(boards: tuple[Scoreboard, Scoreboard]) -> No
     cell.begun()
     assert question(cell.read()) == b""
     cell.begin(2, 2.0)
-    cell.speaks_http_1_0()
+    cell.mark_http_1_0()
     assert (question(cell.read()), cell.read().switched) == (b"", False)

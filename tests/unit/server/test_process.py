@@ -106,7 +106,7 @@ def world() -> Iterator[World]:
 def test_reports_about_processes_go_to_the_applications(world: World) -> None:
     refused = messages.PreloaderNotStarted("shop", 1, 0, "no memory")
     world.send(messages.ProcessExited(77, 9))
-    world.send(messages.LastWords(77, ["Killed"]))
+    world.send(messages.LastLines(77, ["Killed"]))
     world.send(messages.ResizePool(-1))
     world.send(refused)
     read, write = os.pipe()
@@ -117,7 +117,7 @@ def test_reports_about_processes_go_to_the_applications(world: World) -> None:
     os.write(write, b"x")
     assert os.read(fd, 1) == b"x", "its channel comes along"
     assert world.groups.calls[:-1] == [
-        ("process_exited", 77, 9), ("last_words", 77, ["Killed"]), ("resize", -1), ("preloader_not_started", refused),
+        ("process_exited", 77, 9), ("last_lines", 77, ["Killed"]), ("resize", -1), ("preloader_not_started", refused),
     ]
     channels.close_all((read, write, fd))
 

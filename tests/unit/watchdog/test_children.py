@@ -277,9 +277,9 @@ def test_last_message_of_a_preloader_that_ends_in_the_same_turn(world: World) ->
         for fd in (*out, *err):
             os.close(fd)
         world.server.read()
-        world.server.send(messages.LastWordsWanted(5001))
+        world.server.send(messages.LastLinesRequested(5001))
         yield
-        assert world.server.read() == [messages.LastWords(5001, ["out of paper"])]
+        assert world.server.read() == [messages.LastLines(5001, ["out of paper"])]
         yield from world.stop()
 
     assert world.run(scenario()) == 0

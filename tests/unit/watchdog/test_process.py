@@ -80,15 +80,15 @@ def test_last_lines_of_a_worker(world: World) -> None:
         os.write(err[1], b"out of paper\n")
         world.server.read()
         # The question may come before the pipes of the worker do.
-        world.server.send(messages.LastWordsWanted(5001))
+        world.server.send(messages.LastLinesRequested(5001))
         world.preloader.send(messages.OutputPipes(5001), [out[0], err[0]])
         for fd in (*out, *err):
             os.close(fd)
         yield
-        assert world.server.read() == [messages.LastWords(5001, ["out of paper"])]
-        world.server.send(messages.LastWordsWanted(5002))
+        assert world.server.read() == [messages.LastLines(5001, ["out of paper"])]
+        world.server.send(messages.LastLinesRequested(5002))
         yield
-        assert world.server.read() == [messages.LastWords(5002, [])]
+        assert world.server.read() == [messages.LastLines(5002, [])]
         yield from world.stop()
 
     assert world.run(scenario()) == 0
@@ -99,10 +99,10 @@ def test_last_lines_are_asked_for_while_a_preloader_has_ended_and_is_not_reaped(
         world.server.read()
         world.preloader.to_watchdog.close()
         for pid in (5001, 5002):
-            world.server.send(messages.LastWordsWanted(pid))
+            world.server.send(messages.LastLinesRequested(pid))
         yield
         yield
-        assert world.server.read() == [messages.LastWords(5001, []), messages.LastWords(5002, [])]
+        assert world.server.read() == [messages.LastLines(5001, []), messages.LastLines(5002, [])]
         yield from world.stop()
 
     assert world.run(scenario()) == 0

@@ -354,7 +354,7 @@ def test_beyond_that_the_front_end_parks(epoll_world: World, monkeypatch: pytest
     world.parking.park(second)
     world.clients[2].send(b"second")
     fds = [second.sock.fileno()]
-    lent = borrow(world, 0, lambda cid: world.say(0, connection_messages.Lent(cid, 1, 0, 1, b"a"), fds))
+    lent = borrow(world, 0, lambda cid: world.say(0, connection_messages.DescriptorSent(cid, 1, 0, 1, b"a"), fds))
     assert lent is not None
     assert lent.sock.recv(100) == b"second"
 
@@ -368,7 +368,7 @@ def borrow(world: World, worker: int, answer: Callable[[int], None]) -> Connecti
     thread = threading.Thread(target=lambda: got.append(world.queues[worker].take()))
     thread.start()
     msg, _ = world.ends[worker].receive()
-    assert isinstance(msg, connection_messages.Wanted)
+    assert isinstance(msg, connection_messages.DescriptorRequested)
     answer(msg.cid)
     thread.join(5)
     world.taken += [taken for taken in got if taken is not None]
@@ -380,7 +380,7 @@ def test_a_connection_is_borrowed_from_the_front_end(world: World) -> None:
     world.parking.workers = 1
     world.clients[1].send(b"second")
     until(lambda: world.waiting() == 1, "the request")
-    lent = connection_messages.Lent(1, 4711, 1, 9, b"192.0.2.1")
+    lent = connection_messages.DescriptorSent(1, 4711, 1, 9, b"192.0.2.1")
     taken = borrow(world, 1, lambda _: world.say(1, lent, [connection.sock.fileno()]))
     assert taken is not None
     assert (taken.cid, taken.address, taken.sock.recv(100)) == (1, "192.0.2.1", b"second")
@@ -697,7 +697,7 @@ def test_a_lost_connection_is_found_and_taken_again(world: World) -> None:
     connection.lane = False
     world.parking.recover(connection)
     if world.kind == "epoll":
-        lent = connection_messages.Lent(1, 4711, 1, 0, b"")
+        lent = connection_messages.DescriptorSent(1, 4711, 1, 0, b"")
         taken = borrow(world, 1, lambda _: world.say(1, lent, [connection.sock.fileno()]))
     else:
         taken = world.take(1)
@@ -740,5 +740,5 @@ def test_the_workers_descriptor_is_readable_when_something_waits(world: World) -
 
 def test_the_queue_knows_every_message_from_the_server() -> None:
     """They are handled in a branch, without a dispatcher that would notice a new message."""
-    known = {connection_messages.Gone, connection_messages.Lent}
+    known = {connection_messages.Gone, connection_messages.DescriptorSent}
     assert message_format.messages_of(directions.SERVER_TO_WORKER) == known

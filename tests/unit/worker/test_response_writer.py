@@ -264,7 +264,7 @@ ours, _ = listener.accept()
 ours.setblocking(False)
 cell = Scoreboard.create(1, 1).slot(0).cell(0)
 cell.begin(7, time.monotonic())
-cell.say_departed(7, gone=False)
+cell.mark_departed(7, gone=False)
 writer = ResponseWriter(cell, ResponseBuffer())
 writer.sock = ours
 client.close()

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from appsrv import __version__
-from appsrv.ipc.request_counts import BOUNDS
+from appsrv.ipc.request_counts import BUCKET_BOUNDS_SECONDS
 from appsrv.ipc.scoreboard import first_line, without_query
 from appsrv.server.frontend.frontend import FrontEnd
 from appsrv.server.frontend.parking import ClientConnection
@@ -169,7 +169,8 @@ def _served(manager: Manager) -> dict[str, Any]:
     served: dict[str, Any] = {"requests": counts.requests, "busy_seconds": counts.busy}
     if manager.settings.counts_requests:
         served["classes"] = {f"{n}xx": count for n, count in enumerate(counts.classes) if 1 <= n <= 5 or count}
-        served["buckets"] = [[bound, n] for bound, n in zip((*BOUNDS, None), counts.buckets, strict=True)]
+        bounds = (*BUCKET_BOUNDS_SECONDS, None)
+        served["buckets"] = [[bound, n] for bound, n in zip(bounds, counts.buckets, strict=True)]
         served["seconds"] = counts.seconds
     return served
 

@@ -37,7 +37,7 @@ C = TypeVar(
     "C",
     connection_messages.Holding,
     connection_messages.Closed,
-    connection_messages.Wanted,
+    connection_messages.DescriptorRequested,
     connection_messages.GivenBack,
     connection_messages.LimitReached,
     connection_messages.Undelivered,
@@ -303,7 +303,7 @@ class BackEnd:
             on(connection_messages.Holding, self._with_connection(self._on_holding)),
             on(connection_messages.Closed, self._with_connection(self._on_closed)),
             on(connection_messages.ClosedAll, self._on_closed_all),
-            on(connection_messages.Wanted, self._with_connection(self._on_wanted)),
+            on(connection_messages.DescriptorRequested, self._with_connection(self._on_descriptor_requested)),
             on(connection_messages.GivenBack, self._with_connection(self._on_given_back)),
             on(connection_messages.LimitReached, self._with_connection(self._on_limit_reached)),
             on(connection_messages.Undelivered, self._with_connection(self._on_undelivered)),
@@ -349,12 +349,13 @@ class BackEnd:
                 _remove_holder(connection, worker)
                 self.frontend.close(connection)
 
-    def _on_wanted(
-        self, worker: WorkerDelivery, connection: ClientConnection, _msg: connection_messages.Wanted, _fds: object
+    def _on_descriptor_requested(
+        self, worker: WorkerDelivery, connection: ClientConnection, _msg: connection_messages.DescriptorRequested,
+        _fds: object,
     ) -> None:
         peer = connection.address.encode()
-        lent = connection_messages.Lent(connection.cid, connection.port, connection.listener, len(peer), peer)
-        worker.outbox.send(lent, [connection.sock.fileno()])
+        sent = connection_messages.DescriptorSent(connection.cid, connection.port, connection.listener, len(peer), peer)
+        worker.outbox.send(sent, [connection.sock.fileno()])
 
     def _on_limit_reached(
         self, _worker: WorkerDelivery, connection: ClientConnection, msg: connection_messages.LimitReached, _fds: object
@@ -381,7 +382,7 @@ class BackEnd:
 def _send_gone(msg: Message, worker: WorkerDelivery) -> None:
     """Answer a message that came after the end of its connection, where the worker has or expects its descriptor."""
     # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
-    if isinstance(msg, connection_messages.Wanted | connection_messages.Holding):
+    if isinstance(msg, connection_messages.DescriptorRequested | connection_messages.Holding):
         worker.outbox.send(connection_messages.Gone(msg.cid))
         worker.call()
 

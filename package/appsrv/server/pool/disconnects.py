@@ -70,14 +70,14 @@ class Disconnects:
                     yield connection, handle.slot.cell(number)
 
     def _mark_departed(self, connection: ClientConnection, cell: Cell, *, gone: bool) -> None:
-        cell.say_departed(connection.cid, gone=gone)
+        cell.mark_departed(connection.cid, gone=gone)
         if not gone and self._probes and not connection.asked and question(cell.read()):
             connection.asked = True
             gevent.spawn(self._probe, connection, cell)
 
     def _probe(self, connection: ClientConnection, cell: Cell) -> None:
         before = cell.read()
-        cell.put_question(True)
+        cell.set_probing(True)
         try:
             gevent.sleep(VISIBLE_SECONDS)
             reading = cell.read()
@@ -88,7 +88,7 @@ class Disconnects:
                 with contextlib.suppress(OSError):
                     connection.sock.send(what)
         finally:
-            cell.put_question(False)
+            cell.set_probing(False)
 
     # -- at a worker's end --------------------------------------------------------------------------------------------
 

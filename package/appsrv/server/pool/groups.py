@@ -336,10 +336,10 @@ class Groups(Mapping[str, Manager]):
         for manager in self.all():
             manager.process_exited(pid, status)
 
-    def last_words(self, pid: int, lines: list[str]) -> None:
+    def last_lines(self, pid: int, lines: list[str]) -> None:
         """The last lines that a dead process has written."""
         for manager in self.all():
-            manager.deaths.last_words(pid, lines)
+            manager.deaths.last_lines(pid, lines)
 
     # -- questions ----------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class WorkerHandle:
 
     def call(self) -> None:
         """Make the worker read its channel."""
-        self.slot.call()
+        self.slot.request_attention()
 
     def load(self) -> Load:
         """The worker's load, read from the scoreboard.

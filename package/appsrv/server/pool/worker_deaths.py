@@ -79,10 +79,10 @@ class Deaths:
         )
         self.recent.append(death)
         self.kinds[kind_of(cause, handle.reason)] += 1
-        self._send_to_watchdog(messages.LastWordsWanted(handle.pid))
+        self._send_to_watchdog(messages.LastLinesRequested(handle.pid))
         return death
 
-    def last_words(self, pid: int, lines: list[str]) -> None:
+    def last_lines(self, pid: int, lines: list[str]) -> None:
         """The watchdog's answer. Logged again, since the lines themselves may stand far above in the log."""
         death = next((death for death in reversed(self.recent) if death.pid == pid), None)
         if death is None or not lines:

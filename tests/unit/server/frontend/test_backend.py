@@ -268,12 +268,13 @@ def test_a_worker_that_keeps_a_connection_is_remembered_until_it_lets_it_go(worl
 
 def test_a_connection_that_a_worker_wants_is_lent(world: World) -> None:
     connection = world.client()
-    assert world.says(connection_messages.Wanted(1)) == []
-    assert world.one.sent == [(connection_messages.Lent(1, 4711, 1, 9, b"192.0.2.1"), [connection.sock.fileno()])]
+    assert world.says(connection_messages.DescriptorRequested(1)) == []
+    answer = connection_messages.DescriptorSent(1, 4711, 1, 9, b"192.0.2.1")
+    assert world.one.sent == [(answer, [connection.sock.fileno()])]
     assert world.one.calls == 0, "it waits for the answer"
 
 
-@pytest.mark.parametrize("kind", [connection_messages.Wanted, connection_messages.Holding])
+@pytest.mark.parametrize("kind", [connection_messages.DescriptorRequested, connection_messages.Holding])
 def test_of_a_connection_that_has_ended_a_worker_is_told(world: World, kind: type[Any]) -> None:
     assert world.says(kind(99)) == []
     assert (world.one.sent, world.one.calls) == ([(connection_messages.Gone(99), [])], 1)

@@ -431,16 +431,16 @@ def test_a_dead_holder_is_not_told(world: World) -> None:
 
 def test_a_connection_is_lent(world: World) -> None:
     client, _ = world.connected()
-    world.one.says(connection_messages.Wanted(1))
+    world.one.says(connection_messages.DescriptorRequested(1))
     lent, fds = world.one.end.receive()
-    assert lent == connection_messages.Lent(1, client.getsockname()[1], 3, 9, b"127.0.0.1")
+    assert lent == connection_messages.DescriptorSent(1, client.getsockname()[1], 3, 9, b"127.0.0.1")
     os.write(fds[0], b"hello")
     channels.close_all(fds)
     assert world.read(client, 5) == b"hello"
 
 
 def test_what_has_gone_cannot_be_lent(world: World) -> None:
-    world.one.says(connection_messages.Wanted(77))
+    world.one.says(connection_messages.DescriptorRequested(77))
     assert world.one.hears() == connection_messages.Gone(77)
 
 

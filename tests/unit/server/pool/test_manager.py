@@ -351,7 +351,7 @@ def test_a_worker_that_dies_is_replaced_and_its_request_answered(
     assert (death.cause, death.requests) == ("killed by SIGSEGV", ["GET /cart"])
     assert death.error_id in caplog.text
     assert "secret" not in caplog.text
-    assert messages.LastWordsWanted(worker.pid) in group.told
+    assert messages.LastLinesRequested(worker.pid) in group.told
     assert group.manager.deaths.kinds == {"SIGSEGV": 1}
     second = preloader.fork().ready()
     second.serve(begun, begun=True)
