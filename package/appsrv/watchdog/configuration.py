@@ -29,30 +29,29 @@ class Configuration:
 
     def for_server(self, *, groups: int, restarts: int) -> tuple[messages.Configure, list[int]]:
         """The first message to a server, with the listening sockets; a ServeGroup for each of `groups` follows."""
-        resources = self._resources
-        configure = self._configure(self._settings)
+        configure, sockets = self._configure(self._settings), self._resources.sockets
         configure.groups, configure.restarts = groups, restarts
         configure.problems = self._problems if groups else {}
-        return configure, [sock.fileno() for sock in (*resources.sockets, *resources.metrics_sockets)]
+        return configure, [sock.fileno() for sock in (*sockets.sockets, *sockets.metrics_sockets)]
 
     def for_preloader(self, record: GroupRecord) -> messages.Configure:
         """The first message to a preloader of this group."""
         configure = self._configure(record.group.settings)
         configure.group = record.group.to_json()
-        configure.upstreams = self._resources.upstreams_of(record.group, record.identity)
+        configure.upstreams = self._resources.upstream_directory(record.group, record.identity)
         return configure
 
     def _configure(self, settings: Settings) -> messages.Configure:
-        resources = self._resources
+        resources, sockets = self._resources, self._resources.sockets
         return messages.Configure(
             settings=settings.to_json(),
-            listeners=[made.to_json() for made in resources.listeners],
+            listeners=[made.to_json() for made in sockets.listeners],
             instance=resources.info.to_json(),
             run_directory=str(resources.directory.path),
             development=self._development,
-            bind_errno=resources.bind_errno,
-            bind_reason=resources.bind_reason,
-            metrics_sockets=len(resources.metrics_sockets),
+            bind_errno=sockets.bind_errno,
+            bind_reason=sockets.bind_reason,
+            metrics_sockets=len(sockets.metrics_sockets),
             pulse=self._pulse_seconds,
         )
 

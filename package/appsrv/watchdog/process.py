@@ -177,7 +177,7 @@ class Watchdog:
     def _on_first_worker(self, msg: messages.Booted) -> None:
         self._children.has_booted = True
         self._service.ready()
-        self._resources.tell_settings_module(msg.settings_module)
+        self._resources.publish_settings_module(msg.settings_module)
         self._on_booted()
 
     def _on_boot_failed(self, msg: messages.BootFailed) -> None:

@@ -31,7 +31,7 @@ class ServedGroups:
         self._resources = resources
         self._records: dict[str, GroupRecord] = {}
         for group in groups:
-            self._add(group, identities[group.name], resources.group_logs[group.name])
+            self._add(group, identities[group.name], resources.logs.of_group[group.name])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -60,9 +60,7 @@ class ServedGroups:
         except (AppsrvError, OSError) as error:
             log.event(logging.ERROR, f"{group.name} is not served: {error}")
             return
-        group_log = self._resources.log_of(group, identity)
-        self._resources.group_logs[group.name] = group_log
-        self._add(group, identity, group_log)
+        self._add(group, identity, self._resources.logs.open_for(group, identity))
 
     def remove(self, name: str) -> None:
         """Stop serving a group whose processes have ended; close its log unless another group uses it, too."""
@@ -70,8 +68,7 @@ class ServedGroups:
         if record is None:
             # `add_found` has refused it and has written the reason to the log.
             return
-        self._resources.group_logs.pop(name, None)
-        self._resources.remove_directories(name)
+        self._resources.forget_group(name)
         if not any(log is record.log for log in self.logs()):
             record.log.close()
 
@@ -87,7 +84,8 @@ class ServedGroups:
         self._resources.log.event(logging.INFO, "the server log was opened again")
 
     def _add(self, group: AppGroup, identity: Identity | None, log: ServerLog) -> None:
-        self._records[group.name] = GroupRecord(group, identity, log, self._resources.make_multiproc(group, identity))
+        multiproc = self._resources.multiproc_directory(group, identity)
+        self._records[group.name] = GroupRecord(group, identity, log, multiproc)
 
 
 def identity_of_group(group: AppGroup) -> Identity | None:
