@@ -12,14 +12,12 @@ from typing import NoReturn
 
 from appsrv.system import interpreter_flags
 
-# The project's directory must not be able to shadow a module of ours.
-BOOT = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.cli import main; sys.exit(main())"
-
 
 def become_appsrv(arguments: Sequence[str], directory: str, environ: Mapping[str, str]) -> NoReturn:
     """Run `appsrv ARGUMENTS` in the project's directory instead of what runs now."""
     os.chdir(directory)
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, *interpreter_flags.for_application(), "-c", BOOT, *arguments]
+    code = interpreter_flags.code_for("appsrv.cli")
+    command = [sys.executable, *interpreter_flags.for_application(), "-c", code, *arguments]
     os.execve(sys.executable, command, {**environ, "PWD": directory})

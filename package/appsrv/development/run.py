@@ -122,7 +122,7 @@ def _become_watchdog(order: bytes) -> NoReturn:
     os.close(write)
     sys.stdout.flush()
     sys.stderr.flush()
-    code = "import sys; sys.path[:] = filter(None, sys.path); from appsrv.development.run import main; main()"
+    code = interpreter_flags.code_for("appsrv.development.run")
     os.execv(sys.executable, [sys.executable, *interpreter_flags.for_own_process(), "-c", code, str(read)])
 
 

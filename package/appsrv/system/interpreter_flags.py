@@ -1,4 +1,4 @@
-"""The options that the interpreter of a command was started with: which of them its other processes get.
+"""Command lines of interpreters: which options of the command's own its other processes get, and what they run.
 
 They are read from the command line (`sys.orig_argv`): `sys.flags` has those of the environment in it, which every
 process has anyway, and lacks some of `-X`. Starts nothing.
@@ -37,6 +37,16 @@ def unbuffered(argv: Sequence[str] | None = None) -> list[str]:
 def same_command() -> list[str]:
     """The command of this process, to be run again by another one whose output is a pipe."""
     return [sys.executable, *unbuffered(), *sys.orig_argv[1:]]
+
+
+def code_for(module: str, arguments: str = "") -> str:
+    """The code for `python -c` that calls `main` of a module and ends with its result; `arguments` is what it is given.
+
+    `-c` puts an empty entry, the current directory, in front of sys.path. It is removed before anything is imported: a
+    file of the application must not replace a module of appsrv or of the standard library.
+    """
+    prepare = "import sys; sys.path[:] = filter(None, sys.path)"
+    return f"{prepare}; from {module} import main; sys.exit(main({arguments}))"
 
 
 def _is_own(option: str, value: str = "") -> bool:

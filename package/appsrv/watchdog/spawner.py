@@ -22,13 +22,6 @@ from appsrv.watchdog.child_records import GroupRecord
 from appsrv.watchdog.output_collector import Collector
 from appsrv.watchdog.standby import Launched
 
-# `-c` puts an empty entry, the current directory, in front of sys.path. It is removed first: a file of the application
-# must not replace a module of appsrv or of the standard library.
-_BOOT = (
-    "import sys; sys.path[:] = filter(None, sys.path); "
-    "from appsrv.{0}.process import main; main(*map(int, sys.argv[1:]))"
-)
-
 
 @dataclass(frozen=True)
 class Development:
@@ -53,7 +46,8 @@ class Spawner:
         `log` receives the output of an application; it is None for the server process.
         """
         flags = interpreter_flags.for_own_process() if log is None else interpreter_flags.for_application()
-        argv = [sys.executable, *flags, "-c", _BOOT.format(module), *(str(sock.fileno()) for sock in fds)]
+        code = interpreter_flags.code_for(f"appsrv.{module}.process", "*map(int, sys.argv[1:])")
+        argv = [sys.executable, *flags, "-c", code, *(str(sock.fileno()) for sock in fds)]
         return self.command(argv, fds, environ, log=log)
 
     def command(

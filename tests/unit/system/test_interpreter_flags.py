@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,16 @@ def test_the_interpreter_reads_its_options_alike() -> None:
     )
     assert first == second
     assert len(passed) > len(words)
+
+
+@pytest.mark.process
+def test_a_file_of_the_current_directory_shadows_no_module(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('shadowed')")
+    (tmp_path / "appsrv").mkdir()
+    (tmp_path / "appsrv" / "cli.py").write_text("raise SystemExit('shadowed')")
+    command = [sys.executable, "-c", interpreter_flags.code_for("appsrv.cli"), "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("appsrv ")
+    code = interpreter_flags.code_for("appsrv.system.words", "*map(int, sys.argv[1:])")
+    assert code.endswith("from appsrv.system.words import main; sys.exit(main(*map(int, sys.argv[1:])))")
