@@ -132,7 +132,6 @@ def test_page_traceback_and_line_have_one_id(serve: Serve) -> None:
     server.wait_log(f"Error {entry['id']} in GET /raise$")
 
 
-@pytest.mark.both_queues
 def test_all_writers_go_on_in_a_new_file(serve: Serve, site: Site) -> None:
     server = serve("hello", "--access-log", "access.log", "--max-pool-size", "2", "--min-instances", "2")
     files = [site.directory / f"access.log{suffix}" for suffix in ("", ".1", ".2")]

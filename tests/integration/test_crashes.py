@@ -18,29 +18,26 @@ from support.load import Load
 from support.server import Server
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.both_queues
 # Words of the manual's table that are no keys of the object itself.
 VALUES = {"booting", "running", "restarting", "broken", "idle", "busy", "retiring", "ok", "failed", "requests",
           "busy_seconds"}
 
 
-@pytest.mark.parametrize(
-    ("target", "cause"),
-    [("/kill", "SIGKILL"), ("/segfault", "SIGSEGV"), ("/exit", r"exit.*7")],
-)
-def test_client_of_a_dead_worker_is_answered(serve: Serve, target: str, cause: str) -> None:
+@pytest.mark.both_queues
+def test_client_of_a_dead_worker_is_answered(serve: Serve) -> None:
     server = serve("crashing", "--max-pool-size", "1")
-    pid = int(server.get("/").text)
-    reply = server.get(target)
-    assert reply.status == 502
-    error_id = re.search(r"\b[0-9a-f]{8}\b", reply.text)
-    assert error_id, reply.text
-    line = server.wait_log(rf"^.*{error_id.group()}.*$").group()
-    assert str(pid) in line
-    assert f"was serving GET {target} for" in line
-    assert re.search(cause, line), line
-    assert int(server.get("/").text) != pid
-    assert server.group()["last_death"]["pid"] == pid
+    for target, cause in (("/kill", "SIGKILL"), ("/segfault", "SIGSEGV"), ("/exit", r"exit.*7")):
+        pid = int(server.get("/").text)
+        reply = server.get(target)
+        assert reply.status == 502, target
+        error_id = re.search(r"\b[0-9a-f]{8}\b", reply.text)
+        assert error_id, reply.text
+        line = server.wait_log(rf"^.*{error_id.group()}.*$").group()
+        assert str(pid) in line
+        assert f"was serving GET {target} for" in line
+        assert re.search(cause, line), line
+        assert int(server.get("/").text) != pid
+        assert server.group()["last_death"]["pid"] == pid
 
 
 def test_the_keys_of_status_are_those_that_the_manual_promises(serve: Serve) -> None:
@@ -62,6 +59,7 @@ def test_the_keys_of_status_are_those_that_the_manual_promises(serve: Serve) -> 
         assert not {word for word in rows[name] - set(found) if word not in VALUES}, f"promised in vain: {name}"
 
 
+@pytest.mark.both_queues
 def test_other_requests_survive_a_crash(serve: Serve) -> None:
     server = serve("crashing", "--max-pool-size", "3", "--min-instances", "3")
     server.wait_workers(3)
@@ -93,17 +91,6 @@ def test_killed_server_process_comes_back(serve: Serve) -> None:
     assert server.pid_of("appsrv preloader") == preloader, "the application is not imported again"
 
 
-def test_killed_server_process_never_refuses_a_connection(serve: Serve) -> None:
-    server = serve("crashing", "--min-instances", "2")
-    with Load(server.address, 3, keep_alive=False) as load:
-        wait_for(lambda: load.served > 20, "load")
-        os.kill(server.pid_of("appsrv server"), signal.SIGKILL)
-        served = load.served
-        wait_for(lambda: load.served > served + 100, "answers after the kill")
-    assert [failure for failure in load.failures if "Refused" in failure] == []
-    assert len(load.failures) <= 3, load.failures
-
-
 def test_killed_preloader_comes_back(serve: Serve) -> None:
     server = serve("crashing")
     os.kill(server.pid_of("appsrv preloader"), signal.SIGKILL)
@@ -113,6 +100,7 @@ def test_killed_preloader_comes_back(serve: Serve) -> None:
     assert server.get("/").status == 200
 
 
+@pytest.mark.both_queues
 @pytest.mark.parametrize(
     ("kind", "most_failed"),
     [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import sys
 
 import pytest
 
-from integration.conftest import Launch
+from integration.conftest import Launch, reported
 from support.browser import Visitor
 from support.server import COMMAND, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 MANAGE = [sys.executable, "manage.py"]
@@ -20,8 +20,6 @@ MANAGE = [sys.executable, "manage.py"]
 @pytest.fixture
 def project(site: Site) -> Site:
     site.add_project("django")
-    done = site.run_command([*MANAGE, "demo"])
-    assert done.returncode == 0, done.stderr
     return site
 
 
@@ -30,12 +28,26 @@ def run_server(launch: Launch, *options: str, **environment: str) -> Server:
     return launch([*MANAGE, "runserver", *options, str(port)], ("127.0.0.1", port), environment)
 
 
-@pytest.fixture(params=["runserver", "start"])
-def served(request: pytest.FixtureRequest, project: Site, launch: Launch) -> Server:
-    if request.param == "runserver":
-        return run_server(launch).wait_ready()
+COMMANDS = {"runserver": [*MANAGE, "runserver"], "start": [COMMAND, "start", "--port"]}
+
+
+def start(kind: str, site: Site) -> Server:
+    site.add_project("django")
+    done = site.run_command([*MANAGE, "demo"])
+    assert done.returncode == 0, done.stderr
     port = free_port()
-    return launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+    return Server(site, [*COMMANDS[kind], str(port)], ("127.0.0.1", port))
+
+
+@pytest.fixture(params=COMMANDS)
+def served(request: pytest.FixtureRequest, shared_servers: SharedServers) -> Server:
+    """Shared: what visitors leave behind is in its database only."""
+    return reported(request, shared_servers.get(request.param, lambda site: start(request.param, site)))
+
+
+@pytest.fixture
+def runserver(request: pytest.FixtureRequest, shared_servers: SharedServers) -> Server:
+    return reported(request, shared_servers.get("runserver", lambda site: start("runserver", site)))
 
 
 def log_in(visitor: Visitor) -> None:
@@ -86,46 +98,44 @@ def test_collected_static_files(project: Site, launch: Launch) -> None:
     assert (server.get("/static/").status, server.get("/static/../manage.py").status) == (404, 404)
 
 
-def test_runserver_speaks_as_the_original(project: Site, launch: Launch) -> None:
+def test_runserver_is_one_process_with_threads(runserver: Server) -> None:
+    assert [worker["threads"] for worker in runserver.workers()] == [8]
+
+
+def test_runserver_twice(runserver: Server) -> None:
+    assert isinstance(runserver.address, tuple)
+    again = runserver.site.run_command([*MANAGE, "runserver", str(runserver.address[1])])
+    assert again.returncode == 1
+    assert "Error: That port is already in use." in again.stdout + again.stderr
+    assert runserver.get("/pid/").status == 200
+
+
+def test_runserver_takes_lines_as_long_as_the_original(runserver: Server, project: Site, launch: Launch) -> None:
+    long = "x" * 60_000
+    fields = {"Cookie": f"a={long}", "Authorization": f"Bearer {long}"}
+    original = run_server(launch, APPSRV_RUNSERVER="0").wait_listening()
+    for server in (runserver, original):
+        assert server.get(f"/pid/?q={long}", fields).status == 200
+        assert server.request("GET", f"/pid/?q={long}", body=b"y" * 30_000, headers=fields).status == 200
+        beyond = server.get(f"/pid/?q={'x' * 70_000}")
+        assert beyond.status == 414
+        assert ("the setting max_request_line_size of appsrv is 65536" in beyond.text) is (server is runserver)
+
+
+def test_runserver_reloads_and_outlives_broken_code(project: Site, launch: Launch) -> None:
     server = run_server(launch).wait_ready()
-    assert isinstance(server.address, tuple)
-    server.get("/pid/")
-    wait_for(lambda: '"GET /pid/ HTTP/1.1" 200' in server.terminal, "the access line")
-    for line in (
-        r"^Performing system checks\.\.\.$",
-        r"^System check identified no issues \(0 silenced\)\.$",
-        r"^Django version \d.*, using settings 'showcase\.settings'$",
-        rf"^Starting development server at http://127\.0\.0\.1:{server.address[1]}/$",
-        r"^Quit the server with CONTROL-C\.$",
-        r'^\[\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\] "GET /pid/ HTTP/1\.1" 200 \d+$',
-    ):
-        assert re.search(line, server.terminal, re.MULTILINE), line
-
-
-def test_runserver_is_one_process_with_threads(project: Site, launch: Launch) -> None:
-    server = run_server(launch).wait_ready()
-    workers = server.workers()
-    assert [worker["threads"] for worker in workers] == [8]
-
-
-def test_runserver_reloads(project: Site, launch: Launch) -> None:
-    server = run_server(launch).wait_ready()
-    urls = project.directory / "uploads" / "urls.py"
+    urls, views = (project.directory / "uploads" / name for name in ("urls.py", "views.py"))
     assert server.get("/added/").status == 404
     added = 'path("added/", views.pid, name="added"),\n]'
     project.save("uploads/urls.py", urls.read_text().replace("]\n", f"    {added}\n"))
     wait_for(lambda: server.get("/added/").status == 200, "the new page", 30)
-
-
-def test_runserver_outlives_broken_code(project: Site, launch: Launch) -> None:
-    server = run_server(launch).wait_ready()
-    views = project.directory / "uploads" / "views.py"
     good = views.read_text()
     project.save("uploads/views.py", "this is no Python\n" + good)
     wait_for(lambda: server.get("/pid/").status == 500, "the error page", 30)
     assert "SyntaxError" in server.get("/pid/").text
     project.save("uploads/views.py", good)
     wait_for(lambda: server.get("/pid/").status == 200, "the page, again", 30)
+    assert server.stop(signal.SIGTERM) == 0
 
 
 def test_a_restart_with_broken_views_leaves_the_old_ones_serving(project: Site, launch: Launch) -> None:
@@ -141,25 +151,6 @@ def test_a_restart_with_broken_views_leaves_the_old_ones_serving(project: Site, 
     assert server.get("/pid/").status == 200
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_runserver_ends_with_0(project: Site, launch: Launch, signum: signal.Signals) -> None:
-    assert run_server(launch).wait_ready().stop(signum) == 0
-
-
-def test_runserver_when_the_port_is_taken(project: Site) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = project.run_command([*MANAGE, "runserver", str(taken.getsockname()[1])])
-    assert done.returncode == 1
-    assert "Error: That port is already in use." in done.stdout + done.stderr
-
-
-def test_runserver_twice(project: Site, launch: Launch) -> None:
-    server = run_server(launch).wait_ready()
-    assert isinstance(server.address, tuple)
-    assert project.run_command([*MANAGE, "runserver", str(server.address[1])]).returncode == 1
-    assert server.get("/pid/").status == 200
-
-
 def test_runserver_of_django_itself(project: Site, launch: Launch) -> None:
     """Switched off, and in a project that does not name appsrv, nothing of appsrv is there."""
     off = run_server(launch, "--noreload", APPSRV_RUNSERVER="0").wait_listening()
@@ -170,17 +161,3 @@ def test_runserver_of_django_itself(project: Site, launch: Launch) -> None:
     assert [text for text in without.titles().values() if "appsrv watchdog" in text] == []
     assert without.get("/pid/").status == 200
     without.stop(signal.SIGINT)
-
-
-def test_runserver_takes_lines_as_long_as_the_original(project: Site, launch: Launch) -> None:
-    long = "x" * 60_000
-    fields = {"Cookie": f"a={long}", "Authorization": f"Bearer {long}"}
-    environments: list[dict[str, str]] = [{}, {"APPSRV_RUNSERVER": "0"}]
-    for environment in environments:
-        server = run_server(launch, **environment).wait_listening()
-        assert server.get(f"/pid/?q={long}", fields).status == 200
-        assert server.request("GET", f"/pid/?q={long}", body=b"y" * 30_000, headers=fields).status == 200
-        beyond = server.get(f"/pid/?q={'x' * 70_000}")
-        assert beyond.status == 414
-        assert ("the setting max_request_line_size of appsrv is 65536" in beyond.text) is not bool(environment)
-        server.stop()

@@ -8,9 +8,10 @@ import socket
 
 import pytest
 
-from integration.conftest import Launch
+from integration.conftest import Launch, reported
 from support.browser import Visitor
 from support.server import BIN, COMMAND, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 FLASK = str(BIN / "flask")
@@ -28,12 +29,24 @@ def flask_run(launch: Launch, *options: str, **environment: str) -> Server:
     return launch([FLASK, *before, "run", "--port", str(port)], ("127.0.0.1", port), environment)
 
 
-@pytest.fixture(params=["flask run", "start"])
-def served(request: pytest.FixtureRequest, project: Site, launch: Launch) -> Server:
-    if request.param == "flask run":
-        return flask_run(launch).wait_ready()
+COMMANDS = {"flask run": [FLASK, "run", "--port"], "start": [COMMAND, "start", "--port"]}
+
+
+def start(kind: str, site: Site) -> Server:
+    site.add_project("flask")
     port = free_port()
-    return launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
+    return Server(site, [*COMMANDS[kind], str(port)], ("127.0.0.1", port))
+
+
+@pytest.fixture(params=COMMANDS)
+def served(request: pytest.FixtureRequest, shared_servers: SharedServers) -> Server:
+    """Shared: what visitors leave behind is in its files only."""
+    return reported(request, shared_servers.get(request.param, lambda site: start(request.param, site)))
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest, shared_servers: SharedServers) -> Server:
+    return reported(request, shared_servers.get("flask run", lambda site: start("flask run", site)))
 
 
 def test_session_and_upload(served: Server) -> None:
@@ -54,23 +67,20 @@ def test_stream(served: Server) -> None:
     assert served.get("/stream?lines=2").text == "2\n1\nlift-off\n"
 
 
-def test_flask_run_speaks_as_the_original(project: Site, launch: Launch) -> None:
-    server = flask_run(launch).wait_ready()
-    assert isinstance(server.address, tuple)
-    server.get("/pid")
-    wait_for(lambda: '"GET /pid HTTP/1.1" 200 -' in server.terminal, "the access line")
-    for line in (
-        r"^ \* Debug mode: off$",
-        rf"^.*\* Running on http://127\.0\.0\.1:{server.address[1]}$",
-        r"Press CTRL\+C to quit",
-        r'^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\] "GET /pid HTTP/1\.1" 200 -$',
-    ):
-        assert re.search(line, server.terminal, re.MULTILINE), line
+def test_flask_run_is_one_process_with_threads(running: Server) -> None:
+    assert [worker["threads"] for worker in running.workers()] == [8]
 
 
-def test_flask_run_is_one_process_with_threads(project: Site, launch: Launch) -> None:
-    server = flask_run(launch).wait_ready()
-    assert [worker["threads"] for worker in server.workers()] == [8]
+def test_flask_run_takes_lines_as_long_as_the_original(running: Server, project: Site, launch: Launch) -> None:
+    long = "x" * 60_000
+    fields = {"Cookie": f"a={long}", "Authorization": f"Bearer {long}"}
+    original = flask_run(launch, APPSRV_RUNSERVER="0").wait_listening()
+    for server in (running, original):
+        assert server.get(f"/pid?q={long}", fields).status == 200
+        assert server.request("GET", f"/pid?q={long}", body=b"y" * 30_000, headers=fields).status == 200
+        beyond = server.get(f"/pid?q={'x' * 70_000}")
+        assert beyond.status == 414
+        assert ("the setting max_request_line_size of appsrv is 65536" in beyond.text) is (server is running)
 
 
 def test_flask_run_reloads_with_debug(project: Site, launch: Launch) -> None:
@@ -107,17 +117,3 @@ def test_a_stop_just_after_a_reload_has_begun(project: Site, launch: Launch) -> 
     server.child.send_signal(signal.SIGTERM)
     server.child.send_signal(signal.SIGCONT)
     assert server.wait_exit() == 0
-
-
-def test_flask_run_takes_lines_as_long_as_the_original(project: Site, launch: Launch) -> None:
-    long = "x" * 60_000
-    fields = {"Cookie": f"a={long}", "Authorization": f"Bearer {long}"}
-    environments: list[dict[str, str]] = [{}, {"APPSRV_RUNSERVER": "0"}]
-    for environment in environments:
-        server = flask_run(launch, **environment).wait_listening()
-        assert server.get(f"/pid?q={long}", fields).status == 200
-        assert server.request("GET", f"/pid?q={long}", body=b"y" * 30_000, headers=fields).status == 200
-        beyond = server.get(f"/pid?q={'x' * 70_000}")
-        assert beyond.status == 414
-        assert ("the setting max_request_line_size of appsrv is 65536" in beyond.text) is not bool(environment)
-        server.stop()

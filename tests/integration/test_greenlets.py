@@ -6,18 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, Share
 from support.load import Load
 from support.server import Site
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.both_queues
-
 GEVENT = ("--concurrency-model", "gevent", "--max-pool-size", "1")
 
 
-def test_many_requests_that_wait_share_one_worker(serve: Serve) -> None:
-    server = serve("cooperative", *GEVENT)
+@pytest.mark.both_queues
+def test_many_requests_that_wait_share_one_worker(share: Share) -> None:
+    server = share("cooperative", *GEVENT)
     (worker,) = server.worker_pids()
     with ThreadPoolExecutor(50) as clients:
         replies = list(clients.map(lambda _: server.get("/meet?50"), range(50)))
@@ -25,6 +24,7 @@ def test_many_requests_that_wait_share_one_worker(serve: Serve) -> None:
     assert server.worker_pids() == {worker}
 
 
+@pytest.mark.both_queues
 def test_no_more_of_them_than_the_setting_says(serve: Serve, site: Site) -> None:
     server = serve("cooperative", *GEVENT, "--max-greenlets", "2")
     with ThreadPoolExecutor(6) as clients:
@@ -36,8 +36,9 @@ def test_no_more_of_them_than_the_setting_says(serve: Serve, site: Site) -> None
         assert {reply.result().status for reply in replies} == {200}
 
 
-def test_what_the_application_is_told_and_can_do(serve: Serve) -> None:
-    server = serve("cooperative", *GEVENT)
+@pytest.mark.both_queues
+def test_what_the_application_is_told_and_can_do(share: Share) -> None:
+    server = share("cooperative", *GEVENT)
     told = server.get("/").json
     assert told["multithread"] is True
     assert told["multiprocess"] is False
@@ -48,12 +49,14 @@ def test_what_the_application_is_told_and_can_do(serve: Serve) -> None:
     assert server.get(f"/fetch?{itself}/sleep?0").text == "slept", "a request to itself"
 
 
-def test_a_long_body_goes_there_and_back(serve: Serve) -> None:
-    server = serve("cooperative", *GEVENT)
+@pytest.mark.both_queues
+def test_a_long_body_goes_there_and_back(share: Share) -> None:
+    server = share("cooperative", *GEVENT)
     body = bytes(range(256)) * 40_000
     assert server.request("POST", "/body", body).body == body
 
 
+@pytest.mark.both_queues
 def test_it_retires_without_losing_a_request(serve: Serve) -> None:
     server = serve("cooperative", "--concurrency-model", "gevent", "--max-pool-size", "2", "--max-requests", "50")
     first = server.worker_pids()

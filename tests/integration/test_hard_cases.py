@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import QUEUES, Serve
 from support.http import Connection, connect
 from support.load import Load
 from support.server import Server, Site
@@ -212,7 +212,6 @@ def test_workers_of_a_killed_server_end_though_clients_keep_them_busy(serve: Ser
     assert not old & server.wait_workers(2)
 
 
-@BOTH_QUEUES
 def test_a_server_killed_in_a_broken_restart_goes_on_with_what_served(serve: Serve, site: Site) -> None:
     site.write("version", "1")
     server = serve("versioned")
@@ -294,8 +293,12 @@ def test_a_failure_of_the_worker_itself_is_answered(serve: Serve, site: Site) ->
     assert server.get("/").status == 200
 
 
-@BOTH_QUEUES
-@pytest.mark.parametrize("options", [["--threads", "4"], ["--access-log", "-"]], ids=["threads", "logged"])
+@pytest.mark.parametrize(
+    ("options", "ready_queue"),
+    [(["--threads", "4"], QUEUES[-1]), (["--access-log", "-"], QUEUES[0])],
+    indirect=["ready_queue"],
+    ids=["threads", "logged"],
+)
 def test_a_timeout_for_all_new_sockets_is_the_applications_own(serve: Serve, options: list[str]) -> None:
     server = serve("hurried", "--max-pool-size", "1", *options)
     with closing(server.raw()) as client:

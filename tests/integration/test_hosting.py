@@ -19,9 +19,11 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 import pytest
 
-from support.http import Connection, Reply, exchange_bytes, send
+from integration.conftest import Launch, reported
+from support.http import Address, Connection, Reply, exchange_bytes, send
 from support.other_users import LIBRARY, python_of_everybody
 from support.server import APPS, COMMAND, EXAMPLES, Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 PLACES = """
@@ -72,17 +74,32 @@ class Host(Protocol):
     ) -> Server: ...
 
 
+def argv_of(site: Site, toml: str, names: tuple[str, ...], ready_queue: str) -> tuple[list[str], Address]:
+    """`appsrv start` with this appsrv.toml and tests/apps/hosted.py in directories of these names."""
+    for name in names:
+        add(site.directory / name)
+    site.write("appsrv.toml", toml)
+    address = ("127.0.0.1", free_port())
+    return [COMMAND, "start", "--port", str(address[1]), "--ready-queue", ready_queue], address
+
+
 @pytest.fixture
-def host(site: Site, launch: Any, ready_queue: str) -> Host:
+def shop_and_blog(shared_servers: SharedServers, request: pytest.FixtureRequest, ready_queue: str) -> Server:
+    """The shop and the blog, for tests that only ask them."""
+
+    def begin(site: Site) -> Server:
+        return Server(site, *argv_of(site, PLACES, ("shop", "blog"), ready_queue))
+
+    return reported(request, shared_servers.get(ready_queue, begin))
+
+
+@pytest.fixture
+def host(site: Site, launch: Launch, ready_queue: str) -> Host:
     """Start an instance with this appsrv.toml and tests/apps/hosted.py in directories of these names."""
 
     def start(toml: str, *names: str, options: tuple[str, ...] = (), until: str = "web server started") -> Server:
-        for name in names:
-            add(site.directory / name)
-        site.write("appsrv.toml", toml)
-        address = ("127.0.0.1", free_port())
-        argv = [COMMAND, "start", "--port", str(address[1]), "--ready-queue", ready_queue, *options]
-        server: Server = launch(argv, address)
+        argv, address = argv_of(site, toml, names, ready_queue)
+        server = launch([*argv, *options], address)
         wait_for(lambda: until in server.terminal or server.child.poll() is not None, "the banner", 30)
         return server
 
@@ -108,8 +125,8 @@ def holding(site: Site) -> Iterator[Path]:
 
 
 @pytest.mark.both_queues
-def test_requests_go_by_host_and_path(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
+def test_requests_go_by_host_and_path(shop_and_blog: Server) -> None:
+    server = shop_and_blog
     shop = said(server.get("/cart", SHOP))
     assert shop[:4] == ("shop", "", "/cart", "0")
     assert shop.key == "of the shop"
@@ -127,10 +144,10 @@ def test_requests_go_by_host_and_path(host: Host) -> None:
 
 
 @pytest.mark.both_queues
-def test_a_connection_is_used_for_several_applications(host: Host) -> None:
+def test_a_connection_is_used_for_several_applications(shop_and_blog: Server) -> None:
     """As proxies do it: whose a request is, is found out request by request."""
-    server = host(PLACES, "shop", "blog")
-    connection = server.keep_alive()
+    accepted = shop_and_blog.status()["server"]["accepted"]
+    connection = shop_and_blog.keep_alive()
     for number in range(20):
         length = 300_000 * (number % 3)
         body = b"x" * length if length else None
@@ -139,27 +156,25 @@ def test_a_connection_is_used_for_several_applications(host: Host) -> None:
         assert said(connection.exchange("GET", "/blog/again"))[:3] == ("blog", "/blog", "/again")
     assert connection.exchange("GET", "/", headers={"Host": "nobody"}).status == 404
     connection.close()
-    assert server.status()["server"]["accepted"] == 1
+    assert shop_and_blog.status()["server"]["accepted"] == accepted + 1
 
 
 @pytest.mark.both_queues
-def test_pipelined_requests_for_several_applications(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
+def test_pipelined_requests_for_several_applications(shop_and_blog: Server) -> None:
     shop = b"GET /%d HTTP/1.1\r\nHost: shop.example\r\n\r\n"
     blog = b"GET /blog/%d HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /blog/9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = exchange_bytes(server.address, shop % 1 + blog % 2 + blog % 3 + shop % 4 + last)
+    answer = exchange_bytes(shop_and_blog.address, shop % 1 + blog % 2 + blog % 3 + shop % 4 + last)
     found = re.findall(rb"(shop||blog)\|(?:/blog)?\|/(\d)\|", answer.data)
     assert found == [(b"shop", b"1"), (b"blog", b"2"), (b"blog", b"3"), (b"shop", b"4"), (b"blog", b"9")]
 
 
 @pytest.mark.both_queues
-def test_a_head_that_comes_in_pieces_is_routed_when_it_is_whole(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
-    with server.raw() as client:
+def test_a_head_that_comes_in_pieces_is_routed_when_it_is_whole(shop_and_blog: Server) -> None:
+    with shop_and_blog.raw() as client:
         for piece in (b"GET /late HTT", b"P/1.1\r\nHo", b"st: shop.example\r\nConnection: close\r\n"):
             client.sendall(piece)
-            wait_for(lambda: server.status()["server"]["connections"] == 1, "the connection")
+            wait_for(lambda: shop_and_blog.status()["server"]["connections"] == 1, "the connection")
         client.sendall(b"\r\n")
         assert b"shop||/late|0" in _all(client)
 
@@ -168,11 +183,11 @@ def _all(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(1 << 20), b""))
 
 
-def test_nonsense_is_refused_before_anybody_is_asked(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
-    ambiguous = exchange_bytes(server.address, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+@pytest.mark.both_queues
+def test_nonsense_is_refused_before_anybody_is_asked(shop_and_blog: Server) -> None:
+    ambiguous = exchange_bytes(shop_and_blog.address, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
     assert ambiguous.data.startswith(b"HTTP/1.1 400 ")
-    old = exchange_bytes(server.address, b"GET /blog HTTP/1.0\r\n\r\n")
+    old = exchange_bytes(shop_and_blog.address, b"GET /blog HTTP/1.0\r\n\r\n")
     assert old.data.startswith(b"HTTP/1.1 200 ")
 
 
@@ -186,7 +201,6 @@ def test_one_application_with_a_place_of_its_own(serve: Any) -> None:
 # -- nobody feels what happens to another
 
 
-@pytest.mark.both_queues
 def test_a_broken_application_harms_no_other_and_is_served_once_it_is_mended(host: Host, site: Site) -> None:
     site.write("broken/app.py", "import no_such_module\napplication = print\n")
     site.write("empty/readme.txt", "nothing to serve\n")
@@ -233,7 +247,6 @@ def test_a_drowning_application_harms_no_other(host: Host) -> None:
         client.close()
 
 
-@pytest.mark.both_queues
 def test_a_death_in_one_application_is_its_own(host: Host) -> None:
     server = host(ONE_EACH, "shop", "blog")
     blog = said(server.get("/blog/")).pid
@@ -244,7 +257,6 @@ def test_a_death_in_one_application_is_its_own(host: Host) -> None:
     assert not group(server, "blog")["deaths_by_cause"]
 
 
-@pytest.mark.both_queues
 def test_after_the_death_of_the_server_all_are_served_by_the_same_preloaders(host: Host) -> None:
     server = host(ONE_EACH, "shop", "blog")
     before = {pid for pid, title in server.titles().items() if title.startswith("appsrv preloader")}
@@ -312,7 +324,6 @@ def test_settings_of_the_pool_are_each_one_s_own(host: Host) -> None:
 # -- one pool for all
 
 
-@pytest.mark.both_queues
 def test_the_places_are_shared_and_go_to_who_needs_them(host: Host) -> None:
     names = ("a", "b", "c")
     toml = "max_pool_size = 2\n" + "".join(f'[[apps]]\nroot = "{name}"\nbase_uri = "/{name}"\n' for name in names)
@@ -325,7 +336,6 @@ def test_the_places_are_shared_and_go_to_who_needs_them(host: Host) -> None:
     server.wait_log("needs its place")
 
 
-@pytest.mark.both_queues
 def test_who_has_all_places_gives_one_up_after_its_request(host: Host) -> None:
     toml = "max_pool_size = 3\n" + PLACES.replace('root = "blog"', 'root = "blog"\nmin_instances = 0')
     server = host(toml, "shop", "blog")
@@ -354,7 +364,6 @@ def test_who_has_all_places_gives_one_up_after_its_request(host: Host) -> None:
 # -- a directory of applications
 
 
-@pytest.mark.both_queues
 def test_applications_come_and_go_without_a_restart(host: Host, site: Site) -> None:
     apps = site.directory / "apps"
     apps.mkdir()
@@ -389,7 +398,6 @@ def test_applications_come_and_go_without_a_restart(host: Host, site: Site) -> N
     slow.close()
 
 
-@pytest.mark.both_queues
 def test_an_application_that_nobody_asks_for_has_no_process(host: Host) -> None:
     sleepy = "min_instances = 0\npool_idle_time = 0.5\nmax_preloader_idle_time = 0.5\n"
     server = host(sleepy + PLACES, "shop", "blog")
@@ -511,13 +519,13 @@ def test_found_applications_are_their_owners(open_site: Site) -> None:
     assert left == [], server.evidence()
 
 
-def test_the_example_project(site: Site, launch: Any) -> None:
+def test_the_example_project(site: Site, launch: Launch) -> None:
     site.add_project("several")
     for name in ("wsgi", "flask", "asgi"):
         made = shutil.ignore_patterns("*.log", "instance")
         shutil.copytree(EXAMPLES / name, site.directory.parent / name, ignore=made)
     port = free_port()
-    server: Server = launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port))
+    server = launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port))
     wait_for(lambda: "web server started" in server.terminal, "the banner", 30)
     assert "<title>WSGI on appsrv</title>" in server.get("/").text
     assert server.get("/", {"Host": f"flask.localhost:{port}"}).status == 200
@@ -525,11 +533,12 @@ def test_the_example_project(site: Site, launch: Any) -> None:
     assert "Hello from process" in server.get("/", {"Host": "asgi.localhost"}).text
 
 
-def test_the_banner_says_what_is_served(host: Host) -> None:
-    server = host(PLACES, "shop", "blog")
-    directory = server.site.directory
-    assert f"shop.example/, *.shop.example/  {directory / 'shop'}" in server.terminal
-    assert f"*/blog                          {directory / 'blog'}" in server.terminal
+@pytest.mark.both_queues
+def test_the_banner_says_what_is_served(shop_and_blog: Server) -> None:
+    directory = shop_and_blog.site.directory
+    wait_for(lambda: "web server started" in shop_and_blog.terminal, "the banner")
+    assert f"shop.example/, *.shop.example/  {directory / 'shop'}" in shop_and_blog.terminal
+    assert f"*/blog                          {directory / 'blog'}" in shop_and_blog.terminal
 
 
 def test_what_is_wrong_with_the_file_is_told_at_once(site: Site) -> None:
@@ -568,7 +577,6 @@ start_command = "{HOSTILE}"
 """
 
 
-@pytest.mark.both_queues
 def test_one_application_is_a_command(host: Host, site: Site) -> None:
     for name in ("api", "feed"):
         (site.directory / name).mkdir(parents=True)
@@ -646,7 +654,6 @@ def test_hundreds_of_applications_that_sleep(host: Host) -> None:
     assert said(server.get("/app-399/")).name == "app-399"
 
 
-@pytest.mark.both_queues
 def test_a_restart_of_an_application_that_goes_is_over(host: Host, site: Site) -> None:
     for name in ("one", "two"):
         add(site.directory / "apps" / name)
@@ -659,7 +666,6 @@ def test_a_restart_of_an_application_that_goes_is_over(host: Host, site: Site) -
     wait_for(lambda: said(server.get("/two/")).pid != two, "the restart of the other one", 20)
 
 
-@pytest.mark.both_queues
 def test_a_response_that_is_still_sent_when_its_application_goes_ends_well(host: Host, site: Site) -> None:
     add(site.directory / "apps" / "one")
     server = host('apps_directory = "apps"\n')
@@ -676,7 +682,6 @@ def test_a_response_that_is_still_sent_when_its_application_goes_ends_well(host:
     assert "failed" not in server.log()
 
 
-@pytest.mark.both_queues
 def test_a_request_that_still_comes_when_its_application_goes_is_answered(host: Host, site: Site) -> None:
     add(site.directory / "apps" / "one")
     server = host('apps_directory = "apps"\n')
@@ -705,26 +710,20 @@ def test_an_application_outside_of_its_directory_is_not_served_and_harms_nobody(
     assert said(server.get("/one/")).name == "one"
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"a = " + b"[" * 20_000], ids=["bytes", "nested"])
-def test_a_file_that_cannot_be_read_is_its_application_s_own_trouble(host: Host, site: Site, content: bytes) -> None:
-    add(site.directory / "apps" / "one")
+def test_a_file_that_cannot_be_read_is_its_application_s_own_trouble(host: Host, site: Site) -> None:
+    apps = site.directory / "apps"
+    for name in ("bytes", "nested"):
+        add(apps / name)
     server = host('apps_directory = "apps"\n')
-    (site.directory / "apps" / "one" / "appsrv.toml").write_bytes(content)
-    add(site.directory / "apps" / "two")
-    wait_for(lambda: server.get("/two/").status == 200, "the second application")
-    assert server.get("/one/").status == 404
-
-
-@pytest.mark.parametrize("name", ["appsrv.toml", "appsrv.log"])
-def test_a_pipe_where_a_file_belongs_is_its_application_s_own_trouble(host: Host, site: Site, name: str) -> None:
-    add(site.directory / "apps" / "one")
-    server = host('apps_directory = "apps"\n')
-    place = site.directory / "apps" / "pipe"
-    place.mkdir()
-    os.mkfifo(place / name)
-    shutil.copy(APPS / "hosted.py", place / "app.py")
-    add(site.directory / "apps" / "two")
-    wait_for(lambda: server.get("/two/").status == 200, "the application after it")
+    (apps / "bytes" / "appsrv.toml").write_bytes(b"\xff")
+    (apps / "nested" / "appsrv.toml").write_bytes(b"a = " + b"[" * 20_000)
+    for place, pipe in (("pipe", "appsrv.toml"), ("pipe-too", "appsrv.log")):
+        (apps / place).mkdir()
+        os.mkfifo(apps / place / pipe)
+        shutil.copy(APPS / "hosted.py", apps / place / "app.py")
+    add(apps / "two")
+    wait_for(lambda: server.get("/two/").status == 200, "the application after them")
+    assert [server.get(f"/{name}/").status for name in ("bytes", "nested")] == [404, 404]
 
 
 @pytest.mark.both_queues
@@ -760,11 +759,13 @@ def test_the_sockets_of_a_command_go_with_it(host: Host, site: Site) -> None:
     wait_for(lambda: not list(run.glob("upstreams-*")), "the end of their directory")
 
 
-@pytest.mark.parametrize("command", ["false", "sleep 1000"], ids=["ends", "does not listen"])
-def test_a_command_that_does_not_start_harms_no_other(host: Host, site: Site, command: str) -> None:
+def test_a_command_that_does_not_start_harms_no_other(host: Host, site: Site) -> None:
+    """One that ends, and one that does not listen."""
     add(site.directory / "apps" / "one")
     server = host('apps_directory = "apps"\n')
-    site.write("apps/api/appsrv.toml", f'base_uri = "/api"\nstart_command = "{command}"\nstart_timeout = 3\n')
-    wait_for(lambda: server.get("/api/").status == 503, "the page that says so", 30)
-    assert group(server, "api")["state"] == "broken"
+    for name, command in (("ends", "false"), ("silent", "sleep 1000")):
+        site.write(f"apps/{name}/appsrv.toml", f'start_command = "{command}"\nstart_timeout = 3\n')
+    for name in ("ends", "silent"):
+        wait_for(lambda name=name: server.get(f"/{name}/").status == 503, "the page that says so", 30)  # type: ignore[misc]
+        assert group(server, name)["state"] == "broken"
     assert said(server.get("/one/")).name == "one"

@@ -15,14 +15,8 @@ from support.load import Load
 from support.server import Site
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.both_queues
 
-
-def test_minimum_is_there_at_boot(serve: Serve) -> None:
-    server = serve("holding", "--min-instances", "2", "--max-pool-size", "3")
-    assert len(server.wait_workers(2)) == 2
-
-
+@pytest.mark.both_queues
 def test_grows_while_requests_wait_and_shrinks_when_idle(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "3", "--pool-idle-time", "1")
     with held(server, 5):
@@ -33,6 +27,7 @@ def test_grows_while_requests_wait_and_shrinks_when_idle(serve: Serve) -> None:
     assert server.get("/").status == 200
 
 
+@pytest.mark.both_queues
 def test_full_queue_answers_503_with_retry_after(serve: Serve) -> None:
     """One works, two wait, the fourth is too many; which of those that wait is refused is the queue's affair."""
     server = serve("holding", "--max-pool-size", "1", "--max-request-queue-size", "2")
@@ -48,6 +43,7 @@ def test_full_queue_answers_503_with_retry_after(serve: Serve) -> None:
     assert server.get("/").status == 200
 
 
+@pytest.mark.both_queues
 def test_worker_leaves_after_max_requests(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1", "--max-requests", "10")
     first = int(server.get("/").text)
@@ -57,6 +53,7 @@ def test_worker_leaves_after_max_requests(serve: Serve) -> None:
     wait_for(lambda: first not in server.worker_pids(), "the end of the first worker")
 
 
+@pytest.mark.both_queues
 def test_threads_serve_at_once_in_one_process(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1", "--threads", "4")
     with held(server, 4):
@@ -70,6 +67,7 @@ def test_direct_spawn_method(serve: Serve) -> None:
     assert server.get("/").status == 200
 
 
+@pytest.mark.both_queues
 def test_a_worker_that_is_told_to_leave_while_a_request_comes_loses_it_not(serve: Serve) -> None:
     """Requests that come just when their worker has been idle for long enough, again and again."""
     server = serve("holding", "--min-instances", "0", "--pool-idle-time", "0.05", wait=False)

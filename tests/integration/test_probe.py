@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import Launch, Serve
+from integration.conftest import QUEUES, Launch, Serve
 from support.http import Reply
 from support.load import Load
 from support.server import APPS, COMMAND, Server, Site, free_port
@@ -39,8 +39,12 @@ def is_plain(reply: Reply) -> bool:
     return (kind, cache) == ("text/plain; charset=utf-8", "no-store")
 
 
-@pytest.mark.both_queues
-@pytest.mark.parametrize("concurrency", [(), ("--threads", "4"), ("--concurrency-model", "gevent")], ids=len)
+@pytest.mark.parametrize(
+    ("concurrency", "ready_queue"),
+    [((), QUEUES[0]), (("--threads", "4"), QUEUES[-1]), (("--concurrency-model", "gevent"), QUEUES[-1])],
+    indirect=["ready_queue"],
+    ids=str,
+)
 def test_while_it_serves(serve: Serve, site: Site, concurrency: tuple[str, ...]) -> None:
     log = site.directory / "access.log"
     server = serve("echo", *PROBE, *concurrency, "--access-log", str(log), "--request-metrics")
@@ -63,7 +67,6 @@ def test_off_it_is_the_applications(serve: Serve) -> None:
     assert serve("hello").get(PATH).text == "Hello, world!\n"
 
 
-@pytest.mark.both_queues
 def test_in_an_outage(serve: Serve, site: Site) -> None:
     log = site.directory / "access.log"
     server = serve("holding", *PROBE, "--access-log", str(log))
@@ -84,7 +87,6 @@ def test_in_an_outage(serve: Serve, site: Site) -> None:
     wait_for(lambda: told(server) == (200, "ok\n"), "the end of the outage", 30.0)
 
 
-@pytest.mark.both_queues
 def test_before_it_stops(serve: Serve, site: Site) -> None:
     server = serve("hello", *PROBE, "--stop-delay", "60", "--min-instances", "2")
     assert told(server) == (200, "ok\n")
@@ -177,7 +179,6 @@ base_uri = "/blog"
 """
 
 
-@pytest.mark.both_queues
 def test_several_applications(site: Site, launch: Launch, ready_queue: str) -> None:
     """Each answers where it is; where none is, the instance does, so that a load balancer may ask by address alone."""
     for name in ("shop", "blog"):

@@ -16,8 +16,6 @@ from support.holding import begun, held, release
 from support.server import Server, Site
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.both_queues
-
 
 @contextmanager
 def asked(server: Server, path: str, version: str = "1.1") -> Iterator[socket.socket]:
@@ -40,6 +38,7 @@ def queue_length(server: Server) -> int:
     return length
 
 
+@pytest.mark.both_queues
 def test_a_number_that_may_wait_is_meant(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1", "--max-request-queue-size", "1")
     with held(server, 2):
@@ -47,6 +46,7 @@ def test_a_number_that_may_wait_is_meant(serve: Serve) -> None:
         assert [server.get("/").status for _ in range(3)] == [503] * 3
 
 
+@pytest.mark.both_queues
 def test_a_request_that_has_waited_too_long_is_answered_504(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1", "--max-request-queue-time", "2")
     with held(server, 1):
@@ -59,35 +59,37 @@ def test_a_request_that_has_waited_too_long_is_answered_504(serve: Serve) -> Non
     assert server.get("/").status == 200
 
 
-@pytest.mark.parametrize("end", ["closed", "reset"])
-def test_a_request_whose_client_has_gone_reaches_no_worker(serve: Serve, end: str) -> None:
+@pytest.mark.both_queues
+def test_a_request_whose_client_has_gone_reaches_no_worker(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1")
     with held(server, 1):
         wait_for(lambda: begun(server) == 1, "a request in the application")
-        with asked(server, "/hold?name=gone") as client:
-            wait_for(lambda: queue_length(server) == 1, "a request in the queue")
-            if end == "reset":
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for gone, end in enumerate(("closed", "reset"), 1):
+            with asked(server, f"/hold?name={end}") as client:
+                wait_for(lambda: queue_length(server) == 1, "a request in the queue")
+                if end == "reset":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wait_for(lambda gone=gone: server.group()["abandoned"] == gone, "the request to be dropped")  # type: ignore[misc]
         with asked(server, "/") as patient:
-            wait_for(lambda: server.group()["abandoned"] == 1, "the request to be dropped")
+            wait_for(lambda: queue_length(server) == 1, "a request in the queue")
             release(server, 1)
             assert b"200 OK" in patient.recv(65536)
-    assert not (server.site.directory / "gone.begun").exists()
+    assert not [path.name for path in server.site.directory.glob("*.begun") if path.stem in ("closed", "reset")]
 
 
-@pytest.mark.parametrize(("version", "asked_for"), [("1.1", 1), ("1.0", 0)])
-def test_a_client_that_has_only_stopped_sending_gets_its_answer(serve: Serve, version: str, asked_for: int) -> None:
+@pytest.mark.both_queues
+def test_a_client_that_has_only_stopped_sending_gets_its_answer(serve: Serve) -> None:
     server = serve("holding", "--max-pool-size", "1")
     with held(server, 1):
         wait_for(lambda: begun(server) == 1, "a request in the application")
-        with asked(server, "/", version) as client:
-            client.shutdown(socket.SHUT_WR)
-            if asked_for:
-                assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
-            else:
-                wait_for(lambda: queue_length(server) == 1, "a request in the queue")
+        with asked(server, "/", "1.1") as client, asked(server, "/", "1.0") as old:
+            for one in (client, old):
+                one.shutdown(socket.SHUT_WR)
+            assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            wait_for(lambda: queue_length(server) == 2, "two requests in the queue")
             release(server, 1)
-            assert everything(client).startswith(b"HTTP/1.1 200 OK\r\n")
+            for one in (client, old):
+                assert everything(one).startswith(b"HTTP/1.1 200 OK\r\n")
     assert server.group()["abandoned"] == 0
 
 
