@@ -108,7 +108,7 @@ def _start_several(app: str | None, settings: Settings, directory: Path, environ
     here = working_directory(environ)
     if app is not None and directory == here and not (here / app).is_dir():
         raise SettingsError(f"{app}: {directory} has several applications ([[apps]], apps_directory); leave APP out")
-    hosted = hosting.hosted(settings, directory, environ)
+    hosted = hosting.hosted_apps(settings, directory, environ)
     # In the foreground the log is shown, which says it too.
     for name, problem in hosted.problems.items() if settings.daemonize or not hosted.groups else ():
         say_error(f"{name} is not served: {problem}", SettingsError.exit_code)

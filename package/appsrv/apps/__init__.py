@@ -1,4 +1,4 @@
-"""Applications: how they are found, described, hosted and routed to. Imports none of them.
+"""Finds applications, describes them, and routes requests to them. These modules import no application.
 
-Start with `app_spec` and `hosting`.
+Start reading with `app_spec` and `hosting`.
 """

@@ -1,6 +1,6 @@
-"""An application group: one application of an instance, its settings and what its processes are told. Data only.
+"""An application group: one application of an instance, with its settings and environment variables. Data only.
 
-Passenger's word: all workers of one application that are one pool, with one preloader, one queue and one log.
+The term is Passenger's. The workers of a group form one pool, with one preloader, one request queue and one log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from appsrv.settings.table import Settings
 
 @dataclass(frozen=True)
 class AppGroup:
-    """`name` is what commands, titles and the log call it; `variables` are added to its processes' environment."""
+    """`name`: its name in commands, process titles and the log. `variables`: added to its processes' environment."""
 
     spec: AppSpec
     settings: Settings
@@ -24,16 +24,16 @@ class AppGroup:
 
     @classmethod
     def alone(cls, spec: AppSpec, settings: Settings) -> AppGroup:
-        """That of the only application of an instance."""
+        """The group of the only application of an instance."""
         return cls(spec, settings, spec.name)
 
     @property
     def app(self) -> str:
-        """What is served, in the words of the command line."""
+        """The application in the words of the command line."""
         return self.spec.shown
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, for another process of this instance: `from_json` makes an equal object of it."""
+        """A JSON object for another process of this instance; `from_json` makes an equal object of it."""
         parts = {"spec": self.spec.to_json(), "settings": self.settings.to_json()}
         return {**parts, "name": self.name, "variables": dict(self.variables)}
 

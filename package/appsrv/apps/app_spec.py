@@ -1,7 +1,7 @@
-"""What an application is (`AppSpec`), and the variables of the file `.env` beside it.
+"""The description of an application (`AppSpec`), and the variables in the file `.env` beside it.
 
-Commands make an `AppSpec`; the watchdog, the server and the preloader pass it on. Does not know where an application
-may be (module `finder`), and does not import it (module `loader`).
+Commands make an `AppSpec`; the watchdog, the server and the preloader pass it on. Finding an application is the task of
+`finder`, importing it that of `preloader.loader`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Any, Literal
 from appsrv.errors import SettingsError
 from appsrv.system import fifo
 
-# The usual names of an application in its module, and of a function that returns one. The first that exists is used.
+# The usual names of an application in its module, and of a function that returns one. The first existing name is used.
 OBJECTS = ("application", "app")
 FACTORIES = ("create_app", "make_app")
 
 
 @dataclass(frozen=True)
 class AppSpec:
-    """One application. `root` is absolute: its current directory and the first entry of its `sys.path`.
+    """One application.
 
-    `target` is `module`, `module:object` or `module:factory(...)` with literal arguments; a bare `module` means the
-    first of OBJECTS and FACTORIES it has. `startup_file` is the file to run as that module (None: import it by name).
-    `django_settings` is the DJANGO_SETTINGS_MODULE to set when nothing else does, unless `sets_settings`: the target's
-    module does so when it is imported. Kind `command`: the command `argv`, run again, loads the application. Kind
-    `generic`: a shell runs `start_command`, and the process that it starts serves HTTP. Without `reads_dotenv` its
-    processes are given the variables of `.env`.
+    `root`: an absolute path, the application's current directory and the first entry of its `sys.path`. `target`:
+    `module`, `module:object` or `module:factory(...)` with literal arguments; a bare `module` means its first attribute
+    out of OBJECTS and FACTORIES. `startup_file`: the file to run as that module (None: import the module by name).
+    `django_settings`: the value for DJANGO_SETTINGS_MODULE where that is not set. `sets_settings`: importing the
+    target's module sets it, so appsrv does not. Kind `command`: running the command `argv` again loads the application.
+    Kind `generic`: a shell runs `start_command`, which starts a process that serves HTTP. `reads_dotenv`: the preloader
+    reads `.env`; otherwise these variables are already among those of the group.
     """
 
     root: str
@@ -45,16 +46,16 @@ class AppSpec:
 
     @property
     def shown(self) -> str:
-        """What is served from there, as status shows it."""
+        """The application in the words of the command line, for `appsrv status`."""
         return self.start_command or self.target or " ".join(self.argv)
 
     @property
     def name(self) -> str:
-        """What commands and the log call this application."""
+        """The name of this application in commands and in the log."""
         return self.root
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, for another process of this instance: `from_json` makes an equal object of it."""
+        """A JSON object for another process of this instance; `from_json` makes an equal object of it."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -63,10 +64,10 @@ class AppSpec:
 
 
 def is_below(name: str, prefix: str) -> bool:
-    """Whether the application of that name is at or below a path: `/srv/shop` is not below `/srv/sho`.
+    """Whether the application named `name` is at or below the path `prefix`; `/srv/shop` is not below `/srv/sho`.
 
-    Both as they are written, or both with their links resolved. A name that is no absolute path is below none: it is
-    not relative to whatever directory somebody is in.
+    The two paths are compared as given, and again with symbolic links resolved. A name that is not an absolute path is
+    below no path: it must not depend on the current directory of a command.
     """
     if not os.path.isabs(name):
         return False
@@ -78,17 +79,21 @@ def is_below(name: str, prefix: str) -> bool:
 
 
 def load_dotenv(root: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of `.env` beside the application that `environ` does not have. Raises SettingsError."""
+    """The variables in `.env` beside the application that are not in `environ`. Raises `SettingsError`."""
     variables = read_dotenv(os.path.join(root, ".env"))
     return {name: value for name, value in variables.items() if name not in environ}
 
 
 def read_dotenv(file: str) -> dict[str, str]:
-    """The variables of one file or FIFO of that format, {} without it; names without `=` are left out."""
+    """The variables of a file or FIFO in the format of `.env`; {} if there is none. Names without `=` are left out.
+
+    Raises `SettingsError` if it cannot be read.
+    """
     from_fifo = fifo.is_fifo(file)
-    if not (from_fifo or os.path.isfile(file)):  # `.env` may be a virtual environment
+    if not (from_fifo or os.path.isfile(file)):  # `.env` may also be the directory of a virtual environment.
         return {}
-    from dotenv import dotenv_values  # only where there is such a file: half of a small application's start
+    # Imported only if there is such a file: this import takes as long as half the start of a small application.
+    from dotenv import dotenv_values
 
     try:
         stream = io.StringIO(fifo.read_once(file).decode()) if from_fifo else None

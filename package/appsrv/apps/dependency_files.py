@@ -1,7 +1,7 @@
-"""Does this project's own dependency files name appsrv? Only reads files; knows no framework.
+"""Tests whether a project's dependency files name appsrv. It only reads files and knows no framework.
 
-`runserver` and `flask run` ask before they take over: being installed in the environment is not consent,
-being named by the project is. Asked at every start of those commands, so nothing but os and re is imported.
+`runserver` and `flask run` use appsrv only for a project that names it: an installed package alone is no consent of
+the project. Every start of these commands runs this test, so it imports no modules but `os` and `re`.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from collections.abc import Callable, Iterator
 NAME = "appsrv"
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
-"""A larger file is no dependency file; lock files of big projects reach about 1 MiB."""
+"""Larger files are not read. Lock files of big projects reach about 1 MiB."""
 
 VCS_DIRECTORIES = (".git", ".hg", ".svn", ".bzr", ".jj")
 
 Reader = Callable[[str, str], set[str]]
-"""(text, path of the file) -> the normalised names it declares."""
+"""(text, path of the file) -> the normalised names that the file declares."""
 
 
 def names_appsrv(directory: str) -> bool:
-    """True when a dependency file of the project around `directory` names appsrv."""
+    """Whether a dependency file of the project around `directory` names appsrv."""
     return naming_file(directory) is not None
 
 
 def naming_file(directory: str) -> str | None:
     """The path of the dependency file that names appsrv, or None.
 
-    Searched from `directory` up to the root of its version control; without one, one directory further up.
-    Lock files list what others depend on too: they count only where nothing declares dependencies directly.
+    The search goes from `directory` up to the root of its version control; without version control, one directory
+    further up. Lock files also list indirect dependencies, so they are used only if no file declares dependencies
+    directly.
     """
     directories = list(search_path(os.path.abspath(directory)))
     declared = [entry for place in directories for entry in declaring_files(place)]
@@ -38,7 +39,7 @@ def naming_file(directory: str) -> str | None:
 
 
 def search_path(directory: str) -> Iterator[str]:
-    """The directories to look in, nearest first; home and / do not count as a project."""
+    """The directories to search, the nearest first. The home directory and / are not projects."""
     ancestors = list(_ancestors(directory))
     roots = [index for index, place in enumerate(ancestors) if _is_vcs_root(place)]
     last = roots[0] if roots else 1
@@ -62,7 +63,7 @@ def _is_vcs_root(directory: str) -> bool:
 
 
 def first_naming(files: list[tuple[str, Reader]]) -> str | None:
-    """The first of the files whose reader finds appsrv in it."""
+    """The first file in which its reader finds appsrv."""
     for path, reader in files:
         text = read(path)
         if (mentions(text) or _REQUIREMENT_INCLUDE.search(text)) and NAME in reader(text, path):
@@ -71,12 +72,12 @@ def first_naming(files: list[tuple[str, Reader]]) -> str | None:
 
 
 def mentions(text: str) -> bool:
-    """A cheap first look: most files that do not name appsrv do not contain the word at all."""
+    """Whether the text contains the word at all. This test is cheap, and excludes most files without a parser."""
     return NAME in text.lower()
 
 
 def read(path: str) -> str:
-    """The text of a file; empty when it cannot be read, is huge or is not text."""
+    """The text of a file; empty if it cannot be read or is larger than `MAX_FILE_BYTES`."""
     try:
         if os.path.getsize(path) > MAX_FILE_BYTES:
             return ""
@@ -87,7 +88,7 @@ def read(path: str) -> str:
 
 
 def declaring_files(directory: str) -> Iterator[tuple[str, Reader]]:
-    """The files of one directory in which people write dependencies by hand."""
+    """The files of one directory that declare dependencies, as opposed to lock files; each with its reader."""
     for name in _listing(directory):
         path = os.path.join(directory, name)
         if name == "requirements" and os.path.isdir(path):
@@ -120,7 +121,7 @@ def _listing(directory: str) -> list[str]:
 
 
 def normalise(name: str) -> str:
-    """The form in which two spellings of a distribution's name are equal (PEP 503)."""
+    """The normalised name of a distribution (PEP 503): equal for all its spellings."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -133,9 +134,9 @@ _LAST_PART = re.compile(r"[/\\]([A-Za-z0-9._-]+?)(?:\.git)?(?:@[^/\\@]*)?(?:\[[^
 
 
 def requirement_name(requirement: str) -> str | None:
-    """The name in one PEP 508 requirement, or in a URL or path of pip's that tells it.
+    """The name in one PEP 508 requirement, or in a URL or path that pip accepts; None if there is none.
 
-    A repository or directory that says nothing else has the name of its last part (`.../appsrv.git@main`).
+    Without a name in it, a repository or directory has the name of its last part (`.../appsrv.git@main`).
     """
     for pattern in (_EGG, _WHEEL, _REQUIREMENT, _LAST_PART):
         found = pattern.match(requirement) if pattern is _REQUIREMENT else pattern.search(requirement)
@@ -157,7 +158,7 @@ _COMMENT = re.compile(r"(?:^|\s)#.*$")
 
 
 def requirements_names(text: str, path: str, seen: frozenset[str] = frozenset()) -> set[str]:
-    """Names in a file of pip's format and in those it includes with -r; constraints (-c) declare nothing."""
+    """Names in a requirements file of pip and in the files that it includes with -r; constraints (-c) do not count."""
     names: set[str] = set()
     for line in text.replace("\\\n", " ").splitlines():
         line = _COMMENT.sub("", line)
@@ -216,8 +217,8 @@ def toml_names(text: str, path: str) -> set[str]:
 def toml_entries(text: str) -> Iterator[Entry]:
     """Every key of a TOML file and every string in its arrays, with the path of keys to it.
 
-    A scanner, not a parser: tomllib is missing from Python 3.10, and nothing here needs values that are not
-    strings. A broken file yields what can be read of it.
+    This is a scanner instead of a parser, because Python 3.10 has no `tomllib` and only string values are needed. A
+    malformed file yields the entries that the scanner recognizes.
     """
     table: tuple[str, ...] = ()
     for statement in _toml_statements(text):
@@ -233,7 +234,7 @@ def toml_entries(text: str) -> Iterator[Entry]:
 
 
 def _array_strings(keys: tuple[str, ...], value: list[tuple[str, str]]) -> Iterator[Entry]:
-    """The strings of an array; those inside inline tables are something else ({include-group = "test"})."""
+    """The strings of an array. Strings in inline tables, such as {include-group = "test"}, are not dependencies."""
     braces = 0
     for kind, word in value:
         braces += {"{": 1, "}": -1}.get(word, 0) if kind in ("open", "close") else 0
@@ -242,7 +243,7 @@ def _array_strings(keys: tuple[str, ...], value: list[tuple[str, str]]) -> Itera
 
 
 def _toml_statements(text: str) -> Iterator[list[tuple[str, str]]]:
-    """Token lists, one per key/value pair or table header: a line, or more while brackets are open."""
+    """Token lists, one for each key/value pair or table header: a line, or more lines while brackets are open."""
     statement: list[tuple[str, str]] = []
     depth = 0
     for kind, word in _toml_tokens(text + "\n"):
@@ -313,9 +314,10 @@ LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock")
 
 
 def script_directory(script: str) -> str:
-    """The directory of the script that was started (manage.py); the working directory for installed commands.
+    """The directory of the script that was started (manage.py); for an installed command, the working directory.
 
-    `script` is sys.argv[0]: a console script or `python -m` lives in the environment, not in the project.
+    `script`: `sys.argv[0]`. A console script, or a module run by `python -m`, lies in the environment and not in the
+    project.
     """
     path = os.path.abspath(script)
     installed = not path.endswith(".py") or path.endswith("__main__.py") or _SITE.search(path)

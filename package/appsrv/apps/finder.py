@@ -1,6 +1,7 @@
-"""Which application a directory holds: reads files, imports nothing of the project.
+"""Finds the application in a directory. It reads the project's files and imports nothing of the project.
 
-The answer is an `AppSpec`, or AppNotFound that says what was looked for, where, and what to type.
+The result is an `AppSpec`. Otherwise `AppNotFound` lists the names that were searched for, the place, and the command
+to use instead.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from appsrv.errors import AppNotFound, SettingsError
 
 STARTUP_FILES = ("wsgi.py", "app.py", "passenger_wsgi.py")
 SETTINGS_VARIABLE = "DJANGO_SETTINGS_MODULE"
-# What runserver itself calls: honours a WSGI_APPLICATION that only running the settings would tell.
+# Django's runserver calls this function. It also finds a WSGI_APPLICATION that only running the settings reveals.
 DJANGO_TARGET = "django.core.servers.basehttp:get_internal_wsgi_application()"
-NOTHING = ast.Module(body=[], type_ignores=[])
+EMPTY_MODULE = ast.Module(body=[], type_ignores=[])
 
 
 def project_directory(app: str | None, directory: Path) -> Path:
-    """Where settings are looked for: the directory that APP names, else `directory`."""
+    """The directory with the project's settings: the directory that APP names, else `directory`."""
     named = directory / app if app else directory
     return named if named.is_dir() and not (app and _is_package(app, directory)) else directory
 
@@ -30,9 +31,11 @@ def find(
     app: str | None, directory: Path, environ: Mapping[str, str], configured: str | None = None,
     start_command: str | None = None,
 ) -> AppSpec:
-    """The application that `app` (the argument) names, else `configured` (`[tool.appsrv] app`), else the one
-    found in `directory`: manage.py, FLASK_APP, wsgi.py, app.py, passenger_wsgi.py. Where there is a `start_command`,
-    that is the application, and nothing is looked for. Raises AppNotFound, or SettingsError for both at once.
+    """The application named by `app` (the argument) or else `configured` (`[tool.appsrv] app`), or one in `directory`.
+
+    The search in the directory is for manage.py, FLASK_APP, wsgi.py, app.py and passenger_wsgi.py, in this order. A
+    `start_command` is the application itself and needs no search. Raises `AppNotFound`, or `SettingsError` for an
+    application beside a `start_command`.
     """
     place = project_directory(app, directory)
     if place != directory:
@@ -85,9 +88,9 @@ def _of_path(app: str, place: Path, expression: str, environ: Mapping[str, str])
 
 
 def _of_file(file: Path, expression: str = "") -> AppSpec:
-    """A file inside a package is imported as part of it, from the directory above the package."""
+    """The application in a file. A file in a package is imported as its submodule, from the directory above it."""
     file = Path(_absolute(file))
-    # A name with a dot would be a package's.
+    # A dot in the name of a module would separate it from a package.
     names = [] if file.name == "__init__.py" else [file.stem.replace(".", "_")]
     root = file.parent
     while (root / "__init__.py").is_file():
@@ -102,7 +105,7 @@ def _is_package(name: str, directory: Path) -> bool:
 
 
 def _absolute(place: Path) -> str:
-    """Without resolving symbolic links: `/srv/shop/current` is a new release after each deployment."""
+    """The absolute path with its symbolic links: `/srv/shop/current` links to a new release after each deployment."""
     return os.path.abspath(place)
 
 
@@ -144,7 +147,7 @@ def _of_flask(directory: Path, environ: Mapping[str, str]) -> AppSpec | None:
 
 
 def _variable(name: str, directory: Path, environ: Mapping[str, str], *files: str) -> str:
-    """As the application will have it: set already, else by the first of `files` that sets it."""
+    """The value that the application will see: from `environ`, else from the first of `files` that sets it, else ""."""
     if environ.get(name, "").strip():
         return environ[name].strip()
     contents = (read_dotenv(str(directory / file)) for file in files)
@@ -165,7 +168,7 @@ def _of_django(directory: Path, environ: Mapping[str, str]) -> AppSpec | None:
     target = _wsgi_application(directory, settings, set())
     if target is None:
         target = _wsgi_beside(directory, settings)
-    # As with every other server: what manage.py sets is for its own commands.
+    # Other servers run the WSGI module and not manage.py, so the settings that the WSGI module sets have precedence.
     own = None if given else _settings_of_wsgi(directory, target)
     return AppSpec(
         root=_absolute(directory), target=target or DJANGO_TARGET, django_settings=own or settings,
@@ -174,7 +177,7 @@ def _of_django(directory: Path, environ: Mapping[str, str]) -> AppSpec | None:
 
 
 def django_settings_file(directory: Path, environ: Mapping[str, str]) -> Path:
-    """The file of the settings that manage.py names. Raises AppNotFound."""
+    """The file of the settings module that manage.py names. Raises `AppNotFound` if it names none."""
     spec = _of_django(directory, environ)
     if spec is None or not spec.django_settings:
         raise AppNotFound(f"{directory} has no manage.py that names its settings")
@@ -183,30 +186,33 @@ def django_settings_file(directory: Path, environ: Mapping[str, str]) -> Path:
 
 
 def settings_of_manage(directory: Path) -> str:
-    """The settings module that manage.py names; empty where there is none, or none that can be read."""
+    """The settings module that manage.py names; empty without manage.py, or if it names no literal."""
     return _settings_set_in(directory / "manage.py") or ""
 
 
 def _settings_of_wsgi(directory: Path, target: str) -> str | None:
-    """What the module of the target, or one of the project that it imports, sets; None when they set nothing."""
+    """The settings module that the target's module sets, or else a module of the project that it imports.
+
+    None if they set none.
+    """
     module = target.partition(":")[0]
     file = module_file(directory, module) if module else None
     if file is None:
         return None
-    tree = parsed_file(file) or NOTHING
+    tree = parsed_file(file) or EMPTY_MODULE
     imported = (module_file(directory, name) for name in _imports(tree, module, file))
     found = (_settings_set_in(place) for place in (file, *imported) if place is not None)
     return next((settings for settings in found if settings is not None), None)
 
 
 def _settings_set_in(file: Path) -> str | None:
-    """The literal that the file gives DJANGO_SETTINGS_MODULE, by setdefault() or assignment; "" for what is no literal.
+    """The literal that a file assigns to DJANGO_SETTINGS_MODULE, also by setdefault(); "" if it is not a literal.
 
-    None: it gives it nothing.
+    None if the file assigns nothing to it.
     """
-    for node in ast.walk(parsed_file(file) or NOTHING):
+    for node in ast.walk(parsed_file(file) or EMPTY_MODULE):
         if isinstance(node, ast.Call) and len(node.args) == 2 and _literal(node.args[0]) == SETTINGS_VARIABLE:
-            # Not what is only read: os.environ.get("DJANGO_SETTINGS_MODULE", "shop.settings").
+            # A call that only reads the variable: os.environ.get("DJANGO_SETTINGS_MODULE", "shop.settings").
             if isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "getenv"):
                 continue
             return _literal(node.args[1])
@@ -216,7 +222,7 @@ def _settings_set_in(file: Path) -> str | None:
 
 
 def _imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
-    """The modules that a module imports, as far as their names stand in it."""
+    """The names of the modules that a module imports, and of the names that it imports from modules."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -229,7 +235,7 @@ def _imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
 
 
 def _wsgi_beside(directory: Path, settings: str) -> str:
-    """The WSGI module of the package that the settings module is in, or of one above it; "" where there is none."""
+    """The module `wsgi` in the package of the settings module, or in a package above it; "" if there is none."""
     package = settings.split(".")[:-1]
     while package:
         file = module_file(directory, ".".join([*package, "wsgi"]))
@@ -244,15 +250,15 @@ def _is_item(place: ast.expr) -> bool:
 
 
 def _wsgi_application(directory: Path, module: str, seen: set[str]) -> str | None:
-    """WSGI_APPLICATION of a settings module as a target, also by `from .base import *`; "" when not clear.
+    """WSGI_APPLICATION of a settings module as a target; `from .base import *` is followed.
 
-    None: it is set nowhere.
+    "" if its value is ambiguous or no literal, None if it is not set.
     """
     file = module_file(directory, module)
     if file is None or module in seen:
         return None
     seen.add(module)
-    tree = parsed_file(file) or NOTHING
+    tree = parsed_file(file) or EMPTY_MODULE
     values = set(_assigned(tree, "WSGI_APPLICATION"))
     if values:
         return _as_target(values.pop()) if len(values) == 1 else ""
@@ -262,7 +268,7 @@ def _wsgi_application(directory: Path, module: str, seen: set[str]) -> str | Non
 
 
 def _assigned(tree: ast.Module, name: str) -> Iterator[str]:
-    """What is assigned to that name anywhere in the file; "" for what is no literal."""
+    """The values that are assigned to the name anywhere in the file; "" for a value that is not a literal."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -283,7 +289,7 @@ def module_file(directory: Path, module: str) -> Path | None:
 
 
 def star_imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
-    """The modules it takes all names of; the last one wins in Python, so it comes first."""
+    """The modules of `from ... import *`, the last one first: in Python its names replace those of the others."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     for node in reversed([node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]):
         if any(alias.name == "*" for alias in node.names):
@@ -295,7 +301,7 @@ def star_imports(tree: ast.Module, module: str, file: Path) -> Iterator[str]:
 
 
 def parsed_file(file: Path) -> ast.Module | None:
-    """None for a file that does not parse: importing it will tell why, with the line."""
+    """The syntax tree of a file; None if it does not parse. Importing it will raise the error, with its line."""
     try:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -307,13 +313,13 @@ def _literal(node: ast.expr | None) -> str:
 
 
 def _offers_application(file: Path) -> bool:
-    """Whether the file binds one of the usual names, or may do so (`import *`, a syntax error)."""
+    """Whether the file binds a usual name of an application, or may do so (`import *`, a syntax error)."""
     tree = parsed_file(file)
     return tree is None or not {*OBJECTS, *FACTORIES, "*"}.isdisjoint(_bound(tree))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """The names a module binds, also inside `if` and `try`, without those inside functions and classes."""
+    """The names that a module binds, also inside `if` and `try`, but not inside functions and classes."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield child.name

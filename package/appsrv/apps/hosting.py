@@ -1,7 +1,7 @@
 """Several applications in one instance: reads `[[apps]]` of appsrv.toml and the directory of applications.
 
-The answer is an `AppGroup` for each that can be served, and for each that cannot the reason: one that is wrong harms no
-other. Reads files, imports nothing of the projects.
+The result is an `AppGroup` for each application that can be served, and the reason for each one that cannot. An
+application with errors does not affect the others. This module reads the projects' files, and imports nothing of them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from appsrv.system.users import user_of_owner
 
 # The keys of an entry of [[apps]] that are not settings.
 _ENTRY_KEYS = ("root", "name", "variables")
-# These name one application: inherited from the environment of the instance, they would name the same one for all.
+# Each of these variables names one application. Inherited from the instance's environment, it would name that one for
+# every application.
 _VARIABLES_OF_ONE_APP = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
-MAX_GROUP = message_format.MAX_DATAGRAM_BYTES // 3
-"""The longest description of an application in bytes. The Configure for its preloader has the settings twice."""
+MAX_GROUP_BYTES = message_format.MAX_DATAGRAM_BYTES // 3
+"""The longest application in bytes of JSON. The `Configure` for its preloader has the settings twice."""
 
 _PER_APP = frozenset(row.name for row in ROWS if row.per_app)
 _OPERATOR_ONLY = frozenset(row.name for row in ROWS if row.operator_only)
@@ -37,50 +38,54 @@ _OPERATOR_ONLY = frozenset(row.name for row in ROWS if row.operator_only)
 
 @dataclass(frozen=True)
 class HostedApps:
-    """What an instance serves. `problems`: the name of each application that is not served, and why."""
+    """The applications of an instance. `problems`: the reason for each application that is not served, by its name."""
 
     groups: tuple[AppGroup, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def routes(self) -> Routes:
-        """Where each is."""
+        """The route of each group."""
         return routes_of(self.groups)
 
 
 def routes_of(groups: Iterable[AppGroup]) -> Routes:
-    """Where each of these is."""
+    """The routes of these groups."""
     return Routes(Route(group.settings.hosts, group.settings.base_uri, group.name) for group in groups)
 
 
 def needs_routes(groups: Iterable[AppGroup], settings: Settings) -> bool:
-    """Whether a request has to be looked at before it is known whose it is, or whether it is anybody's."""
+    """Whether host and path of a request decide its application, or whether it has one at all."""
     served = list(groups)
     placed = any(group.settings.hosts or group.settings.base_uri for group in served)
     return len(served) != 1 or placed or settings.apps_directory is not None
 
 
 def is_hosting(settings: Settings, directory: Path) -> bool:
-    """Whether the files of this directory say that there are several applications."""
-    return settings.apps_directory is not None or bool(_rows(directory))
+    """Whether the files of this directory configure several applications."""
+    return settings.apps_directory is not None or bool(_entries(directory))
 
 
-def hosted(settings: Settings, directory: Path, environ: Mapping[str, str]) -> HostedApps:
-    """All applications that the files of this directory and the directory of applications say.
+def hosted_apps(settings: Settings, directory: Path, environ: Mapping[str, str]) -> HostedApps:
+    """All applications of `[[apps]]` in the files of this directory and of `apps_directory`.
 
-    Raises SettingsError for what is wrong with the file itself.
+    Raises `SettingsError` for an error in the file itself, such as an unknown key; errors of one application become
+    its problem.
     """
     if settings.app is not None:
         raise SettingsError("app stands beside [[apps]] or apps_directory: make it an entry of [[apps]]")
     makers: list[_AppsEntry | _AppDirectory] = [
-        *(_AppsEntry(file, number, row, settings, environ) for file, number, row in _rows(directory)),
-        *(_AppDirectory(place, settings, environ) for place in found_in(settings.apps_directory)),
+        *(_AppsEntry(file, number, row, settings, environ) for file, number, row in _entries(directory)),
+        *(_AppDirectory(place, settings, environ) for place in app_directories(settings.apps_directory)),
     ]
     return _without_clashes(made for maker in makers for made in [maker.make()])
 
 
-def found_in(directory: str | None) -> list[Path]:
-    """The directories that may be applications, in the order of their names."""
+def app_directories(directory: str | None) -> list[Path]:
+    """The directories in `apps_directory` that may hold applications, in the order of their names.
+
+    Raises `SettingsError` if the directory cannot be read.
+    """
     if directory is None:
         return []
     try:
@@ -90,15 +95,15 @@ def found_in(directory: str | None) -> list[Path]:
         raise SettingsError(f"apps_directory {directory} cannot be read: {error.strerror}") from None
 
 
-def lies_in(group: AppGroup, directory: str | None) -> bool:
-    """Whether it is the application of a directory of the directory of applications, and has its code in there."""
+def is_app_of(group: AppGroup, directory: str | None) -> bool:
+    """Whether the group was found in `apps_directory` (`directory`), and its code lies in its own directory there."""
     spec = group.spec
-    # The root of a package is the directory above it.
+    # The code of a package lies below its `root`, which is the directory above the package, so its file is compared.
     return os.path.dirname(group.name) == directory and is_below(spec.startup_file or spec.root, group.name)
 
 
-def found(place: Path, settings: Settings, environ: Mapping[str, str]) -> AppGroup | str:
-    """The application in a directory of the directory of applications; or why there is none."""
+def find_app(place: Path, settings: Settings, environ: Mapping[str, str]) -> AppGroup | str:
+    """The application in one directory of `apps_directory`, or the reason why there is none."""
     return _AppDirectory(place, settings, environ).make()[1]
 
 
@@ -109,16 +114,16 @@ def _without_clashes(made: Iterable[tuple[str, AppGroup | str]]) -> HostedApps:
         if isinstance(result, str):
             problems[name] = result
             continue
-        clash = clash_of(result, groups)
+        clash = conflict_of(result, groups)
         if clash is None:
             groups.append(result)
         else:
-            problems[_unlike(name, problems)] = clash
+            problems[_unique_name(name, problems)] = clash
     return HostedApps(tuple(groups), problems)
 
 
-def clash_of(group: AppGroup, others: Iterable[AppGroup]) -> str | None:
-    """Why it cannot be served beside those that are: one of them is where it wants to be."""
+def conflict_of(group: AppGroup, others: Iterable[AppGroup]) -> str | None:
+    """The reason why the group cannot be served beside the others: one has its place or its name. None: it can."""
     served = list(others)
     clashes = routes_of([*served, group]).clashes
     if clashes:
@@ -128,14 +133,14 @@ def clash_of(group: AppGroup, others: Iterable[AppGroup]) -> str | None:
     return None
 
 
-def _unlike(name: str, taken: Mapping[str, object]) -> str:
+def _unique_name(name: str, taken: Mapping[str, object]) -> str:
     return name if name not in taken else f"{name} (again)"
 
 
 # -- [[apps]] ----------------------------------------------------------------------------------------------
 
 
-def _rows(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
+def _entries(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
     rows: list[tuple[Path, int, dict[str, Any]]] = []
     for file, table in sources.tables(directory):
         entries = table.get(sources.APPS, [])
@@ -146,7 +151,7 @@ def _rows(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
 
 
 class _AppsEntry:
-    """One entry of `[[apps]]`. What is no key of an entry is an error of the file."""
+    """One entry of `[[apps]]`. An unknown key raises `SettingsError`: it is an error of the file."""
 
     def __init__(
         self, file: Path, number: int, row: dict[str, Any], settings: Settings, environ: Mapping[str, str]
@@ -160,7 +165,7 @@ class _AppsEntry:
         self._name = row.get("name")
         if self._name is not None and not (isinstance(self._name, str) and self._name.strip()):
             raise SettingsError(f"{self._where}: name has to be some text")
-        self._layer = _own(sources.file_layer(file, _without(row, _ENTRY_KEYS), self._where), self._where)
+        self._layer = _per_app_only(sources.file_layer(file, _without(row, _ENTRY_KEYS), self._where), self._where)
         self._settings = settings
         self._environ = {**_without(environ, _VARIABLES_OF_ONE_APP), **self._variables}
 
@@ -182,7 +187,7 @@ def _strings(table: object, where: str) -> dict[str, str]:
     return table
 
 
-def _own(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
+def _per_app_only(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
     foreign = sorted(layer.keys() - _PER_APP)
     if foreign:
         raise SettingsError(f"{where}: {foreign[0]} is a setting of the whole instance: write it above [[apps]]")
@@ -193,9 +198,10 @@ def _own(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
 
 
 class _AppDirectory:
-    """A directory in the directory of applications. Its files say what is the application's own, but not whose it is.
+    """A directory in `apps_directory`. Its files may have the settings of an application, but not `user` and `group`.
 
-    Without hosts and base_uri in them its name says where it is: a host if there is a dot in it, else a path.
+    Without `hosts` and `base_uri` in these files the directory's name is the application's place: its host if the name
+    contains a dot, else its path.
     """
 
     def __init__(self, place: Path, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -212,7 +218,7 @@ class _AppDirectory:
             settings = _settings(self._settings, layers)
             settings = replace(settings, user=user_of_owner(settings.user, name))
             group = _group(self._place, settings, name, self._environ, {})
-            if not lies_in(group, self._settings.apps_directory):
+            if not is_app_of(group, self._settings.apps_directory):
                 raise SettingsError(f"{group.app} is not in {name}: let it be an entry of [[apps]]")
             return name, group
         except (AppsrvError, OSError) as error:
@@ -220,9 +226,9 @@ class _AppDirectory:
 
     def _by_name(self) -> dict[str, object]:
         setting, parse = ("hosts", parsers.hosts) if "." in self._place.name else ("base_uri", parsers.base_uri)
-        said = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
+        value = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
         try:
-            return {setting: parse(said)}
+            return {setting: parse(value)}
         except ValueError as error:
             raise SettingsError(f"its name does not say where it is ({error}): set hosts or base_uri") from None
 
@@ -231,21 +237,21 @@ class _AppDirectory:
 
 
 def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Settings:
-    """The application's: what it says itself, else what the instance says to all, else the table.
+    """The settings of an application: from its own layers, else from the instance, else from the table's defaults.
 
-    It may have fewer workers than there may be altogether, not more.
+    An application may lower `max_pool_size`; the instance's value is the upper limit.
     """
-    said = list(layers)
+    own = list(layers)
     # The instance's values for Python applications do not apply to an application in another language.
-    generic = any(layer.get("start_command") for layer in said)
+    generic = any(layer.get("start_command") for layer in own)
     defaults = {row.name: row.default for row in ROWS if not row.inherited or (generic and row.python_only)}
-    settings = sources.overlaid(instance, defaults, *said)
+    settings = sources.overlaid(instance, defaults, *own)
     most = min(settings.max_pool_size, instance.max_pool_size)
     return sources.overlaid(settings, {"max_pool_size": most})
 
 
 def _of_project(root: Path) -> Iterator[dict[str, object]]:
-    """What the files of the project say of what is the application's own; the rest is for when it is served alone."""
+    """The settings in the project's files that are per application; the others apply when it is served alone."""
     for file, table in sources.tables(root):
         layer = sources.file_layer(file, table)
         yield {name: value for name, value in layer.items() if name in _PER_APP and name not in _OPERATOR_ONLY}
@@ -256,13 +262,14 @@ def _group(
 ) -> AppGroup:
     spec = finder.find(None, root, environ, settings.app, settings.start_command)
     if settings.log_file is None:
-        # No port in its name: that is the instance's.
+        # The name of this log has no port: all applications of the instance have the same port.
         settings = replace(settings, log_file=str(default_log_file(Path(spec.root), None)))
     group = AppGroup(spec, settings, name, variables)
     length = len(json.dumps(group.to_json()))
-    if length > MAX_GROUP:
+    if length > MAX_GROUP_BYTES:
         raise SettingsError(
-            f"its settings and variables are {length} bytes long as JSON, more than {MAX_GROUP}: make them shorter"
+            f"its settings and variables are {length} bytes long as JSON, more than {MAX_GROUP_BYTES}: "
+            "make them shorter"
         )
     return group
 

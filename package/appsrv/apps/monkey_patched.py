@@ -1,9 +1,9 @@
-"""Whether the application has made the threads of the standard library green, and what follows for its workers.
+"""Detects that an application has monkey-patched the threads of the standard library, and adapts its settings.
 
-With `gevent.monkey.patch_all()` an application has chosen its concurrency model: its threads are greenlets of the event
-loop of the main thread, and its locks wait in that loop. Threads of appsrv beside that would block the loop. With
-`eventlet.monkey_patch()` it is the same, but appsrv has no loop for it: such a worker serves one request at a time.
-Knows which modules are loaded, not how requests are served.
+With `gevent.monkey.patch_all()` an application has chosen its concurrency model: its threads are greenlets of the main
+thread's event loop, and its locks wait in that loop. Real threads that take such locks would block the loop, so the
+worker serves requests in greenlets. `eventlet.monkey_patch()` has the same effect, but appsrv cannot run eventlet's
+loop, so such a worker serves one request at a time. This module knows the loaded modules, not the serving of requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Patcher = Literal["gevent", "eventlet"]
 
 
 def patched_by(modules: Mapping[str, ModuleType] | None = None) -> Patcher | None:
-    """The library that has made greenlets of the threads of this process, if one has."""
+    """The library that has replaced the threads of this process by greenlets; None if there is none."""
     found = sys.modules if modules is None else modules
     monkey: Any = found.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
@@ -30,10 +30,11 @@ def patched_by(modules: Mapping[str, ModuleType] | None = None) -> Patcher | Non
 
 
 def settings_for(settings: Settings, patcher: Patcher | None, *, development: bool) -> Settings:
-    """The settings that such an application is served by: those it has, or the same with the concurrency model gevent.
+    """The settings for an application patched by `patcher`; the given ones if nothing has to change.
 
-    A worker serves as many requests at a time as the operator has asked for; as many as `max_greenlets` says in a
-    development server, where the framework's own server knows no limit.
+    The concurrency model becomes `gevent`, or `process` for eventlet. The number of requests that a worker serves at a
+    time stays that of `threads`. In a development server it is `max_greenlets`, because the framework's own server has
+    no limit.
     """
     if patcher is None or settings.model == "gevent":
         return settings
@@ -45,12 +46,15 @@ def settings_for(settings: Settings, patcher: Patcher | None, *, development: bo
 
 
 def cells_for(settings: Settings, *, development: bool) -> int:
-    """How many requests a worker may have to serve at a time: what its application does is not known before."""
+    """The largest number of requests that a worker may serve at a time.
+
+    The scoreboard is made before the application is imported, and only then it is known whether it is monkey-patched.
+    """
     return max(settings.concurrency, settings.max_greenlets) if development else settings.concurrency
 
 
-def note(settings: Settings) -> str:
-    """What the operator is told of it."""
+def notice(settings: Settings) -> str:
+    """The line in the server log about a monkey-patched application."""
     if settings.model == "process":
         return (
             "the application has monkey-patched the standard library with eventlet: each worker serves one request at "

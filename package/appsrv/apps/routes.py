@@ -1,8 +1,8 @@
-"""Routes: whose a request is, by its host and path. Pure; knows applications as names.
+"""Routes: find the application of a request by its host and path. Pure; applications are only names here.
 
-The most special application wins: one that names the host exactly, then one with the longest `*.example` that fits,
-then those for any host; among them the one with the longest `base_uri` that the path lies under. Whoever does not take
-the path is not asked, however special its host is.
+The most specific host pattern wins: the exact host, then the longest matching `*.example`, then the patterns for any
+host. Among routes with the same pattern the longest `base_uri` that contains the path wins. A route whose `base_uri`
+does not contain the path is skipped, however specific its host pattern is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Route(NamedTuple):
-    """Where one application is: its host patterns (none: any host) and its `base_uri` (`""` at the root)."""
+    """The place of one application: its host patterns (none: any host) and its `base_uri` (`""`: the root)."""
 
     hosts: tuple[str, ...]
     base_uri: str
@@ -20,7 +20,7 @@ class Route(NamedTuple):
 
 
 class Clash(NamedTuple):
-    """Two applications at one place; only the first is served there."""
+    """Two applications with the same host pattern and `base_uri`; only the first is served there."""
 
     first: str
     second: str
@@ -28,7 +28,7 @@ class Clash(NamedTuple):
 
 
 class Routes:
-    """All of an instance. Of two at one place the first one counts."""
+    """All routes of an instance. Of two routes with the same place the first wins, and `clashes` lists the other."""
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self.routes = tuple(routes)
@@ -37,11 +37,11 @@ class Routes:
         self._by_host: dict[str, list[tuple[str, str]]] = {}
         for route in self.routes:
             for host in route.hosts or ("",):
-                self._enter(host, route)
+                self._add(host, route)
         for places in self._by_host.values():
             places.sort(key=lambda place: -len(place[0]))
 
-    def _enter(self, host: str, route: Route) -> None:
+    def _add(self, host: str, route: Route) -> None:
         places = self._by_host.setdefault(host, [])
         taken = next((name for base_uri, name in places if base_uri == route.base_uri), None)
         if taken is None:
@@ -59,7 +59,7 @@ class Routes:
 
 
 def plain_host(host: str) -> str:
-    """Without the port and the last dot, in lower case (RFC 9110 section 4.2.3)."""
+    """The host without its port and final dot, in lower case (RFC 9110 section 4.2.3)."""
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name = host
@@ -67,7 +67,7 @@ def plain_host(host: str) -> str:
 
 
 def _patterns(host: str) -> Iterator[str]:
-    """`a.b.c`: itself, `*.b.c`, `*.c`, and any host."""
+    """The patterns that match a host, the most specific first: for `a.b.c` that, `*.b.c`, `*.c` and any host."""
     yield host
     rest = host
     while "." in rest:

@@ -1,7 +1,7 @@
-"""The routes in memory that the server and all workers share: a worker sees at once that a path is another's now.
+"""The routes in shared memory, written by the server and read by all workers; a change is visible at once.
 
-The server is the only writer. A version stands in front, odd while something is written (a seqlock): whoever has read
-an even one before and after has read a whole table. Looking at it costs a request no system call.
+The table is a seqlock: it begins with a version, which is odd while the server, its only writer, is writing. A reader
+that finds the same even version before and after its copy has copied a complete table. Reading takes no system call.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import struct
 from appsrv.apps.routes import Route, Routes
 from appsrv.system.anonymous_memory import anonymous_memory
 
-# Untouched pages take no memory.
+# The size of the mapping. Pages that were never written take no memory.
 TABLE_BYTES = 16 << 20
 _HEAD = struct.Struct("<QQ")
 _VERSION = struct.Struct("<Q")
 
 
 class RouteTable:
-    """The table, as the process that made it or was given its descriptor sees it."""
+    """The table in one process, which has created it or has received its descriptor."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -31,7 +31,7 @@ class RouteTable:
 
     @classmethod
     def create(cls) -> RouteTable:
-        """A new one, without a route."""
+        """Create a table without routes."""
         fd = anonymous_memory("appsrv-routes")
         os.ftruncate(fd, TABLE_BYTES)
         table = cls(fd)
@@ -39,7 +39,7 @@ class RouteTable:
         return table
 
     def write(self, routes: Routes) -> None:
-        """From now on these. Raises ValueError when there are more than fit."""
+        """Replace the routes. Raises `ValueError` if they do not fit into the table."""
         data = json.dumps(routes.routes).encode()
         if len(data) > TABLE_BYTES - _HEAD.size:
             raise ValueError(f"{len(routes.routes)} routes are too many")
@@ -49,7 +49,7 @@ class RouteTable:
         _VERSION.pack_into(self._memory, 0, version + 2)
 
     def routes(self) -> Routes:
-        """Those of now; while they are being written, those of before."""
+        """The current routes; the previous ones while the server is writing."""
         (version,) = _VERSION.unpack_from(self._memory)
         if version != self._read and not version % 2:
             self._load(version)
@@ -58,6 +58,8 @@ class RouteTable:
     def _load(self, version: int) -> None:
         _, length = _HEAD.unpack_from(self._memory)
         data = self._memory[_HEAD.size : _HEAD.size + length]
+        # If the version has changed, the server has written during the copy, and the copy may mix two tables. The
+        # routes read before stay in use, and the next request tries again.
         if _VERSION.unpack_from(self._memory)[0] == version:
             self._routes = Routes(Route(tuple(hosts), base_uri, name) for hosts, base_uri, name in json.loads(data))
             self._read = version

@@ -122,7 +122,7 @@ class Preloader:
         served = monkey_patched.settings_for(settings, monkey_patched.patched_by(), development=development)
         # In greenlets a development server serves as the framework's own server does: there is nothing to tell.
         if served is not settings and not (development and served.model == "gevent"):
-            complain(monkey_patched.note(served))
+            complain(monkey_patched.notice(served))
         self._role = replace(self._role, settings=served)
 
     def _with_files(self, application: WSGIApplication) -> WSGIApplication:

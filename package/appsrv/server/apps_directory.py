@@ -51,7 +51,7 @@ def changes(
         if isinstance(result, str):
             problems[name] = result
         elif name not in served or name in gone:
-            clash = hosting.clash_of(result, [*staying, *new])
+            clash = hosting.conflict_of(result, [*staying, *new])
             if clash is None:
                 new.append(result)
             else:
@@ -87,7 +87,7 @@ class AppsDirectory:
     def look(self) -> dict[str, AppGroup | str] | None:
         """What is there now; None when the directory itself cannot be read, which is no reason to drop all."""
         try:
-            places = hosting.found_in(self._settings.apps_directory)
+            places = hosting.app_directories(self._settings.apps_directory)
         except SettingsError as error:
             if str(error) != self._unreadable:
                 log.error("%s; what is served goes on", error)
@@ -102,7 +102,7 @@ class AppsDirectory:
         known = self._known.get(place)
         if known is not None and known[0] == signature:
             return known[1]
-        result = hosting.found(place, self._settings, self._environ)
+        result = hosting.find_app(place, self._settings, self._environ)
         if isinstance(result, AppGroup):
             self._known[place] = signature, result
         return result

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from appsrv.apps.app_group import AppGroup
-from appsrv.apps.hosting import lies_in
+from appsrv.apps.hosting import is_app_of
 from appsrv.errors import AppsrvError
 from appsrv.logs.server_log import ServerLog
 from appsrv.settings.table import Settings
@@ -50,7 +50,7 @@ class ServedGroups:
         the user is chosen here: the one of the settings, else the owner of the directory.
         """
         log = self._resources.log
-        if not lies_in(group, self._settings.apps_directory):
+        if not is_app_of(group, self._settings.apps_directory):
             log.event(logging.ERROR, f"{group.name} is not in apps_directory and not served")
             return
         try:

@@ -28,7 +28,7 @@ def served(directory: Path, toml: str, environ: dict[str, str] | None = None) ->
     (directory / "appsrv.toml").write_text(toml)
     settings = sources.load({}, environ or {}, directory, cwd=directory)
     assert hosting.is_hosting(settings, directory)
-    return hosting.hosted(settings, directory, environ or {})
+    return hosting.hosted_apps(settings, directory, environ or {})
 
 
 def test_one_application_is_no_hosting(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_an_application_that_does_not_fit_into_a_message_is_not_served(tmp_path:
         [[apps]]
         root = "blog"
         base_uri = "/blog"
-        variables = {{LIST = "{"x" * hosting.MAX_GROUP}"}}
+        variables = {{LIST = "{"x" * hosting.MAX_GROUP_BYTES}"}}
         [[apps]]
         root = "shop"
         """,

@@ -36,10 +36,10 @@ def test_the_settings_of_a_patched_application(development: bool, most: int) -> 
     settings = Settings(threads=4)
     served = monkey_patched.settings_for(settings, "gevent", development=development)
     assert (served.model, served.concurrency) == ("gevent", most)
-    assert f"{most} at a time" in monkey_patched.note(served)
+    assert f"{most} at a time" in monkey_patched.notice(served)
     assert monkey_patched.cells_for(settings, development=development) >= most
     assert monkey_patched.settings_for(served, "gevent", development=development) is served
     single = monkey_patched.settings_for(settings, "eventlet", development=development)
     assert (single.model, single.concurrency) == ("process", 1)
-    assert "one request at a time" in monkey_patched.note(single)
+    assert "one request at a time" in monkey_patched.notice(single)
     assert monkey_patched.settings_for(single, "eventlet", development=development) is single

@@ -62,7 +62,7 @@ def survey(
     """The facts about the project that `app` names (None: the one in `here`)."""
     directory = finder.project_directory(app, here)
     settings = replace(sources.load(flags, environ, directory, cwd=here), daemonize=False)
-    several = hosting.hosted(settings, directory, environ) if hosting.is_hosting(settings, directory) else None
+    several = hosting.hosted_apps(settings, directory, environ) if hosting.is_hosting(settings, directory) else None
     if several is not None:
         spec = AppSpec(str(directory))
     else:
