@@ -55,8 +55,7 @@ def wait() -> None:
 def _be_ready(watchdog: Channel) -> bool:
     """Import and wait; whether what was imported is what the last preloader had."""
     title = _name_process("appsrv standby")
-    order, _ = watchdog.receive()
-    assert isinstance(order, messages.Prepare)
+    order, _ = watchdog.receive_one(messages.Prepare)
     reloader.remember_loaded()
     _customize()
     with _hidden(order.hidden):

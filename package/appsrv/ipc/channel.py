@@ -11,11 +11,14 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from appsrv.errors import ProtocolError
 from appsrv.ipc import message_format
 from appsrv.ipc.message_format import Message
 from appsrv.system.unpatched import Socket, patient
+
+M = TypeVar("M", bound=Message)
 
 MAX_FDS = 16
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
@@ -138,6 +141,13 @@ class Channel:
         if not data:
             raise ChannelClosed("the other process has gone")
         return message_format.unpack(data), fds
+
+    def receive_one(self, kind: type[M]) -> tuple[M, list[int]]:
+        """The next message, which has to be of this kind, and its descriptors; ProtocolError when it is another one."""
+        msg, fds = self.receive()
+        if not isinstance(msg, kind):
+            raise ProtocolError(f"a {kind.__name__} was to come, not a {type(msg).__name__}")
+        return msg, fds
 
     def waiting(self) -> Iterator[tuple[Message, list[int]]]:
         """The messages that have arrived on a non-blocking channel.

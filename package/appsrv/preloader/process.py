@@ -28,7 +28,7 @@ from appsrv.apps import monkey_patched
 from appsrv.apps.app_group import AppGroup
 from appsrv.apps.app_spec import AppSpec
 from appsrv.apps.shared_routes import RouteTable
-from appsrv.errors import AppLoadError, ProtocolError
+from appsrv.errors import AppLoadError
 from appsrv.ipc import channel as channels
 from appsrv.ipc import directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed
@@ -383,9 +383,7 @@ def prepare_process() -> None:
 
 def configuration(channel: Channel) -> messages.Configure:
     """The first message of the watchdog; with its end this process is the user's that it names."""
-    first, _ = channel.receive()
-    if not isinstance(first, messages.Configure):
-        raise ProtocolError(f"a preloader starts with Configure, not {first}")
+    first, _ = channel.receive_one(messages.Configure)
     # While the run directory can be written to: it stays the watchdog's.
     stack_dump.listen(first.run_directory)
     settings = Settings.from_json(first.settings)

@@ -238,7 +238,7 @@ def build(
 ) -> Server:
     """Make a server and its parts. `answers`: the descriptor of the directory for stack dumps."""
     settings = Settings.from_json(configure.settings)
-    orders = [_next_group(channel) for _ in range(configure.groups)]
+    orders = [channel.receive_one(messages.ServeGroup)[0] for _ in range(configure.groups)]
     channel.sock.setblocking(False)
     watchdog = Outbox(channel)
     send_signals_through(lambda pid, number: watchdog.send(messages.SendSignal(pid, number)))
@@ -280,12 +280,6 @@ def stacks_of(answers: int, model: str, pid: int) -> list[str]:
     return [line for line in stack_dump.as_text(threads, linecache.getline) if line]
 
 
-def _next_group(channel: Channel) -> messages.ServeGroup:
-    order, _ = channel.receive()
-    assert isinstance(order, messages.ServeGroup)
-    return order
-
-
 def _access_log(settings: Settings, *, framework: bool) -> AccessLog | None:
     to = settings.access_log_path(framework=framework)
     if to is None:
@@ -317,8 +311,7 @@ def main(channel_fd: int) -> None:
     setproctitle.setproctitle("appsrv server")
     _allow_descriptors()
     channel = Channel.from_fd(channel_fd)
-    configure, fds = channel.receive()
-    assert isinstance(configure, messages.Configure)
+    configure, fds = channel.receive_one(messages.Configure)
     stack_dump.listen(configure.run_directory)
     settings = Settings.from_json(configure.settings)
     to_watchdog(settings.log_level)

@@ -197,3 +197,12 @@ def test_discarding_gives_descriptors_back(narrow: tuple[Outbox, Channel]) -> No
     outbox.discard()
     assert open_fds() == before
     assert not outbox
+
+
+def test_a_message_of_another_kind_than_the_expected_one_is_refused(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    one.send(messages.ResizePool(1))
+    assert other.receive_one(messages.ResizePool) == (messages.ResizePool(1), [])
+    one.send(messages.Quit())
+    with pytest.raises(ProtocolError, match="a ResizePool was to come, not a Quit"):
+        other.receive_one(messages.ResizePool)

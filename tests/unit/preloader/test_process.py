@@ -460,7 +460,7 @@ def test_warm_up_request(world: World) -> None:
 def test_first_message_has_to_be_the_configuration() -> None:
     ours, theirs = map(Channel, channels.pair())
     ours.send(messages.Prepare([]))
-    with pytest.raises(ProtocolError, match="a preloader starts with Configure"):
+    with pytest.raises(ProtocolError, match="a Configure was to come, not a Prepare"):
         module.configuration(theirs)
     ours.close()
     theirs.close()
