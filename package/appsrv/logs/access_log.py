@@ -73,7 +73,11 @@ class AccessLog:
         request_id = response.error_id or ""
         environ = {"REMOTE_ADDR": address}
         line = first_line(seen)
-        self.write(Entry(environ, line, response.status, len(response.body), time.time(), None, None, request_id))
+        entry = Entry(
+            environ=environ, line=line, status=response.status, size=len(response.body), started=time.time(),
+            service=None, queue=None, request_id=request_id,
+        )
+        self.write(entry)
 
 
 def first_line(seen: bytes) -> str:
