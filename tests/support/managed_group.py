@@ -53,6 +53,18 @@ class Clock:
 
 
 @dataclass
+class Timer:
+    """A function that is due when the clock is moved."""
+
+    due: float
+    run: Callable[[], None]
+
+    def kill(self, *, block: bool) -> None:
+        assert not block
+        self.run = lambda: None
+
+
+@dataclass
 class Client:
     """A client's connection; `answers` are the statuses that were sent to it, `closed` how it ended."""
 
@@ -235,16 +247,17 @@ class ManagedGroup:
         self.forbidden: set[int] = set()
         self.dead: set[int] = set()
         self.failure: Failure | None = None
+        self.room = 1 << 30
+        self.ended = False
         self.frontend = FrontEnd()
         self.board = Scoreboard.create(16, 1)
         self.backend: BackEnd
         self.stacks: list[int] = []
         self.played: list[PlayedPreloader | PlayedWorker] = []
-        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._timers: list[Timer] = []
         self._last_pid = FIRST_PID
         self._last_cid = 0
         monkeypatch.setattr("os.kill", self._kill)
-        monkeypatch.setattr("gevent.spawn_later", self._later)
         group = AppGroup(AppSpec(NAME, "app"), replace(Settings(), **settings), NAME)
         self.backend = BackEnd(
             self.frontend, parking("watched", self.board), Limits(),  # type: ignore[arg-type]
@@ -253,8 +266,8 @@ class ManagedGroup:
         self.manager = Manager(
             GroupContext(
                 group, development=development, board=self.board, backend=self.backend, events=self._events(),
-                send_to_watchdog=self.told.append, stacks_of=self._stacks_of, now=self.clock,
-                routes=[self.board.fd] if routed else [],
+                send_to_watchdog=self.told.append, stacks_of=self._stacks_of, now=self.clock, later=self._later,
+                routes=[self.board.fd] if routed else [], room=lambda: self.room,
             )
         )
 
@@ -278,8 +291,9 @@ class ManagedGroup:
             raise PermissionError(1, "Operation not permitted")
         self.signals.append((pid, number))
 
-    def _later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> None:
-        self._timers.append((self.clock() + seconds, lambda: function(*arguments)))
+    def _later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> Timer:
+        self._timers.append(Timer(self.clock() + seconds, lambda: function(*arguments)))
+        return self._timers[-1]
 
     def _stacks_of(self, pid: int) -> list[str]:
         self.stacks.append(pid)
@@ -306,10 +320,10 @@ class ManagedGroup:
     def look(self, after: float = 0.0) -> None:
         """Let the time pass and the manager look at the scoreboard and the queue."""
         self.clock.advance(after)
-        due = [act for when, act in self._timers if when <= self.clock()]
-        self._timers = [(when, act) for when, act in self._timers if when > self.clock()]
-        for act in due:
-            act()
+        due = [timer for timer in self._timers if timer.due <= self.clock()]
+        self._timers = [timer for timer in self._timers if timer.due > self.clock()]
+        for timer in due:
+            timer.run()
         # As a request that arrives: looks come often for a while.
         self.backend.admit()
         seen = len(self.looks)
@@ -363,6 +377,7 @@ class ManagedGroup:
 
     def end(self) -> None:
         """All processes have ended, nothing is left open."""
+        self.ended = True
         self.manager.close()
         while self.played:
             self.played.pop().close()

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import gevent
 
 from appsrv.apps.app_group import AppGroup
 from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.pool.handles import Failure
+from appsrv.server.pool.pool import UNLIMITED
+
+
+def unlimited_room() -> int:
+    """The room of the only group of an instance, which has its own limit."""
+    return UNLIMITED
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,10 @@ class GroupEvents:
 
 @dataclass(frozen=True)
 class GroupContext:
-    """`stacks_of` returns the stacks of a process, by its pid. `now` is a monotonic clock. `routes`: the descriptor of
-    the route table where an instance may serve several applications, else empty.
+    """`stacks_of` returns the stacks of a process, by its pid. `now` is a monotonic clock.
+    `later(seconds, function, *arguments)` calls the function after that time; its result has `kill`. `routes`: the
+    descriptor of the route table where an instance may serve several applications, else empty. `room` returns how many
+    workers this group may have beyond those of all groups.
     """
 
     group: AppGroup
@@ -41,4 +52,6 @@ class GroupContext:
     stacks_of: Callable[[int], list[str]]
     events: GroupEvents
     now: Callable[[], float]
+    later: Callable[..., Any] = gevent.spawn_later
     routes: Sequence[int] = ()
+    room: Callable[[], int] = unlimited_room

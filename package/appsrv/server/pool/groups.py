@@ -1,7 +1,7 @@
-"""All application groups of the server: made, found by name, booted, and asked together.
+"""All application groups of the server: makes, finds, boots and drops them, and passes on what concerns all of them.
 
-What one group does is its manager's business; whose a request is, the router's. Decides only how the first boots of
-all of them make that of the instance: it has booted when each of them has, or cannot, and fails when none can.
+The instance has booted when each group has booted or cannot boot; its boot has failed when no group can. Does not know
+how one group is run (`manager`), nor how a route is matched (`routes`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.backend import BackEnd
 from appsrv.server.frontend.frontend import FrontEnd
 from appsrv.server.frontend.parking import parking
-from appsrv.server.pool.group_context import GroupContext, GroupEvents
+from appsrv.server.pool.group_context import GroupContext, GroupEvents, unlimited_room
 from appsrv.server.pool.handles import Failure, signal_or_delegate
 from appsrv.server.pool.manager import Manager
 from appsrv.server.pool.shared_capacity import SharedCapacity
@@ -37,16 +37,16 @@ from appsrv.settings.table import Settings
 
 log = logging.getLogger("appsrv.groups")
 
-# How many applications are loaded for the first time at a time.
+# How many applications are loaded for the first time at the same time.
 BOOT_AT_ONCE = 2
-STEP = 0.05
+END_POLL_SECONDS = 0.05
 
 SendToWatchdog = Callable[[Message], None]
 Stacks = Callable[[str, int], list[str]]
 
 
 class Groups(Mapping[str, Manager]):
-    """Managers by the names of their groups. `stacks` gives those of a process, by concurrency model and pid."""
+    """The managers by the names of their groups. `stacks` returns the stacks of a process (concurrency model, pid)."""
 
     def __init__(
         self, settings: Settings, frontend: FrontEnd, send_to_watchdog: SendToWatchdog, stacks: Stacks, *,
@@ -63,7 +63,7 @@ class Groups(Mapping[str, Manager]):
         self._routes = Routes()
         self._lasting_problems: Mapping[str, str] = {}
         self.problems: Mapping[str, str] = {}
-        """By name, why applications are not served."""
+        """Why applications are not served, by their names."""
         self._managers: dict[str, Manager] = {}
         self._leaving: list[Manager] = []
         self._to_boot: deque[tuple[Manager, messages.ServeGroup]] = deque()
@@ -80,12 +80,12 @@ class Groups(Mapping[str, Manager]):
     def __len__(self) -> int:
         return len(self._managers)
 
-    # -- which there are ----------------------------------------------------------------------------------------------
+    # -- adding and dropping groups -----------------------------------------------------------------------------------
 
     def add_all(self, orders: Sequence[messages.ServeGroup], problems: Mapping[str, str]) -> None:
-        """Those there are from the beginning; they tell whether requests have to be routed.
+        """Add the groups of the start; their settings decide whether requests have to be routed.
 
-        `problems`: why others, by name, are not served.
+        `problems`: why other applications, by name, are not served.
         """
         where = self._settings.apps_directory
         self._lasting_problems = {name: why for name, why in problems.items() if os.path.dirname(name) != where}
@@ -106,23 +106,23 @@ class Groups(Mapping[str, Manager]):
             self._table.write(self._routes)
 
     def _route(self, head: RequestHead) -> BackEnd | None:
-        """Whose the request is."""
+        """The back end of the group that serves this request."""
         name = self._routes.find(head.variables.get("HTTP_HOST", ""), head.variables["PATH_INFO"])
         return self._managers[name].backend if name is not None else None
 
     def add(self, group: AppGroup) -> Manager:
-        """Serve one more, from now on."""
+        """Serve one more application from now on."""
         order = messages.ServeGroup(group.to_json())
         self._send_to_watchdog(order)
         manager = self._make(group)
         self._write_routes()
-        # Not at once: many may come at the same time.
+        # Many applications may be added at the same time, but only some of them are loaded at the same time.
         self._to_boot.append((manager, order))
         self._boot_next()
         return manager
 
     def drop(self, name: str) -> None:
-        """Serve this one no more: what is being served is finished, what waits is routed anew."""
+        """Serve this application no more: requests in progress are finished, requests that wait are routed again."""
         leaving = self._managers.pop(name)
         self._capacity.needs_none(name)
         self._cannot_boot.pop(name, None)
@@ -131,7 +131,7 @@ class Groups(Mapping[str, Manager]):
         self._write_routes()
         log.info("%s is not served any more", name)
         leaving.close("its application is not served any more")
-        gevent.spawn(self._see_off, leaving)
+        gevent.spawn(self._discard_when_ended, leaving)
         self.load_ended(leaving)
         self._check_booted()
 
@@ -142,11 +142,11 @@ class Groups(Mapping[str, Manager]):
                 log.error("%s is not served: %s", name, problem)
         self.problems = {**self._lasting_problems, **problems}
 
-    def _see_off(self, leaving: Manager) -> None:
+    def _discard_when_ended(self, leaving: Manager) -> None:
         while not leaving.has_ended:
             self._frontend.close_idle(leaving.backend)
             leaving.backend.route_again()
-            gevent.sleep(STEP)
+            gevent.sleep(END_POLL_SECONDS)
         self._leaving.remove(leaving)
         leaving.discard()
         self._frontend.backends.remove(leaving.backend)
@@ -154,7 +154,7 @@ class Groups(Mapping[str, Manager]):
             self._send_to_watchdog(messages.DropGroup(leaving.name))
 
     def _make(self, group: AppGroup) -> Manager:
-        """An application group with everything that is its own."""
+        """Make the manager of a group, with its scoreboard, queue and back end."""
         settings = group.settings
         board = Scoreboard.create(slots_for(settings), cells_for(settings, development=self._development))
         # The back end exists before its manager, which acts through it.
@@ -165,7 +165,7 @@ class Groups(Mapping[str, Manager]):
         )
 
         def stacks(pid: int) -> list[str]:
-            # An application that is monkey-patched is served by another model than the settings say.
+            # An application that is monkey-patched runs with another concurrency model than the one in the settings.
             return self._stacks(manager.preloaders.model or settings.model, pid)
 
         events = GroupEvents(
@@ -179,25 +179,27 @@ class Groups(Mapping[str, Manager]):
                 group, development=self._development, board=board, backend=backend, events=events,
                 send_to_watchdog=self._send_to_watchdog, stacks_of=stacks, now=self._now,
                 routes=() if self._table is None else [self._table.fd],
+                room=self._room_of(group.name) if self._table is not None else unlimited_room,
             )
         )
         self._frontend.backends.append(backend)
         if self._settings.prometheus_multiproc:
             manager.workers.when_ended.append(lambda _: _forget_metrics(manager))
-        if self._table is not None:
-            manager.share_room(lambda: self._capacity.room(self._alive(), group.name))
         return manager
 
+    def _room_of(self, name: str) -> Callable[[], int]:
+        return lambda: self._capacity.room(self._alive(), name)
+
     def boot(self, orders: Sequence[messages.ServeGroup]) -> None:
-        """Start the first generations, or go on with those that another server has had."""
-        # Not the first server of this instance: it has been said that it serves.
+        """Start the first generations, or continue with those of the server before this one."""
+        # A server before this one has reported to the watchdog that the instance has booted.
         self._has_booted = any(order.generation for order in orders)
         self._to_boot.extend(zip(list(self._managers.values()), orders, strict=True))
         self._boot_next()
         self._check_booted()
 
     def _boot_next(self) -> None:
-        """Loading applications is all that the processors can do for a while."""
+        """Load the next applications. Each load occupies a processor for a while, so only a few run at a time."""
         while self._to_boot and len(self._loading) < BOOT_AT_ONCE:
             manager, order = self._to_boot.popleft()
             self._loading.add(manager)
@@ -207,39 +209,39 @@ class Groups(Mapping[str, Manager]):
 
     @property
     def routed(self) -> bool:
-        """Whether there may be several, so that requests have to be routed."""
+        """Whether requests have to be routed, since there may be several groups."""
         return self._table is not None
 
     def below(self, prefix: str) -> list[Manager]:
-        """The one of that name, else those whose names or directories are at or below a path; all for `/`."""
+        """The group with this name, else the groups whose names or directories are at or below this path."""
         if prefix in self._managers:
             return [self._managers[prefix]]
         managers = self._managers.values()
         return [m for m in managers if any(is_below(place, prefix) for place in (m.name, m.group.spec.root))]
 
-    # -- how they boot ------------------------------------------------------------------------------------------------
+    # -- first boots --------------------------------------------------------------------------------------------------
 
     def booted(self, group: Manager) -> None:
-        """The group serves."""
+        """The group has booted."""
         self._cannot_boot.pop(group.name, None)
         self._check_booted()
 
     def boot_failed(self, group: Manager, failure: Failure) -> None:
-        """The group's first generation cannot boot; where others are served, they do not feel it."""
+        """The group's first generation cannot boot. This does not affect the other groups, if there are any."""
         self._cannot_boot[group.name] = failure
         nothing_else = len(self._cannot_boot) == len(self._managers) and self._settings.apps_directory is None
         if nothing_else and not self._has_booted:
-            said = messages.BootFailed(failure.message, failure.traceback, failure.exit_code, failure.pid)
-            self._send_to_watchdog(said)
+            failed = messages.BootFailed(failure.message, failure.traceback, failure.exit_code, failure.pid)
+            self._send_to_watchdog(failed)
             return
         log.error("%s is not served until its code is mended; all other applications are", group.name)
         group.continue_broken()
         self._check_booted()
 
     def load_ended(self, group: Manager) -> None:
-        """The group's application is loaded, or cannot be: it is another one's turn."""
+        """The group's application is loaded or cannot be loaded: load the next one."""
         self._loading.discard(group)
-        # Not from in here: each of many could be the next one's caller.
+        # In a greenlet of its own: a load that fails at once calls this function again, as deep as there are groups.
         gevent.spawn(self._boot_next)
 
     def _check_booted(self) -> None:
@@ -248,13 +250,13 @@ class Groups(Mapping[str, Manager]):
             modules = [manager.preloaders.settings_module for manager in self._managers.values()]
             self._send_to_watchdog(messages.Booted(modules[0] if len(modules) == 1 else ""))
 
-    # -- how they share the room --------------------------------------------------------------------------------------
+    # -- shared capacity ----------------------------------------------------------------------------------------------
 
     def _alive(self) -> dict[str, int]:
         return {name: manager.alive for name, manager in self._managers.items()}
 
     def observed(self, group: Manager, *, wants_room: bool) -> None:
-        """A group in which requests wait may take another's place."""
+        """A group has read its load; one in which requests wait may take the place of another group's worker."""
         if not wants_room or self._table is None:
             self._capacity.needs_none(group.name)
             return

@@ -58,7 +58,8 @@ class Lifecycle:
         kernel = OutOfMemoryKills()
         self.preloaders = Preloaders(
             group.name, board=context.board, parking=context.backend.parking, events=self._preloader_events(),
-            send_to_watchdog=context.send_to_watchdog, kernel=kernel, now=context.now, routes=context.routes,
+            send_to_watchdog=context.send_to_watchdog, kernel=kernel, now=context.now, later=context.later,
+            routes=context.routes,
         )
         self.driver = PoolDriver(
             context, pool, kernel, events=self._pool_events(), worker_events=self._worker_events()
@@ -67,8 +68,10 @@ class Lifecycle:
         self._generations = Generations(group.name, self._workers, self.preloaders)
         self._act = self.driver.act
         self.restarts = Restarts(self._start_restart)
-        self._succession = Succession(self._generations.has_older, self._start_preloader, self._load_again)
-        self._brake = ReloadBrake(group.name, self._reload)
+        self._succession = Succession(
+            self._generations.has_older, self._start_preloader, self._load_again, context.later
+        )
+        self._brake = ReloadBrake(group.name, self._reload, later=context.later, clock=context.now)
         keeps_none = not settings.min_instances and not self._direct and not context.development
         self.idle_unload = IdleUnload(settings.max_preloader_idle_time if keeps_none else 0.0)
 

@@ -1,16 +1,16 @@
-"""The pool's numbers, as the settings say them. Joins names, and nothing else."""
+"""The limits of the pool, taken from the settings."""
 
 from __future__ import annotations
 
 from appsrv.server.pool.pool import PoolLimits
 from appsrv.settings.table import Settings
 
-# How many workers boot at a time where they are forked, and where each of them imports the application.
+# How many workers boot at a time: forked ones, and ones that are spawned directly and import the application each.
 FORKS_AT_ONCE, IMPORTS_AT_ONCE = 8, 2
 
 
 def pool_limits(settings: Settings) -> PoolLimits:
-    """What bounds the pool."""
+    """The limits that these settings give."""
     return PoolLimits(
         max_pool_size=settings.max_pool_size,
         min_instances=settings.min_instances,

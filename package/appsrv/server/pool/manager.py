@@ -6,7 +6,7 @@ The numbers are decided by `pool` and carried out by `pool_driver`; `lifecycle` 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from appsrv.server.pool.group_context import GroupContext
 from appsrv.server.pool.handles import Failure, RestartOutcome, WorkerHandle
@@ -28,7 +28,7 @@ class Manager:
         self.settings = context.group.settings
         self.backend = context.backend
         self._now = context.now
-        self._pool = Pool(pool_limits(self.settings))
+        self._pool = Pool(pool_limits(self.settings), room=context.room)
         self._lifecycle = Lifecycle(context, self._pool)
         self._availability = self._lifecycle.availability
         self._driver = self._lifecycle.driver
@@ -149,10 +149,6 @@ class Manager:
         self._driver.act(actions)
 
     # -- the other groups ---------------------------------------------------------------------------------------------
-
-    def share_room(self, room: Callable[[], int]) -> None:
-        """Share the workers of the instance with other groups: `room` returns how many more this group may have."""
-        self._pool.room = room
 
     def group_load(self) -> GroupLoad:
         """The load of this group, by which the groups share their room."""

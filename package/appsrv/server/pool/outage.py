@@ -1,6 +1,6 @@
-"""The time in which an application cannot serve at all: every request is answered at once with the reason, or its id.
+"""The outage of an application that cannot serve: each request is answered at once with the reason, or an error id.
 
-Knows pages, not what is broken or mended.
+Makes the answers. Does not know when an outage begins or ends (`availability`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ log = logging.getLogger("appsrv.outage")
 
 
 class Outage:
-    """Of one application group. In development the page shows the reason, else an error id that the log has too.
+    """The outage of one application group. In development the page shows the reason, else an error id for the log.
 
-    `probe_path`: what a load balancer asks for, which gets a line of plain text.
+    `probe_path`: the path of health probes, which get one line of plain text.
     """
 
     def __init__(self, group: str, backend: BackEnd, *, development: bool, probe_path: str | None) -> None:
@@ -34,7 +34,7 @@ class Outage:
         self._message = ""
 
     def begin(self, failure: Failure) -> None:
-        """No worker serves: those that wait are answered too. The id stays the same as long as the reason does."""
+        """Answer all requests with this failure, those that wait included. The same reason keeps its error id."""
         if self._backend.fallback.active and failure.message == self._message:
             return
         self._message = failure.message
@@ -52,5 +52,5 @@ class Outage:
         return failure_page(failure, error_id, variables, development=self._development)
 
     def end(self) -> None:
-        """There is a worker, or will be soon: requests may wait for it."""
+        """A worker is ready or will be soon: requests wait for it."""
         self._backend.fallback.end()

@@ -1,11 +1,11 @@
-"""The pool: how many workers there should be, of which generation, and which of them have to go.
+"""The pool: how many workers there should be, of which generation, and which of them have to end.
 
-Pure. It is told what happened and what time it is, changes its books and returns the actions; `manager` carries them
-out. No clock, no pid is touched here, a worker is a serial number. Two dictionaries are the whole state: the workers
-and the generations whose preloader can fork.
+Pure: each method gets an event and the time, updates the records and returns the actions, which `pool_driver` carries
+out. No clock is read and no process is touched here; a worker is a serial number. The state consists of the workers and
+the generations whose preloader can fork.
 
 A worker is *outgoing* when it belongs to an older generation than the goal, has served its `max_requests` or is
-condemned: each one is retired only when a successor is ready, so that neither restarts nor recycling leave a gap.
+condemned. It is retired only when its replacement is ready, so that neither restarts nor recycling leave a gap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import Enum
 
 
 class WorkerState(Enum):
-    """booting -> ready -> retiring -> gone; `ready` is shown as idle or busy, which the scoreboard knows."""
+    """booting -> ready -> retiring -> gone. A ready worker is shown as idle or busy, according to the scoreboard."""
 
     BOOTING = "booting"
     READY = "ready"
@@ -34,10 +34,10 @@ LEGAL_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """The operator's numbers; times in seconds, 0 for `pool_idle_time`, `max_requests` and
-    `busy_threads_timeout` means never.
+    """The operator's limits; times in seconds. 0 means never for `pool_idle_time`, `max_requests` and
+    `busy_threads_timeout`.
 
-    `parallel` workers of a new generation boot at a time; `spawn_at_once` is the most that boot at any time.
+    `parallel` workers of a new generation boot at a time; at most `spawn_at_once` workers boot at any time.
     """
 
     max_pool_size: int = 6
@@ -54,9 +54,9 @@ class PoolLimits:
 
 @dataclass(frozen=True)
 class Load:
-    """What the scoreboard says of one worker: requests in it now, requests done, when it last took one.
+    """The load of one worker, from the scoreboard: requests in progress, requests done, when it last took one.
 
-    `threads`: how many threads of the application it waits for, while it serves nothing more.
+    `threads`: how many threads of the application a worker waits for that has served its last request.
     """
 
     sessions: int
@@ -73,9 +73,9 @@ IDLE = Load(0, 0, 0.0)
 
 @dataclass(frozen=True)
 class SpawnWorker:
-    """Fork a worker from the preloader of this generation. `first`: it is the one of them that stands for all.
+    """Fork a worker from the preloader of this generation. `first`: no other worker of the generation is the first.
 
-    The first worker watches for code changes in development; when it has gone, the next one spawned is it.
+    In development the first worker watches the files; when it has ended, the next worker that is spawned is the first.
     """
 
     serial: int
@@ -85,7 +85,7 @@ class SpawnWorker:
 
 @dataclass(frozen=True)
 class Retire:
-    """Let the worker finish what it does, and end."""
+    """Let the worker finish its requests, and end."""
 
     serial: int
     reason: str
@@ -108,7 +108,7 @@ class RestartDone:
 
 @dataclass(frozen=True)
 class RestartFailed:
-    """The generation could not boot a worker; the one before goes on."""
+    """The generation could not boot a worker; the old one serves on."""
 
     generation: int
     reason: str
@@ -119,7 +119,7 @@ Action = SpawnWorker | Retire | Kill | RestartDone | RestartFailed
 
 @dataclass
 class PoolWorker:
-    """The pool's book about one worker; times are those it was told."""
+    """The pool's record of one worker; times are those of the events."""
 
     serial: int
     generation: int
@@ -133,26 +133,26 @@ class PoolWorker:
     load: Load = IDLE
 
     def move(self, state: WorkerState, now: float) -> None:
-        """Change the state; AssertionError for a move that is not in the table."""
+        """Change the state; AssertionError for a change that is not in `LEGAL_MOVES`."""
         assert state in LEGAL_MOVES[self.state], f"worker {self.serial}: {self.state.value} -> {state.value}"
         self.state = state
         self.since = now
 
     @property
     def worn(self) -> str:
-        """Why another one should take its place; nothing when it is as good as new."""
+        """Why the worker has to be replaced; empty if it has not."""
         if self.condemned:
             return self.condemned
         return "it served its max_requests" if self.quota and self.load.processed >= self.quota else ""
 
     def idle_since(self) -> float:
-        """Since when it has had nothing to do."""
+        """Since when the worker has served no request."""
         return max(self.since, self.load.last_used)
 
 
 @dataclass
 class Backoff:
-    """How long to wait after the n-th failure in a row: 0.25 s, doubling, at most 30 s."""
+    """The pause after failures in a row: 0.25 s after the first one, doubled with each, at most 30 s."""
 
     failures: int = 0
     until: float = 0.0
@@ -167,18 +167,19 @@ class Backoff:
         self.failures = min(self.failures + 1, 32)
 
     def succeeded(self) -> None:
-        """The row of failures is broken."""
+        """The next failure is the first in a row again."""
         self.failures = 0
         self.until = 0.0
 
 
-YOUNG = 1.0
-MANY = 1 << 30
+# A worker that ends so soon after it was ready, without a request done, has failed to start.
+YOUNG_SECONDS = 1.0
+UNLIMITED = 1 << 30
 
 
 @dataclass
 class Pool:
-    """The books of one application group."""
+    """The records of one application group."""
 
     limits: PoolLimits
     generation: int = 1
@@ -187,10 +188,10 @@ class Pool:
     loaded_generations: set[int] = field(default_factory=set)
     backoff: Backoff = field(default_factory=Backoff)
     closed: bool = False
-    room: Callable[[], int] = lambda: MANY
-    """How many workers there is room for beyond those there are; replacing one needs none."""
+    room: Callable[[], int] = lambda: UNLIMITED
+    """How many workers the group may have beyond the present ones. A replacement needs no room."""
     wants_room: bool = False
-    """Whether requests wait for a worker that would be spawned if there were room."""
+    """Whether requests wait for a worker that would be spawned if there were room for it."""
     _last_serial: int = 0
 
     # -- what happened ------------------------------------------------------------------------------------------------
@@ -205,18 +206,18 @@ class Pool:
         return self.balance(now)
 
     def unloaded(self, generation: int) -> None:
-        """The preloader of this generation has gone; its workers go on."""
+        """The preloader of this generation forks no more; its workers serve on."""
         self.loaded_generations.discard(generation)
 
     def lost(self, generation: int, now: float, reason: str) -> list[Action]:
-        """The preloader of this generation has died: a roll to it cannot be finished."""
+        """The preloader of this generation has ended: a roll to it cannot be finished."""
         self.unloaded(generation)
         if generation != self.successor:
             return []
         return self._abandon_roll(now, reason) + self.balance(now)
 
     def roll(self, generation: int, now: float, parallel: int | None = None) -> list[Action]:
-        """Replace the workers by those of this loaded generation, `parallel` at a time, without a gap."""
+        """Replace the workers by workers of this loaded generation, `parallel` at a time, without a gap."""
         if parallel is not None:
             self.limits = replace(self.limits, parallel=parallel)
         self.successor = generation
@@ -224,7 +225,7 @@ class Pool:
         return self.loaded(generation, now)
 
     def replace(self, generation: int, now: float, reason: str = "the code has changed") -> list[Action]:
-        """Take everything from the old workers at once; requests wait until the new generation is there."""
+        """Retire all workers of older generations at once; requests wait until a worker of this one is ready."""
         self.generation, self.successor = generation, None
         self.backoff.succeeded()
         old = [w for w in self._alive() if w.generation != generation]
@@ -236,13 +237,13 @@ class Pool:
         if worker is None or worker.state is not WorkerState.BOOTING:
             return []
         worker.move(WorkerState.READY, now)
-        # One that nobody wants any more is no successor, unless it leaves no room for a better one.
+        # A worker of an outdated generation replaces no other, unless the pool is full.
         too_many = len(list(self._of(WorkerState.READY))) > self.limits.max_pool_size
         actions = self._succeed_one(now) if worker in self.incoming() or too_many else []
         return actions + self._finish_roll() + self.balance(now)
 
     def gone(self, serial: int, now: float, reason: str = "ended", *, served: bool = False) -> list[Action]:
-        """A worker has ended, for whatever reason, or could not be forked. `served`: in the middle of a request."""
+        """A worker has ended or could not be forked, for the given reason. `served`: it was serving a request."""
         worker = self.workers.pop(serial, None)
         if worker is None:
             return []
@@ -256,7 +257,7 @@ class Pool:
         return actions + self._finish_roll() + self.balance(now)
 
     def never_forked(self, serial: int, now: float) -> list[Action]:
-        """A worker was not made because its preloader had gone: no fault of the application."""
+        """A worker was not forked since its preloader has ended: this is no failure of the worker."""
         worker = self.workers.pop(serial, None)
         if worker is None:
             return []
@@ -264,13 +265,13 @@ class Pool:
         return self._finish_roll() + self.balance(now)
 
     def observe(self, loads: Mapping[int, Load], waiting: int, now: float) -> list[Action]:
-        """A look at the scoreboard and the queue: grow, shrink, recycle, enforce the time limits."""
+        """A reading of the scoreboard and the queue: grow, shrink, recycle, enforce the time limits."""
         for serial, load in loads.items():
             worker = self.workers.get(serial)
             if worker is None:
                 continue
             if worker.load.threads and not load.threads:
-                # The threads that it has waited for have ended: from now on it ends like any other.
+                # The threads that it waited for have ended: from now on it has stop_timeout like any other worker.
                 worker.since = now
             worker.load = load
         if any(self._proven(worker, now) for worker in self._of(WorkerState.READY)):
@@ -278,7 +279,7 @@ class Pool:
         return self._overdue(now) + self.balance(now, waiting) + self._shrink(now, waiting)
 
     def condemn(self, serial: int, now: float, reason: str) -> list[Action]:
-        """A worker may serve on, but only until its successor is ready: it retires for this reason."""
+        """Replace a worker for this reason: it serves on until its replacement is ready."""
         worker = self.workers.get(serial)
         if worker is None or worker.state is not WorkerState.READY or worker.condemned:
             return []
@@ -286,7 +287,7 @@ class Pool:
         return self.balance(now)
 
     def detach(self, serial: int, now: float, reason: str) -> list[Action]:
-        """Take one worker out; where the numbers ask for a successor, only when that one is ready."""
+        """Retire one worker; if `min_instances` requires a replacement, only when that one is ready."""
         worker = self.workers.get(serial)
         if worker is None or worker.state is WorkerState.RETIRING:
             return []
@@ -296,7 +297,7 @@ class Pool:
         return [self._retire(worker, now, reason), *self.balance(now)]
 
     def resize(self, change: int, now: float) -> list[Action]:
-        """Keep so many workers more, at least one and at most `max_pool_size`; fewer: an idle one leaves at once."""
+        """Keep so many workers more, up to `max_pool_size`, or fewer, down to one; then an idle one is retired."""
         least = min(1, self.limits.min_instances)
         wanted = min(max(self.limits.min_instances + change, least), self.limits.max_pool_size)
         self.limits = replace(self.limits, min_instances=wanted)
@@ -307,21 +308,21 @@ class Pool:
         return [self._retire(idle[0], now, "one worker fewer is wanted")]
 
     def evict(self, serial: int, now: float, reason: str) -> list[Action]:
-        """Another group needs this worker's place: it leaves, and nobody succeeds it until there is room."""
+        """Another group needs this worker's place: it retires, and is not replaced until there is room."""
         worker = self.workers.get(serial)
         if worker is None or worker.state is not WorkerState.READY:
             return []
         return [self._retire(worker, now, reason)]
 
     def close(self, now: float, reason: str) -> list[Action]:
-        """The instance ends, or the group: nothing is spawned any more and every worker retires."""
+        """The instance or the group ends: no worker is spawned any more, and all workers retire."""
         self.closed = True
         return [self._retire(worker, now, reason) for worker in self._alive()]
 
     # -- the numbers --------------------------------------------------------------------------------------------------
 
     def stays(self, serial: int) -> bool:
-        """Whether this worker boots or serves, and is not on its way out."""
+        """Whether this worker boots or serves, and does not retire."""
         worker = self.workers.get(serial)
         return worker is not None and worker.state in (WorkerState.BOOTING, WorkerState.READY)
 
@@ -336,16 +337,16 @@ class Pool:
         return self.generation if self.successor is None else self.successor
 
     def outgoing(self) -> list[PoolWorker]:
-        """Ready workers that have to go once a successor is there, oldest generation first."""
+        """Ready workers that have to end once their replacement is ready, oldest generation first."""
         leaving = [w for w in self._of(WorkerState.READY) if w.generation != self.goal or w.worn]
         return sorted(leaving, key=lambda w: (w.generation, w.since))
 
     def _late(self) -> list[PoolWorker]:
-        """Workers that still boot, though nobody wants their generation any more."""
+        """Workers that still boot, although their generation is outdated."""
         return [w for w in self._of(WorkerState.BOOTING) if w.generation != self.goal]
 
     def incoming(self) -> list[PoolWorker]:
-        """Workers of the goal's generation that boot or serve and are not worn."""
+        """Workers of the goal's generation that boot or serve and do not have to be replaced."""
         return [w for w in self._alive() if w.generation == self.goal and not w.worn]
 
     def saturated(self) -> bool:
@@ -362,7 +363,8 @@ class Pool:
     def _wanted(self, waiting: int) -> int:
         outgoing, incoming = self.outgoing(), self.incoming()
         booting = sum(w.state is WorkerState.BOOTING for w in incoming)
-        # After a failure one is tried until it lives: where no worker lives nobody waits, for all are told at once.
+        # After a failure keep one worker starting. With none up, requests are answered with an error at once: no queue
+        # would ever trigger a start.
         least = 1 if self.successor is not None or self.backoff.failures else 0
         floor = max(self.limits.min_instances, least)
         more = max(0, floor - len(incoming) - len(outgoing))
@@ -404,7 +406,7 @@ class Pool:
         return SpawnWorker(serial, self.goal, first)
 
     def _quota(self, serial: int) -> int:
-        # A multiplicative hash spreads neighbours, so that workers born together do not leave together.
+        # A multiplicative hash spreads neighbouring serials, so that workers spawned together do not end together.
         if not self.limits.max_requests:
             return 0
         return self.limits.max_requests + (serial * 2654435761 % 2**32) % (self.limits.max_requests_jitter + 1)
@@ -444,7 +446,7 @@ class Pool:
             WorkerState.RETIRING: (self.limits.stop_timeout, "stop_timeout"),
         }.get(worker.state, (0.0, ""))
         if worker.was_idle and worker.load.sessions and not self.closed:
-            # It took a request while it was told to leave for want of requests: that one has all its time.
+            # It took a request at the moment it was retired for being idle: that request is not cut short.
             return
         if worker.load.threads and self.limits.busy_threads_timeout > limit:
             limit, reason = self.limits.busy_threads_timeout, "busy_threads_timeout"
@@ -466,11 +468,11 @@ class Pool:
         return not worker.load.sessions and now - worker.idle_since() > self.limits.pool_idle_time
 
     def _died_young(self, worker: PoolWorker, now: float) -> bool:
-        return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < YOUNG
+        return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < YOUNG_SECONDS
 
     def _proven(self, worker: PoolWorker, now: float) -> bool:
-        """Whether it shows that workers made since the last failure do live."""
-        return worker.since >= self.backoff.last and bool(worker.load.processed or now - worker.since >= YOUNG)
+        """Whether this worker shows that workers spawned since the last failure can serve."""
+        return worker.since >= self.backoff.last and bool(worker.load.processed or now - worker.since >= YOUNG_SECONDS)
 
     def _of(self, state: WorkerState) -> Iterator[PoolWorker]:
         return (worker for worker in self.workers.values() if worker.state is state)

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
 from gevent import get_hub
@@ -64,9 +65,12 @@ class Preloaders:
     def __init__(
         self, group: str, *, board: Scoreboard, parking: Parking, events: PreloaderEvents,
         send_to_watchdog: Callable[[Message], None], kernel: OutOfMemoryKills, now: Callable[[], float],
-        routes: Sequence[int] = (),
+        later: Callable[..., Any] = gevent.spawn_later, routes: Sequence[int] = (),
     ) -> None:
-        """`routes`: the descriptor of the route table, if there is one."""
+        """`later(seconds, function, *arguments)` calls the function after that time.
+
+        `routes`: the descriptor of the route table, if there is one.
+        """
         self._routes = routes
         self._group = group
         self._kernel = kernel
@@ -75,6 +79,7 @@ class Preloaders:
         self._parking = parking
         self._send_to_watchdog = send_to_watchdog
         self._now = now
+        self._later = later
         self._handles: dict[tuple[int, int], PreloaderHandle] = {}
         self.asked: set[tuple[int, int]] = set()
         """(generation, serial) of the preloaders that were requested from the watchdog, before its answer."""
@@ -114,7 +119,7 @@ class Preloaders:
         """Call `start(generation)` after a pause that grows with each failure in a row."""
         now = self._now()
         self._backoff.failed(now)
-        gevent.spawn_later(self._backoff.until - now, start, generation)
+        self._later(self._backoff.until - now, start, generation)
 
     def fork(self, worker: WorkerHandle) -> None:
         """Order the preloader of the worker's generation to fork the worker."""

@@ -1,6 +1,6 @@
-"""Keeps a development server from reloading for ever: a start that changes a file that is watched reloads itself.
+"""Slows down a development server that reloads in a loop, since the application changes a watched file when it starts.
 
-Knows files that change and when the application was loaded; a reload is the manager's business.
+Knows the files that change and when the application was loaded. Does not know how it is reloaded (`lifecycle`).
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import gevent
 log = logging.getLogger("appsrv.reload")
 
 AT_START_SECONDS = 0.75
-"""A change within this time after the application was loaded may be the work of its start. A person, or an editor that
-saves after each pause, takes longer from one save to the next."""
+"""A change within this time after the load may have been made by the application as it started. A person, or an editor
+that saves after each pause, takes longer from one save to the next."""
 
 RELOADS_IN_A_ROW = 3
-"""So many reloads for the same file, each so shortly after the one before, are a loop."""
+"""More reloads than this in a row for the same file, each within `AT_START_SECONDS`, are a loop."""
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 
 class ReloadBrake:
-    """Calls `reload` with the files that changed: at once, or after a pause where reloads are in a loop."""
+    """Calls `reload` with the files that have changed: at once, or after a pause if the reloads are a loop."""
 
     def __init__(
         self, name: str, reload: Callable[[list[str]], None], later: Callable[..., Any] = gevent.spawn_later,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`later(seconds, function, *arguments)` calls the function by then; what it returns has `kill`."""
+        """`later(seconds, function, *arguments)` calls the function after that time; its result has `kill`."""
         self._name = name
         self._reload = reload
         self._later = later
@@ -43,7 +43,7 @@ class ReloadBrake:
         self._pending: Any = None
 
     def changed(self, paths: list[str]) -> None:
-        """Files have changed that need new code."""
+        """Files have changed, so that the code has to be loaded again."""
         same = self._files & set(paths)
         if self._pending is not None:
             if same:
@@ -64,7 +64,7 @@ class ReloadBrake:
         self._pending = self._later(pause, self._go, paths)
 
     def loaded(self) -> None:
-        """The application was loaded, or cannot be."""
+        """The application was loaded or cannot be loaded."""
         self._loaded = self._clock()
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
-"""A generation that is loaded only when the processes of those before it have ended: they hold what only one can have.
+"""Loads a generation only when the processes of older generations have ended: they hold what only one process can have.
 
-A port that the application listens on, a lock, a pid file are let go of by the end of the process at the latest. Knows
-when to begin; which processes there are, and how one is ended, is the manager's business.
+A process releases a port on which the application listens, a lock or a pid file when it ends, at the latest. Decides
+when the load begins. Does not know which processes there are (`generations`), nor how one is ended (`lifecycle`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from typing import Any
 import gevent
 
 LET_GO_SECONDS = 1.0
-"""How long a save waits for a process of the code before it. One without requests, or with streams, ends sooner.
+"""How long the new code waits for the processes of the old code after a file was saved (development).
 
-A request may take any time, and its end is waited for; then the new code is loaded beside it.
+A worker that serves no request, or a stream, ends sooner. A worker that serves a request may take any time: after
+this time the new code is loaded while the old worker still lives.
 """
 
 KILLED_SECONDS = 2.0
-"""How long the end of a process is waited for that was killed."""
+"""How long a restart waits for the end of processes that it has killed."""
 
 
 class Succession:
-    """One generation at a time; the last one asked for counts.
+    """One generation at a time: a later call of `start` replaces the one before.
 
-    `others` tells whether processes of generations before this one exist, `begin` loads the generation, `again` loads
-    what could not be loaded beside them, once they have ended.
+    `others` returns whether processes of older generations exist. `begin` loads the generation. `again` loads the code
+    again when it could not be loaded beside older processes, and these have ended.
     """
 
     def __init__(
         self, others: Callable[[int], bool], begin: Callable[[int], None], again: Callable[[], None],
         later: Callable[..., Any] = gevent.spawn_later,
     ) -> None:
-        """`later(seconds, function, *arguments)` calls the function by then; what it returns has `kill`."""
+        """`later(seconds, function, *arguments)` calls the function after that time; its result has `kill`."""
         self._others = others
         self._begin = begin
         self._again = again
@@ -43,9 +44,9 @@ class Succession:
         self._timer: Any = None
 
     def start(self, generation: int, seconds: float, kill: Callable[[int], None] | None = None) -> None:
-        """Begin with this generation when the others have ended, after so many seconds at the latest.
+        """Load this generation when the older processes have ended, or after `seconds`.
 
-        `kill` ends the others when the time is over; without it the generation is loaded beside them.
+        `kill` is called to end the older processes after that time; without it the generation is loaded beside them.
         """
         self._stop_timer()
         self._waiting, self._beside, self._failed = generation, 0, False
@@ -64,12 +65,14 @@ class Succession:
             self._again()
 
     def failed(self, generation: int) -> None:
-        """This generation cannot be loaded; it is tried again if others, which may be why, still had to end."""
+        """This generation cannot be loaded. If older processes lived meanwhile, they may be the cause: it is loaded
+        again when they have ended.
+        """
         self._failed = self._failed or generation == self._beside
         self.ended()
 
     def stop(self) -> None:
-        """Begin with nothing more."""
+        """Load no generation that still waits."""
         self._stop_timer()
         self._waiting = self._beside = 0
 

@@ -30,7 +30,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
     yield new
     for group in made:
-        group.end()
+        if not group.ended:
+            group.end()
 
 
 def serving_told(group: ManagedGroup) -> list[int]:
@@ -333,6 +334,30 @@ def test_stop_first_in_vain_is_told_and_requests_get_503(make: Make) -> None:
     assert (outcome.ok, outcome.stopped, outcome.generation) == (False, True, 2)
     assert group.request().answers == [503]
     assert group.manager.restarts.resisting is None
+
+
+def test_stop_first_ends_when_the_new_workers_die(make: Make) -> None:
+    group = make()
+    before, old = group.serving()
+    restart = group.restart(stop_first=True)
+    old.exit()
+    before.exit()
+    after = group.preloader(2).loaded()
+    for _ in range(3):
+        assert not restart.ready()
+        after.fork().exit(EXIT_3)
+        group.look(after=30)
+    outcome = outcome_of(restart)
+    assert (outcome.ok, outcome.stopped) == (False, True)
+    assert "exit code 3" in outcome.message
+
+
+def test_stop_first_kills_what_does_not_end(make: Make) -> None:
+    group = make(stop_timeout=5.0)
+    before, old = group.serving()
+    group.restart(stop_first=True)
+    group.look(after=8)
+    assert (KILLED in old.signals, before.signals) == (True, [KILLED])
 
 
 # -- the ends of workers ----------------------------------------------------------------------------------------------
@@ -678,6 +703,16 @@ def test_a_worker_that_is_spawned_directly_is_a_process_of_its_own(make: Make) -
     assert group.states == ["idle"]
 
 
+def test_code_that_cannot_be_loaded_directly_waits_for_the_next_change(make: Make) -> None:
+    group = make(spawn_method="direct", development=True)
+    group.manager.boot(0, 0, have_preloader=False)
+    process = group.preloader(1, 1)
+    process.orders()[0].close()
+    process.failed("invalid syntax", "Traceback: line 1")
+    group.look(after=60)
+    assert group.asked() == [], "the process that failed watches the files"
+
+
 def test_one_that_retires_before_it_has_a_process_is_told_when_it_has(make: Make) -> None:
     group = make(spawn_method="direct", min_instances=0)
     group.manager.boot(0, 0, have_preloader=False)
@@ -797,7 +832,7 @@ def test_another_group_may_take_the_place_of_an_idle_worker(make: Make) -> None:
     preloader, worker = group.serving()
     load = group.manager.group_load()
     assert (load.alive, load.min_instances, load.waiting, list(load.idle), load.busy) == (1, 1, 0, [worker.serial], ())
-    group.manager.share_room(lambda: 0)
+    group.room = 0
     group.manager.evict(worker.serial, "/apps/blog")
     assert worker.signals == [TERM]
     worker.exit()
@@ -805,7 +840,7 @@ def test_another_group_may_take_the_place_of_an_idle_worker(make: Make) -> None:
     group.look()
     assert preloader.orders() == []
     assert group.looks[-1], "it waits for a place"
-    group.manager.share_room(lambda: 1)
+    group.room = 1
     group.look()
     preloader.fork()
 
@@ -818,6 +853,17 @@ def test_a_worker_that_has_served_its_requests_is_replaced(make: Make) -> None:
     group.look()
     preloader.fork().ready()
     assert worker.signals == [TERM]
+
+
+def test_requests_that_a_dead_worker_had_taken_do_not_count_as_waiting(make: Make) -> None:
+    group = make()
+    _, worker = group.serving()
+    for _ in range(2):
+        group.request()
+    worker.slot.count_taken()
+    assert group.manager.count_waiting() == 1
+    worker.exit(KILLED)
+    assert group.manager.count_waiting() == 1
 
 
 def test_the_queue_refuses_what_is_too_much(make: Make) -> None:

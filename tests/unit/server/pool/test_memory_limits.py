@@ -45,7 +45,8 @@ class Crew(dict[int, Handle]):
         crew: Any = self
         found = set(self) if serving is None else serving
         MemoryLimits(
-            limit * MIB, hard * MIB, crew, lambda: found, self.condemned.__setitem__, self.measure
+            limit * MIB, hard * MIB, crew, serving=lambda: found, condemn=self.condemned.__setitem__,
+            measure=self.measure,
         ).check()
 
 
