@@ -117,6 +117,7 @@ class BackEnd:
         self.whole_bodies = whole_bodies
         self._limits = limits
         self._clock = clock
+        self._closed = False
         self._workers: set[WorkerDelivery] = set()
         self._dispatcher = self._make_dispatcher()
         parking.connections = self.connections
@@ -218,6 +219,7 @@ class BackEnd:
                 self.release(connection)
             else:
                 self.frontend.close(connection)
+        self._closed = True
         self.parking.close()
         self.parking.board.close()
 
@@ -273,6 +275,8 @@ class BackEnd:
     def _recover_lost(self) -> None:
         suspects: set[int] = set()
         for _ in range(10):
+            if self._closed:
+                return
             lost = self.parking.lost(self.connections, self.busy())
             for connection in lost:
                 if connection.cid in suspects:

@@ -811,6 +811,17 @@ def test_a_worker_of_another_user_that_has_closed_its_channel_does_not_stop_the_
     assert group.states == ["booting"]
 
 
+def test_a_group_that_is_discarded_after_a_death_looks_for_lost_connections_no_more(
+    make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = make()
+    group.serving()
+    group.backend.recover_lost()
+    group.end()
+    group.settle()
+    assert capsys.readouterr().err == ""
+
+
 # -- the numbers ------------------------------------------------------------------------------------------------------
 
 
