@@ -16,7 +16,7 @@ from typing import TypeVar
 from appsrv.errors import ProtocolError
 from appsrv.ipc import message_format
 from appsrv.ipc.message_format import Message
-from appsrv.system.unpatched import Socket, patient
+from appsrv.system.unpatched import Socket, without_timeout
 
 M = TypeVar("M", bound=Message)
 
@@ -114,7 +114,7 @@ class Channel:
     def from_fd(cls, fd: int) -> Channel:
         """The channel whose end was inherited under this descriptor number."""
         os.set_inheritable(fd, False)
-        return cls(patient(Socket(socket.AF_UNIX, _SOCKET_TYPE, 0, fileno=fd)))
+        return cls(without_timeout(Socket(socket.AF_UNIX, _SOCKET_TYPE, 0, fileno=fd)))
 
     def fileno(self) -> int:
         """The descriptor, for selectors."""

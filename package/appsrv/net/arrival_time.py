@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 
-from appsrv.system.unpatched import Socket, impatient
+from appsrv.system.unpatched import Socket, nonblocking
 
 # asm-generic/socket.h; Python has no name for it.
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
@@ -37,7 +37,7 @@ class StampedSocket(Socket):
 
     def __init__(self, fd: int) -> None:
         super().__init__(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
-        impatient(self)
+        nonblocking(self)
         self.arrived = 0.0
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:

@@ -45,7 +45,7 @@ from appsrv.system import process_group, stack_dump, unpatched
 from appsrv.system.nonblocking_terminal import SOCKET as TERMINAL
 from appsrv.system.process_title import set_title
 from appsrv.system.root_watch import identity
-from appsrv.system.users import give_up
+from appsrv.system.users import drop_privileges
 from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
 from appsrv.worker.process import FileWatch, Worker, WorkerContext, WorkerRole, environs, forget_files
@@ -247,7 +247,7 @@ class Preloader:
         if self._quits:
             # The server that had told it to end is no more, and this one goes on with it.
             self._quit(False)
-        hand_off = unpatched.patient(unpatched.Socket(fileno=fds[0]))
+        hand_off = unpatched.without_timeout(unpatched.Socket(fileno=fds[0]))
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
         routes = RouteTable(fds[3]) if len(fds) > 3 else None
@@ -387,7 +387,7 @@ def configuration(channel: Channel) -> messages.Configure:
     # While the run directory can be written to: it stays the watchdog's.
     stack_dump.listen(first.run_directory)
     settings = Settings.from_json(first.settings)
-    give_up(settings.user, settings.group)
+    drop_privileges(settings.user, settings.group)
     return first
 
 

@@ -44,7 +44,7 @@ from appsrv.server.shutdown import Shutdown
 from appsrv.settings.sources import environment
 from appsrv.settings.table import Settings
 from appsrv.system import stack_dump
-from appsrv.system.users import give_up
+from appsrv.system.users import drop_privileges
 
 if TYPE_CHECKING:
     from appsrv.server.frontend.tls import Tls
@@ -276,7 +276,7 @@ def stacks_of(answers: int, model: str, pid: int) -> list[str]:
     """The stacks of a worker's threads, in lines for the log; greenlets write theirs to the log themselves."""
     if model == "gevent" and stack_dump.shows_greenlets(pid):
         signal_or_delegate(pid, stack_dump.GREENLETS_SIGNAL)
-    threads = stack_dump.of_application(stack_dump.ask(answers, pid, sleep=gevent.sleep, patience=STACKS_SECONDS))
+    threads = stack_dump.of_application(stack_dump.ask(answers, pid, sleep=gevent.sleep, timeout=STACKS_SECONDS))
     return [line for line in stack_dump.as_text(threads, linecache.getline) if line]
 
 
@@ -318,7 +318,7 @@ def main(channel_fd: int) -> None:
     # Before the change of user: the user that this process becomes cannot reach the run directory.
     admin_socket = _listen_for_commands(configure.run_directory)
     answers = stack_dump.open_answers(configure.run_directory)
-    give_up(settings.user, settings.group)
+    drop_privileges(settings.user, settings.group)
     try:
         build(channel, configure, [listening_sockets.adopt(fd) for fd in fds], admin_socket, answers).run()
     except Exception:

@@ -1,4 +1,4 @@
-"""The kernel and the standard library as appsrv needs them: processes, signals, users, files, terminals.
+"""Small modules on top of the kernel and the standard library: processes, signals, users, files, terminals.
 
 Knows no socket of a client, no HTTP and no setting. Start with `process_tree` and `signals`.
 """

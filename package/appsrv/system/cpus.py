@@ -1,7 +1,7 @@
-"""How many processors this process may use: those it may run on, less what the cgroup of a container grants.
+"""The number of processors that this process may use: its affinity, limited by the CPU quota of its cgroup.
 
-Pure but for `of_this_process`, which says where to look: cgroup-v2's `cpu.max`, and `cpu.cfs_quota_us` beside
-`cpu.cfs_period_us` of version 1 (Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst of the kernel).
+Pure except `of_this_process`, which reads the system's files: `cpu.max` of cgroup v2, and `cpu.cfs_quota_us` and
+`cpu.cfs_period_us` of v1 (the kernel's Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ ROOT = "/sys/fs/cgroup"
 
 
 def allowed(processors: int, read: Read) -> int:
-    """At least 1. `read(path)` gives a file's content, "" when there is none; a part of a processor counts as one."""
+    """The number of processors, at least 1, if `processors` are in the affinity. A fraction of a quota is rounded up.
+
+    `read(path)` returns the content of a file, "" if it does not exist.
+    """
     quotas = list(_quotas(read))
     return max(1, min([processors, *(math.ceil(quota) for quota in quotas)]))
 
 
 def of_this_process() -> int:
-    """The same for the process that asks."""
+    """The number of processors of the calling process."""
     affinity = getattr(os, "sched_getaffinity", None)
     return allowed(len(affinity(0)) if affinity else os.cpu_count() or 1, _content)
 
 
 def workers_for(processors: int, *, several_at_a_time: bool) -> int:
-    """How many workers keep so many processors busy: one each where a worker serves several requests at a time.
+    """The number of workers that use these processors fully.
 
-    Else two each and one more, since a worker that waits for a database leaves its processor idle.
+    If a worker serves several requests at a time: one worker per processor. Otherwise two per processor and one more,
+    because a worker that waits for a database leaves its processor idle.
     """
     return processors if several_at_a_time else 2 * processors + 1
 
 
 def _quotas(read: Read) -> Iterator[float]:
-    """The quota of the process's own group and of every one above: each of them holds."""
+    """The quotas, in processors, of the process's own cgroup and of its ancestors: all of them apply."""
     for line in read("/proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -50,7 +54,7 @@ def _quotas(read: Read) -> Iterator[float]:
 
 
 def _upwards(path: str) -> Iterator[str]:
-    """`/a/b`, `/a` and the root, which is written as nothing."""
+    """`/a/b`, `/a` and the root, which is ""."""
     here = PurePosixPath("/") / path.lstrip("/")
     for group in (here, *here.parents):
         yield "" if str(group) == "/" else str(group)
@@ -62,7 +66,7 @@ def _version_2(content: str) -> Iterator[float]:
 
 
 def _version_1(quota: str, period: str) -> Iterator[float]:
-    # No quota is written `max` or -1.
+    # Without a quota the value is `max` (v2) or -1 (v1).
     if quota.strip().isdigit() and period.strip().isdigit() and int(period):
         yield int(quota) / int(period)
 

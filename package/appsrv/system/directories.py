@@ -1,7 +1,7 @@
-"""Where an instance may keep its files: run directories, in the order in which they are tried, and state.
+"""The directories where an instance may keep its files: run directories, in the order of preference, and state.
 
-The places differ from machine to machine: a user without a home directory or a name (containers), a file system that
-is read-only but for one directory. Knows directories and users, no instance and no settings.
+They differ from machine to machine: in a container the user may have neither a name nor a home directory, and all but
+one directory may be read-only. Knows directories and users, no instance and no settings.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def bases(environ: Mapping[str, str]) -> list[Path]:
-    """Where this user's instances may be, the first choice for a new one first.
+    """The directories that may contain run directories of this user; a new instance uses the first that it can.
 
-    All are searched: a service started at boot has no $XDG_RUNTIME_DIR, the shell that asks for it has one. A place
-    that every user can change comes after all others.
+    Commands search all of them: a service that was started at boot has no $XDG_RUNTIME_DIR, but the shell that runs
+    `appsrv status` has one. Directories in which every user can rename files come last.
     """
     uid = os.geteuid()
     runtime = [environ.get("XDG_RUNTIME_DIR", ""), "/run" if uid == 0 else "", f"/run/user/{uid}"]
@@ -45,7 +45,7 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def writable_state(environ: Mapping[str, str], *parts: str) -> Path | None:
-    """A directory below the state directory, which is made if need be; None where nothing can be written there."""
+    """A directory below the state directory, created if it does not exist. None if it is not writable."""
     state = state_directory(environ)
     if state is None:
         return None
@@ -58,21 +58,24 @@ def writable_state(environ: Mapping[str, str], *parts: str) -> Path | None:
 
 
 def is_changed_by_all(place: Path) -> bool:
-    """Whether every user can rename in it what is another's: all may write, and it has no sticky bit (inode(7)).
+    """Whether every user can rename the files of others in it: all may write, and it has no sticky bit (inode(7)).
 
-    An emptyDir of Kubernetes is such a directory. There a run directory of ours can be replaced by another user.
+    An emptyDir of Kubernetes is such a directory. Another user could replace a run directory there.
     """
     found = _directory(place)
     return found is not None and bool(found.st_mode & stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
 
 
 def private_directory(place: Path) -> Path:
-    """Makes it, mode 0700, or refuses: its owner could replace the admin socket."""
+    """Create the directory with mode 0700, or check that an existing one belongs to this user and set its mode.
+
+    Raises RunDirectoryError: the owner of the directory could replace the admin socket in it.
+    """
     try:
         os.makedirs(place.parent, mode=0o755, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(place, 0o700)
-        # Not followed: the name may stand in a directory in which every user can make links.
+        # lstat, which does not follow a link: in /tmp another user could have made a link of this name.
         found = os.lstat(place)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise RunDirectoryError(f"{place} is no directory of this user: remove it, set XDG_RUNTIME_DIR")
@@ -86,7 +89,7 @@ def private_directory(place: Path) -> Path:
 
 
 def directories_in(base: Path) -> Iterator[Path]:
-    """The directories in a base of this user, by name; none where it is another's or a link."""
+    """The directories in `base`, by name. None if `base` belongs to another user or is a link."""
     if not _is_ours(base):
         return
     with contextlib.suppress(OSError):
@@ -94,10 +97,11 @@ def directories_in(base: Path) -> Iterator[Path]:
 
 
 def _is_ours(place: Path) -> bool:
-    """Whether it is a directory of this user, and no link to one.
+    """Whether it is a directory that belongs to this user, and not a link.
 
-    $XDG_RUNTIME_DIR of another user survives `su` and `sudo`. In the temporary directory every user can make a link of
-    that name to any directory of this user, where what looks like a dead instance would be removed.
+    After `su` or `sudo`, $XDG_RUNTIME_DIR may still be that of another user. In the temporary directory, another user
+    can make a link of this name to any directory of this user, and directories in it that look like dead instances
+    would be removed.
     """
     try:
         found = os.lstat(place)
@@ -110,12 +114,12 @@ def _home() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
-        # A container may run as any number.
+        # In a container the user id may have no entry in the user database.
         return ""
 
 
 def _is_trusted(place: str) -> bool:
-    """Whether root or this user owns the directory: its owner can replace what others make in it."""
+    """Whether root or this user owns the directory. The owner of a directory can replace the files of others in it."""
     found = _directory(place) if os.path.isabs(place) else None
     return found is not None and found.st_uid in (0, os.geteuid())
 

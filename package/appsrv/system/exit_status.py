@@ -1,4 +1,4 @@
-"""What a wait status says about how a process ended, in words; and, of SIGKILL, who sent it. Pure."""
+"""Describes a wait status (waitpid(2)) in words, and for SIGKILL also the sender. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import signal
 from typing import Protocol
 
-# The reason of those that nobody has reaped for us.
+# The cause of death of a process whose status appsrv did not get, because it was not reaped by appsrv.
 UNSEEN = "nobody saw how"
 
 
 class OutOfMemory(Protocol):
-    """Who knows whether the kernel has killed for want of memory (`out_of_memory`)."""
+    """The part of `OutOfMemoryKills` that is needed here."""
 
     @property
     def known(self) -> bool: ...
@@ -20,7 +20,7 @@ class OutOfMemory(Protocol):
 
 
 def cause_of_death(status: int) -> str:
-    """`status` as waitpid(2) gives it: "exit code 3", "killed by SIGSEGV"."""
+    """The text for a status of waitpid(2): "exit code 3", "killed by SIGSEGV"."""
     if os.WIFSIGNALED(status):
         core = " (core dumped)" if os.WCOREDUMP(status) else ""
         return f"killed by {_signal_name(os.WTERMSIG(status))}{core}"
@@ -28,12 +28,13 @@ def cause_of_death(status: int) -> str:
 
 
 def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str:
-    """As `cause_of_death`, but of a SIGKILL says whose it was. `reason`: ours, when we have sent one.
+    """As `cause_of_death`, but names the sender of a SIGKILL.
 
-    `now` is `time.monotonic()`."""
+    `reason`: why appsrv has sent a signal to the process, "" if it has not. `now` is `time.monotonic()`.
+    """
     words = cause_of_death(status)
     if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-        # It may have been quicker than our signal.
+        # The process may have ended by itself just before appsrv's signal arrived.
         if reason:
             return f"{words} ({reason})" if status else reason
         return words
@@ -45,9 +46,9 @@ def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str
 
 
 def kind_of(cause: str, reason: str) -> str:
-    """One word for what `who_killed` says, of which there are few: `exit`, a signal's name, `out_of_memory`, `appsrv`.
+    """The kind of a cause that `who_killed` has described: `exit`, a signal's name, `out_of_memory`, `appsrv`.
 
-    `appsrv`: one of its limits; `unknown`: nobody has seen how it ended.
+    `appsrv`: appsrv ended it because of a limit. `unknown`: its status is not known.
     """
     if cause == UNSEEN:
         return "unknown"

@@ -1,7 +1,7 @@
-"""What a SIGHUP means to a watchdog: its terminal has been closed, or a process asks for a restart.
+"""Interprets a SIGHUP to the watchdog: its terminal was closed, or a process requests a restart.
 
 The kernel sends SIGHUP to the session leader and the foreground process group of a terminal that is closed; the shell
-that leads the session passes it on to its jobs. Every other SIGHUP was sent by hand. Decides; acts on nothing.
+that leads the session sends it to its jobs. Every other SIGHUP is a request to restart. Decides; acts on nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from enum import Enum
 from appsrv.system.process_tree import exists
 
 SHELL_HANGUP_DELAY_SECONDS = 0.3
-"""How long a SIGHUP of the shell waits. A terminal emulator may signal the shell just before it closes the
-terminal, and `kill -HUP %1`, which is a request to restart, is sent by the shell, too."""
+"""How long the decision about a SIGHUP of the shell is deferred. A terminal emulator may signal the shell just before
+it closes the terminal, and the shell also sends the SIGHUP of `kill -HUP %1`, which requests a restart.
+"""
 
 
 class Meaning(Enum):
-    """What to do about a SIGHUP."""
+    """The reaction to a SIGHUP."""
 
     RESTART = "restart"
     END = "end"
@@ -28,9 +29,10 @@ class Meaning(Enum):
 
 
 class Hangup:
-    """The terminal of this process's session, if it has one. `due` is when `decide` is to be called, if at all.
+    """The state of this process's controlling terminal. `decide` has to be called at `due` (infinity: not at all).
 
-    `ignored`: the process was started with SIGHUP ignored (`nohup`), so it outlives its terminal.
+    `ignored`: the process was started with SIGHUP ignored (nohup(1)) and keeps running without its terminal. `leader`:
+    the pid of the session leader. `exists`: whether a pid exists.
     """
 
     def __init__(
@@ -47,18 +49,18 @@ class Hangup:
 
     @classmethod
     def of_this_process(cls) -> Hangup:
-        """To be made before SIGHUP is handled."""
+        """For the calling process, before it installs its handler of SIGHUP."""
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         return cls(ignored=ignored, has_terminal=_has_terminal, leader=os.getsid(0), exists=exists)
 
     def on_signal(self, sender: int | None) -> Meaning | None:
-        """What a SIGHUP means; None when `decide` tells that later.
+        """The reaction to a SIGHUP; None if `decide` will return it later.
 
-        `sender` is its pid, 0 for the kernel, None where the system does not tell.
+        `sender`: the pid of the sender, 0 for the kernel, None if the system does not report it.
         """
         if sender == 0:
             return self._ending()
-        # An unknown sender may be the shell as long as there is one.
+        # Without signalfd(2) the sender is unknown: it may be the shell if the session has a leader.
         by_shell = self._exists(self._leader) if sender is None else sender == self._leader
         if not (by_shell and self._had_terminal):
             return Meaning.RESTART
@@ -66,7 +68,7 @@ class Hangup:
         return None
 
     def decide(self) -> Meaning | None:
-        """What the SIGHUP of the shell meant; None as long as that is not known."""
+        """The reaction to the SIGHUP of the shell; None before `due`."""
         if self._clock() < self.due:
             return None
         self.due = float("inf")
@@ -77,7 +79,7 @@ class Hangup:
 
 
 def _has_terminal() -> bool:
-    """Whether this process has a controlling terminal: it has none any more once that was closed (tty(4))."""
+    """Whether this process has a controlling terminal. After the terminal was closed it has none (tty(4))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError:

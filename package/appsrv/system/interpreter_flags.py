@@ -1,7 +1,7 @@
-"""Command lines of interpreters: which options of the command's own its other processes get, and what they run.
+"""Command lines of Python: the options of the command that its other processes get, and the code that they run.
 
-They are read from the command line (`sys.orig_argv`): `sys.flags` has those of the environment in it, which every
-process has anyway, and lacks some of `-X`. Starts nothing.
+They are read from the command line (`sys.orig_argv`): `sys.flags` also contains the options from the environment, which
+every process inherits anyway, and lacks some `-X` options. Starts nothing.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ import sys
 from collections.abc import Iterator, Sequence
 
 NOT_PASSED_ON = "ix"
-"""Interactive mode and the first line of a script: about the command itself."""
+"""Interactive mode, and skipping the first line of a script: these concern the command only."""
 
 OWN_LETTERS = "BEIOPSs"
 OWN_X = ("utf8", "pycache_prefix")
-"""What the processes without application code get, too: where modules come from and how text is encoded. Warnings that
-are errors, `-X dev`, traces of imports and the like are for the application and would disturb them."""
+"""The options that processes without application code get, too: where modules are found and how text is encoded.
+Warnings as errors, `-X dev`, import traces and the like are meant for the application and would disturb appsrv."""
 
 
 def for_application(argv: Sequence[str] | None = None) -> list[str]:
-    """The options of processes that run the application, as the command had them."""
+    """The options for processes that run the application."""
     flags = [word for flag in _flags(argv) for word in flag if flag[0][1] not in NOT_PASSED_ON]
     return [*unbuffered(argv), *flags]
 
 
 def for_own_process(argv: Sequence[str] | None = None) -> list[str]:
-    """The options of processes that run no code of the application."""
+    """The options for processes that run no application code."""
     return [word for flag in _flags(argv) for word in flag if _is_own(*flag)]
 
 
 def unbuffered(argv: Sequence[str] | None = None) -> list[str]:
-    """`-u` where the interpreter does not heed PYTHONUNBUFFERED: what the application prints must not wait."""
+    """`-u` if the interpreter ignores PYTHONUNBUFFERED (-E or -I), so that the application's output is not delayed."""
     return ["-u"] if any(flag[0] in ("-E", "-I") for flag in _flags(argv)) else []
 
 
 def same_command() -> list[str]:
-    """The command of this process, to be run again by another one whose output is a pipe."""
+    """The command line of this process, for running it again with a pipe as output."""
     return [sys.executable, *unbuffered(), *sys.orig_argv[1:]]
 
 
@@ -54,7 +54,7 @@ def _is_own(option: str, value: str = "") -> bool:
 
 
 def _flags(argv: Sequence[str] | None) -> Iterator[tuple[str, ...]]:
-    """Each option by itself, with its value: `-OBm appsrv` has -O and -B. What follows is the command's own."""
+    """Each option separately, with its value: `-OBm appsrv` has -O and -B. Stops at the module, command or script."""
     words = iter(list(sys.orig_argv if argv is None else argv)[1:])
     for word in words:
         if word == "--check-hash-based-pycs":

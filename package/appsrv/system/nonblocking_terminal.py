@@ -1,7 +1,8 @@
-"""The terminal of a process that must never wait for it: one stopped with Ctrl-S, a pager nobody scrolls, a full pipe.
+"""A terminal to which a process writes without ever blocking: it may be stopped with Ctrl-S, or be a pager or a full
+pipe.
 
-A thread writes, everybody else only queues. What does not fit into the queue is dropped, and how many lines those were
-is said as soon as something is taken again. Knows descriptors and text; what is shown is everybody else's business.
+Other threads append to a queue; one thread writes. Lines for which the queue has no room are dropped, and their number
+is written as soon as the terminal accepts bytes again. Knows descriptors and text.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-# Where the watchdog lends its terminal, within the run directory.
 SOCKET = "terminal.sock"
-# What may wait for the terminal: some ten thousand lines.
+"""The socket in the run directory by which the watchdog lends its terminal to a worker."""
 BACKLOG_BYTES = 1 << 20
-# Without progress for so long, the end is not waited for any longer.
+"""The size of the queue: some ten thousand lines."""
 STALLED_SECONDS = 1.0
+"""At the end, the queue is abandoned after this time in which the terminal has accepted no bytes."""
 POLL_INTERVAL_SECONDS = 0.05
-# How long to wait before another write to a terminal that takes nothing.
 RETRY_SECONDS = 0.02
+"""The time between two writes to a non-blocking terminal that accepts no bytes."""
 
 
 class Terminal:
-    """Writes to descriptors in the order it was told to. `write` returns at once, whatever they do."""
+    """Writes to descriptors, in the order of the calls. `write` never blocks. `room`: the size of the queue in bytes.
+    """
 
     def __init__(self, room: int = BACKLOG_BYTES) -> None:
         self._room = room
@@ -45,33 +47,33 @@ class Terminal:
         self._thread.start()
 
     def write(self, fd: int, data: bytes) -> None:
-        """Queue it, all or nothing."""
+        """Append all of the data to the queue, or drop all of it."""
         with self._changed:
-            # What is longer than all the room is taken where nothing waits: it must not be lost for its length.
+            # Data longer than the whole queue is accepted if the queue is empty; otherwise it could never be written.
             if self._size and self._size + len(data) > self._room:
                 self._dropped += max(1, data.count(b"\n"))
                 return
             self._queue(fd, data)
 
-    def close(self, patience: float = STALLED_SECONDS) -> None:
-        """Wait until everything is written, but no longer than `patience` seconds for something to be taken."""
+    def close(self, timeout: float = STALLED_SECONDS) -> None:
+        """Wait until the queue is empty, or until the terminal has accepted no bytes for `timeout` seconds."""
         with self._changed:
             self._over = True
             self._progress = time.monotonic()
             self._changed.notify_all()
-            while self._waiting and time.monotonic() - self._progress < patience:
+            while self._waiting and time.monotonic() - self._progress < timeout:
                 self._changed.wait(POLL_INTERVAL_SECONDS)
 
-    def hold(self, patience: float = STALLED_SECONDS) -> None:
-        """Write what waits, as far as that is taken, and then nothing until `go_on`."""
+    def hold(self, timeout: float = STALLED_SECONDS) -> None:
+        """Write the queue, as `close` does, and then nothing until `resume`."""
         with self._changed:
             self._progress = time.monotonic()
-            while self._waiting and time.monotonic() - self._progress < patience:
+            while self._waiting and time.monotonic() - self._progress < timeout:
                 self._changed.wait(POLL_INTERVAL_SECONDS)
             self._held = True
 
-    def go_on(self) -> None:
-        """Write again."""
+    def resume(self) -> None:
+        """Continue to write."""
         with self._changed:
             self._held = False
             self._changed.notify_all()
@@ -82,7 +84,8 @@ class Terminal:
         self._changed.notify_all()
 
     def _run(self) -> None:
-        # They are the main thread's. And a write with TTOU blocked is allowed where `stty tostop` forbids it.
+        # All signals are blocked: the main thread handles them. With SIGTTOU blocked, a background process may also
+        # write to a terminal with `stty tostop` (termios(3)).
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (first := self._next()) is not None:
             fd, data = first
@@ -90,11 +93,11 @@ class Terminal:
                 try:
                     data = data[os.write(fd, data) :]
                 except BlockingIOError:
-                    # Somebody who shares the terminal has made it non-blocking.
+                    # Another process that shares the terminal has made it non-blocking.
                     time.sleep(RETRY_SECONDS)
                     continue
                 except OSError:
-                    # It has gone away; the server log has the line.
+                    # The terminal was closed. The server log has the line.
                     break
                 self._progress = time.monotonic()
             self._done(fd, len(first[1]))
@@ -117,7 +120,7 @@ class Terminal:
 
 
 class Stream(io.TextIOBase):
-    """A text stream of a terminal, to stand in for `original`, which keeps its answers to what it is."""
+    """A text stream that replaces `original`, with the same encoding and descriptor, and writes through `Terminal`."""
 
     def __init__(self, terminal: Terminal, original: io.TextIOWrapper) -> None:
         super().__init__()
@@ -149,13 +152,13 @@ class Stream(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"text is written here, not {type(text).__name__}")
-        # A character that the terminal's encoding lacks must not end the process that had something to say.
+        # A character that the terminal's encoding lacks is escaped: an exception would end the process.
         self._terminal.write(self.fileno(), text.encode(self.encoding, "backslashreplace"))
         return len(text)
 
 
 class _Bytes(io.RawIOBase):
-    """What writes bytes to a descriptor of the terminal."""
+    """A stream of bytes that writes to a descriptor through `Terminal`."""
 
     def __init__(self, terminal: Terminal, fd: int) -> None:
         super().__init__()
@@ -171,8 +174,8 @@ class _Bytes(io.RawIOBase):
 
 
 def occupy_standard_descriptors() -> None:
-    """Where the process was started with one of the three closed, nothing else may get its number."""
-    # The system gives the lowest number that is free.
+    """Open /dev/null as each standard descriptor that is closed, so that no other file gets the number 0, 1 or 2."""
+    # open(2) returns the lowest number that is free.
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
@@ -182,8 +185,11 @@ def occupy_standard_descriptors() -> None:
 
 
 @contextlib.contextmanager
-def never_waiting() -> Iterator[Terminal | None]:
-    """Within it nothing that this process prints waits for a terminal or a pipe; gives who does the waiting."""
+def nonblocking_output() -> Iterator[Terminal | None]:
+    """Within this context, `sys.stdout` and `sys.stderr` never block on a terminal or a pipe. Yields their `Terminal`.
+
+    Yields None if both are regular files, which never block.
+    """
     before = sys.stdout, sys.stderr
     if not any(_may_block(stream) for stream in before):
         yield None
@@ -198,7 +204,7 @@ def never_waiting() -> Iterator[Terminal | None]:
 
 
 def _stand_in(terminal: Terminal, stream: TextIO) -> TextIO:
-    # A process started with a stream closed has None in its place.
+    # If the process was started with a stream closed, Python has set it to None.
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()
@@ -206,5 +212,5 @@ def _stand_in(terminal: Terminal, stream: TextIO) -> TextIO:
 
 
 def _may_block(stream: object) -> bool:
-    """Whether writing may wait for somebody; a file on a disk takes everything."""
+    """Whether a write can block: every stream but a regular file."""
     return isinstance(stream, io.TextIOWrapper) and not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)

@@ -1,7 +1,7 @@
-"""Whether the kernel's out-of-memory killer was here: the counter that it keeps for our control group.
+"""Counts the kills of the kernel's out-of-memory killer in the cgroup of this process.
 
 Reads `oom_kill` of `memory.events` (cgroup v2) or `memory.oom_control` (v1); see cgroups(7) and the kernel's
-admin-guide/cgroup-v2. Knows numbers in files; which process it was is told by who has died of SIGKILL.
+admin-guide/cgroup-v2. The counter does not name the process: the caller matches a kill with a death by SIGKILL.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ CLAIM_WITHIN_SECONDS = 10.0
 
 
 class OutOfMemoryKills:
-    """The kills of this process's control group from now on. `known`: whether this system counts them.
+    """The kills in this process's cgroup from now on. `known`: whether the system counts them.
 
-    One death can claim a kill, within `CLAIM_WITHIN_SECONDS`. The victim may also be a child of the application, of
-    whose death no report comes. Times are `time.monotonic()`.
+    Each death can claim one kill, within `CLAIM_WITHIN_SECONDS`. A kill may stay unclaimed: the victim can be a child
+    of the application, of whose death appsrv gets no report. Times are `time.monotonic()`.
     """
 
     def __init__(self, proc: Path = PROC, mount: Path = MOUNT) -> None:
         self.file = next((file for file in _candidates(proc, mount) if _count(file) is not None), None)
         self._seen = self._read()
-        self._looked = 0.0
+        self._updated_at = 0.0
         self._unclaimed: deque[float] = deque()
 
     @property
     def known(self) -> bool:
         return self.file is not None
 
-    def look(self, now: float) -> None:
-        """Called again and again: note kills, and forget those that nobody has claimed. Reads once a second."""
-        if now - self._looked >= CHECK_INTERVAL_SECONDS:
+    def update(self, now: float) -> None:
+        """Record new kills and forget old unclaimed ones. Reads the file once per `CHECK_INTERVAL_SECONDS`."""
+        if now - self._updated_at >= CHECK_INTERVAL_SECONDS:
             self._note(now)
 
     def claim(self, now: float) -> bool:
-        """Whether there has been a kill that nobody has claimed yet; if so, it is claimed now."""
+        """Claim a kill. Returns False if there is no unclaimed one."""
         self._note(now)
         if not self._unclaimed:
             return False
         self._unclaimed.popleft()
         return True
 
-    def settle(self) -> None:
-        """Somebody else has claimed what there was."""
+    def forget(self) -> None:
+        """Forget the kills so far: another process has claimed them."""
         self._seen = self._read()
         self._unclaimed.clear()
 
     def _note(self, now: float) -> None:
-        count, self._looked = self._read(), now
+        count, self._updated_at = self._read(), now
         while self._unclaimed and now - self._unclaimed[0] > CLAIM_WITHIN_SECONDS:
             self._unclaimed.popleft()
         self._unclaimed.extend([now] * (count - self._seen))
@@ -62,7 +62,10 @@ class OutOfMemoryKills:
 
 
 def _candidates(proc: Path, mount: Path) -> Iterator[Path]:
-    """Of our own group; in a container that sees the host's path of it, what is mounted is the group itself."""
+    """The files that may hold the counter of our own cgroup.
+
+    In a container, /proc/self/cgroup may have the path on the host, while the mounted directory is the cgroup itself.
+    """
     try:
         lines = (proc / "cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:

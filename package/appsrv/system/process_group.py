@@ -1,7 +1,6 @@
-"""The processes of one group: what is left of a worker and of all that its application has started.
+"""Process groups (setpgid(2)): a worker of a generic application leads one, with all processes that it starts.
 
-A worker of a generic application leads a group of its own, so that whoever reaps it can end the rest with one signal,
-grandchildren included. Knows numbers of processes only.
+The process that reaps the worker can then end the rest with one signal, grandchildren included. Knows pids only.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import signal
 
 
 def lead() -> None:
-    """This process leads a new group from now on; its children are born into it."""
+    """Make this process the leader of a new group. Its future children belong to the group."""
     os.setpgid(0, 0)
 
 
 def kill_rest(leader: int) -> None:
-    """The leader has ended: end what is left of its group. Nothing happens where it has led none."""
+    """Kill the other processes of the group whose leader has ended. Does nothing if there is no such group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def others(leader: int) -> list[int]:
-    """The processes in the group beside its leader."""
+    """The pids of the group without its leader."""
     found = []
     for pid in _all_pids():
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""The title of a process, as `ps` shows it. Knows names of files, which may be no text, and no process but its own."""
+"""Sets the title of this process, which ps(1) shows."""
 
 from __future__ import annotations
 
@@ -10,5 +10,7 @@ __all__ = ["set_title"]
 
 
 def set_title(title: str) -> None:
-    """Set it. The name of a directory need not be text in the locale's encoding; setproctitle takes UTF-8 alone."""
+    """Set the title. It may contain the name of a directory that is invalid text in the locale's encoding; setproctitle
+    accepts only UTF-8.
+    """
     setproctitle.setproctitle(os.fsencode(title).decode("utf-8", "replace"))

@@ -1,6 +1,6 @@
-"""The processes below the watchdog, as the kernel knows them: whose parent it is, and whom it may signal.
+"""The process tree below the watchdog, as the kernel has it: descendants, titles, existence, signals.
 
-Knows pids, not what the processes are for; `ours` tells appsrv's own from those that the application has started.
+Knows pids. `own_processes` distinguishes appsrv's workers from processes of the application by their titles.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> None:
-    """Workers whose preloader has gone become our children (prctl(2), Linux); elsewhere init has them."""
+    """Make this process the new parent of orphaned descendants, such as workers whose preloader has ended.
+
+    Linux only (PR_SET_CHILD_SUBREAPER in prctl(2)); on other systems init(8) is their new parent.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def own_processes() -> list[int]:
-    """The workers below this process; what the application has started itself is the application's."""
+    """The pids of the workers below this process, without the processes that the application has started."""
     return [pid for pid in descendants(os.getpid()) if _is_worker(pid)]
 
 
@@ -29,7 +32,7 @@ def _is_worker(pid: int) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below this one, children first."""
+    """The pids of all descendants of this process, children first."""
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -38,7 +41,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_below(pid: int, ancestor: int) -> bool:
-    """Whether a process is this one or one of its descendants."""
+    """Whether `pid` is `ancestor` or one of its descendants."""
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -47,7 +50,7 @@ def is_below(pid: int, ancestor: int) -> bool:
 
 
 def title(pid: int) -> str:
-    """What `ps` shows as the command."""
+    """The command line that ps(1) shows; empty if there is no such process."""
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -56,7 +59,7 @@ def title(pid: int) -> str:
 
 
 def exists(pid: int) -> bool:
-    """Whether there is such a process, of whichever user; one that has ended counts until it is reaped."""
+    """Whether there is such a process, of any user. A process that has ended exists until it is reaped."""
     if pid <= 0:
         return False
     try:
@@ -64,12 +67,13 @@ def exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # The kernel looks for the process first, and for the permission to signal it then (kill(2)).
+        # EPERM: the process exists and belongs to another user. The kernel looks for the process first (ESRCH) and
+        # checks the permission to signal it afterwards (kill(2)).
         return True
     return True
 
 
 def send_signal(pid: int, number: int) -> None:
-    """Send a signal to a process that may have ended already."""
+    """Send a signal to a process. Does nothing if the process has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""Whether a descriptor has something to read at this moment. Knows neither what it is nor who waits for it."""
+"""Whether a read from a descriptor would return at once. Knows nothing else of the descriptor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from appsrv.system import unpatched
 
 
 def has_input(fd: int) -> bool:
-    """Whether a read would not wait: there are bytes, a connection to accept, the end, or an error.
+    """Whether a read would not block: there are bytes, a connection to accept, the end of the file, or an error.
 
-    poll(2) instead of select(2), which knows no descriptor above 1023; and the one of the standard library, because
-    gevent's would let other greenlets run meanwhile.
+    This is poll(2), because select(2) cannot watch a descriptor above 1023, and the unpatched one of the standard
+    library, because gevent's would switch to other greenlets.
     """
     poll = unpatched.poll()
     poll.register(fd, unpatched.POLLIN)

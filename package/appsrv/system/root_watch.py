@@ -1,7 +1,7 @@
-"""Whether the directory of an application is still the one that its running code was loaded from.
+"""Checks whether an application's directory is still the one from which its running code was loaded.
 
-A release may be removed after the deployment of the next one, or the directory be replaced. Nothing breaks at once: the
-workers have loaded their code. Knows a path and what is there; tells each change once.
+A release may be removed after the next one was deployed, or the directory may be replaced. The workers keep running,
+because they have loaded their code, but the operator should know. Each change is reported once. Knows only a path.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GONE: tuple[int, ...] = ()
 
 
 class RootWatch:
-    """`look` compares the directory with the one that the code was loaded from."""
+    """Compares the directory `root` with the one from which the code was loaded."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -23,16 +23,17 @@ class RootWatch:
         self._reported: tuple[int, ...] | None = None
 
     def look(self, loaded_from: Sequence[int]) -> str | None:
-        """What has become of the directory, in a line for the log; None as long as nothing has, or it was told.
+        """A log line about a change of the directory; None if it has not changed or the change was reported.
 
-        `loaded_from`: its identity, of `identity`, when the generation that serves was loaded.
+        `loaded_from`: the `identity` of the directory when the generation that serves was loaded.
         """
         now = identity(self._root)
         before, self._seen = self._seen, now
         if not loaded_from or now == tuple(loaded_from):
             self._reported = None
             return None
-        # Seen twice: the restart that belongs to a deployment comes a moment after the link has turned.
+        # Report a change only if the next check finds it, too: during a deployment the symbolic link changes just
+        # before the restart, after which the new directory is the one that the code was loaded from.
         if now != before or now == self._reported:
             return None
         self._reported = now
@@ -52,7 +53,7 @@ class RootWatch:
 
 
 def identity(path: str) -> tuple[int, ...]:
-    """Device and inode of a directory; empty when it is not there."""
+    """Device and inode of a directory; empty if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,7 +1,8 @@
-"""Opening a file that has to lie below a directory, whatever `..` and links its name goes through.
+"""Opens a file that must be inside a directory, even if its name contains `..` or symbolic links.
 
-Names are resolved first, then opened part by part without following a link: what is exchanged in between makes the
-opening fail, it does not lead out. Knows files, nothing of what they are for.
+The name is resolved first; then each component of the result is opened without following links. If a component is
+replaced by a link between the two steps, open(2) fails: the replacement cannot lead out of the directory. Knows files
+only.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ _NO_SUCH_FILE = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class OutsideRoot(Exception):
-    """The name leads out of the directory."""
+    """The name resolves to a file outside the directory."""
 
 
 def open_beneath(root: bytes, name: bytes) -> int:
     """A descriptor, for reading, of the regular file `name` (absolute, or relative to `root`).
 
-    Raises OutsideRoot when it lies elsewhere, FileNotFoundError when there is no such regular file, and what other
-    OSError the system has. A link is followed as long as it ends below `root`, which may be a link itself.
+    A link is followed if its target is below `root`, which may itself be a link. Raises OutsideRoot if the file is
+    elsewhere, FileNotFoundError if there is no such regular file, and other OSErrors of open(2).
     """
     top = os.path.realpath(root)
     real = os.path.realpath(os.path.join(root, name))
@@ -48,7 +49,8 @@ def open_beneath(root: bytes, name: bytes) -> int:
 
 
 def _open_regular(name: bytes, directory: int) -> int:
-    # Looked at before, since opening a device may do something; and after, since it may have been exchanged.
+    # Checked before open(2), because opening a device can have side effects, and again afterwards, because the file may
+    # have been replaced between the two calls.
     if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
         raise FileNotFoundError(f"{os.fsdecode(name)} is not a regular file")
     fd = os.open(name, _FILE, dir_fd=directory)

@@ -1,8 +1,9 @@
-r"""A terminal on which lines appear while they are still being written: progress bars, dots, prompts.
+r"""Shows lines on a terminal while they are still being written: progress bars, dots, prompts. Pure.
 
-One line can be unfinished on a terminal, and any process may have one. When another line comes, a progress bar (a line
-with carriage returns) makes room for it and appears below again; any other unfinished line is broken off, and appears
-again, whole, when it goes on. Pure: text in, text for the terminal out. Knows neither streams nor processes.
+A terminal can show one unfinished line at a time, but several processes may each have one. When another line is shown,
+a progress bar (a line with carriage returns) is erased and shown again below it. Any other unfinished line is ended,
+and is shown again from its beginning when its process continues it. Text in, text for the terminal out. Knows neither
+streams nor processes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _ERASE = "\r\x1b[K"
 
 
 class OutputScreen:
-    """`label` gives what stands in front of a line of this origin; a bar has none, since it writes over it."""
+    """`label` returns the prefix of a line of this origin. A progress bar has none: it would overwrite the prefix."""
 
     def __init__(self, label: Callable[[Hashable], str]) -> None:
         self._label = label
@@ -23,7 +24,7 @@ class OutputScreen:
         self._labelled = self._is_bar = False
 
     def extend(self, origin: Hashable, before: str, new: str) -> str:
-        """An unfinished line goes on with `new`; `before` is what has been shown of it until now."""
+        """Continue an unfinished line with `new`. `before` is the part that has been shown."""
         if before and self._open == origin:
             out = self._over_label(new)
         else:
@@ -34,7 +35,7 @@ class OutputScreen:
         return out
 
     def line(self, origin: Hashable, text: str, before: str = "") -> str:
-        """A line is complete; `before` is what has been shown of it."""
+        """Show a complete line. `before` is the part that has been shown."""
         if before and self._open == origin and text.startswith(before):
             self._open = None
             return self._over_label(text[len(before) :]) + "\n"
@@ -42,13 +43,13 @@ class OutputScreen:
         return self.other(f"{front}{present(text) if before else text}\n")
 
     def other(self, lines: str) -> str:
-        """Whole lines that nothing is known of."""
+        """Show whole lines of any origin."""
         if self._open is not None and self._is_bar:
             return f"{_ERASE}{lines}{self._text}"
         return self._leave() + lines
 
     def _leave(self) -> str:
-        """Break the unfinished line off."""
+        """End or erase the unfinished line."""
         if self._open is None:
             return ""
         self._open = None
@@ -67,6 +68,6 @@ class OutputScreen:
 
 
 def present(text: str) -> str:
-    """What a line shows now: what stands behind the last carriage return that something follows."""
+    """The visible part of a line: the text after the last carriage return that text follows."""
     ended = text.rstrip("\r")
     return text[ended.rfind("\r") + 1 :]

@@ -1,8 +1,9 @@
-"""The signals a watchdog obeys, in the order they came, for a loop that waits in a selector.
+"""Delivers the signals of the watchdog, in the order of their arrival, to a loop that waits in a selector.
 
-HUP, TTIN and TTOU are taken from a signalfd (signalfd(2), Linux), which tells the sender. TTIN and TTOU count only when
-a process has sent them: blocked as they are for that, the kernel never makes them of its own, as it otherwise does when
-a background job writes to its terminal (`stty tostop`) or reads from it. Knows numbers, not what follows from them.
+SIGHUP, SIGTTIN and SIGTTOU are read from a signalfd (signalfd(2), Linux), which reports the sender. SIGTTIN and SIGTTOU
+count only if a process has sent them: the kernel also sends them to a background job that reads from its terminal, or
+writes to one with `stty tostop`, but not while they are blocked, which signalfd requires. Knows signal numbers, not
+their meaning.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _INFO_BYTES, _SET_BYTES = 128, 128
 
 
 class Arrived(NamedTuple):
-    """A signal. `sender` is its pid, 0 for the kernel, None where the system does not tell."""
+    """A signal. `sender` is the sender's pid, 0 for the kernel, None if the system does not report it."""
 
     number: int
     sender: int | None = None
 
 
 class Signals:
-    """Catches from now on. `take` gives what has come; the selector wakes up for each."""
+    """Catches the signals from now on. Each of them wakes the selector; `take` returns them."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._came: list[Arrived] = []
@@ -50,13 +51,16 @@ class Signals:
             selector.register(self._with_sender, selectors.EVENT_READ, self._read_with_sender)
 
     def take(self) -> list[Arrived]:
-        """Those that came since the last call, oldest first."""
+        """The signals since the last call, oldest first."""
         came, self._came = self._came, []
         return came
 
     @contextlib.contextmanager
     def ending_interrupts(self) -> Iterator[None]:
-        """Within it TERM and INT raise SystemExit, also when they came before: it waits for another process."""
+        """Within this context SIGTERM and SIGINT raise SystemExit, also if they came before.
+
+        For a call that waits for another process outside the selector.
+        """
         self._interrupts = True
         try:
             for arrived in self._came:
@@ -70,7 +74,10 @@ class Signals:
             raise SystemExit(128 + number)
 
     def ignore(self) -> None:
-        """The process is about to end: nobody changes how any more (the interpreter leaves what is ignored alone)."""
+        """Ignore the signals that end the process, which is about to exit: none of them may change its exit status.
+
+        The interpreter's finalization leaves ignored signals alone.
+        """
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
 
@@ -85,7 +92,7 @@ class Signals:
     def _read_with_sender(self) -> None:
         with contextlib.suppress(BlockingIOError):
             number, _, code, pid = struct.unpack_from("IiiI", os.read(self._with_sender, _INFO_BYTES))
-            # si_code above 0 is the kernel's own (sigaction(2)).
+            # si_code > 0: the kernel has sent the signal (sigaction(2)).
             if code <= 0:
                 self._came.append(Arrived(number, pid or None))
             elif number not in BY_HAND:
@@ -93,7 +100,7 @@ class Signals:
 
 
 def _signalfd(numbers: tuple[signal.Signals, ...]) -> int:
-    """Block these signals and return the descriptor they are read from; -1 where there is no signalfd."""
+    """Block these signals and return a descriptor from which they are read; -1 if the system has no signalfd."""
     if sys.platform != "linux":
         return -1
     mask = sum(1 << (number - 1) for number in numbers)

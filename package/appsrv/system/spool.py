@@ -1,6 +1,6 @@
-"""Bytes that have to wait: in memory at first, beyond a limit in a file without a name. Knows nothing of HTTP.
+"""A queue of bytes: in memory up to a limit, beyond that in a file without a path. Knows no HTTP.
 
-The same class holds request bodies on their way to a worker and responses on their way to a slow client.
+It holds request bodies until a worker gets them, and responses for slow clients.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import IO
 
 
 class Spool:
-    """Append bytes, take them from the front, or pass the whole on as a descriptor.
+    """Append bytes, remove them from the front, or pass the rest on as a descriptor.
 
-    `memory` bytes at most stay in memory; `directory` is where the file goes (default: the system's). What fits into
-    the memory never touches the disk. Writing raises OSError when the disk is full, and from then on: what has been
-    written may have a gap.
+    At most `memory` bytes are kept in memory; only a longer queue is written to a file in `directory` (default: the
+    system's directory for temporary files). If the disk is full, `write` raises OSError, and so does every later call
+    of it, because the content has a gap.
     """
 
     def __init__(self, memory: int, directory: str | None = None) -> None:
@@ -30,7 +30,7 @@ class Spool:
         return self._written - self._taken
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append."""
+        """Append data. Raises OSError."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -49,36 +49,37 @@ class Spool:
             _write_all(self._file.fileno(), data)
 
     def peek(self, size: int) -> bytes:
-        """At most `size` bytes from the front, which stay."""
+        """At most `size` bytes from the front, without removing them."""
         if self._file is None:
             return bytes(self._memory[self._taken : self._taken + size])
         return os.pread(self._file.fileno(), size, self._taken)
 
     def take(self, size: int) -> None:
-        """Drop `size` bytes from the front."""
+        """Remove `size` bytes from the front."""
         self._taken += size
         if self._taken == self._written:
             self._start_again()
 
     def read_all(self) -> bytes:
-        """What is left, as one piece of memory."""
+        """All bytes that are left, without removing them."""
         return self.peek(len(self))
 
     def into_file(self) -> tuple[int, int, int]:
-        """(descriptor, offset, length) of what is left; the descriptor is the spool's own until it is closed."""
+        """(descriptor, offset, length) of the bytes that are left. `close` closes the descriptor."""
         if self._file is None:
             self._spill(self._memory_file())
         assert self._file is not None
         return self._file.fileno(), self._taken, len(self)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop all bytes and close the file."""
         self._memory = bytearray()
         if self._file is not None:
             self._file.close()
 
     def _start_again(self) -> None:
-        """Nothing is left: give the room back, so that an endless stream does not fill the disk."""
+        """The spool is empty: free its memory and truncate its file, so that an endless stream does not fill the disk.
+        """
         self._taken = self._written = 0
         self._memory.clear()
         if self._file is not None:
@@ -86,12 +87,12 @@ class Spool:
             os.lseek(self._file.fileno(), 0, os.SEEK_SET)
 
     def _disk_file(self) -> IO[bytes]:
-        import tempfile  # Most bodies never need one, and it brings 14 modules.
+        import tempfile  # Imported here: it loads 14 modules, and most bodies need no file.
 
         return tempfile.TemporaryFile(buffering=0, dir=self._directory)
 
     def _memory_file(self) -> IO[bytes]:
-        """A file for what is in memory and may stay there: another process wants a descriptor of it."""
+        """A file in memory, if the system has memfd_create(2): another process needs a descriptor of these bytes."""
         if hasattr(os, "memfd_create"):
             return os.fdopen(os.memfd_create("appsrv-spool", os.MFD_CLOEXEC), "w+b", buffering=0)
         return self._disk_file()

@@ -1,9 +1,9 @@
-"""The stacks of a living process, without disturbing it: `listen` in the process, `ask` from any other one.
+"""Reads the stacks of a running process without stopping it: `listen` in that process, `ask` in any other one.
 
-faulthandler writes them from a signal handler in C, which needs neither the interpreter's lock nor its cooperation: a
-process that is stuck in C code or in a system call answers too, and the call goes on afterwards. All processes of an
-instance write into one file of the run directory; whoever asks holds its lock meanwhile. Knows processes and stacks,
-not what is being served.
+faulthandler writes the stacks from a signal handler in C, which needs neither the interpreter's lock nor its
+cooperation: it works in a process that hangs in C code or in a system call, and the call continues afterwards. All
+processes of an instance write into one file of the run directory; the asking process locks it. Knows processes and
+stacks, not requests.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from appsrv.system import own_frames
 from appsrv.system.words import printable
 
 FILE = "stacks"
-# A signal that hardly any application uses; where there are no real-time signals, one that few do.
+# A real-time signal that hardly any application uses, or SIGUSR2 on systems without real-time signals.
 SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
-# To a worker of the concurrency model gevent: write the stacks of all greenlets to stderr, of which the handler of the
-# other signal sees the running one only. 0 where there are no real-time signals.
+# Asks a worker of the concurrency model gevent to write the stacks of all its greenlets to stderr: SIGNAL shows only
+# the running greenlet. 0 on systems without real-time signals.
 GREENLETS_SIGNAL: int = SIGNAL - 1 if hasattr(signal, "SIGRTMAX") else 0
 ANSWER_SECONDS = 3.0
 POLL_INTERVAL_SECONDS = 0.005
-# An answer that has not grown for so long is complete, where the system does not show whether the handler still runs.
+# On systems where /proc does not show whether the handler is running, an answer that has not grown for this time is
+# complete.
 UNCHANGED_SECONDS = 0.05
 _BIT = 1 << (SIGNAL - 1)
 _THREAD = re.compile(r"(Current thread|Thread) (0x[0-9a-f]+)(?: \[(.*)\])? \(most recent call first\):")
@@ -43,7 +44,7 @@ Sleep = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Frame:
-    """One call; `line` is 0 where it is not known."""
+    """One call. `line` is 0 if it is not known."""
 
     file: str
     line: int
@@ -52,7 +53,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Thread:
-    """One thread of Python; `frames` with the most recent call last. `current`: it took the signal."""
+    """One Python thread. `frames` has the most recent call last. `current`: the thread in which the handler has run."""
 
     ident: str
     name: str
@@ -64,14 +65,15 @@ class Thread:
 
 
 def listen(directory: str | Path) -> None:
-    """Answer from now on, and so do the processes forked from this one. `directory` is the run directory."""
-    # It stays open as long as the process lives: the handler has nothing but the number.
+    """Have this process, and all processes that it forks, write their stacks. `directory` is the run directory."""
+    # The file stays open until the process ends: the handler has only its number.
     file = _open(directory, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     faulthandler.register(SIGNAL, file=file, all_threads=True, chain=False)
 
 
 def _open(directory: str | Path, flags: int) -> int:
-    """The file of the answers. Without the run directory nobody is answered, which is no reason not to run."""
+    """Open the file of the answers. If the run directory is missing, /dev/null: the process runs without this feature.
+    """
     try:
         return os.open(Path(directory, FILE), flags | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -82,25 +84,26 @@ def _open(directory: str | Path, flags: int) -> int:
 
 
 def open_answers(directory: Path | str) -> int:
-    """A descriptor to ask with once the run directory is out of reach, since this process has given up its rights."""
+    """A descriptor for `ask` in a process that will drop its privileges and then cannot open the run directory."""
     return _open(directory, os.O_RDWR)
 
 
 def ask(
-    directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, patience: float = ANSWER_SECONDS
+    directory: Path | int, pid: int, *, sleep: Sleep = time.sleep, timeout: float = ANSWER_SECONDS
 ) -> list[Thread]:
-    """The stacks of the process's threads, the main thread first. AdminError says why there are none.
+    """The stacks of the process's threads, the main thread first. Raises AdminError with the reason.
 
-    `directory` is the run directory of the instance whose process it is, or what `open_answers` gave; `sleep` is how
-    the caller waits.
+    `directory` is the run directory of the process's instance, or the result of `open_answers`. `sleep` is called to
+    wait; `timeout` is in seconds.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     with _answers(directory, deadline, sleep) as file:
         while True:
             os.ftruncate(file, 0)
             _signal_and_wait(file, pid, deadline, sleep)
             threads = parse(_content(file))
-            # One that was asked in vain before may have answered now, or may be about to.
+            # A process that did not answer an earlier `ask` in time may have written into the file now. Then there are
+            # several current threads, or more threads than the process has: ask again.
             mixed = sum(thread.current for thread in threads) != 1 or len(threads) > _most_threads(pid)
             if not mixed or time.monotonic() > deadline:
                 return threads
@@ -133,7 +136,8 @@ def _opened(directory: Path) -> int:
         raise AdminError(f"{directory / FILE} cannot be used: {error.strerror}") from None
 
 
-# A lock belongs to the open file: those who ask within one process, with one descriptor, keep each other out by this.
+# flock(2) locks belong to the open file description: it does not exclude two greenlets that use one descriptor. This
+# set does.
 _in_use: set[int] = set()
 
 
@@ -163,7 +167,10 @@ def _signal_and_wait(file: int, pid: int, deadline: float, sleep: Sleep) -> None
 
 
 def _answered(file: int, pid: int, before: set[int], sleep: Sleep) -> bool:
-    """Whether something was written and the handler, in which its signal is blocked, has been left."""
+    """Whether the process has written its stacks and its handler has returned.
+
+    While the handler runs, its signal is blocked in that thread, which /proc shows.
+    """
     size = os.fstat(file).st_size
     if not size:
         return False
@@ -177,7 +184,7 @@ def _content(file: int) -> str:
     return os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "backslashreplace")
 
 
-# -- what the kernel says of a process (proc(5)); elsewhere than on Linux it says nothing -----------------------------
+# -- the state of a process in /proc (proc(5), Linux only) ------------------------------------------------------------
 
 
 def _masks(place: str) -> dict[str, int]:
@@ -201,7 +208,7 @@ def _catches(pid: int) -> bool:
 
 
 def shows_greenlets(pid: int) -> bool:
-    """Whether the process takes GREENLETS_SIGNAL, which would end any other: one of an earlier generation, say."""
+    """Whether the process handles GREENLETS_SIGNAL. The signal would end any other process."""
     if not GREENLETS_SIGNAL:
         return False
     known = _masks(f"/proc/{pid}").get("SigCgt", -1 if not os.path.isdir("/proc/self") else 0)

@@ -1,6 +1,6 @@
-"""Keys from a terminal, one at a time and unseen, and text to it. Knows no menu and no page.
+"""Reads keys from a terminal, one at a time and without echo, and writes text to it. Knows no menu and no page.
 
-Ctrl-C and Ctrl-Z come as keys, so that neither takes effect between two halves of a line.
+Ctrl-C and Ctrl-Z are read as keys and send no signal, so that they cannot interrupt the output of a line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 INTERRUPT, SUSPEND, ESCAPE = b"\x03", b"\x1a", b"\x1b"
 
 ESCAPE_SECONDS = 0.1
-"""Seconds a terminal may take to send the rest of an arrow key; a lone Esc key is Esc."""
+"""How long to wait for the rest of an arrow key after its first byte; without a rest, the key was Esc."""
 
 _UNKNOWN_SIZE = os.terminal_size((80, 24))
 
@@ -28,13 +28,13 @@ Modes = list[Any]
 
 
 def modes_of(keyboard: int) -> Modes:
-    """The modes at present, for `restore`."""
+    """The present modes, for `restore`. Raises termios.error if it is no terminal."""
     modes: Modes = termios.tcgetattr(keyboard)
     return modes
 
 
 def take_keys(keyboard: int) -> None:
-    """Have each key come at once and without an echo."""
+    """Set the terminal to deliver each key at once, without echo and without signals."""
     tty.setcbreak(keyboard)
     modes = termios.tcgetattr(keyboard)
     modes[3] &= ~termios.ISIG
@@ -42,13 +42,16 @@ def take_keys(keyboard: int) -> None:
 
 
 def restore(keyboard: int, modes: Modes) -> None:
-    """Put back the modes that the terminal had. Raises OSError or termios.error where it has been closed."""
+    """Restore the modes of the terminal. Raises OSError or termios.error if it has been closed."""
     termios.tcsetattr(keyboard, termios.TCSADRAIN, modes)
 
 
 @contextlib.contextmanager
 def tidy_exit(handlers: Mapping[int, Handler] | None = None) -> Iterator[None]:
-    """Within, a signal that would end the process at once ends it through `finally`. `handlers`: for other signals."""
+    """Within this context SIGTERM and SIGHUP raise SystemExit, so that `finally` blocks run.
+
+    `handlers`: handlers for other signals, within the context.
+    """
     wanted = {signal.SIGTERM: _exit, signal.SIGHUP: _exit, **(handlers or {})}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
@@ -63,7 +66,7 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 def read_key(keyboard: int) -> bytes:
-    """One key: a byte, or the three of an arrow key; b"" when the terminal has gone."""
+    """One key: a byte, or the three bytes of an arrow key; b"" if the terminal was closed."""
     key = os.read(keyboard, 1)
     if key == ESCAPE:
         while len(key) < 3 and select.select([keyboard], [], [], ESCAPE_SECONDS)[0]:
@@ -75,14 +78,14 @@ def read_key(keyboard: int) -> bytes:
 
 
 def write(screen: int, text: str) -> None:
-    """All of a text."""
+    """Write all of a text."""
     content = text.encode("utf-8", "replace")
     while content:
         content = content[os.write(screen, content) :]
 
 
 def size_of(screen: int) -> os.terminal_size:
-    """Its columns and lines at present; 80 and 24 where it does not tell."""
+    """The present columns and lines; 80 and 24 if the terminal does not report them."""
     try:
         size = os.get_terminal_size(screen)
     except OSError:

@@ -1,7 +1,7 @@
-"""Functions of the standard library as they are before gevent or eventlet replace them.
+"""Functions of the standard library, saved before gevent or eventlet replace them.
 
-appsrv's own code in an application's process waits for its server, forks and reaps with these: it must not hand the
-processor to the application's greenlets in the middle of that. To be imported before anything is patched.
+appsrv's own code in an application's process uses these to wait for its server, to fork and to reap: a patched function
+would switch to the application's greenlets in the middle of that. Import this module before anything is patched.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ get_ident = _thread.get_ident
 Lock = _thread.allocate_lock
 
 
-def patient(sock: _socket.socket) -> _socket.socket:
-    """A new socket of appsrv's own, without the timeout that the application may have set for all new sockets.
+def without_timeout(sock: _socket.socket) -> _socket.socket:
+    """A new socket of appsrv's own, without the default timeout of the application (`socket.setdefaulttimeout`).
 
-    Otherwise a worker that waits for its server would end after that time (`socket.setdefaulttimeout`).
+    With that timeout, a worker that waits for its server would get an exception and end.
     """
     if default_timeout() is not None:
         sock.settimeout(None)
     return sock
 
 
-def impatient(sock: _socket.socket) -> _socket.socket:
-    """A socket whose descriptor never waits, likewise: that timeout would make it wait, and then fail otherwise."""
+def nonblocking(sock: _socket.socket) -> _socket.socket:
+    """A socket whose descriptor is non-blocking, likewise without the default timeout, which would make it block."""
     if default_timeout() is not None:
         sock.setblocking(False)
     return sock

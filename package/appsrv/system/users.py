@@ -1,7 +1,7 @@
-"""Another user for what serves: which one is meant, and how a process becomes it. Knows users, not what runs as them.
+"""The user of the processes that serve: which one the settings mean, and how a process changes to it (credentials(7)).
 
-The watchdog stays root, so that it can listen again and follow rotated logs; the server, the preloaders and with them
-the workers become the user before they read anything of the application (credentials(7)).
+The watchdog stays root, so that it can listen again and open rotated logs. The server, the preloaders and with them the
+workers change to the user before they read any file of the application. Knows users, not the processes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from appsrv.errors import OperatorError, SettingsError
 
 PR_SET_DUMPABLE = 4
-# The one above means "leave it as it is" to setuid(2) and chown(2).
+# The next higher number is (uid_t) -1, which means "do not change" to setuid(2) and chown(2).
 LARGEST_ID = 2**32 - 2
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A user and the groups it has. `variables` is what its processes find in their environment."""
+    """A user and its groups. `variables` are the environment variables that its processes get."""
 
     name: str
     uid: int
@@ -38,9 +38,9 @@ class Identity:
 
 
 def identity_of(user: str | None, group: str | None) -> Identity | None:
-    """The identity that the settings name; None when they name none, or the one that this process has anyway.
+    """The identity that the settings `user` and `group` name (names or numbers); None for that of this process.
 
-    Names or numbers. Raises SettingsError for what does not exist or only root could be.
+    Raises SettingsError if the user or group does not exist, or if only root could change to it.
     """
     if user is None:
         if group is not None:
@@ -59,7 +59,7 @@ def identity_of(user: str | None, group: str | None) -> Identity | None:
 
 
 def _nameless(uid: int, group: str | None) -> Identity | None:
-    """A number without an entry in the user database, as containers have: nothing tells its group or home."""
+    """A user id without an entry in the user database, as in containers: its group and home are not known."""
     if os.geteuid() != 0:
         if uid == os.geteuid() and (group is None or _group(group) == os.getegid()):
             return None
@@ -71,22 +71,22 @@ def _nameless(uid: int, group: str | None) -> Identity | None:
 
 
 def become(identity: Identity) -> None:
-    """Make this process that user's, for good."""
+    """Change the user and groups of this process, irrevocably. Raises OSError."""
     os.setgroups(identity.groups)
     os.setgid(identity.gid)
     os.setuid(identity.uid)
     _allow_inspection()
 
 
-def give_up(user: str | None, group: str | None) -> None:
-    """Become the user of the settings, where they name one; see `identity_of` and `become`."""
+def drop_privileges(user: str | None, group: str | None) -> None:
+    """Change to the user of the settings, if they name one; see `identity_of` and `become`."""
     identity = identity_of(user, group)
     if identity is not None:
         become(identity)
 
 
-def check_reach(identity: Identity, root: str) -> None:
-    """Raises OperatorError when that user cannot read Python's library or the application's directory."""
+def check_readable(identity: Identity, root: str) -> None:
+    """Raises OperatorError if that user cannot read Python's library or the application's directory, `root`."""
     with acting_as(identity):
         try:
             with open(os.__file__, "rb"), os.scandir(root):
@@ -100,9 +100,10 @@ def check_reach(identity: Identity, root: str) -> None:
 
 @contextlib.contextmanager
 def acting_as(identity: Identity | None) -> Iterator[None]:
-    """What is opened and made in between is opened and made by that user: no link leads root astray.
+    """Within this context, files are opened and created with the rights of that user.
 
-    For a process with one thread: the identity is the process's.
+    So a link that the user has made cannot cause root to open or overwrite another file. For a process with one thread
+    only, because the effective ids are those of the whole process.
     """
     if identity is None:
         yield
@@ -120,7 +121,7 @@ def acting_as(identity: Identity | None) -> Iterator[None]:
 
 
 def _user(name: str) -> pwd.struct_passwd | None:
-    """The entry of the user database; None for a number that has none."""
+    """The entry in the user database; None for a number without one. Raises SettingsError for an unknown name."""
     try:
         return pwd.getpwuid(int(name)) if _is_number(name) else pwd.getpwnam(name)
     except KeyError:
@@ -130,7 +131,7 @@ def _user(name: str) -> pwd.struct_passwd | None:
 
 
 def user_id(name: str, setting: str) -> int:
-    """The number of the user that this setting names. A number needs no entry in the user database."""
+    """The id of the user in this setting; a number needs no entry in the user database. Raises SettingsError."""
     if _is_number(name):
         return int(name)
     try:
@@ -140,7 +141,7 @@ def user_id(name: str, setting: str) -> int:
 
 
 def group_id(name: str, setting: str) -> int:
-    """The number of the group that this setting names. A number needs no entry in the group database."""
+    """The id of the group in this setting; a number needs no entry in the group database. Raises SettingsError."""
     if _is_number(name):
         return int(name)
     try:
@@ -158,15 +159,15 @@ def _is_number(name: str) -> bool:
 
 
 def _allow_inspection() -> None:
-    # A process that has changed its user is closed to its own kind: `status` could not tell its memory (prctl(2)).
+    # After a change of the user, the kernel makes a process undumpable, and its /proc files belong to root (prctl(2),
+    # PR_SET_DUMPABLE). The server, which has the same user, could then not read the memory of workers for `status`.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def user_of_owner(user: str | None, directory: str) -> str | None:
-    """Whose an application is that was only found there: that of `user`, else, for root, of the directory's owner.
-
-    None: that of whoever runs the instance.
+    """The user for an application that was found in `directory`: `user`, or, if root runs the instance, the owner of
+    the directory. None: the user that runs the instance.
     """
     if user is not None or os.geteuid() != 0:
         return user

@@ -1,4 +1,4 @@
-"""Words for people: durations, sizes, dates, lists of names, and text without the characters that drive a terminal.
+"""Formats values for people: durations, sizes, dates, lists of names, and text without control characters.
 
 Pure. Knows no settings, no processes and no reports.
 """
@@ -12,7 +12,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """`1d 2h 3m 4s`, without the units before the first one that counts."""
+    """`1d 2h 3m 4s`, without leading units that are 0."""
     rest = max(0, int(seconds))
     parts: list[str] = []
     for length, unit in _UNITS:
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def memory(count: int) -> str:
-    """`99M`: whole mebibytes."""
+    """`99M`: a number of bytes as whole mebibytes."""
     return f"{round(count / (1 << 20))}M"
 
 
@@ -32,17 +32,17 @@ def ago(seconds: float | None) -> str:
 
 
 def printable(text: object) -> str:
-    """Without the control characters by which a message of an application could drive the terminal."""
+    """The text without control characters, by which a message of an application could control the terminal."""
     return "".join(char for char in str(text) if char in "\n\t" or char.isprintable())
 
 
 def in_line(text: object) -> str:
-    """The same for a name: what would be a line or a column of its own is shown as it is written in Python."""
+    """The same for a name in one line: line feeds and tabs are escaped."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """`a, b and c`; of more than `most` names how many others there are."""
+    """`a, b and c`. Of more than `most` names, the rest is counted: `a, b, c and 4 more` (`most` is 3)."""
     shown = [in_line(name) for name in names[:most]]
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
@@ -55,7 +55,8 @@ def date(wall_time: float) -> str:
 
 
 def wants_colour(environ: Mapping[str, str], is_terminal: bool) -> bool:
-    """NO_COLOR wins over FORCE_COLOR (no-color.org); without either, terminals that can are coloured."""
+    """Whether to write in colour. NO_COLOR overrides FORCE_COLOR (no-color.org); without either, terminals have colour.
+    """
     if environ.get("NO_COLOR"):
         return False
     return bool(environ.get("FORCE_COLOR")) or (is_terminal and environ.get("TERM") != "dumb")

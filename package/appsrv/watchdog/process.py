@@ -192,6 +192,6 @@ class Watchdog:
     def _on_last_words_wanted(self, msg: messages.LastLinesRequested) -> None:
         # The server attributes the kernel's kills to its workers before it asks. What is counted until now is not the
         # reason for which the server itself may end later.
-        self._oom_kills.settle()
+        self._oom_kills.forget()
         self._children.preloaders.find_output_of(msg.pid)
         self._children.server.send(messages.LastLines(msg.pid, self._output.last_lines(msg.pid)))

@@ -14,7 +14,7 @@ from appsrv.apps.hosting import is_app_of
 from appsrv.errors import AppsrvError
 from appsrv.logs.server_log import ServerLog
 from appsrv.settings.table import Settings
-from appsrv.system.users import Identity, check_reach, identity_of, user_of_owner
+from appsrv.system.users import Identity, check_readable, identity_of, user_of_owner
 from appsrv.watchdog.child_records import GroupRecord
 from appsrv.watchdog.resources import Resources
 
@@ -92,5 +92,5 @@ def identity_of_group(group: AppGroup) -> Identity | None:
     """The user that the processes of a group run as; None: the watchdog's own. Raises an AppsrvError."""
     identity = identity_of(group.settings.user, group.settings.group)
     if identity is not None:
-        check_reach(identity, group.spec.root)
+        check_readable(identity, group.spec.root)
     return identity

@@ -18,7 +18,7 @@ from appsrv.instance.run_directory import InstanceInfo
 from appsrv.logs.log_format import JSON, PLAIN
 from appsrv.settings.table import Settings
 from appsrv.system import fifo
-from appsrv.system.nonblocking_terminal import never_waiting, occupy_standard_descriptors
+from appsrv.system.nonblocking_terminal import nonblocking_output, occupy_standard_descriptors
 from appsrv.system.users import acting_as, identity_of
 from appsrv.watchdog.assembly import Plan, WatchedInstance
 from appsrv.watchdog.spawner import Development
@@ -42,7 +42,7 @@ def run(
     instance = WatchedInstance(Plan(settings, root, groups, environ, development, problems or {}))
     if settings.daemonize:
         return _run_in_background(instance, announce)
-    with never_waiting() as terminal:
+    with nonblocking_output() as terminal:
         resources = instance.resources
         instance.open(sys.stdout)
 

@@ -95,7 +95,7 @@ class TerminalLender:
         with contextlib.suppress(OSError, termios.error):
             _put_in_foreground(os.getpgrp())
             termios.tcsetattr(KEYBOARD, termios.TCSADRAIN, self._attributes)
-        self._terminal.go_on()
+        self._terminal.resume()
 
 
 def _put_in_foreground(group: int) -> None:

@@ -91,7 +91,7 @@ class DebuggerTerminal:
             self._slot.at_terminal = at_terminal
 
     def _borrow(self) -> int | None:
-        connection = unpatched.patient(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        connection = unpatched.without_timeout(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             connection.connect(self._path)
             said, fds, _, _ = socket.recv_fds(connection, 1, 1)

@@ -30,7 +30,7 @@ from appsrv.ipc.scoreboard import Scoreboard, Slot
 from appsrv.net.shared_epoll import Registration, SharedEpoll
 from appsrv.net.tcp_reset import reset_when_closed
 from appsrv.system.spool import Spool
-from appsrv.system.unpatched import Socket, impatient
+from appsrv.system.unpatched import Socket, nonblocking
 
 DEVELOPMENT_WAIT_MS = 100
 """The longest wait in a development server, instead of WAIT_MS: each save waits for the end of a worker."""
@@ -426,7 +426,7 @@ def _from_lent(
 
 def client_socket(fd: int) -> socket.socket:
     # Naming family, type and protocol spares three system calls; nobody asks the object for them.
-    return impatient(Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd))
+    return nonblocking(Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd))
 
 
 def _as_file(data: bytes) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appsrv.system.nonblocking_terminal import Terminal, never_waiting
+from appsrv.system.nonblocking_terminal import Terminal, nonblocking_output
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_has_no_room_is_dropped_and_counted(pipe: tuple[int, int]) -> None:
 def test_the_end_does_not_wait_for_one_that_takes_nothing(pipe: tuple[int, int]) -> None:
     terminal = Terminal()
     terminal.write(pipe[1], b"x" * 100_000)
-    terminal.close(patience=0.01)
+    terminal.close(timeout=0.01)
     # All of it, so that the thread does not write to whatever has the descriptor's number next.
     left = 100_000
     while left:
@@ -60,7 +60,7 @@ def test_the_end_does_not_wait_for_one_that_takes_nothing(pipe: tuple[int, int])
 def test_a_stream_that_is_closed_stays_so(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.FileIO(pipe[1], "w", closefd=False), encoding="utf-8"))
-    with never_waiting():
+    with nonblocking_output():
         assert sys.stdout is None
         sys.stderr.write("error\n")
     assert read_until(pipe[0], b"error\n") == b"error\n"
@@ -79,7 +79,7 @@ def test_print_goes_there_and_back(pipe: tuple[int, int], monkeypatch: pytest.Mo
     stream = io.TextIOWrapper(io.FileIO(pipe[1], "w", closefd=False), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
-    with never_waiting():
+    with nonblocking_output():
         assert not sys.stdout.isatty()
         sys.stdout.write("caf\u00e9\n")
         sys.stderr.write("error\n")

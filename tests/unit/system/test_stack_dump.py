@@ -71,7 +71,7 @@ def test_a_stopped_process_says_so_and_its_late_answer_is_not_another_s(subject:
     os.kill(other.process.pid, signal.SIGSTOP)
     os.waitpid(other.process.pid, os.WUNTRACED)
     with pytest.raises(AdminError, match="it is stopped"):
-        stack_dump.ask(tmp_path, other.process.pid, patience=0.05)
+        stack_dump.ask(tmp_path, other.process.pid, timeout=0.05)
     os.kill(other.process.pid, signal.SIGCONT)
     assert len(stack_dump.ask(tmp_path, subject.process.pid)) == 2
     other.close()
@@ -84,7 +84,7 @@ def test_asking_with_a_descriptor_one_after_the_other(subject: Subject, tmp_path
 
     def ask_meanwhile(_: float) -> None:
         with pytest.raises(AdminError, match="is being traced"):
-            stack_dump.ask(answers, subject.process.pid, patience=0, sleep=lambda _: None)
+            stack_dump.ask(answers, subject.process.pid, timeout=0, sleep=lambda _: None)
 
     assert len(stack_dump.ask(answers, subject.process.pid, sleep=ask_meanwhile)) == 2
     os.close(answers)
@@ -93,7 +93,7 @@ def test_asking_with_a_descriptor_one_after_the_other(subject: Subject, tmp_path
 def test_one_that_ignores_the_question(tmp_path: Path) -> None:
     deaf = Subject(tmp_path, after="import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [trace.SIGNAL])")
     with pytest.raises(AdminError, match="blocks signal"):
-        stack_dump.ask(tmp_path, deaf.process.pid, patience=0.1)
+        stack_dump.ask(tmp_path, deaf.process.pid, timeout=0.1)
     deaf.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appsrv.errors import OperatorError, SettingsError
-from appsrv.system.users import acting_as, become, check_reach, identity_of
+from appsrv.system.users import acting_as, become, check_readable, identity_of
 
 ME = pwd.getpwuid(os.geteuid())
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -80,7 +80,7 @@ def test_reach(tmp_path: Path) -> None:
     assert nobody is not None
     tmp_path.chmod(0o700)
     with pytest.raises(OperatorError, match="nobody cannot read"):
-        check_reach(nobody, str(tmp_path))
+        check_readable(nobody, str(tmp_path))
 
 
 @pytest.mark.process

@@ -135,7 +135,7 @@ class PoolDriver:
 
     def _observe(self, view: View) -> None:
         self.workers.flush()
-        self.deaths.kernel.look(view.now)
+        self.deaths.kernel.update(view.now)
         self.act(self._pool.observe(view.loads, view.waiting, view.now))
         self._events.observed(view)
         for handle in self.workers.lost(view.now):
