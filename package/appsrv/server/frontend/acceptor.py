@@ -1,8 +1,8 @@
 """Accepts clients' connections, within the limits of how many there may be.
 
-At the limit, it first closes the longest idle connections: a client that asks nothing loses less than one
-that cannot ask. Where none is idle, new clients wait in the backlog. Knows listening sockets and numbers, not what
-becomes of a connection.
+At the limit, the acceptor first closes the longest idle connections: a client that sends no request loses less than one
+that cannot connect. Where no connection is idle, new clients wait in the backlog. The acceptor knows listening sockets
+and numbers. It does not know what happens on a connection.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _MAPPED = "::ffff:"
 
 
 class Connections(Protocol):
-    """What the acceptor knows of the front end."""
+    """The front end, as far as the acceptor needs it."""
 
     def count(self) -> int:
-        """Connections there are."""
+        """How many connections are open."""
 
     def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
-        """A new connection."""
+        """Take over a new connection."""
 
     def note_refused(self, address: str, seen: bytes, response: Response) -> None:
-        """A client was turned away with this answer; `seen` is what it had sent."""
+        """Note that a client was refused with this response; `seen` are the bytes that the client had sent."""
 
     def close_longest_idle(self, most: int) -> int:
-        """Close up to so many connections on which nothing is going on; returns how many there were."""
+        """Close up to `most` idle connections, the longest idle ones first; return how many were closed."""
 
     def make_room_of(self, address: str) -> bool:
-        """Close an idle connection of this client; False when there is none."""
+        """Close one idle connection of this client's address; False when it has none."""
 
 
 class Acceptor:
-    """The listening sockets of one application group."""
+    """Accepts from the listening sockets of the instance."""
 
     def __init__(
         self, limits: ConnectionLimits, connections: Connections, clock: Callable[[], float] = time.monotonic
@@ -63,14 +63,14 @@ class Acceptor:
         self._loop = get_hub().loop
 
     def listen(self, sockets: Sequence[tuple[int, socket.socket]]) -> None:
-        """Accept from these sockets, each with the number of its listener."""
+        """Accept from these sockets. Each comes with the number of its listener."""
         for listener, sock in sockets:
             watcher = self._loop.io(sock.fileno(), _READABLE)
             watcher.start(self._accept, watcher, sock, listener)
             self._watchers.append(watcher)
 
     def stop(self) -> None:
-        """Accept nothing more; the sockets stay open in the watchdog."""
+        """Accept nothing more. The sockets stay open in the watchdog."""
         for watcher in self._watchers:
             watcher.stop()
         self._watchers.clear()
@@ -81,19 +81,20 @@ class Acceptor:
             if self._connections.count() >= self.limits.most and not self._make_room_for_one(watcher, sock, listener):
                 return
             try:
-                # `accept` asks the system again for what is known here, which makes it twice as slow.
+                # `socket.accept` asks the kernel again for the family and type of the socket, which are known here.
+                # That would make accepting twice as slow.
                 fd, address = sock._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors or memory: EMFILE, ENFILE, ENOBUFS, ENOMEM.
+                # The process is out of descriptors or memory: EMFILE, ENFILE, ENOBUFS or ENOMEM.
                 if not self._make_room():
                     self._pause(os.strerror(error.errno or 0), watcher, sock, listener)
                     return
                 continue
             host, port = address[:2] if isinstance(address, tuple) else ("", 0)
             if host.startswith(_MAPPED):
-                # A client of IPv4 on a socket that listens on `::` (RFC 4291 section 2.5.5.2).
+                # An IPv4 client on a socket that listens on `::` has a mapped address (RFC 4291 section 2.5.5.2).
                 host = host[len(_MAPPED) :]
             self._add(socket.socket(family, socket.SOCK_STREAM, 0, fd), host, port, listener)
 
@@ -106,7 +107,7 @@ class Acceptor:
         self._connections.add(client, address, port, listener)
 
     def _make_room_for_one(self, watcher: Any, sock: socket.socket, listener: int) -> bool:
-        """Whether a client that waits may come in; where none waits, nobody has to go."""
+        """Whether a client that waits in the backlog may connect. Where none waits, no connection is closed."""
         if not has_input(sock.fileno()):
             return False
         if not self._make_room():
@@ -121,7 +122,7 @@ class Acceptor:
         return closed
 
     def _pause(self, reason: str, watcher: Any, sock: socket.socket, listener: int) -> None:
-        """Clients wait in the backlog meanwhile."""
+        """Accept nothing for a moment. Clients wait in the backlog."""
         _warn(self.limits.count_pause(reason, self._clock()))
         watcher.stop()
         gevent.spawn_later(PAUSE_SECONDS, self._resume, watcher, sock, listener)
@@ -129,7 +130,8 @@ class Acceptor:
     def _resume(self, watcher: Any, sock: socket.socket, listener: int) -> None:
         if watcher in self._watchers:
             watcher.start(self._accept, watcher, sock, listener)
-            # An event loop may tell what is readable only when it becomes so.
+            # Accept once without waiting for the watcher: some event loops report only a change to readable, and the
+            # socket may have been readable all the time.
             self._accept(watcher, sock, listener)
 
 
@@ -139,18 +141,19 @@ def _warn(line: str | None) -> None:
 
 
 def too_many_connections_page() -> Response:
-    """429: this client has as many connections as it may."""
+    """The response 429 for a client's address that has as many connections as it may have."""
     return error_response(429, detail="Too many connections from this address.", retry_after=RETRY_AFTER_SECONDS)
 
 
 def _refuse_at_once(client: socket.socket, page: Response) -> bytes:
-    """Answer at once and be done: whoever has too many connections gets no greenlet and no time to linger.
+    """Send the response and close, without a greenlet: a client with too many connections is not waited for.
 
-    Returns what the client had sent.
+    Returns the bytes that the client had sent.
     """
     seen = b""
     with contextlib.suppress(OSError):
-        # What is left unread would make the close a reset, and the answer be lost.
+        # Read what has arrived first. Closing a socket with unread data sends a reset, and the client could lose the
+        # response (RFC 9112 section 9.6).
         with contextlib.suppress(BlockingIOError):
             seen = client.recv(65536)
         client.send(serialize(page, keep_alive=False, head=None))

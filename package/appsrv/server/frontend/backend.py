@@ -1,8 +1,8 @@
-"""The back end: where the requests of one application group go, and what its workers say of connections.
+"""The back end of one application group: passes requests to its workers, and handles their messages about connections.
 
-The front end owns every connection and decides whose a request is; from then on the connection is that group's, until
-a later request on it is for another one. Knows of a worker only how to write to it; the manager decides how many there
-are.
+The front end owns every connection and decides which application a request is for. From then on the connection belongs
+to that application's back end, until a later request on it is for another application. The back end knows of a worker
+only how to write to it. The manager decides how many workers there are.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ C = TypeVar(
 
 
 class WorkerDelivery(Protocol):
-    """What is known here of a worker: how to write to it, and how to make it look."""
+    """A worker, as far as a back end needs it: how to send it a message and have it read."""
 
     outbox: Outbox
 
     def call(self) -> None:
-        """Make the worker read its channel soon."""
+        """Have the worker read its channel soon."""
 
     def __hash__(self) -> int:
-        """By identity."""
+        """A worker equals itself alone."""
 
 
 class Clients(Protocol):
-    """The front end, as a back end needs it."""
+    """The front end, as far as a back end needs it."""
 
     connections: dict[int, ClientConnection]
 
     def in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
-        """Let a greenlet work on the connection."""
+        """Run `work` in a greenlet that has the connection for itself."""
 
     def read_on(self, connection: ClientConnection, data: bytes) -> None:
-        """In a lane: read the request, of which `data` is the beginning, and let it be routed."""
+        """In a lane: read the rest of the request that begins with `data`, and route it."""
 
     def drain(
         self, connection: ClientConnection, first: bytes, files: list[tuple[int, int, int]], keep_alive: bool
@@ -77,36 +77,38 @@ class Clients(Protocol):
         """In a lane: read what the client still sends, then close."""
 
     def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
-        """In a lane: answer in the application's place."""
+        """In a lane: send the fallback's response instead of the application's."""
 
     def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
-        """Answer with an error of our own and close."""
+        """Send an error response and close."""
 
     def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
-        """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+        """Send an error response instead of a worker that is stopped. When this returns, the worker can send nothing
+        more.
+        """
 
     def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
-        """The connection is over."""
+        """Close the connection, here and in each worker that holds it."""
 
     def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
-        """A limit ended what the connection was at."""
+        """Log that a limit ended a request or a connection."""
 
 
 _ConnectionHandler = Callable[[WorkerDelivery, ClientConnection, C, list[int]], None]
 
 
 class BackEnd:
-    """One application group's. `connections`: those whose last request was for it, each in `frontend` as well."""
+    """The back end of one application group. `connections` are those whose last request was for this application."""
 
     def __init__(
         self, frontend: Clients, parking: Parking, limits: Limits, *,
         admit: Callable[[], Response | None] = lambda: None, busy: Callable[[], set[int]] = set,
         whole_bodies: bool = True, clock: Clock = time.monotonic,
     ) -> None:
-        """`admit` is called before a request is handed to the workers; a response that it returns is sent instead.
+        """`admit` is called before a request is passed to the workers. A response that it returns is sent instead.
 
-        `busy` returns the ids of the connections that workers are serving. Without `whole_bodies` the slow lane reads
-        heads only.
+        `busy` returns the ids of the connections that workers serve. Without `whole_bodies` the slow lane reads only
+        heads.
         """
         self.frontend = frontend
         self.parking = parking
@@ -127,7 +129,7 @@ class BackEnd:
     # -- connections --------------------------------------------------------------------------------------------------
 
     def adopt(self, connection: ClientConnection) -> None:
-        """The connection's request is for this group."""
+        """Make the connection this group's: its request is for this application."""
         if connection.backend is self:
             return
         if connection.backend is not None:
@@ -136,7 +138,7 @@ class BackEnd:
         self.connections[connection.cid] = connection
 
     def release(self, connection: ClientConnection) -> None:
-        """The connection is another group's from now on, or is about to be closed."""
+        """Give the connection up: it becomes another group's, or is about to be closed."""
         self.connections.pop(connection.cid, None)
         self.parking.forget(connection)
         self.parking.board.park(connection.cid, 0.0)
@@ -148,13 +150,13 @@ class BackEnd:
         self.parking.park(connection)
 
     def parked_since(self, connection: ClientConnection) -> float:
-        """Since when (monotonic) it has waited for its next request; not above 0.0 when it does not."""
+        """When the connection began to wait for its next request (monotonic); 0.0 or less when it does not wait."""
         return self.parking.board.parked_since(connection.cid)
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def push_new(self, connection: ClientConnection) -> None:
-        """Something is to be read from the connection: whichever worker is free first looks what it is."""
+        """Pass a connection with unread data to the worker that is free first."""
         self.adopt(connection)
         if self.fallback.active:
             self.frontend.in_lane(connection, self.frontend.read_on, b"")
@@ -170,7 +172,7 @@ class BackEnd:
             self.frontend.refuse(connection, error_response(503))
 
     def push_request(self, connection: ClientConnection, request: lanes.CompleteRequest) -> None:
-        """A request that has been read whole."""
+        """Pass a complete request to the worker that is free first."""
         self.adopt(connection)
         if self.fallback.active:
             request.body.close()
@@ -191,7 +193,7 @@ class BackEnd:
         request.body.close()
 
     def refuse_waiting(self, most: int, response: Response) -> int:
-        """Answer so many of the requests that no worker has taken with an error; returns how many there were."""
+        """Answer up to `most` requests that no worker has taken with an error; return how many were answered."""
         count = 0
         for item in self.parking.take_back(most):
             item.discard()
@@ -202,7 +204,7 @@ class BackEnd:
         return count
 
     def route_again(self) -> None:
-        """Let what no worker has taken be routed anew: this application is not served any more."""
+        """Route the requests anew that no worker has taken: this application is no longer served."""
         for item in self.parking.take_back():
             connection = self.connections.get(item.cid)
             if connection is not None and item.file is None:
@@ -212,10 +214,11 @@ class BackEnd:
             item.discard()
 
     def close(self) -> None:
-        """The application is not served any more, and its workers have gone."""
+        """Close the connections: the application is no longer served, and its workers have ended."""
         for connection in list(self.connections.values()):
             if connection.lane:
-                # What is being read may be another application's, what is being sent is sent to its end.
+                # A lane may be reading a request for another application, or be sending a response that the client is
+                # to get in full. The connection only leaves this group.
                 self.release(connection)
             else:
                 self.frontend.close(connection)
@@ -226,12 +229,12 @@ class BackEnd:
     # -- in the application's place -----------------------------------------------------------------------------------
 
     def fall_back(self, answer: Answer) -> None:
-        """Answer every request in the application's place from now on, those that wait included."""
+        """From now on answer every request with `answer`, also those that wait already."""
         self.fallback.begin(answer)
         self.stand_in_for_waiting()
 
     def stand_in_for_waiting(self) -> None:
-        """Answer what no worker has taken."""
+        """Answer the requests that no worker has taken with the fallback."""
         for item in self.parking.take_back(1 << 16):
             item.discard()
             connection = self.connections.get(item.cid)
@@ -247,19 +250,23 @@ class BackEnd:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def worker_joined(self, worker: WorkerDelivery) -> None:
-        """A worker may take connections from now on."""
+        """A worker takes connections from now on."""
         self._workers.add(worker)
         self.parking.workers = len(self._workers)
 
     def worker_gone(self, worker: WorkerDelivery, served: Iterable[tuple[int, bool, str]], error_id: str) -> None:
-        """A worker has died. `served`: the connections it had, whether a response had begun on them, request lines."""
+        """A worker has died.
+
+        `served`: of each connection in its cells, the id, whether a response had begun, and the request line.
+        """
         self._workers.discard(worker)
         self.parking.workers = len(self._workers)
         self.parking.worker_died()
         for cid, begun, line in served:
             connection = self.connections.get(cid)
             if connection is None or connection.lane:
-                # A lane has what the worker gave away in its last moment: its socket must not be closed meanwhile.
+                # The worker had passed this connection to a lane just before it died, and its cell still names it. The
+                # lane goes on with the socket, so it must not be closed here.
                 continue
             if begun:
                 self.frontend.close(connection, reset=True)
@@ -269,7 +276,8 @@ class BackEnd:
             _remove_holder(connection, worker)
 
     def recover_lost(self) -> None:
-        """After a death: find connections that the dead worker took without leaving word, and let them be taken."""
+        """After the death of a worker: find the connections that it had taken without a trace, and pass them on again.
+        """
         gevent.spawn(self._recover_lost)
 
     def _recover_lost(self) -> None:
@@ -287,7 +295,7 @@ class BackEnd:
     # -- what workers say ---------------------------------------------------------------------------------------------
 
     def handle_message(self, worker: WorkerDelivery, msg: Message, fds: list[int]) -> None:
-        """Handle what a worker has sent of a connection; `fds` are closed afterwards."""
+        """Handle a worker's message about a connection. `fds` are closed afterwards."""
         try:
             self._dispatcher.handle_message(msg, worker, fds)
         except UnexpectedMessage as error:
@@ -295,7 +303,7 @@ class BackEnd:
         channels.close_all(fds)
 
     def give_up(self, msg: Message) -> None:
-        """What a worker has sent with this message is lost, so its connection cannot go on."""
+        """Close the connection of a message whose descriptors were lost: without them it cannot go on."""
         connection = self.frontend.connections.get(getattr(msg, "cid", 0))
         if connection is not None:
             log.error("out of descriptors: a connection is given up")
@@ -314,7 +322,7 @@ class BackEnd:
         )
 
     def _with_connection(self, handler: _ConnectionHandler[C]) -> Callable[[C, WorkerDelivery, list[int]], None]:
-        """Have `handler` called with the connection of a message, unless that connection has ended meanwhile."""
+        """Call `handler` with the connection of the message, unless the connection has ended."""
         connections = self.frontend.connections
 
         def handle(msg: C, worker: WorkerDelivery, fds: list[int]) -> None:
@@ -384,8 +392,9 @@ class BackEnd:
 
 
 def _send_gone(msg: Message, worker: WorkerDelivery) -> None:
-    """Answer a message that came after the end of its connection, where the worker has or expects its descriptor."""
-    # Holding, too, may come after the end: another worker can be quicker to take and close the connection.
+    """Tell a worker that its connection has ended, where it holds a descriptor of it or waits for one."""
+    # A Holding can also arrive after the end: the worker sends it when it parks the connection, and another worker may
+    # have taken, served and closed the connection before the server reads the message.
     if isinstance(msg, connection_messages.DescriptorRequested | connection_messages.Holding):
         worker.outbox.send(connection_messages.Gone(msg.cid))
         worker.call()

@@ -1,7 +1,7 @@
-"""The front end: accepts connections, finds out whose requests they bring, does what needs no worker, ends them.
+"""The front end: accepts connections, routes their requests, reads and sends in place of workers, closes connections.
 
-Owns every client's connection for its whole life. What an application group's workers do with it is the business of the
-group's `BackEnd`, which application a request is for that of `route`. The only place that accepts clients.
+It owns every client's connection from accept to close. What an application's workers do with a connection is known to
+the group's `BackEnd`, and the application that a request is for to `route`. No other module accepts clients.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ Route = Callable[[RequestHead], BackEnd | None]
 class FrontEnd:
     """All connections of an instance.
 
-    `backends` are those that requests may be for, `only` the one where no request can be for another; without it
-    `route` is asked with each head that is read here, and `unserved` answers what is for nobody. `preambles`, by number
-    of listener, read what comes before the first request of a connection. At most MOST_READING_PREAMBLE connections do
-    so at a time: beyond that the oldest one is closed, so that silent clients cannot keep others out. `answered` counts
-    by status the responses that the front end itself has sent.
+    `backends`: those of the applications that are served. `only`: the one that all requests are for; where there may be
+    several, it is None and `route` is called with each head that is read here. `unserved` makes the response to a
+    request that is for no application. `preambles`, by number of listener, read what comes before the first request of
+    a connection. At most MOST_READING_PREAMBLE connections do so at a time: beyond that the oldest one is closed, so
+    that silent clients cannot keep others out. `answered` counts by status the responses that the front end itself has
+    sent.
     """
 
     def __init__(
@@ -80,20 +81,21 @@ class FrontEnd:
         self._limit_log = LimitLog()
         self._limits = limits
         self._timeouts = timeouts
-        # Behind TLS only the relay sees what a client takes; it ends those that are too slow.
+        # Behind TLS only the relay knows what the client has taken. The relay closes connections of clients that are
+        # too slow.
         self._timeouts_of_relayed = dataclasses.replace(timeouts, drain=UNLIMITED_SECONDS, rate=0.0)
-        # Without keep-alive only those wait that have not asked anything yet.
+        # Without keep-alive the only idle connections are those without a first request.
         self._idle_timeout = keepalive_timeout or timeouts.header
         self._new_spool = new_spool
 
     def busy(self) -> set[int]:
-        """The connections that workers are serving."""
+        """The ids of the connections that workers serve."""
         return {cid for backend in self.backends for cid in backend.busy()}
 
     # -- accepting ----------------------------------------------------------------------------------------------------
 
     def count(self) -> int:
-        """Connections there are."""
+        """How many connections are open."""
         return len(self.connections)
 
     def stop_accepting(self) -> None:
@@ -105,7 +107,7 @@ class FrontEnd:
         return any(connection.lane for connection in self.connections.values())
 
     def add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
-        """A new connection: whichever worker is free first looks what it wants."""
+        """Take over a new connection, and pass it to the worker that is free first."""
         self.accepted += 1
         connection = ClientConnection(self.accepted, client, address, port, listener)
         self.connections[self.accepted] = connection
@@ -127,7 +129,7 @@ class FrontEnd:
             self._refuse_request(connection, error, seen)
             return
         if found is None:
-            # The slow lane reads on, and has it routed.
+            # The slow lane reads the rest of the head, and the request is routed then.
             self.in_lane(connection, self.read_on, b"")
             return
         backend = self.route(found[0])
@@ -147,7 +149,7 @@ class FrontEnd:
             return
         finally:
             self._reading_preamble.pop(connection.cid, None)
-        # Only now it is known whose connection this is.
+        # The limit per address is checked here: with PROXY protocol the client's address is known only now.
         if self.limits.crowded(connection.address) and not self.make_room_of(connection.address):
             page = too_many_connections_page()
             self._note(connection, page, b"")
@@ -166,7 +168,7 @@ class FrontEnd:
     # -- lanes --------------------------------------------------------------------------------------------------------
 
     def in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: object) -> None:
-        """Let a greenlet work on the connection."""
+        """Run `work` in a greenlet that has the connection for itself."""
         connection.lane = True
         gevent.spawn(self._run_lane, connection, work, *arguments)
 
@@ -186,7 +188,7 @@ class FrontEnd:
             self.close(connection, reset=True)
 
     def read_on(self, connection: ClientConnection, data: bytes) -> None:
-        """In a lane: read the request, of which `data` is the beginning, and have it served."""
+        """In a lane: read the rest of the request that begins with `data`, and pass it on."""
         try:
             request = lanes.read_request(
                 connection.sock, data, self._limits, self._timeouts, self._new_spool,
@@ -228,7 +230,7 @@ class FrontEnd:
             lanes.send_files(connection.sock, files, timeouts)
         except ClientDisconnected as error:
             self.report_limit(connection, error)
-            # A client that stalled must not take what it got for the whole.
+            # A reset: after an orderly end, a client that stalled could take a part of the response for the whole.
             self.close(connection, reset=True)
             return
         finally:
@@ -241,7 +243,7 @@ class FrontEnd:
             self.linger(connection)
 
     def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
-        """In a lane: answer in the application's place."""
+        """In a lane: send the fallback's response instead of the application's."""
         response = fallback.respond(head.variables)
         self._note(connection, response, head.raw)
         lanes.send_all(connection.sock, serialize(response, keep_alive=False, head=head), self._timeouts)
@@ -255,7 +257,7 @@ class FrontEnd:
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
-        """Answer with an error of our own and close. `seen`: what has been read of the request, for the access log."""
+        """Send an error response and close. `seen`: what has been read of the request, for the access log."""
         self._note(connection, response, seen)
         self.in_lane(connection, self._refuse, serialize(response, keep_alive=False, head=None))
 
@@ -265,12 +267,12 @@ class FrontEnd:
         self.refuse(connection, error_response(error.status, detail=detail), seen)
 
     def report_limit(self, connection: ClientConnection, error: RequestError | ClientDisconnected) -> None:
-        """Where a limit is what ended the connection or its request, have it logged."""
+        """Log the limit that ended the connection or its request, if it was one."""
         if error.limit is not None:
             self.limit_reached(connection, error.limit, outcome_of(error))
 
     def limit_reached(self, connection: ClientConnection, limit: Limit, outcome: str) -> None:
-        """A limit ended what the connection was at: the log names its setting, once a minute."""
+        """Log that a limit ended a request or a connection, with the name of its setting and once a minute."""
         line = self._limit_log.count(limit, outcome, connection.address, self._clock())
         if line is not None:
             log.warning(line)
@@ -287,12 +289,14 @@ class FrontEnd:
             self.log_refused(connection.address, seen or _unread(connection.sock), response)
 
     def note_refused(self, address: str, seen: bytes, response: Response) -> None:
-        """Have a request in the access log, if there is one, that is answered without a worker."""
+        """Write a request that was answered without a worker to the access log, if there is one."""
         if self.log_refused is not None:
             self.log_refused(address, seen, response)
 
     def answer_now(self, connection: ClientConnection, response: Response, seen: bytes) -> None:
-        """Answer in the place of a worker that is stopped: when this returns, it can send nothing more."""
+        """Send an error response instead of a worker that is stopped. When this returns, the worker can send nothing
+        more.
+        """
         self._note(connection, response, seen)
         data = serialize(response, keep_alive=False, head=None)
         try:
@@ -304,7 +308,7 @@ class FrontEnd:
         self.in_lane(connection, self.linger)
 
     def close(self, connection: ClientConnection, *, reset: bool = False) -> None:
-        """The connection is over, here and in every worker that holds it."""
+        """Close the connection, here and in each worker that holds it."""
         if self.connections.pop(connection.cid, None) is None:
             return
         self.limits.left(connection.cid)
@@ -322,7 +326,7 @@ class FrontEnd:
         connection.sock.close()
 
     def sweep(self) -> None:
-        """Close what has been idle for longer than it may."""
+        """Close the connections that have been idle for longer than `keepalive_timeout`."""
         oldest, busy = self._clock() - self._idle_timeout, self.busy()
         for connection in list(self.connections.values()):
             since = _parked_since(connection)
@@ -331,7 +335,7 @@ class FrontEnd:
                 self.close(connection)
 
     def close_longest_idle(self, most: int, whose: Callable[[str], bool] | None = None) -> int:
-        """Close up to `most` connections that wait for their next request, of some addresses only; returns how many."""
+        """Close up to `most` idle connections, if `whose` is true for their addresses; return how many were closed."""
         parked = [
             (_parked_since(connection), connection.cid, connection) for connection in self.connections.values()
             if not connection.lane and _is_parked(connection) and (whose is None or whose(connection.address))
@@ -339,7 +343,8 @@ class FrontEnd:
         quiet = [
             connection for _, _, connection in heapq.nsmallest(most, parked) if not has_input(connection.sock.fileno())
         ]
-        # Only now: what has just been read from is with a worker, and no longer readable.
+        # Only now, after the check whether they are readable: a connection that a worker has taken in between is no
+        # longer readable, and is named in the worker's cell.
         busy = self.busy()
         idle = [connection for connection in quiet if connection.cid not in busy]
         for connection in idle:
@@ -348,7 +353,9 @@ class FrontEnd:
         return len(idle)
 
     def make_room_of(self, address: str) -> bool:
-        """Close the longest idle connection of a client that has too many; False when it has none that is idle."""
+        """Close the longest idle connection of an address that has too many; False when none of its connections is
+        idle.
+        """
         if self.close_longest_idle(1, lambda other: self.limits.same_client(address, other)):
             return True
         line = self.limits.count_refused(address, self._clock())
@@ -357,7 +364,9 @@ class FrontEnd:
         return False
 
     def close_idle(self, backend: BackEnd | None = None) -> None:
-        """The server stops, or this application is no longer served: close what nothing is going on on."""
+        """Close the connections that are idle: of all applications when the server stops, or of one that is no longer
+        served.
+        """
         if backend is None:
             for arriving in self._reading_preamble.values():
                 arriving.kill(block=False)
@@ -371,7 +380,7 @@ class FrontEnd:
 
 
 def not_served(head: RequestHead) -> Response:
-    """404: no application is served at this host and path."""
+    """The response 404: no application is served at this host and path."""
     host = head.variables.get("HTTP_HOST", "")
     return error_response(404, detail=f"No application is served at {host or 'an unnamed host'} under this path.")
 
@@ -385,7 +394,8 @@ def _is_parked(connection: ClientConnection) -> bool:
 
 
 def _end_of_sending(sock: socket.socket) -> None:
-    # Workers hold the file too: only shutdown reaches the client at once.
+    # Workers hold descriptors of the same socket, so that close(2) here would not end the connection. shutdown(2) does
+    # at once.
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError:
@@ -393,7 +403,7 @@ def _end_of_sending(sock: socket.socket) -> None:
 
 
 def _unread(sock: socket.socket, most: int = LOGGED_BYTES) -> bytes:
-    """The beginning of what nobody has read yet."""
+    """The beginning of what has arrived, without reading it."""
     try:
         return sock.recv(most, socket.MSG_PEEK)
     except (OSError, ValueError):

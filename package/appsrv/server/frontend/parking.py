@@ -1,7 +1,7 @@
-"""The ready queue as the front end sees it: connections on their way to workers, and where idle ones are parked.
+"""The front end's side of the ready queue: passes connections to workers, and parks idle ones.
 
-The counterpart of `ready_queue`, in the same two implementations. Knows connections and counts, not what is said on
-them, nor who the workers are.
+`worker.ready_queue` is the workers' side. Both have the same two implementations. This module knows connections and
+counts. It knows neither HTTP nor which workers there are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 READABLE, WRITABLE = 1, 2
 _SHUT = getattr(select, "POLLRDHUP", 0)
-# The client is away; it has sent all it is going to send, and may be.
+# `GONE`: the client has reset or closed the connection. `ENDED`: or it has shut down its sending side, and may still
+# read.
 GONE = select.POLLHUP | select.POLLERR
 ENDED = GONE | _SHUT
 SETTLED_SECONDS = 0.1
@@ -46,11 +47,11 @@ Clock = Callable[[], float]
 
 
 class ClientConnection:
-    """A client's connection, for its whole life.
+    """A client's connection, from accept to close.
 
-    `lane` is set while a greenlet of the server works on it, `asked` once its client was asked whether it is there.
-    `cut` is set where a reset of `sock` would not reach the client, and does it. `backend` is that of its last request,
-    `holders` are the workers that keep a descriptor of it.
+    `lane`: a greenlet of the server works on it. `asked`: the server has sent bytes that find out whether the client is
+    still there. `cut`: resets the client's connection where a reset of `sock` would not reach it, as behind a TLS
+    relay. `backend`: that of its last request. `holders`: the workers that keep a descriptor of it.
     """
 
     __slots__ = ("address", "asked", "backend", "cid", "cut", "holders", "lane", "listener", "port", "sock", "watch")
@@ -71,7 +72,8 @@ class ClientConnection:
 
 @dataclass(frozen=True)
 class Queued:
-    """A request that waits for a worker. `order`: what the worker was to be sent, `file` the spooled body beside it.
+    """A request that waited for a worker. `order`: the message to the worker; `file`: the spooled body that belongs to
+    it.
 
     Without an `order` it is the next request of a parked connection. `since` is monotonic.
     """
@@ -83,22 +85,22 @@ class Queued:
 
     @property
     def read(self) -> bytes:
-        """What the slow lane has read of it: nothing, or all."""
+        """The bytes of the request that the slow lane has read: all of them or none."""
         if self.order[:1] != bytes([connection_messages.HandOff.TAG]):
             return b""
         msg = connection_messages.HandOff.unpack(self.order)
         return msg.data[msg.peer :]
 
     def discard(self) -> None:
-        """Nobody will serve it."""
+        """Drop the request: no worker is to serve it."""
         if self.file is not None:
             os.close(self.file)
 
 
 class Parking:
-    """What both implementations share: the hand-off socket and its count.
+    """The part that both implementations share: the hand-off socket and the count of the requests in it.
 
-    The front end sets `connections`, all that there are, and `workers`, how many of them may take connections.
+    The back end sets `connections`, all of its group, and `workers`, how many of them take connections.
     """
 
     kind = ""
@@ -118,11 +120,11 @@ class Parking:
         self._settled_at = 0.0
 
     def fds_for_workers(self) -> list[int]:
-        """What `message.Attach` carries."""
+        """The descriptors that `messages.Attach` carries."""
         return [self.theirs.fileno(), self.board.fd]
 
     def push(self, connection: ClientConnection, body: int = 0, data: bytes = b"", file: int | None = None) -> None:
-        """Hand the connection to whichever worker is free first."""
+        """Pass the connection to the worker that is free first."""
         peer = connection.address.encode()
         msg = connection_messages.HandOff(
             connection.cid, connection.port, connection.listener, body, len(peer), peer + data
@@ -138,22 +140,22 @@ class Parking:
             self._keep(data, fds)
 
     def waiting(self, taken: int) -> int:
-        """Requests that no worker has taken yet; `taken` is the sum of all workers' hand-off counters."""
+        """How many requests no worker has taken yet. `taken`: the sum of the hand-off counters of all workers."""
         raise NotImplementedError
 
     def park(self, connection: ClientConnection) -> None:
-        """Nothing is to be read from the connection now; it is pushed when there is."""
+        """Wait for the next request of the connection, then push it."""
         raise NotImplementedError
 
     def forget(self, connection: ClientConnection) -> None:
-        """The connection is about to be closed."""
+        """Stop waiting for a request: the connection is about to be closed."""
 
     def queued(self) -> list[tuple[int, float]]:
-        """(connection id, since when) of each request that no worker has taken, as of the last count."""
+        """(connection id, since when) of each request that no worker has taken, at the last count."""
         return list(self._handed_over)
 
     def take_back(self, most: int | None = None) -> Iterator[Queued]:
-        """Take requests back from the workers, those that wait longest first; at most so many, or all."""
+        """Take requests back from the workers, the oldest first: up to `most`, or all."""
         while most is None or most > 0:
             item = self._take_one_back()
             if item is None:
@@ -162,7 +164,7 @@ class Parking:
             yield item
 
     def put_back(self, connection: ClientConnection, item: Queued) -> None:
-        """Let a request that was taken back be taken; in the order of these calls."""
+        """Pass a request on that was taken back. Several are served in the order of the calls."""
         if not item.order:
             self.park(connection)
             return
@@ -171,18 +173,18 @@ class Parking:
         item.discard()
 
     def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
-        """Connections that a dead worker took without leaving word: nobody serves or watches them."""
+        """Connections that a dead worker had taken without a trace: neither a worker nor this process has them."""
         raise NotImplementedError
 
     def recover(self, connection: ClientConnection) -> None:
-        """Let a lost connection be taken again."""
+        """Pass a lost connection on again."""
         raise NotImplementedError
 
     def worker_died(self) -> None:
-        """A worker may have died with the door to the hand-off socket in its hand."""
+        """Let other workers read the hand-off socket, where a dead one was the only one that could."""
 
     def close(self) -> None:
-        """No connection is handed over any more; workers see the end of the hand-off socket."""
+        """Pass no connection on any more. Workers see the end of the hand-off socket."""
         self._writable.stop()
         self.ours.close()
         self.theirs.close()
@@ -201,9 +203,11 @@ class Parking:
         return count
 
     def _recount(self, taken: int) -> None:
-        """The socket is empty: what a worker took when it was killed is counted nowhere, so start again from here.
+        """The hand-off socket is empty. Correct the count of requests that are in it.
 
-        A worker counts a moment after it has taken: only numbers that have stood still are believed.
+        A worker that was killed between taking a request and counting it makes the count too high for ever. A live
+        worker, too, counts a moment after it has taken, so that the count is only corrected when it has not changed for
+        SETTLED_SECONDS.
         """
         now = self._clock()
         if (self._pushed, taken) != self._settled:
@@ -227,7 +231,7 @@ class Parking:
         return Queued(cid, self._since(cid), data, fds[1] if len(fds) > 1 else None)
 
     def _since(self, wanted: int) -> float:
-        # What a worker has taken and not counted yet stands before it.
+        # Requests that a worker has taken and not yet counted are before the wanted one.
         while self._handed_over:
             cid, since = self._handed_over.popleft()
             if cid == wanted:
@@ -257,10 +261,11 @@ class Parking:
 
 
 class WatchedParking(Parking):
-    """Portable: the server watches every idle connection, and workers say by the release pipe which ones are idle.
+    """Portable: the server watches each idle connection. Workers write the ids of those they have parked to the release
+    pipe.
 
-    Of a connection that every worker holds only the id is handed over. `watch` of a connection: whether it is watched
-    now; None when it never was.
+    Of a connection that every worker holds only the id is sent. The `watch` of a connection: whether it is watched now;
+    None if it never was.
     """
 
     kind = "portable"
@@ -337,7 +342,7 @@ class WatchedParking(Parking):
 
 
 class EpollParking(Parking):
-    """Linux: idle connections are in the epoll instance that the workers wait in."""
+    """Linux: idle connections are in the epoll instance in which all workers wait."""
 
     kind = "epoll"
 
@@ -363,7 +368,7 @@ class EpollParking(Parking):
         return [*super().queued(), *self._ready.items()]
 
     def _remember(self, ready: Iterable[ClientConnection]) -> None:
-        """Since when each has been seen with a request; one that was parked in between has a new one."""
+        """Keep since when each connection has had a request. One that was parked meanwhile has a new request."""
         now, before, parked_since = self._clock(), self._ready, self.board.parked_since
         self._ready = {c.cid: max(before.get(c.cid, now), parked_since(c.cid)) for c in ready}
 
@@ -379,7 +384,7 @@ class EpollParking(Parking):
             connection.watch = None
 
     def lost(self, connections: Mapping[int, ClientConnection], busy: set[int]) -> list[ClientConnection]:
-        # As long as an entry fires, what is readable may be waiting its turn.
+        # As long as the epoll instance fires, a readable connection may only be waiting for a worker.
         if self._waiting or self._unread() or has_input(self._epoll.fd):
             return []
         left = [c for c in connections.values() if not c.lane and c.cid not in busy]
@@ -411,27 +416,27 @@ class EpollParking(Parking):
 
 
 def parking(kind: str, board: Scoreboard, clock: Clock = time.monotonic) -> Parking:
-    """The ready queue that the setting asks for: `auto` is the shared epoll where there is one."""
+    """The implementation that the setting `ready_queue` asks for. `auto` is the shared epoll where there is one."""
     if kind == "epoll" or (kind == "auto" and AVAILABLE):
         return EpollParking(board, clock)
     return WatchedParking(board, clock)
 
 
 def _cid_of(data: bytes) -> int:
-    """Whose turn this message of the hand-off socket is."""
+    """The connection that this message of the hand-off socket is about."""
     msg = message_format.unpack(data)
     assert isinstance(msg, connection_messages.HandOff | connection_messages.Readable)
     return msg.cid
 
 
 def _ready(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
-    """Those that have something to read, by one system call; that a client has gone is no request."""
+    """The connections with a request to read, by one system call. A closed connection has none."""
     seen = events_of(connections)
     return [c for c, events in seen if not events & ENDED or (not events & GONE and unread_bytes(c.sock.fileno()))]
 
 
 def events_of(connections: Iterable[ClientConnection]) -> list[tuple[ClientConnection, int]]:
-    """What poll(2) says of each of which there is something to say."""
+    """The events that poll(2) reports, of the connections for which it reports any."""
     poll = select.poll()
     by_fd = {connection.sock.fileno(): connection for connection in connections}
     for fd in by_fd:
@@ -440,13 +445,13 @@ def events_of(connections: Iterable[ClientConnection]) -> list[tuple[ClientConne
 
 
 def unread_bytes(fd: int) -> int:
-    """How much has arrived that nobody has read; of a socket of datagrams, the length of the first."""
+    """How many bytes can be read; of a datagram socket, the length of the first datagram."""
     count: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
     return count
 
 
 def _has_ended(sock: socket.socket) -> bool:
-    """Whether the client has closed the connection and left nothing to read."""
+    """Whether the client has closed the connection and nothing is left to read."""
     try:
         return sock.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
