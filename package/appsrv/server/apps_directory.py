@@ -1,6 +1,6 @@
-"""The directory of applications while an instance runs: looks again and again which there are, says what has changed.
+"""The directory of applications while an instance runs: reads it each second, and finds what has changed.
 
-Decides by what the files say (`hosting`); who serves or drops an application is the server's business.
+What is an application is decided by its files (`hosting`). The server serves and drops applications.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Signature = tuple[tuple[int, ...] | None, ...]
 
 @dataclass(frozen=True)
 class Changes:
-    """What is to be served from now on, what no more (by name), and why others are not served.
+    """The applications to serve from now on, those to drop (by name), and why others are not served.
 
-    An application that is in both has other settings than before.
+    An application in both has other settings than before.
     """
 
     new: tuple[AppGroup, ...] = ()
@@ -42,7 +42,10 @@ class Changes:
 def changes(
     served: Mapping[str, AppGroup], looked: Mapping[str, AppGroup | str], others: Iterable[AppGroup]
 ) -> Changes:
-    """From what is served of the directory to what a look has shown. `others`: applications that are not from there."""
+    """The changes from what is served of the directory to what has been found there.
+
+    `others`: the applications that do not come from the directory.
+    """
     gone = [name for name, group in served.items() if looked.get(name) != group]
     staying = [*others, *(group for name, group in served.items() if name not in gone)]
     new: list[AppGroup] = []
@@ -69,10 +72,13 @@ class AppsDirectory:
         self._unreadable = ""
 
     def watch(self, report: Report) -> None:
-        """Look each second, for ever, and report what is there, by name: the application, or why it is none."""
+        """Read the directory each second, without end, and report what it holds, by name: the application, or why it is
+        none.
+        """
         while True:
             gevent.sleep(SCAN_SECONDS)
-            # In a thread: many files, perhaps on a file system that hangs, must not hold up the server.
+            # In a thread: these are many files, perhaps on a network file system that hangs, and must not hold up the
+            # server.
             looked = get_hub().threadpool.apply(self.look)
             if looked is not None:
                 self._report(report, looked)
@@ -81,11 +87,11 @@ class AppsDirectory:
         try:
             report(looked)
         except OSError as error:
-            # Out of descriptors, say: what could not be served is there at the next look, too.
+            # The process is out of descriptors, for example. The next look finds again what could not be served.
             log.error("the applications of %s cannot all be served: %s", self._settings.apps_directory, error)
 
     def look(self) -> dict[str, AppGroup | str] | None:
-        """What is there now; None when the directory itself cannot be read, which is no reason to drop all."""
+        """What the directory holds now; None when it cannot be read, which is no reason to drop all applications."""
         try:
             places = hosting.app_directories(self._settings.apps_directory)
         except SettingsError as error:
@@ -109,7 +115,7 @@ class AppsDirectory:
 
 
 def _signature(place: Path) -> Signature:
-    """Changes when what is read of an application that is served may have changed, or whose it is."""
+    """A value that changes when the files of an application, its directory or its owner may have changed."""
     directory = _stat(place)
     which = (directory.st_dev, directory.st_ino, directory.st_uid) if directory is not None else None
     files = (_stat(place / name) for name in ("appsrv.toml", "pyproject.toml"))

@@ -1,7 +1,8 @@
-"""The file whose touch restarts the application, `tmp/restart.txt`: looked at each second, also without any requests.
+"""The restart file, `tmp/restart.txt`: a touch restarts the application. It is checked each second, also without
+requests.
 
-Knows a file and its times; restarting is done by whoever is told. `tmp/always_restart.txt` is not heeded: a restart per
-request is what development servers with their reloader do better.
+This module knows the file and its times. The restart is the caller's. `tmp/always_restart.txt` does nothing: a restart
+for each request is what development servers with their reloader do better.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ from gevent import get_hub
 NAME = Path("tmp", "restart.txt")
 CHECK_SECONDS = 1.0
 
-# (modification time in ns, inode); None: there is no such file.
+# (modification time in ns, inode); None when there is no such file.
 _State = tuple[int, int] | None
 
 
 class RestartFile:
-    """`changed` tells whether it was touched, created or replaced since the last look; its removal is no order."""
+    """`changed` tells whether the file was touched, created or replaced since the last check. Removing it restarts
+    nothing.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._seen = _state(path)
 
     def changed(self) -> bool:
-        """Look now. May take as long as a file system does that hangs."""
+        """Check now. On a file system that hangs this takes as long as the hang."""
         before, self._seen = self._seen, _state(self.path)
         return self._seen is not None and self._seen != before
 
     def watch(self, restart: Callable[[], object], until: Callable[[], bool] = lambda: False) -> None:
-        """Look each second, `until` something is so, and call `restart` when it has changed."""
+        """Check each second, until `until` is true, and call `restart` when the file has changed."""
         while not until():
             gevent.sleep(CHECK_SECONDS)
             # In a thread: a network file system that hangs must not hold up the server.

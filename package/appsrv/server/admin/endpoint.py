@@ -8,7 +8,8 @@
     POST /stop          ends the whole instance
     POST /reopen-logs   opens the server log again
 
-Only the user who runs the instance, and root, are answered: the kernel says who connects (SO_PEERCRED, unix(7)).
+Only the user who runs the instance, and root, get an answer: the kernel tells which user connects (SO_PEERCRED,
+unix(7)).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ log = logging.getLogger("appsrv.admin")
 
 @dataclass(frozen=True)
 class Text:
-    """An answer that is not JSON."""
+    """A response that is not JSON."""
 
     content_type: str
     content: bytes
@@ -46,10 +47,10 @@ _REASONS = {
 
 
 class AdminHandler(pywsgi.WSGIHandler):
-    """Serves one connection of a user who may."""
+    """Serves one connection, if its user may use the socket."""
 
     def handle(self) -> None:
-        """Ask the kernel who it is first."""
+        """First ask the kernel which user it is."""
         if may_ask(peer_uid(self.socket), os.geteuid()):
             super().handle()
         else:
@@ -57,12 +58,12 @@ class AdminHandler(pywsgi.WSGIHandler):
             self.socket.close()
 
     def format_request(self) -> str:
-        """Unused: the admin socket keeps no access log."""
+        """Nothing: the admin socket has no access log."""
         return ""
 
 
 class Admin:
-    """Serves the routes on a listening socket. `routes` maps (method, path) to what answers."""
+    """Serves the routes on a listening socket. `routes` maps (method, path) to the function that answers."""
 
     def __init__(self, sock: socket.socket, routes: Mapping[tuple[str, str], Route]) -> None:
         self._routes = routes
@@ -100,15 +101,15 @@ class Admin:
 
 
 def peer_uid(sock: Any) -> int:
-    """The user id of the process at the other end of a unix socket, as the kernel knows it."""
+    """The user id of the process at the other end of a unix socket, from the kernel."""
     if hasattr(socket, "SO_PEERCRED"):
         _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return int(uid)
-    # LOCAL_PEERCRED of macOS and the BSDs: struct xucred, version then uid (unix(4)).
+    # LOCAL_PEERCRED of macOS and the BSDs: struct xucred, of which the version and then the uid are read (unix(4)).
     _, uid = struct.unpack_from("II", sock.getsockopt(0, 1, 76))
     return int(uid)
 
 
 def may_ask(asking: int, own: int) -> bool:
-    """Whether a user may see and steer the instance of another one."""
+    """Whether this user may see and control an instance of the user `own`."""
     return asking in (0, own)

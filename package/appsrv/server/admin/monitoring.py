@@ -1,12 +1,13 @@
-"""The metrics port: `/metrics`, and a page with charts of the same figures. Read-only, and for whoever reaches it.
+"""The metrics port: `/metrics`, and a page with charts of the same figures. Read-only, for every client that reaches
+it.
 
     GET /                     the page, which asks for /status.json
     GET /status.json          figures of the report, and nothing that could be a secret
     GET /metrics              the same for Prometheus
     GET /metrics/application  the application's own metrics, where `prometheus_multiproc` is on
 
-What listens on this machine only answers to this machine's names only, so that no page of the web can read it through a
-browser (DNS rebinding).
+A port that listens on this machine only answers only to requests with a name of this machine, so that no web page can
+read it through a browser (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from gevent.pool import Pool
 
 log = logging.getLogger("appsrv.monitoring")
 
-# Seconds: a report is made at most so often, however many ask; a silent client keeps its connection so long.
+# The report is made at most once in CACHE_SECONDS. A silent client keeps its connection for CLIENT_SECONDS.
 CACHE_SECONDS, CLIENT_SECONDS = 0.5, 15.0
 MOST_CLIENTS = 64
 PAGE = Path(__file__).with_name("monitoring_page.html")
@@ -51,8 +52,10 @@ _SERVER = (
 
 
 def figures(status: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the report is for everybody: numbers and names, no request, no line of the application's, no path but
-    the group's name."""
+    """The part of the report that may be public: numbers and names.
+
+    No request, no line of the application's output, and no path but the group's name.
+    """
     return {
         "version": status["version"],
         "time": status["time"],
@@ -74,7 +77,7 @@ def _only(names: Iterable[str], found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def may_be_called(host: str, *, local: bool) -> bool:
-    """Whether the Host field of a request may be that: any, unless only this machine is listened to."""
+    """Whether the Host field of a request may be `host`: any, unless the port listens on this machine only."""
     if not local:
         return True
     name = re.sub(r":\d*$", "", host).strip("[]")
@@ -87,7 +90,7 @@ def may_be_called(host: str, *, local: bool) -> bool:
 
 @cache
 def page() -> tuple[bytes, str]:
-    """(the page, its Content-Security-Policy): its own script and style may run, its own figures be asked for."""
+    """(the page, its Content-Security-Policy): its own script and style may run, and its own figures be fetched."""
     content = PAGE.read_bytes()
     script, style = (_hash(tag, content) for tag in (b"script", b"style"))
     policy = f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:"
@@ -101,20 +104,22 @@ def _hash(tag: bytes, content: bytes) -> str:
 
 
 class MetricsHandler(pywsgi.WSGIHandler):
-    """One connection; nobody keeps it by keeping silent."""
+    """Serves one connection; a silent one is closed after CLIENT_SECONDS."""
 
     def handle(self) -> None:
-        """Serve it."""
+        """Serve the connection."""
         self.socket.settimeout(CLIENT_SECONDS)
         super().handle()
 
     def format_request(self) -> str:
-        """Unused: there is no access log."""
+        """Nothing: there is no access log."""
         return ""
 
 
 class Monitoring:
-    """Serves on listening sockets. `status` gives the report, `application` the application's own metrics, if any."""
+    """Serves on the listening sockets. `status` gives the report, `application` the application's own metrics, if it
+    has any.
+    """
 
     def __init__(
         self, sockets: Iterable[socket.socket], status: Callable[[], dict[str, Any]],

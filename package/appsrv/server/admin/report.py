@@ -1,4 +1,4 @@
-"""What the server says of itself: the JSON behind `appsrv status`. Reads everything, changes nothing."""
+"""The report of the server: the JSON behind `appsrv status`. Reads everything, changes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _PEEK = 8192
 
 
 class Report:
-    """Builds the report; remembers processes between two, so that CPU is that of the time in between."""
+    """Builds the report. It keeps the processes from one report to the next, so that CPU is that of the time in
+    between.
+    """
 
     def __init__(self, instance: dict[str, Any], restarts: int, settings: Settings, frontend: FrontEnd) -> None:
         self._instance = instance
@@ -41,8 +43,8 @@ class Report:
         self._before: dict[int, psutil.Process] = {}
 
     def build(self, managers: list[Manager], problems: Mapping[str, str]) -> dict[str, Any]:
-        """The whole report; `problems`: of applications that are not served, by name, the reason."""
-        # Those that are not asked for any more are forgotten.
+        """The whole report. `problems`: by name, why applications are not served."""
+        # Processes that are in no report any more are forgotten.
         self._before, self._processes = self._processes, {}
         groups = [self._group(manager) for manager in managers]
         return {
@@ -129,9 +131,9 @@ class Report:
         }
 
     def _usage(self, pid: int, *, family: bool = False) -> dict[str, Any]:
-        """CPU in percent of one core since the last report and in seconds of its life, memory in bytes (PSS).
+        """CPU in percent of one core since the last report and in seconds since its start, and memory in bytes (PSS).
 
-        `family`: with the processes that it has started.
+        `family`: with its descendants.
         """
         used = {"cpu": 0.0, "cpu_seconds": 0.0, "memory": 0}
         for one in (pid, *(descendants(pid) if family else ())):
@@ -155,13 +157,13 @@ def _log_file(settings: Settings) -> str | None:
 
 
 def _oldest(manager: Manager) -> float:
-    """How long the first of those that wait has waited, in seconds; 0 when none does."""
+    """How long the oldest waiting request has waited, in seconds; 0 when none waits."""
     now = time.monotonic()
     return max((now - since for _, since in manager.queue.waiting()), default=0.0)
 
 
 def _served(manager: Manager) -> dict[str, Any]:
-    """What the group's workers have done since this server began.
+    """The work of the group's workers since this server began.
 
     Classes and buckets ([upper bound in seconds or None, requests], not cumulative) only where requests are counted.
     """
@@ -178,9 +180,9 @@ def _served(manager: Manager) -> dict[str, Any]:
 def requests(manager: Manager) -> list[dict[str, Any]]:
     """The requests of a group that are being served, and the first thousand of those that wait; the oldest first.
 
-    Of each: age in seconds, pid (None while it waits), client's address, method and path as far as they are known, and
-    whether the client of one that is served is "connected", "half-closed" or "gone".
-    Query strings are left out, since that is where secrets stand.
+    Of each: age in seconds, pid (None while it waits), the client's address, method and path as far as they are known,
+    and whether the client of a request that is being served is "connected", "half-closed" or "gone". Query strings are
+    left out, because they may contain secrets.
     """
     now = time.monotonic()
     found = [*_in_progress(manager, now), *_waiting(manager, now)]
@@ -214,7 +216,7 @@ def _request(
 
 
 def _peek(connection: ClientConnection) -> str:
-    """The request line of a request that nobody has read, which stays unread."""
+    """The request line of a waiting request, without reading it from the socket."""
     try:
         return first_line(connection.sock.recv(_PEEK, socket.MSG_PEEK))
     except OSError:

@@ -1,4 +1,6 @@
-"""What the admin socket can be asked (see `admin`): each route, joined with who knows the answer. Decides nothing."""
+"""The routes of the admin socket (see `endpoint`): joins each one with the part of the server that answers it. Decides
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from appsrv.server.pool.handles import RestartOutcome
 from appsrv.server.pool.manager import Manager
 
 POLL_SECONDS = 0.02
-# Beyond the time that a worker has to end.
+# Beyond `stop_timeout`: the time until a killed worker has been reaped.
 KILL_SECONDS = 2.0
 
 
@@ -30,11 +32,13 @@ class Restart(Protocol):
     """Restarts one group."""
 
     def __call__(self, group: Manager, parallel: int | None, *, stop_first: bool) -> RestartOutcome:
-        """`parallel` workers at a time; or, with `stop_first`, when those before have ended."""
+        """Restart with `parallel` workers at a time; or, with `stop_first`, when the old workers have ended."""
 
 
 class AdminRoutes:
-    """`restart` restarts one group, `tell_watchdog` sends a message to the watchdog, `reopen` opens access logs."""
+    """`restart` restarts one group, `tell_watchdog` sends a message to the watchdog, `reopen` opens the access logs
+    again.
+    """
 
     def __init__(
         self, groups: Groups, report: Report, restart: Restart, reopen: Callable[[], None],
@@ -47,11 +51,11 @@ class AdminRoutes:
         self._tell_watchdog = tell_watchdog
 
     def serve(self, sock: socket.socket) -> None:
-        """On this listening socket."""
+        """Answer on this listening socket."""
         Admin(sock, self.table()).start()
 
     def table(self) -> dict[tuple[str, str], Route]:
-        """What answers, by method and path."""
+        """The function that answers, by method and path."""
         return {
             ("GET", "/status"): lambda _: (200, self.status()),
             ("GET", "/requests"): lambda _: (200, {"requests": self._requests()}),
@@ -63,7 +67,10 @@ class AdminRoutes:
         }
 
     def monitor(self, sockets: Sequence[socket.socket], *, own_metrics: bool, several: bool) -> None:
-        """Serve the metrics port; with the applications' own metrics, and whether there may be `several` of them."""
+        """Serve the metrics port.
+
+        `own_metrics`: with the applications' own metrics; `several`: whether there may be several applications.
+        """
         applications = (lambda: self._own_metrics(several)) if own_metrics else None
         Monitoring(list(sockets), self._current_status, metrics.exposition, applications).start()
 
@@ -75,7 +82,7 @@ class AdminRoutes:
         return metrics.of_application(directory)
 
     def status(self) -> dict[str, Any]:
-        """The report, with the queues as they were at the last look."""
+        """The report, with the queues as they were counted last."""
         return self._report.build(list(self._groups.values()), self._groups.problems)
 
     def _current_status(self) -> dict[str, Any]:

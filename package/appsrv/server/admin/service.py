@@ -1,7 +1,7 @@
-"""The admin socket and the metrics port of a server: from when they answer, and with what.
+"""The admin socket and the metrics port of a server: when they begin to answer, and with which routes.
 
-Loads the modules that answer only when it is started, so that the first request does not wait for them. Knows sockets;
-what is answered is known to `admin_routes`.
+The modules that answer are imported only when the service starts, so that the first request does not wait for them.
+This module knows sockets. `routes` knows the answers.
 """
 
 from __future__ import annotations

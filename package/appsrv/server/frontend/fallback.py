@@ -1,6 +1,7 @@
-"""What the front end answers while no worker can: the same to all, until the application is there again.
+"""The responses that the front end sends while no worker can answer: the same to all requests, until `end`.
 
-Some requests are to be answered only then: they are kept here. Knows requests by their CGI variables, no connections.
+Some requests are answered only when the application is back: `respond` keeps them. This module knows requests by their
+CGI variables. It knows no connections.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Answer = Callable[[Mapping[str, str]], Response | None]
 
 
 class Fallback:
-    """Off until `begin`; `respond` may block its greenlet."""
+    """Inactive until `begin`. `respond` may block its greenlet."""
 
     def __init__(self) -> None:
         self._answer: Answer | None = None
@@ -25,22 +26,22 @@ class Fallback:
 
     @property
     def active(self) -> bool:
-        """Whether requests are to be answered here."""
+        """Whether requests are answered here."""
         return self._answer is not None
 
     def begin(self, answer: Answer) -> None:
-        """Answer by this function from now on; what was kept by another one is over."""
+        """Answer with this function from now on. Requests that another one has kept are answered."""
         self.end()
         self._answer = answer
 
     def end(self) -> None:
-        """Workers can have the requests again; those that were kept are told."""
+        """Pass requests to workers again. Requests that were kept are answered."""
         self._answer = None
         self._over.set()
         self._over = Event()
 
     def respond(self, variables: Mapping[str, str]) -> Response:
-        """The answer to one request: at once, or after at most `healing.LONG_POLL_SECONDS`."""
+        """The response to one request: at once, or after at most `self_reloading_page.LONG_POLL_SECONDS`."""
         answer, over = self._answer, self._over
         if answer is None:
             return error_response(503, retry_after=1)

@@ -1,7 +1,7 @@
 """The slow lane and the drain lane: where the server waits for clients, so that no worker has to.
 
-The slow lane reads a request until it is complete, the drain lane sends what is left of a response; each is a greenlet
-per connection, under timeouts. Knows one client's socket at a time, neither workers nor queues.
+The slow lane reads a request until it is complete. The drain lane sends the rest of a response. Each is a greenlet per
+connection, with timeouts. This module knows one client's socket at a time, neither workers nor queues.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PACE_CHECKS = 4
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds: for a whole head, of a pause in a body, of a pause in taking a response.
+    """Seconds for a whole head, for a pause within a body, and for a pause within a response that is being sent.
 
-    `rate`: bytes a second that a client has to send of a body and to take of a response; 0: any rate.
+    `rate`: the bytes per second that a client has to send of a body and to take of a response; 0.0: any rate.
     """
 
     header: float
@@ -48,7 +48,9 @@ class Timeouts:
 
 @dataclass
 class CompleteRequest:
-    """What the slow lane has read: the raw head, its meaning, the body without its framing, what came after."""
+    """A request that the slow lane has read: the raw head, the parsed head, the body without framing, and what came
+    after it.
+    """
 
     raw_head: bytes
     head: RequestHead
@@ -57,7 +59,7 @@ class CompleteRequest:
 
 
 def default_spool() -> Spool:
-    """Room for a body as it is when nothing is set."""
+    """The spool for a body where no setting says otherwise."""
     return Spool(BODY_IN_MEMORY)
 
 
@@ -65,11 +67,10 @@ def read_request(
     sock: socket.socket, already: bytes, limits: Limits, timeouts: Timeouts,
     new_spool: Callable[[], Spool] = default_spool, whole: Callable[[RequestHead], bool] = lambda _: True,
 ) -> CompleteRequest:
-    """Read on until the request is whole; if it need not be, until its head is, and what came of the body is `rest`.
+    """Read until the request is complete, or until its head is where the application reads the body itself.
 
-    `whole`: whether the application wants the whole body of the request with this head.
-
-    Raises RequestError (408 after a timeout, 413, 507, ...) or ClientDisconnected.
+    `whole` tells, by the head, whether the body is to be read. If not, the part of it that has arrived is in `rest`.
+    Raises RequestError (408 after a timeout, 413, 507 and others) or ClientDisconnected.
     """
     head, raw_head, rest = _read_head(sock, already, limits, timeouts)
     body = new_spool()
@@ -98,7 +99,7 @@ def _read_head(
 def _read_body(
     sock: socket.socket, head: RequestHead, data: bytes, body: Spool, limits: Limits, timeouts: Timeouts
 ) -> bytes:
-    """Read into `body`; returns what the client has sent after it."""
+    """Read the body into `body`; return what the client has sent after it."""
     reader = body_reader(head, limits)
     if head.expect_continue and not data:
         send_all(sock, CONTINUE, timeouts)
@@ -137,7 +138,7 @@ def _receive(sock: socket.socket, timeout: float, message: str, limit: Limit) ->
 
 
 def send_all(sock: socket.socket, data: bytes, timeouts: Timeouts) -> None:
-    """Send all of `data`; ClientDisconnected when the client has gone or takes it too slowly."""
+    """Send all of `data`. ClientDisconnected when the client has gone or takes it too slowly."""
     view = memoryview(data)
 
     def send() -> int:
@@ -165,7 +166,8 @@ def _send_file(sock: socket.socket, fd: int, offset: int, length: int, timeouts:
         if not sent:
             raise ClientDisconnected("the file became shorter while it was sent")
         offset += sent
-        # Of a client that takes as fast as it is sent to, the system never says "wait": others have their turn here.
+        # sendfile(2) to a client that takes fast never fails with EAGAIN, so that this greenlet would never wait. Let
+        # the others run.
         gevent.sleep(0)
         return sent
 
@@ -174,10 +176,11 @@ def _send_file(sock: socket.socket, fd: int, offset: int, length: int, timeouts:
 
 @contextlib.contextmanager
 def _little_unsent(sock: socket.socket) -> Iterator[None]:
-    """Keep what the system has not sent yet short (tcp(7), TCP_NOTSENT_LOWAT); what is under way has no bound.
+    """Let the kernel keep only a little data that it has not sent yet (TCP_NOTSENT_LOWAT, tcp(7)). Data in flight is
+    not limited.
 
-    Megabytes of it gain nothing, and are sent when the client's acknowledgements come: on one machine by the client's
-    processor, which halves the pace.
+    A longer backlog in the kernel gains nothing. It is sent when acknowledgements arrive, which on one machine happens
+    on the client's processor and halves the throughput.
     """
     _set_unsent_limit(sock, MOST_UNSENT_BYTES)
     try:
@@ -187,7 +190,7 @@ def _little_unsent(sock: socket.socket) -> Iterator[None]:
 
 
 def _set_unsent_limit(sock: socket.socket, most: int) -> None:
-    # Not every system has it, and no unix socket.
+    # Unix sockets and some systems do not have the option.
     with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)
 
@@ -204,7 +207,9 @@ def _drain(sock: socket.socket, send: Callable[[], int], more: Callable[[], bool
 
 
 def linger(sock: socket.socket) -> None:
-    """Close so that the client reads the answer before the reset that unread data brings (RFC 9112 section 9.6)."""
+    """Read what the client still sends, for a limited time, and discard it. A close with unread data would send a
+    reset, and the client could lose the response (RFC 9112 section 9.6).
+    """
     deadline, left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -219,8 +224,12 @@ def linger(sock: socket.socket) -> None:
 
 
 def wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float) -> None:
-    """Wait until more can be sent, looking every `longest` seconds what was taken; ClientDisconnected: too slow."""
-    # A socket becomes writable long after its client has taken something, so look from time to time, too.
+    """Wait until more can be sent. ClientDisconnected when the client takes it too slowly.
+
+    At most every `longest` seconds, `taken` is read in between.
+    """
+    # A socket becomes writable only when a large part of its buffer is free. A slow client may have taken data long
+    # before, and that counts for its rate.
     while True:
         try:
             _wait(wait_write, sock, min(pace.left(time.monotonic()), longest))

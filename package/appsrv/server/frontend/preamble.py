@@ -1,7 +1,7 @@
-"""What comes before the first request of a connection: the header of PROXY protocol.
+"""The preamble of a connection: the header of PROXY protocol, before the first request.
 
-Reads exactly that from a client's socket, in a greenlet of the front end, within a time. Knows one connection at a
-time; what is read means is `proxy_protocol`'s.
+Reads exactly the header from a client's socket, in a greenlet of the front end, within a time limit. Knows one
+connection at a time. `proxy_protocol` knows the format of the header.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from appsrv.server.frontend.parking import ClientConnection
 
 log = logging.getLogger("appsrv.frontend")
 
-# A stranger who connects again and again must not fill the log.
+# A client that connects again and again must not fill the log.
 LOG_INTERVAL_SECONDS = 10.0
 
 
@@ -28,7 +28,7 @@ Step = Callable[[ClientConnection], None]
 
 
 def in_order(steps: Sequence[Step]) -> Step:
-    """All of them, one after the other."""
+    """A preamble that consists of these steps, one after the other."""
 
     def read_preamble(connection: ClientConnection) -> None:
         for step in steps:
@@ -38,7 +38,7 @@ def in_order(steps: Sequence[Step]) -> Step:
 
 
 class ProxyHeaders:
-    """Called with each new connection, before anything else: gives it the client's address.
+    """Called with each new connection, before anything else is read: sets the address of the client.
 
     `seconds`: how long a header may take to arrive.
     """
@@ -49,7 +49,7 @@ class ProxyHeaders:
         self._log_again_at = 0.0
 
     def __call__(self, connection: ClientConnection) -> None:
-        """Raises ClientDisconnected when there is no valid header, or it may not come from there."""
+        """Read the header. ClientDisconnected when it is invalid, late, or from an address that may not send one."""
         try:
             if not self._proxies.peer(connection.address):
                 raise RequestError(400, "it is not among forwarded_allow_ips, which may speak PROXY protocol")
@@ -71,12 +71,12 @@ class ProxyHeaders:
 
 
 def _read(sock: socket.socket, deadline: float) -> proxy_protocol.Header:
-    """Take the header from the socket and leave what follows it."""
+    """Read the header from the socket, and leave unread what follows it."""
     taken = b""
     while True:
         ahead = _peek(sock, deadline)
         header = proxy_protocol.parse(taken + ahead)
-        # What has been looked at is there: this takes all it asks for.
+        # These bytes have been seen in the buffer, so that this reads all of them at once.
         taken += sock.recv(len(ahead) if header is None else header.length - len(taken))
         if header is not None:
             return header

@@ -1,6 +1,7 @@
-"""TLS for new connections: the handshake, and the certificate in use, which is read again when its files change.
+"""TLS for new connections: the handshake, and the certificate, which is read again when its files change.
 
-After the handshake a `relay` stands between the client and everybody else. Knows one connection at a time.
+After the handshake a `TlsRelay` is between the client and the rest of the server. This module knows one connection at a
+time.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from appsrv.server.frontend.tls_relay import TlsRelay, pace_of, retry
 
 log = logging.getLogger("appsrv.tls")
 
-# Seconds between two looks at the files.
+# Between two checks of the files.
 CHECK_SECONDS = 5.0
 _HANDSHAKE = 0x16
 
 
 class Tls:
-    """Called with each new connection on a TLS port. `certificate` and `key` are files; both in one: `key` is None.
+    """Called with each new connection on a TLS port. `certificate` and `key` are files; `key` is None where one file
+    has both.
 
-    `too_slow` is told of a client that does not take in time what it gets.
+    `too_slow` is called for a client that takes a response too slowly.
     """
 
     def __init__(self, certificate: str, key: str | None, timeouts: Timeouts) -> None:
@@ -49,7 +51,9 @@ class Tls:
     # -- certificates -------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read certificate and key; where they cannot be used the previous ones stay, and the log says why."""
+        """Read certificate and key. Where they cannot be used, the previous ones stay in use, and the log has the
+        reason.
+        """
         self._loaded = self._seen = self._stamp()
         again = self._context is not None
         try:
@@ -64,13 +68,13 @@ class Tls:
             log.warning("the certificate %s expired on %s: clients will refuse it", self._files[0], expiry.date())
 
     def watch(self) -> None:
-        """Load again whenever the files have changed and then stayed as they are for one check."""
+        """Load the files again when they have changed and have then stayed the same for one check."""
         while True:
             gevent.sleep(CHECK_SECONDS)
             self.check()
 
     def check(self) -> None:
-        """One check. Files are replaced one after the other, and are only together what they should be."""
+        """Check once. Certificate and key are replaced one after the other, and fit together only when both are new."""
         stamp = self._stamp()
         if stamp == self._seen != self._loaded:
             self.load()
@@ -87,9 +91,10 @@ class Tls:
     # -- connections --------------------------------------------------------------------------------------------------
 
     def __call__(self, connection: ClientConnection) -> None:
-        """Shake hands; afterwards `connection.sock` is plain, and its `cut` resets the client's connection.
+        """Do the handshake. Afterwards `connection.sock` carries plain text, and `connection.cut` resets the client's
+        connection.
 
-        Raises ClientDisconnected when that fails, RequestError when it is HTTP without TLS.
+        Raises ClientDisconnected when the handshake fails, and RequestError when the client sends HTTP without TLS.
         """
         context, left = self._context, pace_of(self._timeouts.header)
         if context is None:
@@ -100,7 +105,8 @@ class Tls:
             connection.sock = outside
             retry(outside, outside.do_handshake, left)
         except OSError as error:
-            # Scanners and clients without trust in the certificate are everyday: no line in the log.
+            # Port scanners, and clients that do not trust the certificate, are everyday events. They get no line in the
+            # log.
             raise ClientDisconnected(str(error)) from error
         ours, theirs = _pair()
         relay = TlsRelay(
@@ -110,7 +116,7 @@ class Tls:
         connection.sock, connection.cut = theirs, relay.cut
 
     def has_sent_all(self) -> bool:
-        """Whether no client waits for anything that the rest of the server takes for sent."""
+        """Whether the relays have passed on all that the rest of the server has sent."""
         return all(relay.sent_all for relay in self._relays)
 
 

@@ -1,7 +1,8 @@
 """A relay between a client's TLS socket and one end of a socket pair: two greenlets, one for each direction.
 
-Everybody else works on the other end as on a plain connection. Half-closes, ends and cuts pass through: a response that
-is not whole ends in a reset, never in close_notify. Knows neither HTTP nor who is at either end.
+The rest of the server uses the other end as a plain connection. Half-closes, ends and resets are passed on: an
+incomplete response ends with a reset and never with close_notify. The relay knows neither HTTP nor what is at either
+end.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ RESET_CHECK_SECONDS = 0.25
 
 
 class TlsRelay:
-    """Both sockets are its own and closed when it is over; `over` is then called with it, `too_slow` when the client
-    does not take what it gets in time."""
+    """Owns both sockets and closes them at its end.
+
+    `over` is called with the relay at its end, `too_slow` when the client takes too slowly what it is sent.
+    """
 
     def __init__(
         self, outside: ssl.SSLSocket, inside: socket.socket, timeouts: Timeouts, over: Callable[[TlsRelay], None],
@@ -45,17 +48,17 @@ class TlsRelay:
         self._inward = gevent.spawn(self._carry_in)
         self._outward = gevent.spawn(self._carry_out)
         for greenlet in (self._inward, self._outward):
-            # Called in the hub, also for one that is killed before it begins.
+            # Called in the hub, and also for a greenlet that is killed before it has run.
             greenlet.rawlink(self._ended)
 
     def cut(self) -> None:
-        """The client is to see that what it got is not the whole: reset its connection."""
+        """Reset the client's connection, so that the client does not take an incomplete response for a whole one."""
         reset_when_closed(self._outside)
         self._outward.kill(block=False)
 
     @property
     def sent_all(self) -> bool:
-        """Whether all that came from inside is the kernel's now, on its way to the client."""
+        """Whether the kernel has been given all data for the client."""
         return not self._sending and (self._inside.fileno() < 0 or not has_input(self._inside.fileno()))
 
     def _ended(self, greenlet: object) -> None:
@@ -78,7 +81,7 @@ class TlsRelay:
                 while view:
                     view = view[self._send_in(view) :]
         except OSError:
-            # A reset, or broken TLS: nobody is left to answer.
+            # A reset, or invalid TLS records. No response can reach the client.
             how = socket.SHUT_RDWR
         with contextlib.suppress(OSError):
             self._inside.shutdown(how)
@@ -86,7 +89,11 @@ class TlsRelay:
             self._wait_for_reset()
 
     def _wait_for_reset(self) -> None:
-        """The client sends nothing more. One that has gone answers what it is sent with a reset: show that inside."""
+        """After the client's half-close: notice when the client is gone altogether, and pass that on.
+
+        A client that only sends nothing more accepts data. One that has closed its socket answers data with a reset
+        (RFC 9293 section 3.10.7).
+        """
         poll = select.poll()
         poll.register(self._outside.fileno(), 0)
         while not poll.poll(0):
@@ -125,7 +132,8 @@ class TlsRelay:
             except BlockingIOError:
                 wait_read(self._inside.fileno())
             except ConnectionResetError:
-                # The other end was closed with something unread. What had to be cut was cut before.
+                # The other end was closed with unread data, which resets a socket pair. A response that had to be cut
+                # was cut before, by `cut`, so that this is an orderly end.
                 return b""
 
     def _send_out(self, data: bytes) -> None:
@@ -143,9 +151,11 @@ class TlsRelay:
                 view = view[sent:]
 
     def _send_close_notify(self) -> None:
-        """close_notify (RFC 8446 section 6.1), the end of TCP, and what the client still sends, for a while."""
+        """Send close_notify (RFC 8446 section 6.1) and the end of TCP, and discard for a while what the client still
+        sends.
+        """
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLError):
-            # Its own close_notify has been sent when it wants to read the client's.
+            # `unwrap` sends our close_notify and then wants to read the client's, for which nothing has to wait.
             retry(self._outside, self._outside.unwrap, pace_of(LINGER_SECONDS), reads=False)
         with contextlib.suppress(OSError):
             self._outside.shutdown(socket.SHUT_WR)
@@ -154,7 +164,7 @@ class TlsRelay:
         left, until = LINGER_BYTES, pace_of(LINGER_SECONDS)
         with contextlib.suppress(OSError):
             while left > 0:
-                # The bytes below TLS: nobody reads what they say.
+                # Read below TLS: the records are discarded, and need not be decrypted.
                 data = retry(self._outside, lambda: socket.socket.recv(self._outside, READ), until)
                 if not data:
                     return
@@ -162,7 +172,7 @@ class TlsRelay:
 
 
 def pace_of(seconds: float) -> Callable[[float], float]:
-    """How much is left of so many seconds from now on, asked with the time."""
+    """A function that gives how much is left of so many seconds from now on, by the time."""
     deadline = time.monotonic() + seconds
     return lambda now: max(0.0, deadline - now)
 
@@ -170,9 +180,9 @@ def pace_of(seconds: float) -> Callable[[float], float]:
 def retry(
     sock: ssl.SSLSocket, call: Callable[[], Any], left: Callable[[float], float] | None = None, *, reads: bool = True
 ) -> Any:
-    """The result of `call`, waiting for the socket whenever it has to; TimeoutError when nothing is `left` of the time.
+    """Call `call` and wait for the socket as often as it has to. TimeoutError when no time is `left`.
 
-    `reads`: whether to wait for the other side to say something; else SSLWantReadError is raised.
+    `reads`: whether to wait for the other side to send something; otherwise SSLWantReadError is raised.
     """
     while True:
         try:
