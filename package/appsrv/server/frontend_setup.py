@@ -35,7 +35,7 @@ def frontend_of(
     settings: Settings, listeners: Sequence[Mapping[str, Any]], *, development: bool,
     clock: Callable[[], float],
 ) -> tuple[FrontEnd, Tls | None]:
-    """The front end, and TLS where there is a certificate. `listeners`: those of `message.Configure`."""
+    """The front end, and TLS where there is a certificate. `listeners`: those of `messages.Configure`."""
     timeouts = lanes.Timeouts(
         settings.header_timeout, settings.body_timeout, settings.body_timeout, settings.min_data_rate
     )

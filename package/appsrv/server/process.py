@@ -79,8 +79,8 @@ class Parts:
 class Server:
     """Joins the parts. `run` returns when the server has ended.
 
-    `orders`: the application groups that the watchdog has told of. `pulse`: every so many seconds the watchdog is sent
-    the state, for the service manager; 0.0 for never.
+    `orders`: the application groups, as the watchdog has sent them. `pulse`: after so many seconds each the watchdog is
+    sent the state, for the service manager; 0.0 for never.
     """
 
     def __init__(self, parts: Parts, orders: Sequence[messages.ServeGroup] = (), *, pulse: float = 0.0) -> None:

@@ -1,7 +1,7 @@
 """The requests that a worker answers, for the access log, for the log of the application's framework, or for both.
 
-Gathers what a line needs from the connection, the environ and the outcome, and reopens the log when the server asks
-for it. Knows no formats and no files.
+It collects what a line needs from the connection, the environ and the outcome, and opens the log again when the server
+asks for that. It knows neither formats nor files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LogRequest = Callable[[dict[str, Any], int, int, float], None]
 
 
 class WorkerAccessLog:
-    """What a worker's handlers tell of requests: for the framework's own log, for ours, or for both."""
+    """Reports the requests of a worker to the framework's own log, to the access log, or to both."""
 
     def __init__(
         self, log: AccessLog | None, framework: LogRequest | None, board: Scoreboard, reopen_asked: memoryview
@@ -39,7 +39,7 @@ class WorkerAccessLog:
     def answered(
         self, connection: Connection, environ: dict[str, Any], outcome: ResponseOutcome, started: float
     ) -> None:
-        """The application has answered; `started` is when it was asked, in seconds since the epoch."""
+        """The application has answered. `started`: when it was called, in seconds since the epoch."""
         if self._framework is not None:
             self._log_to_framework(self._framework, environ, outcome, started)
         if self._log is None:
@@ -58,7 +58,7 @@ class WorkerAccessLog:
             log_request(environ, outcome.status, outcome.body_bytes, started)
             self._framework_fails = False
         except Exception as error:
-            # The handlers of its loggers are the application's, and so are the streams that they write to.
+            # The handlers of the framework's loggers are the application's, and so are the streams that they write to.
             if not self._framework_fails:
                 own_lines.complain(f"the framework's own line about a request could not be logged: {error!r}")
             self._framework_fails = True
@@ -82,7 +82,7 @@ class WorkerAccessLog:
         """How long the request waited for this worker: since its bytes arrived, or since it was handed over."""
         sock = connection.sock
         if isinstance(sock, StampedSocket) and sock.arrived:
-            # Of what was read at once the next request's time is not known.
+            # When a pipelined request arrived is not known.
             arrived, sock.arrived = sock.arrived, 0.0
             return max(0.0, started - arrived)
         handed_over = -self._parked_since(connection.cid)
@@ -90,6 +90,6 @@ class WorkerAccessLog:
 
 
 def request_line(environ: Mapping[str, Any]) -> str:
-    """The first line of the request; applications may have changed anything."""
+    """The first line of the request. The application may have changed the environ."""
     method, protocol = environ.get("REQUEST_METHOD", "-"), environ.get("SERVER_PROTOCOL", "")
     return f"{method} {environ.get('REQUEST_URI', '-')} {protocol}"

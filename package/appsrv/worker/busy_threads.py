@@ -1,8 +1,8 @@
-"""Threads and children of an application that are at work when its worker is to end: found, named, waited for.
+"""The application's threads and children that are at work when the worker is to end: finds, names, waits for them.
 
-Python itself waits for ordinary threads at the end of a process, for as long as the worker is let, and drops daemon
-threads where they stand. Whether a thread works or only waits for work is seen on its stack. Knows threads and frames,
-not why the worker ends.
+At the end of a process Python waits for ordinary threads, and drops daemon threads wherever they are. Whether a thread
+works, or only waits for work, is seen on its stack. This module knows threads and frames. It does not know why the
+worker ends.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from types import FrameType
 from typing import Any
 
 OWN_PREFIX = "appsrv-"
-"""How the names of appsrv's own threads begin."""
+"""The names of appsrv's own threads begin with this."""
 
 STEP = 0.05
-# What has ended within this time, once it was told that the process ends, is not worth a line.
+# A thread that ends within this time, once it is told that the process ends, gets no line in the log.
 GRACE = 1.0
 MOST_NAMED = 10
 
 _STDLIB = os.path.join(sysconfig.get_paths()["stdlib"], "")
 _PACKAGES = (os.path.join(_STDLIB, "site-packages", ""), os.path.join(_STDLIB, "dist-packages", ""))
-# A thread of an executor that has no job stands in this function, and ends with the process.
+# An executor's thread without a job is in this function, and ends with the process.
 _EXECUTOR = (os.path.join("concurrent", "futures", "thread.py"), "_worker")
-# A thread whose innermost frame is here waits for another thread, a connection or a time.
+# A thread whose innermost frame is in one of these waits for another thread, a connection or a time.
 _WAITING = tuple(os.path.join(_STDLIB, name) for name in ("threading.py", "queue.py", "selectors.py"))
 
 
 @dataclass(frozen=True)
 class BusyThread:
-    """A thread at work: `place` is where its own code stands, empty where that is not known."""
+    """A thread at work. `place`: where its own code is, empty where that is not known."""
 
     name: str
     daemon: bool
@@ -47,14 +47,14 @@ class BusyThread:
 
 
 def busy(threads: Iterable[threading.Thread], frames: Mapping[int, FrameType]) -> list[BusyThread]:
-    """Those of the threads that are at work; and ordinary ones that wait, since the process waits for them."""
+    """The threads that are at work, and ordinary threads that wait, since the process waits for them."""
     found = []
     for thread in threads:
         frame = frames.get(thread.ident or 0)
         if thread is threading.main_thread() or thread.name.startswith(OWN_PREFIX) or isinstance(thread, _FOREIGN):
             continue
         if frame is None:
-            # With gevent's patches it is a greenlet, and whether that works or waits cannot be seen.
+            # With gevent's patches it is a greenlet. Whether a greenlet works or waits cannot be seen.
             at_work = not thread.daemon
         else:
             at_work = not (_is_without_job(frame) or (thread.daemon and _waits(frame)))
@@ -63,7 +63,7 @@ def busy(threads: Iterable[threading.Thread], frames: Mapping[int, FrameType]) -
     return found
 
 
-# Made by `threading` for a thread that it has not started.
+# Made by `threading` for a thread that something else has started.
 _FOREIGN = threading._DummyThread
 
 
@@ -77,7 +77,7 @@ def _waits(frame: FrameType) -> bool:
 
 
 def _place(frame: FrameType | None) -> str:
-    """The innermost frame that is not the standard library's, or the innermost of all."""
+    """The innermost frame outside the standard library, or the innermost of all."""
     innermost = frame
     while frame is not None and _is_stdlib(frame.f_code.co_filename):
         frame = frame.f_back
@@ -90,13 +90,13 @@ def _is_stdlib(file: str) -> bool:
 
 
 def busy_now() -> list[BusyThread]:
-    """The application's threads that are at work in this process, but for the calling one."""
+    """The application's threads that are at work in this process, without the calling one."""
     me = threading.current_thread()
     return busy((thread for thread in threading.enumerate() if thread is not me), sys._current_frames())
 
 
 def children_now() -> list[Any]:
-    """The running children, made with `multiprocessing` and no daemons, for which Python waits at the process's end."""
+    """The running `multiprocessing` children that are no daemons, for which Python waits at the end of the process."""
     multiprocessing: Any = sys.modules.get("multiprocessing")
     if multiprocessing is None:
         return []
@@ -104,16 +104,16 @@ def children_now() -> list[Any]:
 
 
 def let_go_of(children: Iterable[Any]) -> None:
-    """Have Python not wait for these at the end of the process, which they outlive."""
+    """Have Python not wait for these children at the end of the process. They outlive it."""
     known: set[Any] = sys.modules["multiprocessing.process"]._children
     known.difference_update(children)
 
 
 class LastThreads:
-    """What becomes of the threads when their worker ends.
+    """Decides about the threads and children that are left when their worker ends.
 
-    `tell` writes a line, `count` is told how many threads the worker waits for. `most`: how long it waits for all of
-    them, in seconds; 0: not at all, and then Python waits for the ordinary ones.
+    `tell` writes a line. `count` is called with the number of threads that the worker waits for. `most`: for how many
+    seconds it waits for all of them; 0.0: not at all, and then Python waits for the ordinary ones.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class LastThreads:
         self._children = children
 
     def wait(self) -> None:
-        """The worker serves nothing more: wait for its threads as far as that is wanted, and name them."""
+        """The worker serves nothing more: wait for its threads as long as the settings say, and name them."""
         if not self._most:
             return
         left = self._wait(min(GRACE, self._most))
@@ -154,7 +154,8 @@ class LastThreads:
             )
 
     def report_children(self, *, waits: bool) -> None:
-        """The process ends: name the children that Python waits for, or have it not wait for them."""
+        """The process ends: name the children that Python waits for; or, with `waits` false, have it not wait for them.
+        """
         until = self._clock() + min(GRACE, self._stop_timeout / 4)
         while waits and self._children() and self._clock() < until:
             self._sleep(STEP)
@@ -173,7 +174,7 @@ class LastThreads:
     def _wait(
         self, seconds: float, which: Callable[[BusyThread], bool] = lambda _: True
     ) -> list[BusyThread]:
-        """Wait so long for the threads to end; those that are left."""
+        """Wait up to `seconds` for the threads to end; return those that are left."""
         until = self._clock() + seconds
         while True:
             left = [thread for thread in self._look() if which(thread)]

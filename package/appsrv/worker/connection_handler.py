@@ -1,7 +1,7 @@
-"""One connection's turn in a worker: read a request, let the application answer it, let the connection go.
+"""Serves a connection in a worker: reads a request, has the application answer it, and gives the connection away.
 
-Knows the order of things; HTTP is `http1`'s, PEP 3333 is `wsgi`'s, and where a connection goes afterwards is the ready
-queue's. A request that has not arrived whole is given back: no worker waits for a client.
+The handler knows the order of these steps. `http.head` knows HTTP, `wsgi.run` PEP 3333, and the ready queue where a
+connection goes afterwards. A request that has not arrived whole is given back, so that no worker waits for a client.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ WSGIApplication = Callable[..., Any]
 
 
 class RequestLog(Protocol):
-    """Who is told of each request, where there is a log."""
+    """The log of requests, as the handler needs it."""
 
     def answered(self, connection: Connection, environ: Environ, outcome: ResponseOutcome, started: float) -> None:
-        """The application has answered; `started` is when it was asked, in seconds since the epoch."""
+        """The application has answered. `started`: when it was called, in seconds since the epoch."""
 
     def refused(self, connection: Connection, seen: bytes, response: Response) -> None:
-        """We have answered a request that breaks the rules and began with the bytes `seen`."""
+        """A request that breaks the rules was refused. It began with the bytes `seen`."""
 
 
 @dataclass(frozen=True)
 class HandlerOptions:
-    """What every exchange of a worker shares: the application, the limits, one environ to start from per listener.
+    """What all handlers of a worker share: the application, the limits, and one environ per listener to begin with.
 
-    `proxies`: whose word counts about who the client is, and, with `underscores`, whose fields may have them in their
-    names; `reporter` is told of fields that are removed. `is_ours` tells whether a request is for this application,
-    where the next one on a connection may be for another.
+    `proxies`: those that may tell the client's address and, with `underscores`, send field names with underscores.
+    `reporter` is called for fields that are removed. `is_ours` tells whether a request is for this application, where a
+    further request on the same connection may be for another one.
     """
 
     application: WSGIApplication
@@ -69,7 +69,7 @@ class HandlerOptions:
 
 
 class ConnectionHandler:
-    """The turn-taker of one thread: built once, used for every connection the thread takes.
+    """The handler of one thread. It is made once and serves each connection that the thread takes.
 
     `tally`: where requests are counted, if they are.
     """
@@ -81,7 +81,7 @@ class ConnectionHandler:
         self._writer = ResponseWriter(cell, options.buffer)
         self._date = b""
         self._date_due = 0.0
-        # What every request needs, spared the way through `options`.
+        # Each request needs these. Read from `options`, they would cost it another look-up.
         self._limits = options.limits
         self._application = options.application
         self._environs = options.environs
@@ -91,7 +91,7 @@ class ConnectionHandler:
         self._observed = tally is not None or options.access_log is not None
 
     def serve(self, connection: Connection, now: float) -> None:
-        """Answer what the connection has to ask; afterwards it is somebody else's. `now` is monotonic."""
+        """Answer what has arrived on the connection, then give the connection away. `now` is monotonic."""
         self._cell.begin(connection.cid, now)
         if now >= self._date_due:
             self._set_date(now)
@@ -107,19 +107,20 @@ class ConnectionHandler:
             self._refuse(connection, error)
         except (ClientDisconnected, OSError):
             self._abandon(connection)
-        # What else is raised ends the worker: the cell then still names the connection, and the client gets a 502.
+        # Any other exception ends the worker. The cell still names the connection then, and the server answers its
+        # client with 502.
         self._cell.end(time.monotonic(), done)
 
     def progress(self) -> CellReading:
-        """What this exchange is doing, also for other threads to ask."""
+        """What this handler is doing. Other threads may ask."""
         return self._cell.read()
 
     def close_in_child(self) -> None:
-        """In a child of this process: the response, if there is one, is its parent's."""
+        """In a child of this process: close the client's connection, for which the parent goes on to answer."""
         self._writer.close_in_child()
 
     def _serve_data(self, connection: Connection, data: bytes) -> int:
-        """Answer the requests in `data`, which a client may have sent without waiting (pipelining)."""
+        """Answer the requests in `data`. A client may have sent several without waiting (pipelining)."""
         done = 0
         while data:
             self._cell.line(data)
@@ -153,9 +154,9 @@ class ConnectionHandler:
     def _serve_body(
         self, connection: Connection, head: RequestHead, data: bytes, offset: int
     ) -> tuple[bool, bytes] | None:
-        """Answer a request that has a body.
+        """Answer a request with a body.
 
-        (whether to go on, what follows the body); None when somebody else has the connection and nothing was answered.
+        Returns whether to go on, and what follows the body; None when the connection was given away without an answer.
         """
         found = self._read_body(connection, head, data, offset)
         if found is None:
@@ -166,7 +167,7 @@ class ConnectionHandler:
     def _read_body(
         self, connection: Connection, head: RequestHead, data: bytes, offset: int
     ) -> tuple[bytes, bytes] | None:
-        """(body, what follows it); None when it did not arrive at once and the slow lane has the connection."""
+        """(body, what follows it); None when it has not arrived whole and the slow lane has the connection."""
         if head.content_length is not None and len(data) - offset >= head.content_length and not head.chunked:
             end = offset + head.content_length
             return data[offset:end], data[end:]
@@ -184,7 +185,7 @@ class ConnectionHandler:
                 return None
 
     def _receive_more(self, connection: Connection, head: RequestHead, received: int) -> bytes:
-        """What else has arrived; nothing when the slow lane should read on."""
+        """More of the body, if it has arrived; b"" when the slow lane is to read the rest."""
         if head.expect_continue or max(received, head.content_length or 0) > MOST_BODY_BYTES:
             return b""
         try:
@@ -207,13 +208,14 @@ class ConnectionHandler:
     def _answer(
         self, connection: Connection, head: RequestHead, body: IO[bytes], length: int | None, more: bool
     ) -> bool:
-        """Run the application; True when `more` has been read already and this worker is to go on with it.
+        """Run the application; True when `more` has been read already, and this worker is to go on with it.
 
-        `length` is that of `body`, None when the request has none.
+        `length` is that of `body`, None when the request has no body.
         """
-        # Another thread finds this function on the stack and reads `self` and `connection` in its frame (`farewell`).
-        # Neither may be renamed or be assigned another value here, and the call of the application has to stay below
-        # this function. The dictionary that would do the same costs every request two operations.
+        # Another thread finds this function on the stack and reads `self` and `connection` in its frame (module
+        # `stream_cutter`). Neither may be renamed or be assigned another value here, and the call of the application
+        # has to stay below this function. A dictionary of running requests would do the same, but would cost each
+        # request two operations.
         writer = self._writer
         writer.sock = connection.sock
         if head.version != "1.1":
@@ -241,7 +243,9 @@ class ConnectionHandler:
         return more
 
     def _check_fields(self, environ: Environ, head: RequestHead) -> None:
-        """Take from whom is connected what it may say, and keep the rest from the application."""
+        """Use the fields that only a trusted proxy may send, or remove them, so that the application sees none of a
+        stranger's.
+        """
         peer, proxies = environ["REMOTE_ADDR"], self._options.proxies
         if head.underscored:
             self._check_underscores(environ, head, peer)
@@ -263,14 +267,14 @@ class ConnectionHandler:
             self._options.reporter.removed(why, peer, names)
 
     def _begin_next(self, cid: int) -> None:
-        """A pipelined request has its own time and its own response."""
+        """A pipelined request has a time and a response of its own."""
         now = time.monotonic()
         self._cell.begin_next(cid, now)
         if now >= self._date_due:
             self._set_date(now)
 
     def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> ResponseOutcome:
-        """The same, for those who want to know of each request."""
+        """As `respond`, and report the request to the logs and counters."""
         started = time.time() if self._access_log is not None else 0.0
         began = time.monotonic()
         outcome = respond(self._application, environ, head, self._writer, self._date, self._options.development)
@@ -283,10 +287,10 @@ class ConnectionHandler:
         return outcome
 
     def _hand_over(self, connection: Connection, outcome: ResponseOutcome, more: bool) -> None:
-        """The connection goes elsewhere than to wait for its next request.
+        """Give the connection away, or close it: it does not wait for its next request here.
 
-        What has been read of a next request cannot go along: then the connection ends after this response, and the
-        client asks again (RFC 9112 section 9.3.2).
+        What has been read of a further request cannot be given along. The connection then ends after this response, and
+        the client sends the request again (RFC 9112 section 9.3.2).
         """
         if outcome.cut:
             self._abandon(connection)
@@ -298,7 +302,9 @@ class ConnectionHandler:
         self._writer.forget()
 
     def _refuse(self, connection: Connection, error: RequestError) -> None:
-        """Answer a request that breaks the rules, and end the connection: what follows it cannot be told."""
+        """Answer a request that breaks the rules, and end the connection: where the next request would begin is
+        unknown.
+        """
         response = error_response(error.status, detail=error.detail(development=self._options.development))
         with contextlib.suppress(OSError):
             connection.sock.send(serialize(response, keep_alive=False, head=None))
@@ -314,12 +320,14 @@ class ConnectionHandler:
             self._queue.limit_reached(connection, error.limit, outcome_of(error))
 
     def _abandon(self, connection: Connection) -> None:
-        """End the connection so that nobody takes what was sent for the whole (RFC 9112 section 8)."""
+        """End the connection with a reset, so that the client does not take an incomplete response for a whole one (RFC
+        9112 section 8).
+        """
         self._writer.forget()
         self._queue.close(connection, reset=True)
 
     def _set_date(self, now: float) -> None:
-        """The Date field changes once a second, so it is made once a second."""
+        """Make the Date field, which changes once a second."""
         wall = time.time()
         self._date = http_date(wall)
         self._date_due = now + 1.0 - wall % 1.0

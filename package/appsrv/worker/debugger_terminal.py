@@ -1,9 +1,9 @@
-"""The terminal in a worker's hands: `breakpoint()`, pdb and whatever else reads from the standard input.
+"""The terminal for a debugger in a worker: `breakpoint()`, pdb, and other code that reads from the standard input.
 
-A worker runs in the background; the watchdog lends it the terminal (`terminal_lender`) when something is to be read,
-and until the debugger continues or quits, or the request ends. Descriptors 0 and 1 are the terminal meanwhile, so that
-line editing works; what other threads print goes the usual way. Ctrl-C gives the terminal back: the debugger finds the
-end of its input.
+A worker runs in the background. The watchdog lends it the terminal (`terminal_lender`) when something is to be read,
+until the debugger continues or quits or the request ends. Meanwhile descriptors 0 and 1 are the terminal, so that line
+editing works. What other threads print goes to the log as before. Ctrl-C gives the terminal back: the debugger then
+reads the end of its input.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from appsrv.worker.ready_queue import Connection
 
 
 class DebuggerTerminal:
-    """`path` is the lender's socket; one terminal for all threads of the process."""
+    """`path`: the lender's socket. All threads of the process share one terminal."""
 
     def __init__(self, path: str, slot: Slot) -> None:
         self._path = path
@@ -40,14 +40,14 @@ class DebuggerTerminal:
         self._undivided: tuple[io.TextIOWrapper, Any] | None = None
 
     def install(self) -> None:
-        """Let this process, the main thread of which calls, ask for the terminal from now on."""
+        """Let this process borrow the terminal from now on. To be called by the main thread."""
         if os.isatty(0):
-            # In the background it could not be read from; what is left is what a daemon has.
+            # A background process cannot read from the terminal, so that its standard input is empty, as a daemon's is.
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.close(null)
         with contextlib.suppress(OSError):
-            # The application may have closed descriptor 0. Its standard input stays as it is then.
+            # The application may have closed descriptor 0. Its standard input is then left as it is.
             sys.stdin = _Stdin(self)
         if self.exists:
             own_signals.handle(signal.SIGINT, self._interrupt)
@@ -56,11 +56,11 @@ class DebuggerTerminal:
 
     @property
     def exists(self) -> bool:
-        """Whether somebody lends one."""
+        """Whether there is a terminal to borrow."""
         return os.path.exists(self._path)
 
     def take(self) -> bool:
-        """Wait for the terminal; False when there is none, or it is not to be had."""
+        """Borrow the terminal, and wait for it; False when there is none, or when it cannot be had."""
         if self._holder == threading.get_ident():
             return True
         terminal = self._borrow() if self.exists else None
@@ -73,9 +73,9 @@ class DebuggerTerminal:
             return False
         own_lines.flush()
         self._own = [os.dup(0), os.dup(1)]
-        # With gevent the holder is a greenlet, of which several share a thread.
+        # With gevent the holder is a greenlet, of which several run in one thread.
         self._holder, self._thread = threading.get_ident(), unpatched.get_ident()
-        self._say(at_terminal=True)
+        self._set_at_terminal(at_terminal=True)
         self._divide_output(os.dup(1))
         for number in (0, 1):
             os.dup2(terminal, number)
@@ -85,8 +85,8 @@ class DebuggerTerminal:
             import readline  # noqa: F401
         return True
 
-    def _say(self, *, at_terminal: bool) -> None:
-        """A child, which may borrow it for itself, has no slot."""
+    def _set_at_terminal(self, *, at_terminal: bool) -> None:
+        """Tell the scoreboard. A child process, which may borrow the terminal as well, has no slot."""
         if self._slot is not None:
             self._slot.at_terminal = at_terminal
 
@@ -94,17 +94,17 @@ class DebuggerTerminal:
         connection = unpatched.without_timeout(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             connection.connect(self._path)
-            said, fds, _, _ = socket.recv_fds(connection, 1, 1)
+            answer, fds, _, _ = socket.recv_fds(connection, 1, 1)
         except OSError:
-            said, fds = b"", []
-        if not said:
+            answer, fds = b"", []
+        if not answer:
             connection.close()
             return None
         self._connection = connection
         return fds[0]
 
     def give_back(self) -> None:
-        """The terminal is the watchdog's again, and others may have it."""
+        """Give the terminal back to the watchdog."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -112,11 +112,13 @@ class DebuggerTerminal:
         self._holder = None
         self._unite_output()
         self._restore()
-        self._say(at_terminal=False)
+        self._set_at_terminal(at_terminal=False)
         connection.close()
 
     def close_in_child(self) -> None:
-        """In a child of this process: the loan is its parent's, for which it would else last as long as the child."""
+        """In a child of this process: give up the loan, which is the parent's. It would otherwise last as long as the
+        child.
+        """
         self._slot = None
         connection, self._connection = self._connection, None
         self._holder = None
@@ -132,14 +134,14 @@ class DebuggerTerminal:
             os.close(own)
 
     def request_over(self) -> None:
-        """This thread has answered its request."""
+        """This thread has answered its request: give back the terminal that it holds."""
         if self._holder == threading.get_ident():
             self.give_back()
 
     # -- what is printed meanwhile ------------------------------------------------------------------------------------
 
     def _divide_output(self, pipe: int) -> None:
-        """What the borrower prints is on the terminal, what other threads do takes the usual way."""
+        """Have the holder's output written to the terminal, and that of other threads to where it went before."""
         stream, holder = sys.stdout, self._holder
         encoding = getattr(stream, "encoding", None) or "utf-8"
         self._usual = os.fdopen(pipe, "w", buffering=1, encoding=encoding, errors="backslashreplace")
@@ -167,7 +169,7 @@ class DebuggerTerminal:
     # -- when it begins and ends --------------------------------------------------------------------------------------
 
     def _watch_debuggers(self) -> None:
-        """pdb, and all that derive from it, take the terminal before they say anything, and give it back in the end."""
+        """Have pdb, and all that derive from it, borrow the terminal before they print, and give it back at the end."""
         import bdb
 
         begin, trace, go_on, leave = bdb.Bdb.__init__, bdb.Bdb.set_trace, bdb.Bdb.set_continue, bdb.Bdb.set_quit
@@ -186,7 +188,7 @@ class DebuggerTerminal:
         def set_continue(debugger: bdb.Bdb) -> None:
             go_on(debugger)
             if threading.current_thread() is threading.main_thread():
-                # pdb has made Ctrl-C its own.
+                # pdb has set its own handler of SIGINT.
                 own_signals.handle(signal.SIGINT, self._interrupt)
             self.request_over()
 
@@ -200,18 +202,18 @@ class DebuggerTerminal:
             setattr(bdb.Bdb, name, method)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        """Ctrl-C, which reaches the main thread, whichever one has the terminal."""
+        """Ctrl-C reaches the main thread, whichever thread holds the terminal."""
         holder = self._holder
         if holder is None:
             return
         self.give_back()
         if self._thread != unpatched.get_ident():
-            # So that it notices that its input is another one now.
+            # This interrupts the read of the thread that holds the terminal. It then goes on with the usual input.
             signal.pthread_kill(self._thread, signal.SIGINT)
 
 
 class _Stdin(io.TextIOWrapper):
-    """The standard input, which asks for the terminal when somebody is about to read."""
+    """The standard input, which borrows the terminal before something is read."""
 
     def __init__(self, terminal: DebuggerTerminal) -> None:
         encoding = getattr(sys.stdin, "encoding", None) or "utf-8"
@@ -222,7 +224,7 @@ class _Stdin(io.TextIOWrapper):
         return self._terminal.exists or super().isatty()
 
     def fileno(self) -> int:
-        # The built-in input() asks for it first, and finds out then what it is.
+        # The built-in input() calls this first, and decides by the answer how to read.
         self._terminal.take()
         return 0
 
@@ -236,7 +238,7 @@ class _Stdin(io.TextIOWrapper):
 
 
 class TerminalConnectionHandler(ConnectionHandler):
-    """A handler of a worker that may have the terminal: with the end of a request it gives it back."""
+    """A handler in a worker that may have the terminal: it gives the terminal back at the end of a request."""
 
     terminal: DebuggerTerminal
 

@@ -1,9 +1,9 @@
-"""The concurrency model gevent: a worker that answers each request in a greenlet, at most so many at a time.
+"""The concurrency model gevent: a worker that answers each request in a greenlet, up to `greenlets` at a time.
 
-The only module of a worker that knows gevent, and imported only where that model is asked for. `patch` makes the
-standard library cooperative, before the application is imported; `serve` is the worker's loop. The ready queue's
-descriptor is watched by the application's own event loop: all idle workers wake for a connection, and of those that
-have the fewest requests in progress the quickest has it.
+The only module of a worker that knows gevent. It is imported only where that model is asked for. `patch` makes the
+standard library cooperative before the application is imported. `Greenlets.run` is the worker's loop. The application's
+event loop watches the descriptor of the ready queue: each idle worker wakes for a connection, and of the workers with
+the fewest requests in progress the quickest one takes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from appsrv.worker.connection_handler import ConnectionHandler
 from appsrv.worker.ready_queue import Connection, Orphaned, ReadyQueue
 
 CHECK_SECONDS = 1.0
-# Seconds that a worker leaves a connection to one with less to do, and for which it does not after that was in vain.
+# For how many seconds a worker leaves a connection to a less busy one; and for how many it does not after it did so in
+# vain.
 DEFER_SECONDS, NO_DEFER_SECONDS = 0.002, 0.05
 _READABLE = 1
 
@@ -30,7 +31,7 @@ ReadMessages = Callable[[Connection | None], Connection | None]
 
 
 def patch() -> None:
-    """Make the standard library cooperative; AppLoadError when gevent is not there."""
+    """Make the standard library cooperative; AppLoadError when gevent cannot be imported."""
     try:
         from gevent import monkey
     except ImportError as error:
@@ -42,22 +43,22 @@ def patch() -> None:
 
 
 def renew() -> None:
-    """Make the event loop this process's own, after a fork that gevent has not seen."""
+    """Give this process an event loop of its own, after a fork that gevent has not noticed."""
     import gevent
 
     gevent.reinit()
     loop: Any = gevent.get_hub().loop
-    # The loop of the preloader may have heard of its children; this one is to hear of its own.
+    # The preloader's loop may watch for the preloader's children. This one is to watch for this process's.
     loop.reset_sigchld()
     loop.install_sigchld()
 
 
 def close_in_child(end: Callable[[], NoReturn]) -> None:
-    """In a child of the application's: no greenlet of its parent goes on here, but for the one that has forked.
+    """In a child of the application: let no greenlet of the parent go on, except the one that has forked.
 
-    The others wait in the parent's event loop, for what is the parent's: in the child they would answer its requests,
-    and take further ones, as soon as the one that has forked waits for something. So that loop is given up, and the
-    child gets another. `end` is called when nothing is left that could run in it.
+    The other greenlets wait in the parent's event loop for connections of the parent. In the child they would answer
+    the parent's requests, and take further ones, as soon as the forked greenlet waits for something. So that loop is
+    given up, and the child gets a new one. `end` is called when no greenlet is left in it.
     """
     import gevent._hub_local
     from gevent import getcurrent
@@ -71,7 +72,7 @@ def close_in_child(end: Callable[[], NoReturn]) -> None:
     of_thread.set_hub(None)
     of_thread.set_loop(None)
     old.loop.destroy()
-    # In the middle of its `run`: it must neither be resumed nor freed.
+    # The old hub is in the middle of its `run`: it must neither be resumed nor be freed.
     _kept.append(old)
     if current.parent is old:
         new = Hub()
@@ -81,7 +82,7 @@ def close_in_child(end: Callable[[], NoReturn]) -> None:
 
 
 def _keeper(back: Any, parent: Any, end: Callable[[], NoReturn]) -> Any:
-    """A greenlet in which `end` is called as soon as it is resumed, in whatever way."""
+    """A greenlet that calls `end` when it is resumed, in whatever way."""
     from greenlet import greenlet
 
     def wait() -> None:
@@ -100,10 +101,11 @@ _kept: list[object] = []
 
 
 class Greenlets:
-    """The loop of one worker. `orders` is the channel from the server, `calls` not zero when it wants to be heard.
+    """The loop of one worker. `orders`: the channel from the server; `calls` is not zero when there are messages to
+    read.
 
     `read_messages` reads the server's messages and returns the connection, unless this worker is not to serve it.
-    `leave` is called once this worker takes nothing more.
+    `leave` is called when this worker takes nothing more.
     """
 
     def __init__(
@@ -159,19 +161,19 @@ class Greenlets:
             raise self._failure
 
     def frames(self) -> list[FrameType]:
-        """Where each request in progress is, but for the one that runs now, as another thread may ask."""
+        """The frames of all requests in progress except the one that runs now. Other threads may ask."""
         found = (greenlet.gr_frame for greenlet in list(self._serving))
         return [frame for frame in found if frame is not None]
 
     def _take_in_turn(self) -> Connection | None:
-        """As `_take`; but a worker that has less to do may be quicker."""
+        """As `_take`, but a less busy worker may take the connection first."""
         now = time.monotonic()
         if now < self._defer_from or not self._is_busier():
             return self._take()
         self._gevent.sleep(DEFER_SECONDS)
         connection = self._take()
         if connection is not None:
-            # The other does not take it: who knows what keeps it.
+            # The less busy worker has not taken it. Whatever keeps it may last: do not defer to it for a while.
             self._defer_from = now + NO_DEFER_SECONDS
         return connection
 
@@ -191,7 +193,8 @@ class Greenlets:
         self._serving.add(greenlet)
         greenlet.rawlink(self._serving.discard)
         self._slot.set_in_progress(self._most - len(self._free))
-        # It begins at once: this worker takes another one when the first has to wait, and not to hoard them.
+        # Let the greenlet begin at once. This worker then takes a further connection only when the first one waits, and
+        # does not collect connections that other workers could serve.
         self._gevent.sleep(0)
 
     def _serve(self, handler: ConnectionHandler, connection: Connection) -> None:
@@ -205,7 +208,7 @@ class Greenlets:
         self._wake.set()
 
     def _wait(self) -> None:
-        """Let the greenlets run until there is something to take, to hear or to give."""
+        """Let the greenlets run until a connection, a message or a free handler is there."""
         if self._free:
             self._ready.start(self._wake.set)
         self._ordered.start(self._wake.set)

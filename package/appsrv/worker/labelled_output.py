@@ -1,8 +1,8 @@
-"""Standard output and error of a worker, which tell of each line the request that it was printed for.
+"""Standard output and error of a worker, with a label on each line that names the request it was printed for.
 
-The streams stay the ones they were: whoever holds them (logging handlers, `wsgi.errors`) is heard too, and what they
-are (`isatty`, `fileno`, `encoding`, `buffer`) does not change. Which request that is, is asked only when something is
-printed: it stands in the frame of the thread, or greenlet, that calls the application. A request pays nothing for it.
+The stream objects stay the same: what holds them (logging handlers, `wsgi.errors`) is labelled, too, and their
+properties (`isatty`, `fileno`, `encoding`, `buffer`) do not change. The request is looked for only when something is
+printed, in the frame of the thread or greenlet that calls the application. A request that prints nothing pays nothing.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from appsrv.logs.line_labels import going_on, harmless, harmless_behind_nul, lab
 from appsrv.wsgi.request_id import KEY
 from appsrv.wsgi.run import respond
 
-# Of an unfinished line, so many characters are kept back until it is whole.
+# An unfinished line is kept back up to this number of characters.
 PIECE = 8192
 _CALLS_APPLICATION = respond.__code__
 
 
 def label_output(streams: Iterable[io.TextIOWrapper], *, live: bool = False) -> None:
-    """Label what is printed to these streams from now on; `live`: progress bars are to be seen on a terminal."""
+    """Label what is printed to these streams from now on. `live`: show progress bars on a terminal at once."""
     for stream in streams:
         labels = Labels(stream, live=live)
-        # print(), logging and the rest look the method up in the object first.
+        # print(), logging and others look the method up in the object first.
         stream.write = labels.write  # type: ignore[method-assign]
         stream.flush = labels.flush  # type: ignore[method-assign]
 
 
 def guard_output(streams: Iterable[io.TextIOWrapper]) -> None:
-    """Without labels: what is printed to these streams is still not to be taken for a label or an access line."""
+    """Without labels, prevent that what is printed to these streams can be taken for a label or an access line."""
     for stream in streams:
         stream.write = Guard(stream).write  # type: ignore[method-assign]
 
 
 def finish_output() -> None:
-    """Let out what is still kept back: the process is about to end without the interpreter's own end."""
+    """Write what is still kept back, before the process ends without the interpreter's own end."""
     for stream in own_lines.standard_streams():
-        # The application's objects may raise anything.
+        # The stream is the application's object, which may raise anything.
         with contextlib.suppress(Exception):
             labels = getattr(stream.write, "__self__", None)
             if isinstance(labels, Labels):
@@ -52,7 +52,7 @@ def finish_output() -> None:
 
 
 def forget_pieces() -> None:
-    """In a child: what is kept back is its parent's, which puts it."""
+    """In a child: drop what is kept back, which its parent writes."""
     for stream in own_lines.standard_streams():
         with contextlib.suppress(Exception):
             labels = getattr(stream.write, "__self__", None)
@@ -61,7 +61,7 @@ def forget_pieces() -> None:
 
 
 def present_label(frame: FrameType | None) -> str:
-    """The label of the request that this frame works for; empty where it is none."""
+    """The label of the request that this frame works for; empty where there is none."""
     while frame is not None:
         if frame.f_code is _CALLS_APPLICATION:
             environ = frame.f_locals["environ"]
@@ -72,30 +72,30 @@ def present_label(frame: FrameType | None) -> str:
 
 
 class Labels:
-    """Puts lines on a stream, whole as far as possible: each thread's unfinished one waits for its end."""
+    """Writes whole lines to a stream as far as possible: the unfinished line of each thread is kept until its end."""
 
     def __init__(self, stream: io.TextIOWrapper, *, live: bool = False) -> None:
         self._live = live
         self._put = stream.write
         self._send = stream.flush
-        # By thread: (label, text) of its unfinished line.
+        # By thread, the label and the text of its unfinished line.
         self._pieces: dict[int, tuple[str, str]] = {}
-        # Whose unfinished line has been put last.
+        # The thread and the label of an unfinished line that was written last.
         self._open: tuple[int, str] | None = None
 
     def write(self, text: Any) -> int:
         """As `TextIOBase.write`."""
         if not isinstance(text, str):
             return self._put(text)
-        # Not `_getframe(1)`, which fails where the interpreter itself writes the traceback that ends the process.
+        # Not `_getframe(1)`, which fails when the interpreter itself writes the traceback that ends the process.
         me, label = threading.get_ident(), present_label(sys._getframe().f_back)
         before, piece = self._pieces.pop(me, ("", ""))
         if piece and before != label:
             self._put_labelled(me, before, piece)
             piece = ""
-        # A label may come in two calls.
+        # The characters that begin a label may come in two calls.
         whole = piece[:-1] + harmless("\0" + text) if piece.endswith("\0") else piece + harmless(text)
-        # A carriage return is a reason for Python to flush a stream that is line-buffered.
+        # Python flushes a line-buffered stream at a carriage return, too.
         at_once = len(whole) > PIECE or (self._live and "\r" in text)
         end = len(whole) if at_once else whole.rfind("\n") + 1
         if end:
@@ -105,12 +105,13 @@ class Labels:
         return len(text)
 
     def flush(self) -> None:
-        """As `TextIOBase.flush`: of this thread's lines; at the end of the process, of all."""
+        """As `TextIOBase.flush`: write this thread's unfinished line; at the end of the process those of all threads.
+        """
         self._put_pieces(list(self._pieces) if sys.is_finalizing() else [threading.get_ident()])
         self._send()
 
     def finish(self) -> None:
-        """Put the unfinished lines of all threads."""
+        """Write the unfinished lines of all threads."""
         self._put_pieces(list(self._pieces))
 
     def forget(self) -> None:
@@ -125,7 +126,7 @@ class Labels:
 
     def _put_labelled(self, thread: int, label: str, text: str) -> None:
         if text.endswith("\0"):
-            # What comes next on the pipe may be the rest of a label.
+            # The next write to the pipe may be by another process, and may complete the characters that begin a label.
             text = text[:-1] + "\\x00"
         mine, opened = (thread, label), self._open
         self._open = None if text.endswith("\n") else mine
@@ -136,11 +137,11 @@ class Labels:
 
 
 class Guard:
-    """Puts text on a stream as it comes, nothing of which can be taken for a label."""
+    """Writes text to a stream as it comes, changed so that it cannot be taken for a label."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._put = stream.write
-        # Whether a NUL has been put last.
+        # Whether the last character written is a NUL.
         self._nul = False
 
     def write(self, text: Any) -> int:

@@ -1,7 +1,7 @@
-"""A worker: takes connections from the ready queue, one per thread at a time, until it is told to retire.
+"""A worker: takes connections from the ready queue and serves one per thread at a time, until it is told to retire.
 
-Runs in the process that has the application. Imports neither gevent nor psutil nor click: the application's process
-is as its author left it.
+It runs in the process that has the application. It imports neither gevent nor psutil nor click, so that the application
+finds its process as its author left it.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ ReportPaths = Callable[[list[str]], None]
 
 
 class FileWatch(Protocol):
-    """What knows of files that change, in a development server: an integration's."""
+    """Watches files in a development server; an integration has it."""
 
     def __call__(self, code_changed: ReportPaths, files_changed: ReportPaths, /) -> None:
-        """Watch, and tell of the files that changed. Runs in one process only, for as long as that lives.
+        """Watch, and report the files that have changed. Runs in one process only, until that process ends.
 
-        `code_changed`: the application has to be loaded anew. `files_changed`: what this process remembered of the
-        files is forgotten already, and the other processes are to do the same.
+        `code_changed`: the application has to be loaded again. `files_changed`: this process has forgotten what it
+        remembered of the files, and the other processes are to do so, too.
         """
 
     def heed(self, paths: list[str], /) -> None:
@@ -82,7 +82,7 @@ class FileWatch(Protocol):
 
 
 def forget_files(watch: FileWatch, paths: list[str]) -> None:
-    """Have `watch` heed these files, and outlive its mistakes."""
+    """Have `watch` forget these files. An exception that it raises is printed and changes nothing else."""
     try:
         watch.heed(paths)
     except Exception as error:
@@ -91,10 +91,10 @@ def forget_files(watch: FileWatch, paths: list[str]) -> None:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a server gave a preloader for its workers: where requests come from and where to say what one does.
+    """What a server gave a preloader for its workers: where requests come from, and where a worker writes its state.
 
-    `idle`: where a connection goes that waits for its next request, the shared epoll or the release pipe. `routes`:
-    whose a request is, where there are several applications.
+    `idle`: where a connection waits for its next request, the shared epoll or the release pipe. `routes`: which
+    application a request is for, where there are several.
     """
 
     server: int
@@ -104,9 +104,9 @@ class WorkerContext:
     routes: RouteTable | None = None
 
     def close(self) -> None:
-        """Let go of the descriptors."""
+        """Close the descriptors."""
         self.hand_off.close()
-        # At once: gevent's close waits for its event loop.
+        # By close(2) itself: gevent's `os.close` waits for an event loop.
         unpatched.close(self.board.fd)
         unpatched.close(self.idle.fd if isinstance(self.idle, SharedEpoll) else self.idle)
         if self.routes is not None:
@@ -114,31 +114,32 @@ class WorkerContext:
 
 
 class ApplicationProcess(Protocol):
-    """The process of a generic application, of which each worker has one (module `upstream_process`)."""
+    """The process of an application in another language, of which each worker has one (module `generic.process`)."""
 
     relays: Any
 
     def start(self, unwanted: Callable[[], bool], ended: Callable[[], None]) -> bool:
-        """Run it and wait until it takes connections; NotStarted when it does not, False when it became unwanted.
+        """Start it and wait until it accepts connections; False when the worker became unwanted meanwhile.
 
-        `ended` is called when it ends later by itself, just before the worker does.
+        Raises NotStarted when it does not accept connections. `ended` is called when it ends by itself later, just
+        before the worker does.
         """
 
     def retire(self) -> None:
-        """The worker takes nothing more."""
+        """Expect its end: the worker takes no further connections."""
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
 
     def end_like_it(self) -> None:
-        """End the worker in the way in which it has ended."""
+        """End the worker with the exit status or the signal of the process."""
 
 
 @dataclass(frozen=True)
 class WorkerRole:
-    """What all workers of one preloader do: the application and how to serve it.
+    """The part that all workers of one preloader have: the application and how to serve it.
 
-    `upstream`: the process that is the application, where it is a generic one.
+    `upstream`: the process that is the application, where that is in another language.
     """
 
     name: str
@@ -153,13 +154,15 @@ class WorkerRole:
 
 
 class Worker:
-    """One worker, in its own process. `run` returns when it has retired."""
+    """One worker, in its own process. `run` returns when the worker has retired."""
 
     def __init__(
         self, role: WorkerRole, context: WorkerContext, channel: Channel, slot: int, *, first: bool, check: bool,
         changes: Channel | None = None,
     ) -> None:
-        """`changes`: where it is told of changed files, unless it is the first, which watches them."""
+        """`changes`: the channel with reports of changed files, except for the first worker, which watches the files
+        itself.
+        """
         self._role = role
         self._channel = channel
         self._context = context
@@ -192,7 +195,7 @@ class Worker:
             self._wind_down()
 
     def _prepare_process(self) -> None:
-        """Make of a fork of the preloader a process that serves."""
+        """Turn a fork of the preloader into a process that serves."""
         set_title(f"appsrv worker {self._role.name}")
         forked_child.on_fork(self.close_in_child)
         self._handle_signals()
@@ -211,7 +214,7 @@ class Worker:
             self._stream_cutter.watch()
         if self._role.watch is not None:
             file_watcher = self.watch_files if self._first else self.receive_file_changes
-            # Not by `threading`, which the application may have made cooperative: this thread blocks.
+            # Not by `threading`: the application may have made that cooperative, and this thread blocks.
             unpatched.start_thread(file_watcher, (self._role.watch,))
 
     def serve(self) -> bool:
@@ -232,11 +235,11 @@ class Worker:
         return True
 
     def _wind_down(self) -> None:
-        """After the last request: wait for the application's own threads and children as far as the settings say."""
+        """After the last request: wait for the application's own threads and children, as far as the settings say."""
         self._threads.wait()
         self.finish()
-        # Without a line for each save in development: the frameworks' own servers end such threads silently, too, and
-        # at SIGTERM they do not wait for children.
+        # In development no line is written for each save: the frameworks' own servers drop such threads silently, too.
+        # At SIGTERM they do not wait for children either.
         self._threads.report_threads(of_daemons=not self._role.development)
         self._threads.report_children(waits=not self._role.development)
         self._stop_upstream()
@@ -256,14 +259,14 @@ class Worker:
             complain(text)
 
     def finish(self) -> None:
-        """Say what has not been said yet, and run the application's exit functions, once."""
+        """Send the messages that are still kept back, and run the application's exit functions, once."""
         if self._finishing.acquire(blocking=False):
             with contextlib.suppress(Orphaned):
                 self._queue.flush()
             hooks.run_worker_exit()
 
     def close_in_child(self) -> None:
-        """In a child of the application's: it has no connection, and nothing that leads to the server."""
+        """In a child of the application: close the connections, and all that leads to the server."""
         set_title(forked_child.title(self._role.name))
         forget_pieces()
         self._terminal.close_in_child()
@@ -280,7 +283,10 @@ class Worker:
             greenlets.close_in_child(lambda: forked_child.leave(0))
 
     def _start_upstream(self) -> bool:
-        """Have the process of a generic application listen, or end as it has; False: the worker is to retire."""
+        """Start the process of an application in another language; False: the worker is to retire.
+
+        Where it does not start, end this worker, too.
+        """
         if self._role.upstream is None:
             return True
         try:
@@ -301,19 +307,19 @@ class Worker:
             self._role.upstream.stop()
 
     def _is_healthy(self) -> bool:
-        """Ask the application for `health_path`, and tell the server when the answer is no good."""
+        """Request `health_path` from the application, and report a bad answer to the server."""
         settings = self._role.settings
         assert settings.health_path is not None
         environ = environs(self._role)[0]
         agent, host = "appsrv-health-check", settings.health_host
         status = get_status(self._role.application, settings.health_path, environ, agent=agent, host=host)
         if is_unhealthy(status):
-            said = f"the health check GET {settings.health_path} was answered with {status}"
-            self._channel.send(messages.Unhealthy(said))
+            reason = f"the health check GET {settings.health_path} was answered with {status}"
+            self._channel.send(messages.Unhealthy(reason))
         return not is_unhealthy(status)
 
     def _run_alone(self) -> None:
-        """The loop of a worker with one thread: nobody else wants the queue."""
+        """The loop of a worker with one thread, which shares the queue with no other thread."""
         take, serve, calls, clock = self._queue.take, self._handlers[0].serve, self._calls, time.monotonic
         with contextlib.suppress(Orphaned):
             while not self._retiring:
@@ -354,12 +360,12 @@ class Worker:
         return connection
 
     def _read_messages(self, connection: Connection | None) -> Connection | None:
-        """Look at what the server wants; a worker that is to retire lets others have what it has just taken."""
+        """Read the server's messages. A worker that is to retire passes on what it has just taken."""
         self._calls[0] = 0
         self._queue.read_messages()
         self._retiring = self._retiring or self._slot.retiring
         if connection is None or connection.sock.fileno() < 0:
-            # What the server wanted may have been that this very connection is dropped.
+            # One of the messages may have been that this very connection has ended.
             return None
         if self._retiring and connection.spooled is None:
             self._queue.pass_on(connection)
@@ -367,7 +373,7 @@ class Worker:
         return connection
 
     def _access_log(self) -> WorkerAccessLog | None:
-        """Who is to be told of requests; None when nobody is."""
+        """The log of the requests, for appsrv, for the framework or for both; None where neither has one."""
         role = self._role
         to, log = role.settings.access_log_path(framework=role.log_request is not None), None
         if to is not None:
@@ -409,7 +415,7 @@ class Worker:
 
     def _fields_removed(self, why: str, address: str, names: list[str]) -> None:
         if not address and self._role.settings.proxy_protocol:
-            # Of a client that the proxy could not name there is nothing to be said.
+            # The PROXY protocol header named no client, so that there is no address to report.
             return
         with contextlib.suppress(ChannelClosed, OSError):
             self._channel.send(messages.FieldsRemoved(why, address, names))
@@ -437,15 +443,15 @@ class Worker:
         self._wake()
 
     def _cut(self, connection: Connection) -> None:
-        """End a connection in the middle of its response; the thread that sends it finds its client gone."""
+        """End a connection in the middle of its response. The thread that sends it finds its client gone."""
         with contextlib.suppress(ChannelClosed):
             self._channel.send(connection_messages.Closed(connection.cid, linger=0, reset=1))
 
     def _exit(self) -> NoReturn:
-        """End the process in order, but for threads that will not end."""
+        """End the process in order, except that threads which do not end are not waited for."""
         self.finish()
         self._threads.report_children(waits=False)
-        # Not by sys.exit: the threads would be waited for, or keep locks that the end of the interpreter needs.
+        # Not by sys.exit: the interpreter would wait for the threads, or meet locks that they hold.
         atexit._run_exitfuncs()
         finish_output()
         os._exit(0)
@@ -490,7 +496,7 @@ def _response_buffer(settings: Settings) -> ResponseBuffer:
 
 
 def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
-    """Tells of a request whether it is for the application of this name."""
+    """A function that tells whether a request is for the application of this name."""
 
     def is_ours(head: RequestHead) -> bool:
         variables = head.variables
@@ -500,7 +506,7 @@ def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
 
 
 def environs(role: WorkerRole) -> list[dict[str, Any]]:
-    """One environ to start from for each listening socket, in the order of `role.listeners`."""
+    """For each listener, in the order of `role.listeners`, the environ that its requests begin with."""
     settings, errors = role.settings, own_lines.error_stream()
     return [
         environ_base(

@@ -1,7 +1,7 @@
-"""One connection's turn in a worker whose application is a process behind it: what its exchange does beside the rest.
+"""Serves a connection in a worker whose application is a process behind it: what is different there.
 
-Lends the client's side of a request to the proxy, takes a connection over that has switched protocols, and, where
-bodies are not buffered, has them read while they are passed on.
+The handler gives the proxy access to the client's connection, takes over a connection that has switched protocols and,
+where bodies are not buffered, has them read while they are passed on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from appsrv.wsgi.upstream_hooks import KEY, Proxied
 
 
 class ProxiedConnectionHandler(ConnectionHandler):
-    """`relays` has the connections that are no longer HTTP; `patience` is for bodies, None: they are buffered."""
+    """`relays` has the connections that have switched protocols. `patience` is for bodies; None: they are buffered."""
 
     def __init__(
         self, options: HandlerOptions, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *, relays: Relays,
@@ -46,7 +46,7 @@ class ProxiedConnectionHandler(ConnectionHandler):
     def _respond_and_log(self, connection: Connection, environ: Environ, head: RequestHead) -> ResponseOutcome:
         client = _Client(head, connection.sock, self._writer)
         client.streamed = self._input is not None
-        # What has been read behind the request cannot go along.
+        # A further request is buffered already and could not be passed on, so that this connection cannot be upgraded.
         client.may_switch = not self._followed
         environ[KEY] = client
         outcome = super()._respond_and_log(connection, environ, head)
@@ -67,7 +67,7 @@ class ProxiedConnectionHandler(ConnectionHandler):
         body = StreamedInput(connection.sock, head, data[offset:], limits, self._patience)
         self._input = body
         try:
-            # Whether more has come is known only when the body has ended.
+            # Whether a further request has arrived is known only at the end of the body.
             on = self._answer(connection, head, cast("IO[bytes]", body), head.content_length, True)
         finally:
             self._input = None
@@ -83,14 +83,15 @@ class ProxiedConnectionHandler(ConnectionHandler):
     def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
         if spooled.body or spooled.file is not None or self._patience is None:
             return super()._serve_spooled(connection, spooled)
-        # The slow lane has read no further than the head.
+        # The slow lane has read the head only.
         connection.spooled = None
         return self._serve_data(connection, spooled.data)
 
     def _hand_over(self, connection: Connection, outcome: ResponseOutcome, more: bool) -> None:
         unread = self._input is not None and not self._input.complete
         if unread and not outcome.cut and not self._writer.pending:
-            # The client still sends: it is to see the answer, and not the reset that unread data brings.
+            # The client is still sending. Close after what it sends has been read: a close with unread data would send
+            # a reset, and the client could lose the response.
             self._queue.close(connection, linger=True)
             self._writer.forget()
         else:

@@ -1,9 +1,9 @@
-"""The ready queue as a worker sees it: take a connection that has something to read, park it, give it up.
+"""The workers' side of the ready queue: take a connection with something to read, park it, give it away.
 
 Two implementations of one interface. *Portable*: every request comes over the hand-off socket, and the front end
-watches the connection in between. *Epoll* (Linux): idle connections are parked in one epoll instance shared by all
-workers and the front end, so that a keep-alive request costs no message. With both, a worker keeps its descriptor of a
-parked connection. Knows connections, not HTTP.
+watches a connection between two requests. *Epoll* (Linux): idle connections are parked in one epoll instance that all
+workers and the front end share, so that a keep-alive request costs no message. With both, a worker keeps its descriptor
+of a parked connection. This module knows connections, not HTTP.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ _released = connection_messages.RELEASED.pack
 class Spooled(NamedTuple):
     """A complete request that the slow lane has read.
 
-    `data` is the head, then the `body` bytes of body unless they are in `file`, then what the client has sent
-    after it.
+    `data` is the head, then `body` bytes of body unless these are in `file`, then what the client has sent after it.
     """
 
     data: bytes
@@ -55,7 +54,7 @@ class Spooled(NamedTuple):
 
 @dataclass
 class Connection:
-    """A client's connection in a worker's hands."""
+    """A client's connection that a worker serves or keeps."""
 
     __slots__ = ("address", "cid", "listener", "port", "registration", "sock", "spooled")
 
@@ -69,11 +68,11 @@ class Connection:
 
 
 class Orphaned(Exception):
-    """The server is gone: nobody hands connections out any more."""
+    """The server has gone: no connection is handed over any more."""
 
 
 class ReadyQueue:
-    """What both implementations share: the way of a connection in and out of this worker."""
+    """The part that both implementations share: how a connection comes to this worker and leaves it."""
 
     def __init__(self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot) -> None:
         self.client_socket: Callable[[int], socket.socket] = client_socket
@@ -86,11 +85,11 @@ class ReadyQueue:
         self._held: dict[int | None, Connection] = {}
 
     def fileno(self) -> int:
-        """Readable when something waits."""
+        """A descriptor that is readable when something waits."""
         raise NotImplementedError
 
     def take(self) -> Connection | None:
-        """The next connection with something to read; None after a second, or when a signal came."""
+        """The next connection with something to read; None after WAIT_MS, or when a signal came."""
         raise NotImplementedError
 
     def wait_at_most(self, milliseconds: int) -> None:
@@ -98,11 +97,11 @@ class ReadyQueue:
         raise NotImplementedError
 
     def park(self, connection: Connection, now: float) -> None:
-        """The request is answered and the client may send another one, to any worker."""
+        """Let the connection wait for its next request, which any worker may take."""
         raise NotImplementedError
 
     def read_messages(self) -> None:
-        """Read what the server has sent; Orphaned when it is gone."""
+        """Read the messages of the server; Orphaned when it has gone."""
         while True:
             try:
                 msg, fds = self._channel.receive(socket.MSG_DONTWAIT)
@@ -114,13 +113,14 @@ class ReadyQueue:
             self._handle_message(msg)
 
     def close(self, connection: Connection, *, linger: bool = False, reset: bool = False) -> None:
-        """The connection ends here.
+        """End the connection.
 
-        `linger`: the client may still be sending what nobody will read. `reset`: the client must not take what
-        it got for the whole, so it is to see a reset instead of an orderly end.
+        `linger`: the client may still be sending a request that will not be read. `reset`: the response is incomplete,
+        and the client is to see a reset instead of an orderly end.
         """
         if linger or reset:
-            self._board.park(connection.cid, 0.0)  # As in `_release`.
+            # Before the message is sent, for the reason given in `_release`.
+            self._board.park(connection.cid, 0.0)
         self._forget(connection)
         with contextlib.suppress(OSError):
             if reset:
@@ -131,13 +131,13 @@ class ReadyQueue:
         if linger or reset:
             self._send(connection_messages.Closed(connection.cid, int(linger), int(reset)))
             return
-        # The client has seen the end: the server may hear of it later, of several at once.
+        # The client has seen the end already. The server need not know at once, and is told of several at a time.
         self._closed.append(connection.cid)
         if len(self._closed) >= CLOSED_PER_MESSAGE:
             self.flush()
 
     def flush(self) -> None:
-        """Tell the server what it need not know at once."""
+        """Send the messages that were kept back."""
         cids = []
         with contextlib.suppress(IndexError):
             while True:
@@ -146,12 +146,12 @@ class ReadyQueue:
             self._send(connection_messages.ClosedAll(len(cids), struct.pack(f"<{len(cids)}Q", *cids)))
 
     def pass_on(self, connection: Connection) -> None:
-        """Let another worker have a connection that has just been taken, and of which nothing has been read."""
+        """Pass a connection to another worker that was just taken and not read from."""
         if connection.spooled is None:
             self.park(connection, time.monotonic())
 
     def give_back(self, connection: Connection, data: bytes) -> None:
-        """The request is incomplete: the front end's slow lane reads the rest."""
+        """Give an incomplete request to the front end, whose slow lane reads the rest."""
         self._release(connection)
         if len(data) <= MOST_INLINE_BYTES:
             self._send(connection_messages.GivenBack(connection.cid, data))
@@ -163,27 +163,27 @@ class ReadyQueue:
             os.close(fd)
 
     def limit_reached(self, connection: Connection, limit: Limit, what: str) -> None:
-        """Have it logged that this limit ended what the connection was at; to be said before the connection goes."""
+        """Have the server log that this limit ended a request. To be called before the connection is given away."""
         self._send(connection_messages.LimitReached(connection.cid, limit.setting, limit.value, what))
 
     def undelivered(
         self, connection: Connection, first: bytes, files: Sequence[tuple[int, int, int]], *, keep_alive: bool
     ) -> None:
-        """The rest of a response, for the drain lane: `first`, then (descriptor, offset, length) of each file."""
+        """Give the rest of a response to the drain lane: `first`, then (descriptor, offset, length) of each file."""
         self._release(connection)
         places = b"".join(struct.pack("<QQ", offset, length) for _, offset, length in files)
         rest = connection_messages.Undelivered(connection.cid, int(keep_alive), len(files), places + first)
         self._send(rest, [fd for fd, _, _ in files])
 
     def close_in_child(self) -> None:
-        """In a child of this process: close what is the parent's, which goes on with it."""
+        """In a child of this process: close the connections, which the parent goes on with."""
         for connection in self._held.values():
             connection.sock.close()
         self._held.clear()
 
     def _release(self, connection: Connection) -> None:
-        # The scoreboard may still call it parked since before this request: until the server has read that it has work
-        # with the connection, it would take it for idle and close it.
+        # The scoreboard may still say that the connection has been parked since before this request. Until the server
+        # has read the message, it would take the connection for idle and could close it.
         self._board.park(connection.cid, 0.0)
         self._forget(connection)
         connection.sock.close()
@@ -194,7 +194,7 @@ class ReadyQueue:
         self._send(connection_messages.Holding(connection.cid))
 
     def _forget(self, connection: Connection) -> None:
-        """Drop what the queue remembers of the connection."""
+        """Drop what is kept of the connection."""
         self._held.pop(connection.cid, None)
 
     def _handle_message(self, msg: Message) -> None:
@@ -207,7 +207,9 @@ class ReadyQueue:
                 held.sock.close()
 
     def _borrow(self, cid: int) -> Connection | None:
-        """Ask the front end for a connection that this worker does not hold; None when it has gone."""
+        """Have the front end send the descriptor of a connection that this worker does not hold; None when it has
+        ended.
+        """
         self._send(connection_messages.DescriptorRequested(cid))
         while True:
             try:
@@ -250,9 +252,9 @@ class ReadyQueue:
 
 
 class PortableQueue(ReadyQueue):
-    """Blocks on the hand-off socket: the kernel gives each message to exactly one worker, the longest waiting.
+    """Blocks on the hand-off socket. The kernel gives each message to exactly one worker, the longest waiting one.
 
-    `released`: the release pipe, into which all workers write.
+    `released`: the release pipe, to which all workers write.
     """
 
     def __init__(
@@ -309,14 +311,15 @@ class PortableQueue(ReadyQueue):
 
 
 class NonblockingPortableQueue(PortableQueue):
-    """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
+    """For an event loop that watches the queue's descriptor: `take` does not wait."""
 
     def _take_next(self, flags: int = 0) -> Connection | None:
         return super()._take_next(socket.MSG_DONTWAIT)
 
 
 class EpollQueue(ReadyQueue):
-    """Waits in the epoll instance that all workers share; keeps a descriptor of each connection it has parked."""
+    """Waits in the epoll instance that all workers share, and keeps a descriptor of each connection that it has parked.
+    """
 
     def __init__(
         self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll
@@ -346,8 +349,9 @@ class EpollQueue(ReadyQueue):
         self._next = lambda timeout_ms: next_entry(min(timeout_ms, milliseconds))
 
     def _take_in_turn(self) -> Connection | None:
-        # All of the hand-off socket has one place in the epoll's order: while there is more in it, every other
-        # request comes from there, so that a crowd of new connections does not wait behind those that are known.
+        # The hand-off socket has one entry in the epoll instance, however many messages are in it. While it has more,
+        # every other request is taken from there, so that many new connections do not wait behind those that have been
+        # parked.
         if self._hand_off_is_due:
             connection = self._receive_hand_off(socket.MSG_DONTWAIT)
             self._hand_off_is_due = False
@@ -369,7 +373,8 @@ class EpollQueue(ReadyQueue):
         registration = connection.registration
         if registration is None:
             if len(self._held) >= self._most:
-                # An entry needs a descriptor, and those left are the application's: the front end parks it.
+                # An entry needs a descriptor, and the rest of the descriptors is the application's. The front end parks
+                # the connection.
                 self.undelivered(connection, b"", (), keep_alive=True)
                 return
             registration = self._register(connection)
@@ -388,7 +393,7 @@ class EpollQueue(ReadyQueue):
         try:
             connection = self._receive_hand_off(socket.MSG_DONTWAIT)
         finally:
-            # Also at the end of the server: all workers are to see it, not only the first.
+            # Also at the end of the server, so that each worker sees it, and not only the first one.
             self._hand_off_entry.arm()
         self._more_in_hand_off = self._hand_off_is_due = connection is not None
         return connection
@@ -401,13 +406,15 @@ class EpollQueue(ReadyQueue):
 
 
 def most_held() -> int:
-    """How many connections a worker may keep: half of the descriptors it may have, the rest is the application's."""
+    """How many connections a worker may keep: half as many as it may have descriptors. The other half is the
+    application's.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft // 2
 
 
 class NonblockingEpollQueue(EpollQueue):
-    """For whom the queue's descriptor is watched by an event loop: `take` does not wait."""
+    """For an event loop that watches the queue's descriptor: `take` does not wait."""
 
     def __init__(
         self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll
@@ -425,12 +432,12 @@ def _from_lent(
 
 
 def client_socket(fd: int) -> socket.socket:
-    # Naming family, type and protocol spares three system calls; nobody asks the object for them.
+    # Naming family, type and protocol saves three system calls. What they are does not matter to `recv` and `send`.
     return nonblocking(Socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd))
 
 
 def _as_file(data: bytes) -> int:
-    # It is in memory and stays there, where the system has files in memory.
+    # The data stays in memory, where the system has files in memory (memfd_create).
     spool = Spool(len(data))
     spool.write(data)
     fd, _, _ = spool.into_file()

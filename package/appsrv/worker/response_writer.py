@@ -1,7 +1,7 @@
-"""Where a worker writes a response: to the client at once, and what the client does not take yet into a backlog.
+"""Writes responses: to the client at once, and to a backlog what the client does not take yet.
 
-A slow client never holds the worker: the backlog goes to the drain lane when the application has finished. Only a
-response larger than `response_buffer_size` waits for its client. Knows bytes and one socket, not HTTP.
+A slow client never holds the worker: the drain lane sends the backlog when the application has finished. Only a
+response larger than `response_buffer_size` waits for its client. The writer knows bytes and one socket, not HTTP.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from appsrv.system.spool import Spool
 _PIECE_BYTES = 256 * 1024
 _PACE_CHECKS = 4
 _RESET_SECONDS, _RESET_CHECK_SECONDS = 0.1, 0.002
-# What sendfile(2) says when not the client but the file or its disk is to blame.
+# With these errors of sendfile(2) the file or its disk is to blame, and not the client.
 _FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseBuffer:
-    """What a client has not taken: bytes kept in `memory`, bytes kept at all, the `directory` of the file.
+    """The backlog of a response: `memory` bytes are kept in memory, `size` bytes at all, the rest in a file in
+    `directory`.
 
-    A worker that waits for its client beyond that does so as long as `Pace` allows with this pause and rate.
+    Beyond `size` a worker waits for its client, as long as `Pace` allows with this pause and rate.
     """
 
     memory: int = 1 << 20
@@ -41,9 +42,9 @@ class ResponseBuffer:
 
 
 class ResponseWriter:
-    """The way of responses to clients, one after the other. `sock`: the client's connection, to be set before each.
+    """Writes one response after the other. `sock`, the client's connection, is to be set before each.
 
-    `pending`: something is left for the drain lane. PEP 3333 asks that data is on its way when `send` returns.
+    `pending`: the drain lane has to send the rest. PEP 3333 requires that data is on its way when `send` returns.
     """
 
     __slots__ = (
@@ -65,18 +66,18 @@ class ResponseWriter:
         self.pending = False
 
     def send(self, data: bytes) -> None:
-        """Send, or keep what the client does not take.
+        """Send, and keep what the client does not take.
 
-        ClientDisconnected when it has gone, NoRoomForResponse when there is no room to keep it.
+        ClientDisconnected when the client has gone, NoRoomForResponse when it cannot be kept.
         """
         self._begun()
         self.send_interim(data)
 
     def send_piece(self, data: bytes, chunked: bool, /) -> None:
-        """One step of a body that comes in pieces, of which this one may be empty.
+        """One piece of a body that comes in pieces. It may be empty.
 
-        ClientDisconnected also when the client is known to have gone, so that the application is told at its next step
-        whether it sends anything or not. `chunked`: the next piece begins with the size of a chunk.
+        ClientDisconnected also when the client is known to have gone: the application then finds it out at its next
+        piece, even an empty one. `chunked`: the next piece begins with the size of a chunk.
         """
         if self._departed[0]:
             self._send_to_departed(data)
@@ -93,14 +94,14 @@ class ResponseWriter:
         if data:
             self.send(data)
             if client == HALF_CLOSED and self._waited != self._departed[0]:
-                # One that has closed both directions answers with a reset (RFC 9293 section 3.10.7), and that tells it
-                # from one that only sends nothing more. It is waited for once.
+                # A client that has closed both directions answers data with a reset (RFC 9293 section 3.10.7). One that
+                # only sends nothing more does not. Wait for the reset, once per request.
                 self._waited = self._departed[0]
                 self._wait_for_reset()
 
     def _wait_for_reset(self) -> None:
-        # Without an event to wait for, only poll(2) itself tells of a reset: gevent's poll never does. Other greenlets
-        # run between two looks.
+        # poll(2) reports a reset without being asked for any event. gevent's poll does not, so that this is the
+        # unpatched one, which must not block: other greenlets run between two calls.
         poll = unpatched.poll()
         poll.register(self.sock.fileno(), 0)
         due = time.monotonic() + _RESET_SECONDS
@@ -111,7 +112,9 @@ class ResponseWriter:
         raise ClientDisconnected("the client has gone")
 
     def send_interim(self, data: bytes) -> None:
-        """The same for an interim response (RFC 9110 section 15.2): after it, a crash may still be answered."""
+        """Send an interim response (RFC 9110 section 15.2). If the worker crashes after it, the server may still
+        answer.
+        """
         if self._backlog is not None:
             self._append(data)
             return
@@ -126,9 +129,9 @@ class ResponseWriter:
             self._append(memoryview(data)[sent:])
 
     def sendfile(self, fd: int, offset: int, count: int) -> None:
-        """Send a part of a file without reading it; the rest is kept as (descriptor, offset, length).
+        """Send a part of a file without reading it. The rest is kept as (descriptor, offset, length).
 
-        OSError or EOFError when it is the file that fails.
+        OSError or EOFError when the file is to blame.
         """
         while count and self._backlog is None:
             try:
@@ -146,11 +149,11 @@ class ResponseWriter:
             self._file, self.pending = (os.dup(fd), offset, count), True
 
     def cut(self) -> None:
-        """The response is not whole; the exchange, which is told so too, ends the connection."""
+        """The response is incomplete: drop the rest. The handler ends the connection."""
         self.forget()
 
     def rest(self, inline: int) -> tuple[bytes, list[tuple[int, int, int]]]:
-        """What is left: at most `inline` bytes to send first, then files as (descriptor, offset, length)."""
+        """The rest of the response: up to `inline` bytes to send first, then files as (descriptor, offset, length)."""
         first, files = b"", []
         if self._backlog is not None and len(self._backlog) <= inline:
             first = self._backlog.read_all()
@@ -161,7 +164,7 @@ class ResponseWriter:
         return first, files
 
     def forget(self) -> None:
-        """Drop what is left."""
+        """Drop the rest of the response."""
         if self._backlog is not None:
             self._backlog.close()
             self._backlog = None
@@ -196,7 +199,7 @@ class ResponseWriter:
             raise NoRoomForResponse(self._buffer.directory, error) from error
 
     def _empty(self) -> None:
-        # All of it: only an empty spool gives its room on the disk back.
+        # All of it: a spool gives its room on the disk back only when it is empty.
         assert self._backlog is not None
         taken = Taken(self.sock)
         pace = Pace(self._buffer.pause, self._buffer.rate, time.monotonic())
@@ -205,7 +208,7 @@ class ResponseWriter:
             taken.give(self._flush())
 
     def _flush(self) -> int:
-        """Send what the client takes; how much that was."""
+        """Send what the client takes; return how many bytes that were."""
         backlog = self._backlog
         assert backlog is not None
         before = len(backlog)

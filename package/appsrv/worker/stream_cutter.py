@@ -1,8 +1,9 @@
-"""The end of a development server's worker: responses that stream are ended at once, all others are finished.
+"""The end of a development server's worker: cuts responses that stream, while all others are finished.
 
-A stream of server-sent events has no end of its own: a reload, or Ctrl-C, would wait for it. Its client is to see it
-cut and to ask again, which a browser's EventSource does by itself. What streams is seen on the stacks of the worker's
-threads, and only once it is to end: no request pays anything for it. Knows responses, not why the worker ends.
+A stream of server-sent events does not end by itself, and a reload or Ctrl-C would wait for it. Its client is to see
+the stream cut and to connect again, which a browser's EventSource does by itself. The cutter finds streams on the
+stacks of the worker's threads, and only when the worker is to end, so that no request pays for it. It knows responses.
+It does not know why the worker ends.
 """
 
 from __future__ import annotations
@@ -20,55 +21,54 @@ from appsrv.worker.ready_queue import Connection
 from appsrv.wsgi.run import STREAMS
 
 STREAM_SECONDS = 0.2
-"""Seconds within which an ordinary response is over, once it has begun."""
+"""An ordinary response is over within this time after it has begun."""
 
 NOTICE_SECONDS = 0.5
-"""Seconds that the application has to notice that its client has gone: to end a generator, to run its `finally`."""
+"""The time that the application has to notice that its client has gone: to end a generator, to run its `finally`."""
 
 POLL_SECONDS = 0.02
 
 RETIRING_CHECK_SECONDS = 0.2
-"""Seconds between two looks at the scoreboard, which tells a worker to retire although it has lost its signal handler:
-a view may have replaced it with `signal.signal`."""
+"""Between two checks of the scoreboard, which tells a worker to retire even if it has lost its signal handler: a view
+may have replaced it with `signal.signal`.
+"""
 
 _ANSWERS = ConnectionHandler._answer.__code__
 
 
 class ServedRequest(NamedTuple):
-    """One request in one thread: its connection and since when it is served (monotonic)."""
+    """One request in one thread: its connection, and since when it is served (monotonic)."""
 
     cid: int
     started: float
 
 
 class StreamLimits:
-    """Which responses are to be cut, and when nothing else is left. Told what is seen, and when; decides only."""
+    """Decides which responses to cut, and when only cut ones are left. It is told what is seen, and when."""
 
     def __init__(self) -> None:
         self._since: dict[ServedRequest, float] = {}
         self._cut: dict[ServedRequest, float] = {}
 
     def due(self, streaming: Iterable[ServedRequest], now: float) -> list[ServedRequest]:
-        """Those of the responses that stream which have done so for too long, each of them once."""
+        """The streaming responses that have streamed for too long; each of them once."""
         self._since = {request: self._since.get(request, now) for request in streaming}
         due = [r for r, since in self._since.items() if now - since >= STREAM_SECONDS and r not in self._cut]
         self._cut.update(dict.fromkeys(due, now))
         return due
 
     def are_all(self, busy: Iterable[ServedRequest], now: float) -> bool:
-        """Whether the worker is busy with nothing but responses that were cut, and whose code does not notice."""
+        """Whether the worker serves only responses that were cut, and whose code does not notice it."""
         cuts = [self._cut.get(request, now) for request in busy]
         return bool(cuts) and now - max(cuts) >= NOTICE_SECONDS
 
 
 class StreamCutter:
-    """Cuts what streams in this process, from `begin` on, or once the scoreboard asks the worker to retire.
+    """Cuts streaming responses in this process, from `begin` on, or when the scoreboard asks the worker to retire.
 
-    `watch` is called once, by the worker.
-
-    `cut` ends a connection so that its client sees that the response is not whole. `exit_process` ends the process
-    without waiting for threads whose responses were cut. `frames` gives the stacks of the threads or greenlets that
-    serve.
+    The worker calls `watch` once. `cut` ends a connection so that its client sees that the response is incomplete.
+    `exit_process` ends the process without waiting for threads whose responses were cut. `frames` gives the stacks of
+    the threads or greenlets that serve.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class StreamCutter:
         self._exit = exit_process
         self._streams = StreamLimits()
         self._begun = False
-        # Held until the end begins.
+        # Held until the worker is to end.
         self._not_ending = unpatched.Lock()
         self._not_ending.acquire()
 
     def watch(self) -> None:
-        """Wait for the end in a thread of its own."""
+        """Wait for the end of the worker, in a thread of its own."""
         unpatched.start_thread(self._run, ())
 
     def begin(self) -> None:
-        """The worker is to end. For signal handlers, too: it waits for no lock."""
+        """The worker is to end. A signal handler may call this: it waits for no lock."""
         if not self._begun:
             self._begun = True
             self._not_ending.release()
@@ -104,7 +104,7 @@ class StreamCutter:
 
     def _over(self, now: float) -> bool:
         if self._slot.at_terminal:
-            # Somebody looks into one of them with a debugger.
+            # A person uses a debugger in one of the requests.
             return False
         streaming = streaming_now(self._frames())
         for request in self._streams.due(streaming, now):
@@ -113,13 +113,14 @@ class StreamCutter:
 
 
 def threads_frames() -> Iterable[FrameType]:
-    """Where each thread of this process is."""
+    """The innermost frame of each thread of this process."""
     return sys._current_frames().values()
 
 
 def streaming_now(frames: Iterable[FrameType]) -> dict[ServedRequest, Connection]:
-    """Of the stacks that `frames` are the ends of: the responses that have begun, or whose body of unknown length is
-    being waited for.
+    """The streaming responses on these stacks, of which `frames` are the innermost frames.
+
+    A response streams if it has begun, or if the application is being waited for a body of unknown length.
     """
     found = (_streaming(frame) for frame in frames)
     return dict(pair for pair in found if pair is not None)
@@ -133,7 +134,7 @@ def _streaming(frame: FrameType | None) -> tuple[ServedRequest, Connection] | No
         frame = frame.f_back
     if frame is None:
         return None
-    # Another thread's variables: it goes on meanwhile, and may be done with them.
+    # The variables are another thread's, which runs on meanwhile and may have finished with them.
     connection, reading = frame.f_locals["connection"], frame.f_locals["self"].progress()
     if reading.cid != connection.cid or not (endless or reading.response_begun):
         return None

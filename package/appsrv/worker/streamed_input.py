@@ -1,6 +1,8 @@
-"""A request's body, read from its client while the application already has the beginning (`request_buffering` off).
+"""The body of a request, read from its client while the application already has the beginning (`request_buffering`
+off).
 
-Waits in greenlets for the client, as long and as fast as the slow lane would have it. Knows one socket, no process.
+It waits for the client in greenlets, for as long and at the rate that the slow lane would allow. It knows one socket
+and no processes.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ READ = 64 * 1024
 
 @dataclass(frozen=True)
 class Patience:
-    """Longest pause of a client in seconds, and the least rate in bytes a second (0: any)."""
+    """The longest pause of a client in seconds, and the lowest rate in bytes per second (0.0: any)."""
 
     pause: float = 60.0
     rate: float = 0.0
 
 
 class StreamedInput:
-    """`read` gives what has come. `complete`: the whole body was read; `rest` is what the client has sent behind it."""
+    """`read` gives what has arrived. `complete`: the whole body was read; `rest` is what the client has sent after it.
+    """
 
     def __init__(
         self, sock: socket.socket, head: RequestHead, data: bytes, limits: Limits, patience: Patience
@@ -41,11 +44,11 @@ class StreamedInput:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more belongs to the body."""
+        """Whether the whole body was read."""
         return self._reader.complete
 
     def read(self, _size: int = -1) -> bytes:
-        """The next piece as it comes, whatever its size; nothing at the end.
+        """The next piece, of whatever size; b"" at the end.
 
         Raises RequestError (400, 408, 413) and ClientDisconnected.
         """
@@ -57,7 +60,7 @@ class StreamedInput:
         return b""
 
     def _receive(self) -> bytes:
-        # What the application has taken to read is not the client's time.
+        # The time that the application has taken to read does not count against the client.
         self._pace.excuse(time.monotonic() - self._since)
         try:
             data = self._wait_and_receive()

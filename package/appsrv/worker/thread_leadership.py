@@ -20,12 +20,12 @@ TAKE_OVER_SECONDS = 0.002
 class Leadership:
     """Shares one queue among threads.
 
-    `turn(me)` waits, holding `taking`, for one request; it calls `busy()` when it has one, lets `taking` go and
-    serves it. It returns False when the worker is to end.
+    `turn(me)` waits for one request while it holds `taking`. When it has one, it calls `busy()`, releases `taking` and
+    serves the request. It returns False when the worker is to end.
     """
 
     def __init__(self, queue: int, turn: Callable[[int], bool], check_ms: int) -> None:
-        """`check_ms`: how often, in milliseconds, the deputy checks whether the end has come."""
+        """`check_ms`: how often, in milliseconds, the deputy checks whether the worker is to end."""
         self._queue = queue
         self._check_ms = check_ms
         self._turn = turn
@@ -36,11 +36,11 @@ class Leadership:
         self.taking = unpatched.Lock()
 
     def busy(self) -> None:
-        """The leader has a request in its hands."""
+        """The leader has taken a request."""
         self._busy_since = time.monotonic()
 
     def run(self, count: int) -> None:
-        """Serve in `count` threads, the calling one among them, until a turn says that it is over."""
+        """Serve in `count` threads, of which the calling one is the first, until a turn returns False."""
         others = [threading.Thread(target=self._wait_to_lead, args=(n,), name=f"appsrv-{n}") for n in range(1, count)]
         for thread in others:
             thread.daemon = True
@@ -73,12 +73,12 @@ class Leadership:
                 if not self._turn(me):
                     self.end()
         except BaseException:
-            # Nobody would take the lead from a thread that died while it waited.
+            # A thread that dies while it waits would leave the others without a leader.
             self.end()
             raise
 
     def _is_needed(self) -> bool:
-        """Wait, as the deputy, until the leader is needed and stuck; False when it is over."""
+        """Wait, as the deputy, until a request waits and the leader is busy; False when the worker ends."""
         poll = unpatched.poll()
         poll.register(self._queue, unpatched.POLLIN)
         while not self._over:

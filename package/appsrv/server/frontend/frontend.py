@@ -320,6 +320,8 @@ class FrontEnd:
             reset_now(connection.sock)
         elif connection.holders:
             _end_of_sending(connection.sock)
+        # A worker closes its descriptor when it has read the message. Until then the kernel keeps the connection open,
+        # unless it was shut down or reset above.
         for worker in connection.holders or ():
             worker.outbox.send(connection_messages.Gone(connection.cid))
             worker.call()

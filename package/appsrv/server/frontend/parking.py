@@ -246,6 +246,7 @@ class Parking:
         return True
 
     def _keep(self, data: bytes, fds: Sequence[int]) -> None:
+        # Duplicated: the front end may close the connection before there is room in the socket.
         self._waiting.append((data, [os.dup(fd) for fd in fds]))
         if not self._writable.active:
             self._writable.start(self._flush)
@@ -395,6 +396,8 @@ class EpollParking(Parking):
         self.park(connection)
 
     def worker_died(self) -> None:
+        # The entry of the hand-off socket wakes one worker and is then disarmed, until that worker has read a message
+        # and arms it again. A worker that dies in between would leave it disarmed for ever.
         self._hand_off_entry.arm()
 
     def close(self) -> None:
