@@ -175,7 +175,7 @@ def test_integrations_know_only_the_public_face(package: str) -> None:
     ("call", "allowed"),
     [
         ("os.fork", {"watchdog.start"}),
-        ("unpatched.fork", {"preloader.process"}),
+        ("unpatched.fork", {"preloader.forked_workers"}),
         ("os.environ.get", {"settings.sources"}),
         ("os.getenv", set()),
         ("print", {*CLI, "settings.sources"}),

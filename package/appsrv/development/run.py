@@ -23,7 +23,8 @@ from appsrv.development import own_writes, standby
 from appsrv.errors import AppLoadError, AppsrvError, RunDirectoryError, SettingsError
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.messages import Prepare
-from appsrv.preloader import process as preloader
+from appsrv.preloader import setup
+from appsrv.preloader.process import Preloader
 from appsrv.settings import internal_variables, sources
 from appsrv.settings.table import Settings
 from appsrv.system import directories, interpreter_flags
@@ -164,14 +165,14 @@ def serve(
     has_hook = sources.take_variable(internal_variables.STANDBY) is None
     # Of no use to the programs that the application starts.
     sources.take_variable(internal_variables.BOOT)
-    preloader.prepare_process()
+    setup.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
-    configure = preloader.configuration(watchdog)
+    configure = setup.configuration(watchdog)
     if configure.bind_errno is not None:
         raise OSError(configure.bind_errno, configure.bind_reason)
-    role = preloader.role_of(configure, watch=watch, log_request=log_request)
+    role = setup.role_of(configure, watch=watch, log_request=log_request)
     urls = [_url(made) for made in configure.listeners]
-    process = preloader.Preloader(role, Channel.from_fd(server_fd), watchdog, broken=broken)
+    process = Preloader(role, server=Channel.from_fd(server_fd), watchdog=watchdog, broken=broken)
 
     def order_standby() -> None:
         against = standby.reason_against(

@@ -1,23 +1,21 @@
 """The preloader: imports the application once, forks workers on request, reaps them and reports how they ended.
 
-The only place that forks workers. Exactly one thread while it forks. It has two channels: one to the server, which
-gives the orders and may be replaced by another server at any time, and one to the watchdog, which gets the read
-ends of the workers' stdout and stderr. Where workers are spawned directly, this process becomes the worker itself.
+It has two channels. The server gives orders over one of them, and another server may take its place at any time. The
+watchdog gets, over the other one, the read ends of the workers' stdout and stderr. The process has exactly one thread
+while it forks, unless the application has started others at its import. Where workers are spawned directly, this
+process becomes the worker itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import gc
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -37,33 +35,30 @@ from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.shared_epoll import SharedEpoll
 from appsrv.preloader import command_line, loader, production_checks, shared_state
 from appsrv.preloader.django_urls import import_urlconf
+from appsrv.preloader.forked_workers import ForkedWorkers
 from appsrv.preloader.loader import guarded
+from appsrv.preloader.setup import configuration, prepare_process, role_of
 from appsrv.preloader.static_files import with_static_files
 from appsrv.settings import sources
-from appsrv.settings.table import Settings
-from appsrv.system import process_group, stack_dump, unpatched
-from appsrv.system.nonblocking_terminal import SOCKET as TERMINAL
+from appsrv.system import process_group, unpatched
 from appsrv.system.process_title import set_title
 from appsrv.system.root_watch import identity
-from appsrv.system.users import drop_privileges
-from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
-from appsrv.worker.process import FileWatch, Worker, WorkerContext, WorkerRole, environs, forget_files
+from appsrv.worker.process import Worker, WorkerContext, WorkerRole, environs, forget_files
 from appsrv.wsgi.internal_request import get_status
 from appsrv.wsgi.x_sendfile import with_x_sendfile
 
 Load = Callable[[], WSGIApplication]
-_IOLBF = 1
 
-
-@dataclass
-class _Child:
-    serial: int
-    server: int
+FIRST_PROCESS_VARIABLES = ("RUN_MAIN", "WERKZEUG_RUN_MAIN")
+"""Set by Django and Werkzeug in the process that serves. Applications start schedulers only where one is set."""
 
 
 class BecomeWorker(Exception):
-    """This process, a fresh child or the preloader itself, is to be a worker from now on."""
+    """This process is a worker from now on: a child that was just forked, or the preloader itself.
+
+    An exception, so that no frame of the preloader's loop stays on the stack of the worker.
+    """
 
     def __init__(self, worker: Worker) -> None:
         super().__init__("be a worker")
@@ -71,20 +66,27 @@ class BecomeWorker(Exception):
 
 
 class Preloader:
-    """The preloader's loop. `run` returns when its time, or that of the worker it has become, is over."""
+    """The preloader's loop. `loaded` is whether the application was imported.
 
-    def __init__(self, role: WorkerRole, server: Channel, watchdog: Channel, *, broken: bool = False) -> None:
-        """`broken`: the application is one that only tells why the real one cannot be loaded."""
+    `loaded_from` is the identity of the directory that it was imported from (`root_watch.identity`).
+    """
+
+    def __init__(
+        self, role: WorkerRole, *, server: Channel, watchdog: Channel, broken: bool = False,
+        workers: ForkedWorkers | None = None,
+    ) -> None:
+        """`broken`: the application only shows why the real one cannot be loaded. `workers`: none have been forked."""
         self._broken = broken
         self._role = role
         self._server = server
         self._watchdog = watchdog
-        self._children: dict[int, _Child] = {}
+        self._workers = workers if workers is not None else ForkedWorkers()
         self._context: WorkerContext | None = None
         self.loaded = False
         self.loaded_from: list[int] = []
         self._quits = False
-        self._own_sigchld: Any = signal.SIG_DFL
+        # What the application has chosen at its import; None stands for a handler that is not Python's.
+        self._sigchld_of_application: Any = signal.SIG_DFL
         self._wake: tuple[int, int] | None = None
         self._dispatcher: Dispatcher[[list[int]]] = Dispatcher(
             directions.SERVER_TO_PRELOADER,
@@ -95,9 +97,10 @@ class Preloader:
         )
 
     def run(self, load: Load, loaded: Callable[[], None] = lambda: None) -> None:
-        """Import the application, then fork a worker for each Spawn until the server says Quit or nobody is left.
+        """Import the application with `load`, call `loaded`, then fork workers as the server asks for them.
 
-        `loaded` is called in between.
+        Returns when the server or the watchdog has told it to end, or has gone, and the last worker has ended. A worker
+        returns from here, too.
         """
         set_title(f"appsrv preloader {self._role.name}")
         forked_child.on_fork(self._let_child_go)
@@ -117,16 +120,19 @@ class Preloader:
             worker.run()
         own_lines.settle()
 
+    # -- loading ------------------------------------------------------------------------------------------------------
+
     def _follow_patches(self) -> None:
+        """Serve with greenlets if the application has monkey-patched itself at its import."""
         settings, development = self._role.settings, self._role.development
         served = monkey_patched.settings_for(settings, monkey_patched.patched_by(), development=development)
-        # In greenlets a development server serves as the framework's own server does: there is nothing to tell.
+        # The framework's own development server uses greenlets then, too: no notice.
         if served is not settings and not (development and served.model == "gevent"):
             complain(monkey_patched.notice(served))
         self._role = replace(self._role, settings=served)
 
     def _with_files(self, application: WSGIApplication) -> WSGIApplication:
-        """The application, with the files that appsrv serves in front of it and for it."""
+        """The application with the files that appsrv serves in front of it, and those that the application names."""
         settings, development = self._role.settings, self._role.development
         if settings.environment == "production":
             for note in production_checks.notes(application):
@@ -139,45 +145,24 @@ class Preloader:
         )
         return with_x_sendfile(served, settings.sendfile_root, settings.accel_redirect)
 
-    def _fork_workers(self) -> Worker | None:
-        """Be the preloader; returns the worker that this process is to be from now on, if any."""
-        try:
-            self._prepare()
-            self._serve()
-        except BecomeWorker as change:
-            return change.worker
-        self._leave_to_the_end()
-        return None
-
-    def _leave_to_the_end(self) -> None:
-        """The process closes its sockets by its end. Python would warn of each where the application asks for that."""
-        sockets = [self._server.sock, self._watchdog.sock]
-        for sock in sockets if self._context is None else [*sockets, self._context.hand_off]:
-            sock.detach()
-
     def _report_failure(self, error: AppLoadError) -> None:
         with contextlib.suppress(ChannelClosed):
             self._server.send(messages.LoadFailed(str(error), error.traceback, error.exit_code))
         if self._role.watch is not None:
-            # Nobody else has loaded anything that would have to be forgotten.
+            # Files are watched here, since there is no worker. No other process has loaded templates or the like that
+            # it would have to forget.
             self._role.watch(self._report_change, lambda _: None)
 
     def _report_change(self, paths: list[str]) -> None:
         with contextlib.suppress(ChannelClosed):
             self._server.send(messages.CodeChanged(paths))
 
-    def _prepare(self) -> None:
-        """What is done once so that the workers share memory, then listen for the ends of children."""
-        self.loaded = True
-        self._wake = os.pipe()
-        for end in self._wake:
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        self._own_sigchld = unpatched.on_signal(signal.SIGCHLD, _ignore)
-        self._share_memory()
-
     def _share_memory(self) -> None:
-        """Load what the first request would load, let go of what must not be shared, and keep the collector off it."""
+        """Before the first fork: load what the first request would load, and keep the memory of all that shared.
+
+        A fork shares each page until one of the processes writes to it. The garbage collector writes to every object
+        that it walks; frozen objects are not walked.
+        """
         path = self._role.settings.warm_up_path
         if path is not None:
             status = get_status(self._role.application, path, environs(self._role)[0], agent="appsrv-warm-up")
@@ -197,56 +182,96 @@ class Preloader:
         gc.collect()
         gc.freeze()
 
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def _fork_workers(self) -> Worker | None:
+        """Be the preloader; returns the worker that this process is from then on, if any."""
+        try:
+            self._listen_for_children()
+            self._share_memory()
+            self._serve()
+        except BecomeWorker as change:
+            return change.worker
+        self._detach_sockets()
+        return None
+
+    def _listen_for_children(self) -> None:
+        """Have SIGCHLD wake the loop."""
+        self.loaded = True
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        self._sigchld_of_application = unpatched.on_signal(signal.SIGCHLD, _ignore)
+
+    def _stop_listening_for_children(self) -> None:
+        signal.set_wakeup_fd(-1)
+        chosen = self._sigchld_of_application
+        unpatched.on_signal(signal.SIGCHLD, signal.SIG_DFL if chosen is None else chosen)
+
     def _serve(self) -> None:
         assert self._wake is not None
         with contextlib.suppress(ChannelClosed):
-            while self._children or not self._quits:
+            while self._workers or not self._quits:
                 server, watchdog, wake = self._server.fileno(), self._watchdog.fileno(), self._wake[0]
                 ready, _, _ = unpatched.select([server, watchdog, wake], [], [])
                 if wake in ready:
                     os.read(wake, 512)
                     self._reap()
                 if watchdog in ready:
+                    # The watchdog sends nothing after Configure, so this is the end of its channel.
                     break
                 if server in ready:
                     self._dispatcher.handle_message(*self._server.receive())
-        self._outlive_workers()
+        self._wait_for_workers()
 
-    def _quit(self, quits: bool) -> None:
-        """Whether this process ends with its last worker: what the application has registered with atexit runs then."""
-        self._quits = quits
-        # While that runs the watchdog may already ask this process to end; it kills it when the time of a stop is over.
-        # A handler, since what the exit functions start would inherit SIG_IGN and could not be ended by SIGTERM.
-        if quits:
-            own_signals.handle(signal.SIGTERM, _ignore)
-        else:
-            unpatched.on_signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _outlive_workers(self) -> None:
-        """Wait for the workers where the server or the watchdog has gone."""
-        self._quit(True)
+    def _wait_for_workers(self) -> None:
+        """The server or the watchdog has gone: reap the workers, which end by themselves, until none is left."""
+        self._set_quits(True)
         assert self._wake is not None
-        while self._children:
+        while self._workers:
             unpatched.select([self._wake[0]], [], [])
             os.read(self._wake[0], 512)
             with contextlib.suppress(ChannelClosed):
                 self._reap()
 
-    def _on_files_changed(self, order: messages.FilesChanged, _fds: object) -> None:
-        if self._role.watch is not None:
-            forget_files(self._role.watch, order.paths)
+    def _reap(self) -> None:
+        for worker, status in self._workers.reap():
+            if self._role.upstream is not None:
+                process_group.kill_rest(worker.pid)
+            self._server.send(messages.WorkerExited(worker.server, worker.serial, worker.pid, status))
 
-    def _on_quit(self, _order: messages.Quit, _fds: object) -> None:
-        self._reap()
-        self._quit(True)
+    def _set_quits(self, quits: bool) -> None:
+        """Set whether the process ends after its last worker. It then runs what was registered with atexit at import.
+
+        While those functions run, the watchdog may already send SIGTERM, which has to have no effect; the watchdog
+        kills the process when the time of the stop is over. The signal gets a handler that does nothing, and not
+        SIG_IGN: programs that the functions start would inherit that and could not be ended by SIGTERM.
+        """
+        self._quits = quits
+        if quits:
+            own_signals.handle(signal.SIGTERM, _ignore)
+        else:
+            unpatched.on_signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _detach_sockets(self) -> None:
+        """Leave the sockets to the end of the process: Python would warn of each with `-W error` or the like."""
+        sockets = [self._server.sock, self._watchdog.sock]
+        for sock in sockets if self._context is None else [*sockets, self._context.hand_off]:
+            sock.detach()
+
+    # -- messages of the server ---------------------------------------------------------------------------------------
 
     def _on_attach(self, order: messages.Attach, fds: list[int]) -> None:
-        """Work for this server from now on; workers of another one have seen the end of their channels."""
+        """Work for this server from now on.
+
+        The server before it has died: its workers have found the ends of their channels and end by themselves.
+        """
         if self._context is not None:
             self._context.close()
         if self._quits:
-            # The server that had told it to end is no more, and this one goes on with it.
-            self._quit(False)
+            # The server before had sent Quit. This one continues with the preloader.
+            self._set_quits(False)
         hand_off = unpatched.without_timeout(unpatched.Socket(fileno=fds[0]))
         board = Scoreboard(fds[1], order.slots, order.cells)
         idle = SharedEpoll(fds[2]) if order.queue == "epoll" else fds[2]
@@ -254,11 +279,18 @@ class Preloader:
         self._context = WorkerContext(order.server, hand_off, board, idle, routes)
         settings = self._role.settings
         loaded = messages.Loaded(
-            self._broken, production_checks.settings_module(), self.loaded_from, settings.model, settings.concurrency
+            broken=self._broken, settings_module=production_checks.settings_module(), loaded_from=self.loaded_from,
+            model=settings.model, concurrency=settings.concurrency,
         )
         self._server.send(loaded)
 
-    # -- making workers -----------------------------------------------------------------------------------------------
+    def _on_files_changed(self, order: messages.FilesChanged, _fds: object) -> None:
+        if self._role.watch is not None:
+            forget_files(self._role.watch, order.paths)
+
+    def _on_quit(self, _order: messages.Quit, _fds: object) -> None:
+        self._reap()
+        self._set_quits(True)
 
     def _on_spawn(self, order: messages.Spawn, fds: list[int]) -> None:
         assert self._context is not None
@@ -266,40 +298,41 @@ class Preloader:
             self._stop_listening_for_children()
             raise BecomeWorker(self._worker(order, fds))
         try:
-            pid, pipes = _fork_with_pipes()
+            pid, pipes = self._workers.fork(serial=order.serial, server=self._context.server)
         except OSError as error:
             channels.close_all(fds)
             self._server.send(messages.Spawned(self._context.server, order.serial, -1, str(error)))
             return
         if pid == 0:
-            self._shed()
+            self._drop_what_is_the_preloaders()
             raise BecomeWorker(self._worker(order, fds))
         channels.close_all(fds)
-        self._children[pid] = _Child(order.serial, self._context.server)
+        # The watchdog first. The server may ask it for the last lines of the worker as soon as it knows the pid.
         self._watchdog.send(messages.OutputPipes(pid), pipes)
         channels.close_all(pipes)
         self._server.send(messages.Spawned(self._context.server, order.serial, pid))
 
+    # -- in a child ---------------------------------------------------------------------------------------------------
+
     def _worker(self, order: messages.Spawn, fds: list[int]) -> Worker:
         assert self._context is not None
-        self._mark_first(order.first)
+        if self._role.development and not order.first:
+            for name in FIRST_PROCESS_VARIABLES:
+                sources.take_variable(name)
         channel, *changes = map(Channel.from_fd, fds)
         return Worker(
             self._role, self._context, channel, order.slot, first=order.first, check=order.check,
             changes=changes[0] if changes else None,
         )
 
-    def _mark_first(self, first: bool) -> None:
-        # Schedulers of applications ask these variables whether they are in the one process that may run them.
-        if self._role.development and not first:
-            for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
-                sources.take_variable(name)
+    def _drop_what_is_the_preloaders(self) -> None:
+        """In a child: close the preloader's channels, and undo what only the preloader needs.
 
-    def _shed(self) -> None:
-        """In a worker: drop what is the preloader's."""
+        With a copy of a channel in a worker, the server or the watchdog would not see the end of the preloader.
+        """
         exit_functions.leave_to_parent()
         shared_state.reseed()
-        self._children.clear()
+        self._workers.forget()
         for channel in (self._server, self._watchdog):
             channel.close()
         if self._wake is not None:
@@ -308,107 +341,22 @@ class Preloader:
             self._wake = None
 
     def _let_child_go(self) -> None:
-        """In a child of the application's, forked at import or in a hook: nothing of the preloader is its own."""
+        """In a child that the application has forked, at import or in a hook: it is no worker and keeps nothing."""
         set_title(forked_child.title(self._role.name))
-        self._shed()
+        self._drop_what_is_the_preloaders()
         if self._context is not None:
             self._context.close()
 
-    def _stop_listening_for_children(self) -> None:
-        signal.set_wakeup_fd(-1)
-        # What the application has chosen at import; None stands for a handler that is not Python's.
-        chosen = self._own_sigchld
-        unpatched.on_signal(signal.SIGCHLD, signal.SIG_DFL if chosen is None else chosen)
-
-    def _reap(self) -> None:
-        # By pid, not -1: the application may have children of its own.
-        for pid in list(self._children):
-            try:
-                done, status = unpatched.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                # The application has waited for all children, ours included: how this one ended is lost.
-                done, status = pid, 0
-            if done:
-                child = self._children.pop(pid)
-                if self._role.upstream is not None:
-                    process_group.kill_rest(pid)
-                self._server.send(messages.WorkerExited(child.server, child.serial, pid, status))
-
-
-def _fork_with_pipes() -> tuple[int, list[int]]:
-    """(pid, read ends of the child's stdout and stderr); in the child (0, [])."""
-    out, err = os.pipe(), os.pipe()
-    own_lines.flush()
-    try:
-        with warnings.catch_warnings():
-            # From Python 3.12 on, fork(2) beside threads is warned of once the child is there. Made an error by the
-            # application's filters, or by -W error, that would end the preloader.
-            warnings.simplefilter("ignore")
-            pid = forked_child.fork_for_appsrv(unpatched.fork)
-    except OSError:
-        channels.close_all(out + err)
-        raise
-    if pid == 0:
-        try:
-            os.dup2(out[1], 1)
-            os.dup2(err[1], 2)
-            channels.close_all(out + err)
-        except OSError:
-            # Never may a child go on as a second preloader.
-            os._exit(1)
-        return 0, []
-    channels.close_all((out[1], err[1]))
-    return pid, [out[0], err[0]]
-
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
-    """SIGCHLD only has to wake the loop; SIGTERM has no effect on a process that ends already."""
+    """SIGCHLD only has to wake the loop. SIGTERM has no effect on a process that ends already."""
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
 
 
-def prepare_process() -> None:
-    """Output line by line, also that of C code; the stack of a segfault on stderr; quiet on the terminal's signals."""
-    for stream in own_lines.pipes():
-        stream.reconfigure(line_buffering=True, write_through=False)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
-    faulthandler.enable(file=2)
-    forked_child.watch()
-    own_signals.do_nothing_at(signal.SIGINT)
-    own_signals.do_nothing_at(signal.SIGHUP)
-
-
-def configuration(channel: Channel) -> messages.Configure:
-    """The first message of the watchdog; with its end this process is the user's that it names."""
-    first, _ = channel.receive_one(messages.Configure)
-    # While the run directory can be written to: it stays the watchdog's.
-    stack_dump.listen(first.run_directory)
-    settings = Settings.from_json(first.settings)
-    drop_privileges(settings.user, settings.group)
-    return first
-
-
-def role_of(
-    configure: messages.Configure, *, watch: FileWatch | None = None, log_request: LogRequest | None = None
-) -> WorkerRole:
-    """What the configuration asks for; the application is still to come."""
-    group = AppGroup.from_json(configure.group)
-    return WorkerRole(
-        name=group.name, application=_not_loaded, settings=group.settings, listeners=configure.listeners,
-        development=configure.development, log_request=log_request, watch=watch,
-        terminal=os.path.join(configure.run_directory, TERMINAL),
-    )
-
-
-def _not_loaded(environ: object, start_response: object) -> list[bytes]:
-    raise AppLoadError("the application has not been loaded")
-
-
 def main(server_fd: int, watchdog_fd: int) -> None:
-    """A preloader started by the watchdog for an application it can import by name."""
+    """The preloader that the watchdog has started for an application that can be imported by its name."""
     prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
     configure = configuration(watchdog)
@@ -434,7 +382,7 @@ def main(server_fd: int, watchdog_fd: int) -> None:
 
 
 def _preloader_of(spec: AppSpec, role: WorkerRole, server: Channel, watchdog: Channel) -> Preloader:
-    process = Preloader(role, server, watchdog)
+    process = Preloader(role, server=server, watchdog=watchdog)
     process.loaded_from = list(identity(spec.root))
     return process
 
@@ -442,7 +390,7 @@ def _preloader_of(spec: AppSpec, role: WorkerRole, server: Channel, watchdog: Ch
 def _run_generic(
     role: WorkerRole, spec: AppSpec, configure: messages.Configure, server: Channel, watchdog: Channel
 ) -> None:
-    """A preloader of a generic application: nothing of it is loaded but the proxy in front of its processes."""
+    """The preloader of an application in another language: it loads the proxy to the application's processes."""
     from appsrv.worker import greenlets
 
     assert spec.start_command is not None

@@ -27,7 +27,8 @@ from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.listening_sockets import Listener
 from appsrv.preloader import process as module
-from appsrv.preloader import shared_state
+from appsrv.preloader import setup, shared_state
+from appsrv.preloader.forked_workers import ForkedWorkers
 from appsrv.preloader.process import Preloader
 from appsrv.settings.table import Settings
 from appsrv.system import process_group, unpatched
@@ -101,9 +102,9 @@ class World:
         self._end_fds = [channel.fileno() for channel in self._ends]
         self._scenario: Scenario = iter(())
         for place, name, fake in (
-            (module, "_fork_with_pipes", self._fork), (module, "Worker", FakeWorker),
+            (module, "Worker", FakeWorker),
             (module, "set_title", lambda _: None), (module, "complain", self.complaints.append),
-            (unpatched, "waitpid", self._waitpid), (unpatched, "select", self._select),
+            (unpatched, "select", self._select),
             (forked_child, "on_fork", lambda _: None), (exit_functions, "leave_to_parent", lambda: None),
             (shared_state, "reseed", lambda: None), (shared_state, "findings", list),
             (process_group, "kill_rest", self.killed_groups.append), (hooks, "run_before_fork", self._count_hook),
@@ -124,7 +125,9 @@ class World:
         """Run a preloader until it ends or is a worker."""
         self._scenario = scenario
         given = WorkerRole("shop", application, settings or Settings(), LISTENERS, **{"development": False, **role})
-        process = Preloader(given, *self._ends)
+        server, watchdog = self._ends
+        workers = ForkedWorkers(self._fork, self._waitpid)
+        process = Preloader(given, server=server, watchdog=watchdog, workers=workers)
         before = _open_fds() - set(self._end_fds)
         process.run(load)
         if process.loaded:
@@ -461,6 +464,6 @@ def test_first_message_has_to_be_the_configuration() -> None:
     ours, theirs = map(Channel, channels.pair())
     ours.send(messages.Prepare([]))
     with pytest.raises(ProtocolError, match="a Configure was to come, not a Prepare"):
-        module.configuration(theirs)
+        setup.configuration(theirs)
     ours.close()
     theirs.close()
