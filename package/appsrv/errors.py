@@ -1,7 +1,7 @@
-"""Every error appsrv raises on purpose, by whose fault it is; each carries its answer.
+"""All exceptions that appsrv raises intentionally, grouped by the party at fault.
 
-The client's fault has an HTTP status, the operator's or the application's an exit code. This module knows no
-other one. A message says what happened, to what, and what to do next.
+An error of a client has an HTTP status; an error of the operator or the application has an exit code. A message states
+what happened, to what, and what to do next. This module imports no other module of appsrv.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class AppsrvError(Exception):
-    """Base of all. `exit_code` is what a command ends with, `status` what an HTTP client is answered."""
+    """The base of all. `exit_code` is the exit code of a command, `status` the HTTP status of a response."""
 
     exit_code: int = 1
     status: int = 500
@@ -21,17 +21,18 @@ class AppsrvError(Exception):
 
 
 class Limit(NamedTuple):
-    """A setting that a client's request is beyond, and its value in words."""
+    """A setting whose limit a request has exceeded, and the value of the setting as text."""
 
     setting: str
     value: str
 
 
 class RequestError(AppsrvError):
-    """The request breaks HTTP or one of the limits (RFC 9112, RFC 9110 section 15.5).
+    """The request violates HTTP or exceeds a limit (RFC 9112, RFC 9110 section 15.5).
 
-    `status` is the answer (400, 408, 413, 414, 417, 431, 501, 505, 507), `reason` one line for the log and page, `seen`
-    what of the request could not be read, for the access log. `limit` is the one that a setting makes.
+    `status` is that of the response (400, 408, 413, 414, 417, 431, 501, 505, 507), `reason` one line for the log and
+    the page. `seen` holds the bytes that could not be parsed, for the access log. `limit`: the setting, if one is
+    exceeded.
     """
 
     seen = b""
@@ -43,14 +44,16 @@ class RequestError(AppsrvError):
         self.limit = limit
 
     def detail(self, *, development: bool) -> str:
-        """The text of the page: developers read there which setting it is, clients of a production server do not."""
+        """The text of the page. In development it names the setting; clients of a production server must not see it."""
         if self.limit is None or not development:
             return self.reason
         return f"{self.reason}: the setting {self.limit.setting} of appsrv is {self.limit.value}."
 
 
 class ClientDisconnected(AppsrvError):
-    """The client went away, or took nothing for longer than allowed by `limit`: nobody is left to answer."""
+    """The client has closed the connection, or has read nothing for longer than `limit` allows: no response is
+    possible.
+    """
 
     status = 499
 
@@ -63,19 +66,19 @@ class ClientDisconnected(AppsrvError):
 
 
 class OperatorError(AppsrvError):
-    """Something about this machine or command has to be changed by the person who typed it."""
+    """The operator has to change the command, a setting or the machine."""
 
 
 class SettingsError(OperatorError):
-    """An unknown setting or a value it does not take."""
+    """A setting is unknown, or its value is invalid."""
 
     exit_code = 2
 
 
 class ListenError(OperatorError):
-    """The address cannot be listened on.
+    """Listening on an address has failed.
 
-    `errno` is the system's reason, or below 0 that of getaddrinfo(3), `reason` its words.
+    `errno` is that of the system call, or, if below 0, that of getaddrinfo(3); `reason` is its text.
     """
 
     def __init__(self, message: str, errno: int | None = None, reason: str = "") -> None:
@@ -93,7 +96,7 @@ class RunDirectoryError(OperatorError):
 
 
 class AlreadyRunning(OperatorError):
-    """Another live appsrv holds this pid file or run directory."""
+    """Another running instance has this pid file or run directory. `pid` is its watchdog's, if known."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
         super().__init__(message)
@@ -101,17 +104,18 @@ class AlreadyRunning(OperatorError):
 
 
 class NotRunning(OperatorError):
-    """No instance answers. Exit codes are those of LSB `status`: 3 not running, 1 dead but pid file exists."""
+    """No instance is running. The exit codes are those of LSB `status`: 3 not running, 1 dead but its pid file exists.
+    """
 
     exit_code = 3
 
 
 class SeveralInstances(OperatorError):
-    """The command fits more than one running instance."""
+    """The arguments of a command match more than one running instance."""
 
 
 class AdminError(OperatorError):
-    """The server refused or could not carry out what a command asked for."""
+    """The server has refused the request of a command, or has failed to carry it out."""
 
 
 # -- the application's fault -------------------------------------------------------------------------------
@@ -144,7 +148,7 @@ class BootError(AppsrvError):
 
 
 class NotStarted(AppsrvError):
-    """The process of a generic application does not take connections. `ended`: it has ended instead."""
+    """The process of a generic application does not accept connections. `ended`: it has ended."""
 
     exit_code = 4
 
@@ -154,13 +158,13 @@ class NotStarted(AppsrvError):
 
 
 class ApplicationError(AppsrvError):
-    """The application broke PEP 3333 (headers, status, framing): answered with 500 and logged."""
+    """The application violates PEP 3333 (headers, status, framing). The response is 500, and the error is logged."""
 
 
 class UpstreamError(AppsrvError):
-    """The process behind the proxy gave no answer that could be passed on: answered with 502 (or 504) and logged.
+    """The process of a generic application has sent no valid response. The client gets 502 or 504; the error is logged.
 
-    `page` is what the client is told, without what only the log should say.
+    `page` is the text for the client, without details that belong only in the log.
     """
 
     status = 502
@@ -171,7 +175,7 @@ class UpstreamError(AppsrvError):
 
 
 def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:
-    """The error with this exit code, as another process knows it."""
+    """The exception for the exit code and text that another process has sent."""
     if exit_code == AppLoadError.exit_code:
         return AppLoadError(text, traceback)
     return BootError(text) if exit_code == BootError.exit_code else OperatorError(text)
@@ -181,7 +185,10 @@ def failure_of(exit_code: int, text: str, traceback: str = "") -> AppsrvError:
 
 
 class NoRoomForResponse(AppsrvError):
-    """What the client has not taken yet cannot be kept: the disk is full, most likely. Not the application's fault."""
+    """The part of a response that the client has not read yet cannot be stored, for example because the disk is full.
+
+    It is not an error of the application.
+    """
 
     def __init__(self, directory: str | None, error: OSError) -> None:
         where = directory or "the system's directory for temporary files"
@@ -192,4 +199,4 @@ class NoRoomForResponse(AppsrvError):
 
 
 class ProtocolError(AppsrvError):
-    """A message between appsrv's own processes that neither side should have sent: a defect, please report it."""
+    """An invalid message between processes of appsrv: a defect of appsrv, please report it."""

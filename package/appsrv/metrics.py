@@ -1,7 +1,7 @@
-"""Metrics: what `report` gathers, in the text format of Prometheus. Names and units are those that it recommends.
+"""Metrics: the status report in the text format of Prometheus, with the names and units that it recommends.
 
-Pure but for the library, which does the format. prometheus_client is imported here only, and only when somebody asks:
-`check` says in time that it is missing.
+Pure, except for prometheus_client, which writes the format. That library is imported only here, and only for a request
+of metrics; `check` reports at the start if it is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger("appsrv.metrics")
 
 STATES = ("booting", "idle", "busy", "retiring")
 CAUSES = ("exit", "out_of_memory", "appsrv")
-# A gauge of prometheus_client's multiprocess mode: gauge_livesum_4711.db.
+# The file of a gauge in prometheus_client's multiprocess mode: gauge_livesum_4711.db, with the pid of its writer.
 _LIVE = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
 Json = Mapping[str, Any]
@@ -31,7 +31,7 @@ Samples = Iterable[tuple[list[str], float]]
 
 
 def check(wanted_by: str) -> None:
-    """OperatorError when prometheus_client is not installed, which the setting `wanted_by` needs."""
+    """Raises OperatorError if prometheus_client, which the setting `wanted_by` needs, is not installed."""
     try:
         import prometheus_client  # noqa: F401
     except ImportError as error:
@@ -48,11 +48,11 @@ def exposition(status: Json) -> tuple[str, bytes]:
 
 
 def of_application(directory: str) -> tuple[str, bytes]:
-    """(content type, content): the application's own metrics, which its workers have left in the directory."""
+    """(content type, content) of the application's own metrics, which its workers have written into `directory`."""
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    # Those that nobody told us of, because the server was killed before.
+    # If the server was killed, the files of workers that ended meanwhile are still there.
     forget_dead(directory)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
@@ -60,7 +60,7 @@ def of_application(directory: str) -> tuple[str, bytes]:
 
 
 def of_applications(directories: Mapping[str, str]) -> tuple[str, bytes]:
-    """The same of several, by the names of their groups; each sample says in `group` whose it is."""
+    """The same for several applications, by the names of their groups. Each sample has its group as label `group`."""
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -81,7 +81,7 @@ def of_applications(directories: Mapping[str, str]) -> tuple[str, bytes]:
 
 
 class _Families:
-    """What `generate_latest` wants of a registry."""
+    """The part of a registry that `generate_latest` needs."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -91,7 +91,7 @@ class _Families:
 
 
 def forget_dead(directory: str) -> None:
-    """Take away what processes that have ended have left of their gauges that count while they live."""
+    """Remove the files of "live" gauges of processes that have ended: such a gauge counts running processes only."""
     from prometheus_client.multiprocess import mark_process_dead
 
     for pid in {int(found[1]) for name in os.listdir(directory) if (found := _LIVE.fullmatch(name))}:
@@ -109,19 +109,19 @@ def families(status: Json) -> Iterator[Metric]:
     yield from _processes(status)
 
 
-def _gauge(name: str, says: str, labels: list[str], samples: Samples) -> Metric:
+def _gauge(name: str, text: str, labels: list[str], samples: Samples) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
-    family = GaugeMetricFamily(f"appsrv_{name}", says, labels=labels)
+    family = GaugeMetricFamily(f"appsrv_{name}", text, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
     return family
 
 
-def _counter(name: str, says: str, labels: list[str], samples: Samples) -> Metric:
+def _counter(name: str, text: str, labels: list[str], samples: Samples) -> Metric:
     from prometheus_client.core import CounterMetricFamily
 
-    family = CounterMetricFamily(f"appsrv_{name}", says, labels=labels)
+    family = CounterMetricFamily(f"appsrv_{name}", text, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
     return family
@@ -190,7 +190,7 @@ def _by_state(groups: list[Json]) -> Samples:
 
 
 def _deaths(groups: list[Json]) -> Samples:
-    # The usual causes are there from the beginning: a rate needs a first value.
+    # The usual causes are reported from the beginning, with 0: Prometheus needs a first value to compute a rate.
     for group in groups:
         deaths = {**dict.fromkeys(CAUSES, 0), **group["deaths_by_cause"]}
         yield from (([group["name"], cause], count) for cause, count in deaths.items())

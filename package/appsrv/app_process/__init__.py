@@ -1,4 +1,4 @@
-"""What appsrv adds to a process that runs the application: its own log lines, its signal handlers, what a fork undoes.
+"""Additions of appsrv to a process that runs the application: its log lines, signal handlers, and their end at a fork.
 
 Knows no request. Start with `forked_child`.
 """

@@ -1,9 +1,9 @@
-"""Exit functions at a fork: those that were registered before it stay with the process that registered them.
+"""Exit functions at a fork: a function runs only in the process that has registered it.
 
-A worker inherits what the application has registered at import with `atexit`, and the finalizers (`weakref.finalize`)
-of objects such as a `tempfile.TemporaryDirectory`. The first worker that ends would remove what the others use. They
-run in the preloader, once, when its last worker has gone. What a worker registers itself runs in that worker. Knows no
-worker.
+A worker inherits the `atexit` functions that the application has registered at import, and the finalizers
+(`weakref.finalize`) of objects such as a `tempfile.TemporaryDirectory`. The first worker that ends would remove files
+that the others use. So these functions run once, in the preloader, after its last worker has ended. Functions that a
+worker registers run in that worker. Knows no worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-# (module, function) of those that end the state of one process and remove nothing that others use; last in, first out.
+# (module, function) of exit functions that each process needs: they close its own state and remove nothing that other
+# processes use. The last one registered runs first.
 _OF_EACH_PROCESS = (
     ("logging", "shutdown"),
     ("multiprocessing.util", "_exit_function"),
@@ -22,8 +23,8 @@ _OF_EACH_PROCESS = (
 )
 
 
-def leave_to_parent() -> None:
-    """In a fresh fork: run none of the exit functions that there are already when this process ends."""
+def reset_in_child() -> None:
+    """In a new child: have this process run none of the exit functions that were registered before the fork."""
     atexit._clear()
     _forget_children()
     for name, function in _OF_EACH_PROCESS:
@@ -34,9 +35,10 @@ def leave_to_parent() -> None:
 
 
 def _keep_finalizers() -> None:
-    """Let the finalizers that there are alone at the end of this process, and run those that are to come.
+    """Do not call the present finalizers at the end of this process, but call those that are registered from now on.
 
-    `_exitfunc` has to run for both: after it no finalizer is called, also not when the modules are torn down.
+    `_exitfunc` has to run for both: afterwards no finalizer is called any more, also not when Python clears the modules
+    and the objects of the finalizers are deleted.
     """
     finalize: Any = weakref.finalize
     for finalizer in _finalizers():
@@ -51,7 +53,10 @@ def _finalizers() -> Iterator[Any]:
 
 
 def _forget_children() -> None:
-    """The processes that `multiprocessing` has started are the parent's: it would end those that are daemons."""
+    """Forget the processes that `multiprocessing` has started: they belong to the parent.
+
+    Its exit function would terminate those of them that are daemons.
+    """
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
         process._children = set()

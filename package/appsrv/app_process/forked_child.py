@@ -1,12 +1,12 @@
-"""A child that the application forks from one of its processes: what it does not keep, and how it ends.
+"""Children that the application forks from one of its processes: what they must not inherit, and how they end.
 
-A view, or a module at import, may fork (`os.fork`, `multiprocessing`). The child is a process of the application alone:
-it answers no request and takes none, gets signals as if appsrv were not there, and runs no exit function of its
-parent. Where the parent's code would go on in appsrv, the child ends (`leave`). Each part of a process registers with
-`on_fork` how a child drops what belongs to that part. Knows forks, not workers.
+A view, or a module at import, may fork (`os.fork`, `multiprocessing`). The child belongs to the application alone: it
+answers no request and accepts none, has the signal handlers that it would have without appsrv, and runs no exit
+function of its parent. Where its code would return into appsrv, the child ends (`exit_child`). Each part of a process
+registers with `on_fork` a function that releases the part's resources in a child. Knows forks, not workers.
 
-A program that is started without Python's fork (`subprocess`, `os.posix_spawn`) runs none of this: what it must not
-inherit has to be closed on exec or, for signals, handled instead of ignored (module `own_signals`).
+A program that is started without Python's fork (`subprocess`, `os.posix_spawn`) does not run these functions. A
+descriptor that it must not inherit needs close-on-exec; a signal must be handled instead of ignored (`own_signals`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from appsrv.errors import AppLoadError
 from appsrv.system import own_frames, unpatched
 
 IN_CHILD = False
-"""Whether this process is such a child. Read for each request: a plain name costs least."""
+"""Whether this process is such a child. It is read for each request, and a module variable is read fastest."""
 
 _drop: list[Callable[[], object]] = []
 _forks_itself: set[int] = set()
@@ -35,7 +35,7 @@ _watches = False
 
 
 def watch() -> None:
-    """See to the children of this process, and of all that appsrv forks from it, from now on."""
+    """Handle the children that are forked from this process, and from the processes that appsrv forks from it."""
     global _watches
     if not _watches:
         _watches = True
@@ -43,12 +43,15 @@ def watch() -> None:
 
 
 def on_fork(drop: Callable[[], object]) -> None:
-    """Have `drop` called in each child, once. It may neither block nor write to what the parent shares."""
+    """Have `drop` called once in each child. It must not block, and not write to anything that the parent shares."""
     _drop.append(drop)
 
 
-def fork_for_appsrv(fork: Callable[[], int]) -> int:
-    """Fork a process that is appsrv's own: it starts with nothing registered, and drops what it likes itself."""
+def fork_own_process(fork: Callable[[], int]) -> int:
+    """Fork a process of appsrv's own, such as a worker. It starts without registered functions and calls none of them.
+
+    Returns the child's pid, 0 in the child. Raises OSError if fork(2) fails.
+    """
     me = unpatched.get_ident()
     _forks_itself.add(me)
     try:
@@ -61,28 +64,28 @@ def fork_for_appsrv(fork: Callable[[], int]) -> int:
 
 
 def title(name: str) -> str:
-    """What `ps` shows of a child: it is no worker."""
+    """The title of such a child in ps(1)."""
     return f"appsrv child {name}"
 
 
 @contextlib.contextmanager
-def kept_out() -> Iterator[None]:
-    """Around application code: a child that was forked there ends with the block, the parent goes on."""
+def ending_children() -> Iterator[None]:
+    """A context around application code. A child that was forked within it ends when it leaves the context."""
     try:
         yield
     except BaseException as error:
         if IN_CHILD:
-            # Loading makes an error of its own of what the application has raised.
-            leave_by(error.__context__ if isinstance(error, AppLoadError) and error.__context__ else error)
+            # The loader raises AppLoadError from the application's exception.
+            exit_by(error.__context__ if isinstance(error, AppLoadError) and error.__context__ else error)
         raise
     if IN_CHILD:
-        leave(0)
+        exit_child(0)
 
 
-def leave(code: int) -> NoReturn:
-    """End this child as Python ends a process, but for the frames of its parent that are still on the stack."""
+def exit_child(code: int) -> NoReturn:
+    """End this child as Python ends a process, without returning through its parent's frames on the stack."""
     for step in (_wait_for_threads, atexit._run_exitfuncs, own_lines.flush):
-        # As at the end of the interpreter, a failure is shown and keeps nothing else from being done.
+        # As at the end of the interpreter, an exception is shown, and the next step follows.
         try:
             step()
         except BaseException as error:
@@ -90,17 +93,17 @@ def leave(code: int) -> NoReturn:
     os._exit(code & 0xFF)
 
 
-def leave_by(error: BaseException) -> NoReturn:
-    """End this child by an exception that nothing has caught."""
+def exit_by(error: BaseException) -> NoReturn:
+    """End this child because of an uncaught exception, with the exit code or signal that Python would use."""
     if isinstance(error, SystemExit):
-        leave(_exit_code(error))
+        exit_child(_exit_code(error))
     _show(error)
     if isinstance(error, KeyboardInterrupt):
-        # Its parent is to see which signal has ended it.
+        # Python ends a process by SIGINT after an uncaught KeyboardInterrupt, so that its parent sees the signal.
         own_lines.flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    leave(1)
+    exit_child(1)
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -111,13 +114,13 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _show(error: BaseException) -> None:
-    # The reader looks for the application's frames: those of appsrv, which has called it, are left out.
+    # The frames of appsrv, which has called the application, are left out.
     frames = own_frames.without_own(error.__traceback__)
     _write("".join(traceback.format_exception(type(error), error, frames)))
 
 
 def _write(text: str) -> None:
-    # As Python does: the application may have its own stream there, or none.
+    # As Python does. The application may have replaced `sys.stderr`, or set it to None.
     try:
         sys.stderr.write(text)
     except Exception:
@@ -134,8 +137,9 @@ def _wait_for_threads() -> None:
 
 
 def _before() -> None:
-    # A signal that arrives before the child has its own handlers would be lost: Python forgets in a child what it has
-    # noted (`terminate()` directly after `start()`, as `with Pool()` does it). So it waits until then.
+    # Python clears the pending signals of a child after a fork. A signal that arrives before the child has its own
+    # handlers would be lost (`terminate()` directly after `start()`, as in `with Pool()`). So signals are blocked until
+    # then.
     _masks[unpatched.get_ident()] = own_signals.block()
 
 
@@ -147,8 +151,8 @@ def _in_child() -> None:
     global IN_CHILD
     if unpatched.get_ident() not in _forks_itself:
         IN_CHILD = True
-        own_signals.give_back()
-        exit_functions.leave_to_parent()
+        own_signals.restore()
+        exit_functions.reset_in_child()
         for drop in _drop:
             with contextlib.suppress(Exception):
                 drop()

@@ -1,8 +1,9 @@
-"""Lines of appsrv itself in an application's process: they go to descriptor 2, which the watchdog reads.
+"""Log lines of appsrv's own in a process of the application: they are written to descriptor 2, which the watchdog
+reads.
 
-`sys.stdout` and `sys.stderr` are the application's. Once it has run they may be None, closed, or any object; so may
-`os.write`. appsrv's own code in such a process prints nothing through them, and flushes them by `flush` alone. Knows
-no process and no request.
+`sys.stdout` and `sys.stderr` belong to the application, which may set them to None, close them or replace them by any
+object; it may also patch `os.write`. So appsrv's own code in such a process never prints through them, and flushes them
+by `flush` only. Knows no process and no request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _STDERR_FD = 2
 
 
 def complain(text: str) -> None:
-    """Write a line about something that went wrong or that the operator should know."""
+    """Write a line for the operator, such as an error."""
     write(f"appsrv: {text}\n")
 
 
@@ -27,7 +28,7 @@ def write_traceback(error: BaseException) -> None:
 
 
 def write(text: str) -> None:
-    """Write whole lines. Without a reader, or a descriptor 2, they are lost, and the caller goes on."""
+    """Write whole lines. Errors are ignored: without a reader or a descriptor 2, the lines are lost."""
     data = text.encode("utf-8", "backslashreplace")
     try:
         while data:
@@ -37,17 +38,20 @@ def write(text: str) -> None:
 
 
 def flush() -> None:
-    """Flush the standard streams, as far as they can be."""
+    """Flush the standard streams. Errors are ignored."""
     for stream in standard_streams():
         try:
             stream.flush()
         except Exception:
-            # The application's object: what it has not written is its own affair.
+            # The stream may be an object of the application, which raises any exception.
             continue
 
 
-def settle() -> None:
-    """Before the process ends: Python exits with the code 120 where it cannot flush `sys.stdout` or `sys.stderr`."""
+def prepare_exit() -> None:
+    """Replace standard streams that cannot be flushed, before the process ends.
+
+    Python exits with the code 120 if it cannot flush `sys.stdout` or `sys.stderr`.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         try:
@@ -58,7 +62,7 @@ def settle() -> None:
 
 
 class _Unflushed:
-    """A stream of the application's that cannot be flushed; for all else it is that stream."""
+    """A proxy for a stream of the application that cannot be flushed."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -67,17 +71,17 @@ class _Unflushed:
         return getattr(self._stream, name)
 
     def flush(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def standard_streams() -> list[Any]:
-    """The objects that are, or were at the start, the standard output and error; each of them once."""
+    """The present and the original objects for standard output and error, without duplicates."""
     streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     return list({id(stream): stream for stream in streams if stream is not None}.values())
 
 
 def pipes() -> list[io.TextIOWrapper]:
-    """Those of the standard streams that write to descriptor 1 or 2 and are Python's own kind of stream."""
+    """The standard streams of Python's own class that write to descriptor 1 or 2."""
     streams = (stream for stream in standard_streams() if isinstance(stream, io.TextIOWrapper))
     return [stream for stream in streams if _number(stream) in (1, _STDERR_FD)]
 
@@ -90,7 +94,8 @@ def _number(stream: IO[str]) -> int:
 
 
 def error_stream() -> TextIO:
-    """`sys.stderr` where it is a stream, else one that writes to descriptor 2: for `wsgi.errors` (PEP 3333)."""
+    """The stream for `wsgi.errors` (PEP 3333): `sys.stderr`, or, if that is no stream, one that writes to descriptor 2.
+    """
     if _is_stream(sys.stderr):
         return sys.stderr
     return open(_STDERR_FD, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)

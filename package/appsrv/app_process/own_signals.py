@@ -1,8 +1,9 @@
-"""The signal handlers that appsrv puts into an application's process, and how they stay out of what that starts.
+"""Signal handlers of appsrv in a process of the application, which the programs that it starts must not inherit.
 
-A signal that has to do nothing gets a handler that does nothing. SIG_IGN would pass through execve(2) to every program
-that the application starts, which then could not be ended by Ctrl-C or told of a terminal that has gone; a handler
-becomes the default there. A forked child has `give_back` put back what was there before. Knows signals only.
+A signal that must have no effect gets a handler that does nothing. SIG_IGN would be inherited through execve(2) by
+every program that the application starts; Ctrl-C could not end such a program, and it would get no SIGHUP when its
+terminal is closed. execve(2) resets a handler to the default. In a forked child, `restore` restores the handlers that
+were replaced. Knows signals only.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ Handler = Callable[[int, FrameType | None], Any]
 _FROM_TERMINAL = (signal.SIGTTIN, signal.SIGTTOU)
 _before: dict[int, Any] = {}
 _ours: dict[int, Any] = {}
-_given_back = False
+_restored = False
 
 
 def handle(number: signal.Signals, handler: Handler) -> None:
-    """Have `handler` take the signal, in this process but not in those that the application starts."""
+    """Handle the signal with `handler` in this process, but not in the processes that the application starts."""
 
     def in_owner(number: int, frame: FrameType | None) -> None:
-        if not _given_back:
+        if not _restored:
             handler(number, frame)
         else:
-            # The application has kept this handler and calls it, or has put it back, in a child.
+            # In a child, the application has installed this handler again or calls it: act as the default handler does.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -39,10 +40,10 @@ def handle(number: signal.Signals, handler: Handler) -> None:
     _ours[number] = in_owner
 
 
-def do_nothing_at(number: signal.Signals) -> None:
-    """Let the signal have no effect here.
+def neutralize(number: signal.Signals) -> None:
+    """Install a handler that does nothing, so that the signal has no effect on this process.
 
-    A handler of the application stays. So does SIG_IGN, which is then the operator's (nohup(1)) and meant for all.
+    A handler of the application is kept. SIG_IGN is kept, too: the operator has set it (nohup(1)), for all processes.
     """
     if signal.getsignal(number) not in (signal.SIG_DFL, signal.default_int_handler, _ours.get(number)):
         return
@@ -50,19 +51,19 @@ def do_nothing_at(number: signal.Signals) -> None:
         handle(number, _ignore_from_terminal)
         return
     handle(number, _do_nothing)
-    # System calls of C code go on as if nothing had come, as with SIG_IGN.
+    # System calls in C code are restarted and not interrupted, as with SIG_IGN (siginterrupt(3)).
     signal.siginterrupt(number, False)
 
 
 def block() -> set[int]:
-    """Let the signals that are handled here wait for this thread; returns the mask that was."""
+    """Block the signals that are handled here, in this thread. Returns the mask before."""
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, _ours))
 
 
-def give_back() -> None:
-    """In a child: put back what was there before, unless the application has put its own in place meanwhile."""
-    global _given_back
-    _given_back = True
+def restore() -> None:
+    """In a child: restore the previous handlers, except where the application has replaced appsrv's."""
+    global _restored
+    _restored = True
     for number, ours in _ours.items():
         if signal.getsignal(number) is ours:
             signal.signal(number, _before[number])
@@ -70,14 +71,14 @@ def give_back() -> None:
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """For signals that are sent to all processes at once, and meant for the watchdog."""
+    """The handler of signals that a terminal sends to all processes, and that only the watchdog acts on."""
 
 
 def _ignore_from_terminal(number: int, _frame: FrameType | None) -> None:
-    """From the kernel it comes because this process uses its terminal in the background.
+    """The handler of SIGTTIN and SIGTTOU. The kernel sends them to a background process that uses its terminal.
 
-    The system call that does so is made again after the handler, and would bring the signal again, for ever. Ignored,
-    the signal lets it end: reading fails (EIO), setting the terminal succeeds.
+    After a handler, the system call is restarted and the kernel sends the signal again, endlessly. So the handler
+    ignores the signal: then a read fails with EIO, and setting the modes of the terminal succeeds (termios(3)).
     """
     with contextlib.suppress(OSError):
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)

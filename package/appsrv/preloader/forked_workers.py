@@ -98,4 +98,4 @@ def _fork() -> int:
         # From Python 3.12 on, os.fork() warns, after the fork, of threads that do not live on in the child. With
         # `-W error`, or a filter of the application, that warning is an exception and would end the preloader.
         warnings.simplefilter("ignore")
-        return forked_child.fork_for_appsrv(unpatched.fork)
+        return forked_child.fork_own_process(unpatched.fork)

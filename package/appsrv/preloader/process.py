@@ -107,7 +107,7 @@ class Preloader:
         # What is here already is no garbage: the collector need not walk it while the application loads.
         gc.freeze()
         try:
-            with forked_child.kept_out():
+            with forked_child.ending_children():
                 application = load()
             self._role = replace(self._role, application=self._with_files(application))
         except AppLoadError as error:
@@ -118,7 +118,7 @@ class Preloader:
         worker = self._fork_workers()
         if worker is not None:
             worker.run()
-        own_lines.settle()
+        own_lines.prepare_exit()
 
     # -- loading ------------------------------------------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class Preloader:
 
         With a copy of a channel in a worker, the server or the watchdog would not see the end of the preloader.
         """
-        exit_functions.leave_to_parent()
+        exit_functions.reset_in_child()
         shared_state.reseed()
         self._workers.forget()
         for channel in (self._server, self._watchdog):

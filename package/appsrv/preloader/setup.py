@@ -39,8 +39,8 @@ def prepare_process() -> None:
         libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
     faulthandler.enable(file=2)
     forked_child.watch()
-    own_signals.do_nothing_at(signal.SIGINT)
-    own_signals.do_nothing_at(signal.SIGHUP)
+    own_signals.neutralize(signal.SIGINT)
+    own_signals.neutralize(signal.SIGHUP)
 
 
 def configuration(channel: Channel) -> messages.Configure:

@@ -51,7 +51,7 @@ class DebuggerTerminal:
             sys.stdin = _Stdin(self)
         if self.exists:
             own_signals.handle(signal.SIGINT, self._interrupt)
-            own_signals.do_nothing_at(signal.SIGTSTP)
+            own_signals.neutralize(signal.SIGTSTP)
             self._watch_debuggers()
 
     @property

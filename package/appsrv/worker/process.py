@@ -243,7 +243,7 @@ class Worker:
         self._threads.report_threads(of_daemons=not self._role.development)
         self._threads.report_children(waits=not self._role.development)
         self._stop_upstream()
-        own_lines.settle()
+        own_lines.prepare_exit()
 
     def _last_threads(self) -> LastThreads:
         settings, slot = self._role.settings, self._slot
@@ -280,7 +280,7 @@ class Worker:
         if self._role.settings.model == "gevent":
             from appsrv.worker import greenlets
 
-            greenlets.close_in_child(lambda: forked_child.leave(0))
+            greenlets.close_in_child(lambda: forked_child.exit_child(0))
 
     def _start_upstream(self) -> bool:
         """Start the process of an application in another language; False: the worker is to retire.
@@ -433,7 +433,7 @@ class Worker:
     def _handle_signals(self) -> None:
         own_signals.handle(signal.SIGTERM, self.retire)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
-            own_signals.do_nothing_at(number)
+            own_signals.neutralize(number)
 
     def retire(self, _signal: int, _frame: FrameType | None) -> None:
         """At SIGTERM: take nothing more."""

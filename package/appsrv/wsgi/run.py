@@ -139,8 +139,8 @@ def _end_child(answer: _Answer, error: BaseException | None) -> NoReturn:
     waitpid(2) reports the failure.
     """
     if error is None or isinstance(error, ClientDisconnected):
-        forked_child.leave(int(answer.status >= 500))
-    forked_child.leave_by(error)
+        forked_child.exit_child(int(answer.status >= 500))
+    forked_child.exit_by(error)
 
 
 def _send_body(answer: _Answer, body: Iterable[bytes]) -> None:

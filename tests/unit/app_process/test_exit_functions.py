@@ -32,7 +32,7 @@ weakref.finalize(before, say, "parent's finalizer")
 if os.fork():
     os.wait()
     sys.exit()
-exit_functions.leave_to_parent()
+exit_functions.reset_in_child()
 say("-- fork")
 after = Thing()
 """

@@ -31,7 +31,7 @@ own_lines.complain("one")
 own_lines.write_traceback(ValueError("two"))
 own_lines.error_stream().write("" if isinstance(sys.stderr, io.StringIO) else "three\\n")
 own_lines.flush()
-own_lines.settle()
+own_lines.prepare_exit()
 """
     done = run(code)
     expected = ["appsrv: one", "ValueError: two", "three"][: 2 if "String" in stream else 3]

@@ -26,7 +26,7 @@ def run(code: str) -> list[str]:
 
 def test_a_signal_without_effect_is_not_ignored_by_programs_that_are_started() -> None:
     code = """
-own_signals.do_nothing_at(signal.SIGUSR1)
+own_signals.neutralize(signal.SIGUSR1)
 os.kill(os.getpid(), signal.SIGUSR1)
 print("lives", signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN)
 show = "import signal; print(signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL)"
@@ -39,7 +39,7 @@ print(subprocess.run([sys.executable, "-c", show], capture_output=True, text=Tru
 def test_what_the_operator_or_the_application_has_chosen_stays(given: str) -> None:
     code = f"""
 signal.signal(signal.SIGHUP, {given})
-own_signals.do_nothing_at(signal.SIGHUP)
+own_signals.neutralize(signal.SIGHUP)
 print(signal.getsignal(signal.SIGHUP) is {given})
 """
     assert run(code) == ["True"]
@@ -50,7 +50,7 @@ def test_a_child_has_the_handlers_of_before() -> None:
 signal.signal(signal.SIGUSR1, note)
 own_signals.handle(signal.SIGUSR1, lambda number, frame: print("ours", flush=True))
 own_signals.handle(signal.SIGTERM, lambda number, frame: print("ours", flush=True))
-own_signals.give_back()
+own_signals.restore()
 print(signal.getsignal(signal.SIGUSR1) is note, signal.getsignal(signal.SIGTERM) is default)
 """
     assert run(code) == ["True True"]
@@ -60,7 +60,7 @@ def test_a_handler_that_the_application_puts_over_ours_stays_in_a_child() -> Non
     code = """
 own_signals.handle(signal.SIGTERM, lambda number, frame: None)
 signal.signal(signal.SIGTERM, note)
-own_signals.give_back()
+own_signals.restore()
 print(signal.getsignal(signal.SIGTERM) is note)
 """
     assert run(code) == ["True"]
@@ -72,7 +72,7 @@ own_signals.handle(signal.SIGTERM, lambda number, frame: print("ours", flush=Tru
 kept = signal.getsignal(signal.SIGTERM)
 child = os.fork()
 if not child:
-    own_signals.give_back()
+    own_signals.restore()
     signal.signal(signal.SIGTERM, kept)
     os.kill(os.getpid(), signal.SIGTERM)
     os._exit(0)
@@ -86,7 +86,7 @@ def test_setting_a_handler_twice_keeps_what_was_there_before_the_first() -> None
 signal.signal(signal.SIGUSR1, note)
 for _ in range(2):
     own_signals.handle(signal.SIGUSR1, lambda number, frame: None)
-own_signals.give_back()
+own_signals.restore()
 print(signal.getsignal(signal.SIGUSR1) is note)
 """
     assert run(code) == ["True"]

@@ -105,10 +105,10 @@ class World:
             (module, "Worker", FakeWorker),
             (module, "set_title", lambda _: None), (module, "complain", self.complaints.append),
             (unpatched, "select", self._select),
-            (forked_child, "on_fork", lambda _: None), (exit_functions, "leave_to_parent", lambda: None),
+            (forked_child, "on_fork", lambda _: None), (exit_functions, "reset_in_child", lambda: None),
             (shared_state, "reseed", lambda: None), (shared_state, "findings", list),
             (process_group, "kill_rest", self.killed_groups.append), (hooks, "run_before_fork", self._count_hook),
-            (own_lines, "settle", lambda: None),
+            (own_lines, "prepare_exit", lambda: None),
         ):
             monkeypatch.setattr(place, name, fake)
 
