@@ -277,6 +277,7 @@ class ManagedGroup:
         return GroupEvents(
             booted=lambda: self.events.append("booted"), boot_failed=self._boot_failed,
             load_ended=lambda: self.events.append("load ended"), observed=self.looks.append,
+            process_ended=lambda: self.events.append("process ended"),
         )
 
     def _boot_failed(self, failure: Failure) -> None:

@@ -28,12 +28,14 @@ class GroupEvents:
     `booted`: the first worker is ready or, where none is kept, the application is loaded. `boot_failed`: the first
     generation cannot boot. `load_ended`: the load that `Lifecycle.boot` has started has succeeded or failed.
     `observed`: the load was read; the argument tells whether requests wait for a worker for which there is no room.
+    `process_ended`: a process that had loaded the application has ended.
     """
 
     booted: Callable[[], None]
     boot_failed: Callable[[Failure], None]
     load_ended: Callable[[], None]
     observed: Callable[[bool], None]
+    process_ended: Callable[[], None]
 
 
 @dataclass(frozen=True)

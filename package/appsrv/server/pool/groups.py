@@ -173,6 +173,7 @@ class Groups(Mapping[str, Manager]):
             boot_failed=lambda failure: self.boot_failed(manager, failure),
             load_ended=lambda: self.load_ended(manager),
             observed=lambda wants_room: self.observed(manager, wants_room=wants_room),
+            process_ended=lambda: self._process_ended(manager),
         )
         manager = self._managers[group.name] = Manager(
             GroupContext(
@@ -183,9 +184,15 @@ class Groups(Mapping[str, Manager]):
             )
         )
         self._frontend.backends.append(backend)
-        if self._settings.prometheus_multiproc:
-            manager.workers.when_ended.append(lambda _: _forget_metrics(manager))
         return manager
+
+    def _process_ended(self, manager: Manager) -> None:
+        """Drop the metrics of processes that have ended from the directory that they share with the living ones."""
+        if self._settings.prometheus_multiproc and manager.multiproc:
+            # Imported here: most instances have no metrics of their own.
+            from appsrv import metrics
+
+            metrics.forget_dead(manager.multiproc)
 
     def _room_of(self, name: str) -> Callable[[], int]:
         return lambda: self._capacity.room(self._alive(), name)
@@ -366,13 +373,6 @@ class Groups(Mapping[str, Manager]):
         states = [manager.worker_state(handle) for manager in managers for handle in manager.workers.values()]
         waiting = sum(manager.waiting for manager in managers)
         return f"{self.state}: {len(states)} workers, {states.count('busy')} busy, {waiting} waiting"
-
-
-def _forget_metrics(manager: Manager) -> None:
-    from appsrv import metrics
-
-    if manager.multiproc:
-        metrics.forget_dead(manager.multiproc)
 
 
 def slots_for(settings: Settings) -> int:

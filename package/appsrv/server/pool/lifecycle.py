@@ -45,7 +45,7 @@ class Lifecycle:
         self._settings = settings
         self._development = context.development
         self._send_to_watchdog = context.send_to_watchdog
-        self._report_observed = context.events.observed
+        self._events = context.events
         self._backend = context.backend
         self._now = context.now
         self._pool = pool
@@ -69,9 +69,9 @@ class Lifecycle:
         self._act = self.driver.act
         self.restarts = Restarts(self._start_restart)
         self._succession = Succession(
-            self._generations.has_older, self._start_preloader, self._load_again, context.later
+            self._generations.has_older, self._start_preloader, self._load_again, later=context.later
         )
-        self._brake = ReloadBrake(group.name, self._reload, later=context.later, clock=context.now)
+        self._brake = ReloadBrake(group.name, self._reload, later=context.later, now=context.now)
         keeps_none = not settings.min_instances and not self._direct and not context.development
         self.idle_unload = IdleUnload(settings.max_preloader_idle_time if keeps_none else 0.0)
 
@@ -85,6 +85,7 @@ class Lifecycle:
         return WorkerEvents(
             ready=self._worker_ready, unhealthy=self._worker_unhealthy, not_started=self._worker_not_started,
             code_changed=self._worker_saw_change, files_changed=self._files_changed,
+            process_ended=self._events.process_ended,
         )
 
     def _preloader_events(self) -> PreloaderEvents:
@@ -399,7 +400,7 @@ class Lifecycle:
 
     def _observed(self, view: View) -> None:
         self.preloaders.flush()
-        self._report_observed(self._pool.wants_room)
+        self._events.observed(self._pool.wants_room)
         self._unload_or_load(view)
         self.preloaders.check(view.now, self._settings.start_timeout)
         self.preloaders.end_late(

@@ -6,11 +6,8 @@ Knows the files that change and when the application was loaded. Does not know h
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
-
-import gevent
 
 log = logging.getLogger("appsrv.reload")
 
@@ -29,14 +26,13 @@ class ReloadBrake:
     """Calls `reload` with the files that have changed: at once, or after a pause if the reloads are a loop."""
 
     def __init__(
-        self, name: str, reload: Callable[[list[str]], None], later: Callable[..., Any] = gevent.spawn_later,
-        clock: Callable[[], float] = time.monotonic,
+        self, name: str, reload: Callable[[list[str]], None], *, later: Callable[..., Any], now: Callable[[], float]
     ) -> None:
         """`later(seconds, function, *arguments)` calls the function after that time; its result has `kill`."""
         self._name = name
         self._reload = reload
         self._later = later
-        self._clock = clock
+        self._now = now
         self._files: set[str] = set()
         self._in_a_row = 0
         self._loaded: float | None = None
@@ -49,7 +45,7 @@ class ReloadBrake:
             if same:
                 return
             self.stop()
-        at_start = self._loaded is None or self._clock() - self._loaded <= AT_START_SECONDS
+        at_start = self._loaded is None or self._now() - self._loaded <= AT_START_SECONDS
         self._in_a_row = self._in_a_row + 1 if same and at_start else 1
         self._files = same if self._in_a_row > 1 else set(paths)
         pause = pause_before(self._in_a_row)
@@ -65,7 +61,7 @@ class ReloadBrake:
 
     def loaded(self) -> None:
         """The application was loaded or cannot be loaded."""
-        self._loaded = self._clock()
+        self._loaded = self._now()
 
     def stop(self) -> None:
         """Forget a reload that waits."""

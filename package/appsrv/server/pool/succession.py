@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gevent
-
 LET_GO_SECONDS = 1.0
 """How long the new code waits for the processes of the old code after a file was saved (development).
 
@@ -31,7 +29,7 @@ class Succession:
 
     def __init__(
         self, others: Callable[[int], bool], begin: Callable[[int], None], again: Callable[[], None],
-        later: Callable[..., Any] = gevent.spawn_later,
+        *, later: Callable[..., Any],
     ) -> None:
         """`later(seconds, function, *arguments)` calls the function after that time; its result has `kill`."""
         self._others = others

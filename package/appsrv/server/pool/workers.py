@@ -44,7 +44,7 @@ class WorkerEvents:
     `ready`: the worker waits for its first request. `unhealthy`: it has failed the health check (the reason) and ends.
     `not_started`: the process behind it does not accept connections (the reason, and whether that process has ended),
     and the worker ends. `code_changed`, `files_changed` (development): files have changed, and the application has to
-    be loaded again or not.
+    be loaded again or not. `process_ended`: a process that had loaded the application has ended.
     """
 
     ready: Callable[[WorkerHandle], None]
@@ -52,6 +52,7 @@ class WorkerEvents:
     not_started: Callable[[WorkerHandle, str, bool], None]
     code_changed: Callable[[WorkerHandle, list[str]], None]
     files_changed: Callable[[list[str]], None]
+    process_ended: Callable[[], None]
 
 
 class NoRoom(Exception):
@@ -59,10 +60,7 @@ class NoRoom(Exception):
 
 
 class Workers(Mapping[int, WorkerHandle]):
-    """All workers of a group by their serial number, from the order to fork until the end of the process.
-
-    The functions in `when_ended` are called with the pid of a process that has ended.
-    """
+    """All workers of a group by their serial number, from the order to fork until the end of the process."""
 
     def __init__(
         self, group: str, *, board: Scoreboard, backend: BackEnd, events: WorkerEvents, now: Callable[[], float],
@@ -79,7 +77,6 @@ class Workers(Mapping[int, WorkerHandle]):
         self._removed_fields = RemovedFields(trusted_proxies)
         self._free_slots = list(range(board.slots))
         self._counts_of_ended = Counts()
-        self.when_ended: list[Callable[[int], None]] = []
         self._dispatcher: Dispatcher[[WorkerHandle]] = Dispatcher(
             directions.WORKER_TO_SERVER,
             on(messages.Ready, self._on_ready),
@@ -184,8 +181,7 @@ class Workers(Mapping[int, WorkerHandle]):
     def process_ended(self, pid: int) -> None:
         """Report that a process which had loaded the application has ended."""
         if pid > 0:
-            for report in self.when_ended:
-                report(pid)
+            self._events.process_ended()
 
     def lost(self, now: float) -> list[WorkerHandle]:
         """The workers that have ended without an exit report: the preloader that reaped them died before it sent one.

@@ -378,6 +378,7 @@ def test_a_worker_that_dies_is_replaced_and_its_request_answered(
     assert "secret" not in caplog.text
     assert messages.LastLinesRequested(worker.pid) in group.told
     assert group.manager.deaths.kinds == {"SIGSEGV": 1}
+    assert group.events.count("process ended") == 1
     second = preloader.fork().ready()
     second.serve(begun, begun=True)
     second.exit(KILLED)
@@ -820,6 +821,21 @@ def test_a_group_that_is_discarded_after_a_death_looks_for_lost_connections_no_m
     group.end()
     group.settle()
     assert capsys.readouterr().err == ""
+
+
+def test_a_message_of_another_direction_is_logged_and_the_process_goes_on(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = make()
+    preloader, worker = group.serving()
+    preloader.say(messages.Quit())
+    assert f"preloader {preloader.pid} of {group.manager.name}" in caplog.text
+    caplog.clear()
+    worker.say(messages.Quit())
+    assert "Quit" in caplog.text
+    group.clock.advance(5)
+    worker.exit(KILLED)
+    preloader.fork()
 
 
 # -- the numbers ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Reloaded:
         self.reloads: list[list[str]] = []
         self.waits: list[tuple[Any, ...]] = []
         self.timers: list[Timer] = []
-        self.brake = ReloadBrake("app", self.reloads.append, self.later, lambda: self.now)
+        self.brake = ReloadBrake("app", self.reloads.append, later=self.later, now=lambda: self.now)
 
     def later(self, *call: Any) -> Timer:
         self.waits.append(call)

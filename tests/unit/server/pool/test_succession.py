@@ -27,7 +27,7 @@ class Followed:
         self.begun: list[int] = []
         self.again = 0
         self.timers: list[Timer] = []
-        self.succession = Succession(self.others, self.begun.append, self.load_again, self.later)
+        self.succession = Succession(self.others, self.begun.append, self.load_again, later=self.later)
 
     def others(self, generation: int) -> bool:
         return any(other < generation for other in self.alive)

@@ -31,7 +31,7 @@ class Quiet:
 def workers() -> Iterator[Workers]:
     made = Workers(
         "shop", board=Scoreboard.create(2, 1), backend=Quiet(), now=time.monotonic,  # type: ignore[arg-type]
-        events=WorkerEvents(unexpected, unexpected, unexpected, unexpected, unexpected),
+        events=WorkerEvents(unexpected, unexpected, unexpected, unexpected, unexpected, process_ended=lambda: None),
     )
     yield made
     for handle in list(made.values()):
