@@ -1,4 +1,4 @@
-"""Applications in other languages: the process of a `start_command` and the proxy in front of it.
+"""Applications in other languages: the process of a `start_command`, and the proxy in front of it.
 
-Start with `proxy_app` (the WSGI callable) and `process`.
+Start reading with `proxy_app` (the WSGI callable) and `process`.
 """

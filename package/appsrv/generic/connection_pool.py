@@ -1,6 +1,6 @@
-"""The connections of one worker to the process behind it: kept for the next request as long as that is safe.
+"""The connections of one worker to its upstream process, kept for the next requests as long as that is safe.
 
-`upstream_keepalive` decides how long that is. Knows where that process listens, not what it is.
+`keepalive` decides how long that is. This module knows the address of the process, not the process.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from gevent import socket
 from appsrv.generic.connection import UpstreamConnection
 from appsrv.generic.keepalive import ReuseLimit
 
-MOST_IDLE = 64
-# How often idle connections are checked for one that the process has closed.
+MAX_IDLE_CONNECTIONS = 64
+# The interval at which idle connections are checked for their end.
 IDLE_CHECK_SECONDS = 0.25
-CONNECT, AGAIN = 10.0, 0.01
-HERE = ("127.0.0.1", "::1")
+# The time limit of connect(2), and the pause before another attempt or check.
+CONNECT_SECONDS, RETRY_SECONDS = 10.0, 0.01
+LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 Clock = Callable[[], float]
 
 
-class Place:
-    """Where a process listens: the path of a unix socket, or a port of this machine."""
+class UpstreamAddress:
+    """The address on which an upstream process listens: the path of a unix socket, or a port on the loopback."""
 
     def __init__(self, *, port: int = 0, path: str = "") -> None:
         self.port = port
         self.path = path
-        # A program that listens on "localhost" may be on either.
-        self._hosts = list(HERE)
+        # A program that listens on "localhost" may use IPv4 or IPv6. After the first connection one of them is left.
+        self._hosts = list(LOOPBACK_ADDRESSES)
 
     def __str__(self) -> str:
         return self.path or f"port {self.port}"
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the process is told of it."""
+        """The environment variable from which the process reads this address."""
         return {"SOCKET": self.path} if self.path else {"PORT": str(self.port)}
 
-    def connect(self, timeout: float = CONNECT) -> Any:
-        """A gevent socket. Raises OSError."""
+    def connect(self, timeout: float = CONNECT_SECONDS) -> Any:
+        """A connected gevent socket; `timeout` in seconds. Raises `OSError`."""
         if self.path:
             return _connected_unix(self.path, timeout)
         refusal = OSError("nowhere to connect to")
@@ -60,8 +61,8 @@ class Place:
             return sock
         raise refusal
 
-    def forget(self) -> None:
-        """The process is no more: take away what it has left."""
+    def remove(self) -> None:
+        """Remove the socket file that the process has left."""
         if self.path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
@@ -77,10 +78,11 @@ def _connected_unix(path: str, timeout: float) -> Any:
                 sock.connect(path)
                 return sock
             except BlockingIOError:
-                # The backlog is full, and no event tells when it is not (unix(7), EAGAIN).
+                # The backlog of the listening socket is full (EAGAIN in connect(2)). No event reports free space in it,
+                # so this polls.
                 if time.monotonic() > deadline:
                     raise
-                gevent.sleep(AGAIN)
+                gevent.sleep(RETRY_SECONDS)
     except BaseException:
         sock.close()
         raise
@@ -90,7 +92,8 @@ def _connected(sock: Any, address: Any, timeout: float) -> Any:
     sock.settimeout(timeout)
     try:
         sock.connect(address)
-        # A port that nobody listens on may be this very socket's own (RFC 9293 section 3.5, simultaneous open).
+        # If no socket listens on the port, the kernel may have chosen the same port for this socket. It then connects
+        # to itself by a simultaneous open (RFC 9293 section 3.5).
         if sock.getsockname() == sock.getpeername():
             raise ConnectionRefusedError("nobody listens there")
     except BaseException:
@@ -99,8 +102,11 @@ def _connected(sock: Any, address: Any, timeout: float) -> Any:
     return sock
 
 
-class Idle:
-    """A connection without a request; `seen_open`: when the last check found it open."""
+class IdleConnection:
+    """A connection without a request.
+
+    `since`: the time when it became idle. `seen_open`: the last time when a check found it open.
+    """
 
     __slots__ = ("connection", "seen_open", "since")
 
@@ -110,53 +116,53 @@ class Idle:
 
 
 class UpstreamConnections:
-    """Those that are open and idle; the one that was used last is the first to be used again."""
+    """The connections of a worker. Of the idle ones the most recently used one is used next."""
 
-    def __init__(self, place: Place, clock: Clock = time.monotonic) -> None:
-        self._place = place
+    def __init__(self, address: UpstreamAddress, clock: Clock = time.monotonic) -> None:
+        self._address = address
         self._clock = clock
         self._limit = ReuseLimit()
         # In the order in which they became idle.
-        self._idle: list[Idle] = []
-        self._asked: set[UpstreamConnection] = set()
+        self._idle: list[IdleConnection] = []
+        self._in_use: set[UpstreamConnection] = set()
         self._checks: Any = None
 
     def take(self, *, repeatable: bool = True) -> UpstreamConnection:
-        """One that is idle, or else a new one; `repeatable`: the request may be sent again. Raises OSError."""
+        """An idle connection, else a new one. `repeatable`: the request may be sent again. Raises `OSError`."""
         now = self._clock()
         limit = self._limit.seconds(now, repeatable=repeatable)
         while self._idle and now - self._idle[-1].since < limit:
             idle = self._idle.pop()
             if not idle.connection.stale():
-                self._asked.add(idle.connection)
+                self._in_use.add(idle.connection)
                 return idle.connection
             self._close_stale(idle)
         return self.new()
 
     def new(self) -> UpstreamConnection:
-        """One that nobody has used. Raises OSError."""
-        connection = UpstreamConnection(self._place.connect())
-        self._asked.add(connection)
+        """A new connection. Raises `OSError`."""
+        connection = UpstreamConnection(self._address.connect())
+        self._in_use.add(connection)
         return connection
 
     def announce_timeout(self, seconds: float) -> None:
-        """The process has announced that it closes connections which were idle for so long."""
+        """Record the idle time, in seconds, after which the process closes a connection by its own announcement."""
         self._limit.announce(seconds)
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        """The response is over: keep the connection if it can be used again."""
-        self._asked.discard(connection)
-        if not connection.done():
+        """Keep the connection after its response if it can be used again, else close it."""
+        self._in_use.discard(connection)
+        if not connection.finish():
             connection.close()
             return
-        self._idle.append(Idle(connection, self._clock()))
-        if len(self._idle) > MOST_IDLE:
+        self._idle.append(IdleConnection(connection, self._clock()))
+        if len(self._idle) > MAX_IDLE_CONNECTIONS:
             self._idle.pop(0).connection.close()
         if self._checks is None:
             self._checks = gevent.spawn(self._check_regularly)
 
     def _check_regularly(self) -> None:
-        """Runs as long as there are idle connections."""
+        """The greenlet of the checks; it ends when there are no idle connections."""
         while self._idle:
             gevent.sleep(IDLE_CHECK_SECONDS)
             self.check()
@@ -176,27 +182,27 @@ class UpstreamConnections:
                 idle.seen_open = now
                 self._idle.append(idle)
 
-    def _close_stale(self, idle: Idle) -> None:
+    def _close_stale(self, idle: IdleConnection) -> None:
         idle.connection.close()
         self._limit.observe_close(idle.seen_open - idle.since, self._clock())
 
     def drop(self, connection: UpstreamConnection) -> None:
-        """The response is not whole, and nobody reads on."""
-        self.lend(connection)
+        """Close a connection whose response was not read to its end."""
+        self.hand_over(connection)
         connection.close()
 
-    def lend(self, connection: UpstreamConnection) -> None:
-        """It is somebody else's from now on."""
-        self._asked.discard(connection)
+    def hand_over(self, connection: UpstreamConnection) -> None:
+        """Give up a connection that another object closes from now on, such as a relay."""
+        self._in_use.discard(connection)
 
     def drain(self, seconds: float) -> None:
-        """The process has ended: wait, but no longer than that, until all that it has still sent is read."""
+        """After the end of the process, wait at most `seconds` until its last responses are read."""
         deadline = self._clock() + seconds
-        while self._asked and self._clock() < deadline:
-            gevent.sleep(AGAIN)
+        while self._in_use and self._clock() < deadline:
+            gevent.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
-        """Nothing more is asked: a server that waits for the ends of its connections need not."""
+        """Close the idle connections: some servers stop only when all connections have ended."""
         for idle in self._idle:
             idle.connection.close()
         self._idle.clear()

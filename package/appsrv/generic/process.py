@@ -1,8 +1,9 @@
-"""The process behind a worker of a generic application: started, waited for, watched, and ended with its worker.
+"""The upstream process of a worker of a generic application: its start, its supervision, and its end with the worker.
 
-The command is the operator's and runs in a shell, in the application's directory, in the worker's process group. It is
-told where to listen ($PORT, or $SOCKET where the command mentions that). When it ends, its worker ends in the same way,
-so that whoever asks after the worker is told the truth. Knows processes and places, no requests.
+A shell runs the operator's `start_command` in the application's directory and in the worker's process group. The
+command reads its address from $PORT, or from $SOCKET if it mentions that. When the process ends, its worker ends with
+the same exit status or signal, so that the worker's reported cause of death is that of the process. This module knows
+processes and addresses, not requests.
 """
 
 from __future__ import annotations
@@ -23,34 +24,37 @@ from gevent.event import Event
 
 from appsrv.app_process import own_lines
 from appsrv.errors import NotStarted
-from appsrv.generic.connection_pool import Place, UpstreamConnections
+from appsrv.generic.connection_pool import UpstreamAddress, UpstreamConnections
 from appsrv.generic.websocket_relay import Relays
 from appsrv.system import process_group
 from appsrv.system.exit_status import cause_of_death
 
 SHELL = "/bin/sh"
-POLL = 0.01
-SLOWEST_POLL = 0.1
-# How long a connection may have been dead before it is believed that the process lives on.
-SETTLES = 0.25
-# How long what it has sent before its end is read and passed on: it lies in this machine's buffers.
-DRAINS = 1.0
-# Seconds after SIGTERM, once no request is left.
-GOES_WITHIN = 10.0
-# For what it has started, where it has used up its own time, and once that is killed.
-MOMENT, KILLED_WITHIN = 0.1, 1.0
-# Below what systems give to outgoing connections (ip_local_port_range), which could take it in between.
-PORTS = range(20_000, 32_768)
+POLL_SECONDS = 0.01
+MAX_POLL_SECONDS = 0.1
+# The time in which the end of the process is noticed after its connection has ended. If the process has not ended by
+# then, it has closed only the connection.
+EXIT_DETECTION_SECONDS = 0.25
+# The time for reading the responses of a process that has ended. They lie in the socket buffers of this machine.
+DRAIN_SECONDS = 1.0
+# The time from SIGTERM to SIGKILL for the process, at most; it begins when no request is left.
+TERM_SECONDS = 10.0
+# The same for the other processes of the group where the process has used up its own time, and the time to wait for
+# their end after SIGKILL.
+GROUP_TERM_SECONDS, GROUP_KILL_SECONDS = 0.1, 1.0
+# These ports lie below those of outgoing connections (ip_local_port_range in ip(7)). A connection could otherwise take
+# the port before the process listens on it.
+PORT_RANGE = range(20_000, 32_768)
 _SOCKET = re.compile(r"\$SOCKET\b|\$\{SOCKET\b")
-# More than one command, or what is no command of a program's.
-_SEVERAL = re.compile(r"[;&|()`\n]|^\s*[!{]")
-_NO_PROGRAMS = frozenset(
+# Syntax of the shell for several commands, or for a command that is not a program.
+_COMPOUND = re.compile(r"[;&|()`\n]|^\s*[!{]")
+_SHELL_BUILTINS = frozenset(
     {
         *("exec", "cd", ".", "source", "export", "unset", "set", "eval", "trap", "ulimit", "umask"),
         *("if", "for", "while", "until", "case"),
     }
 )
-_SHOWN = 80
+_MAX_SHOWN_CHARACTERS = 80
 
 
 def wants_socket(command: str) -> bool:
@@ -59,23 +63,26 @@ def wants_socket(command: str) -> bool:
 
 
 def shell_line(command: str) -> str:
-    """What the shell is given: a single command takes its place, so that signals and ends are the command's own."""
+    """The line for the shell. A single command replaces the shell by exec, so that signals reach the command itself.
+
+    Its exit status then is the status of the process, too.
+    """
     first = command.split()[0] if command.split() else ""
-    single = first and first not in _NO_PROGRAMS and "=" not in first and not _SEVERAL.search(command)
+    single = first and first not in _SHELL_BUILTINS and "=" not in first and not _COMPOUND.search(command)
     return f"exec {command.strip()}" if single else command
 
 
 def shown(command: str) -> str:
-    """The command as log lines name it: one line, not too long."""
+    """The command as it appears in log lines: one line, shortened."""
     line = " ".join(command.split())
-    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+    return line if len(line) <= _MAX_SHOWN_CHARACTERS else f"{line[: _MAX_SHOWN_CHARACTERS - 3]}..."
 
 
 class UpstreamProcess:
     """One command; `start` runs it, in the worker.
 
-    `directory` is where unix sockets go. `start_timeout` and `stop_timeout` in seconds: until it listens, and from the
-    order to leave to the end.
+    `root`: its working directory. `directory`: for its unix socket. `start_timeout`: seconds from the start until it
+    listens. `stop_timeout`: seconds from the worker's order to stop until its end.
     """
 
     def __init__(
@@ -91,101 +98,103 @@ class UpstreamProcess:
         self._environ = environ
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
-        self._place: Place
+        self._address: UpstreamAddress
         self._claim: socket.socket | None = None
         self._process: subprocess.Popen[bytes]
         self._ended = Event()
-        self._leaving = False
-        self._leaving_since = 0.0
+        self._stopping = False
+        self._retired_at = 0.0
 
     # -- the beginning ------------------------------------------------------------------------------------------------
 
     def start(self, unwanted: Callable[[], bool], ended: Callable[[], None]) -> bool:
-        """Run the command and wait until it takes connections; False when it became `unwanted` before, and has ended.
+        """Run the command and wait until it accepts connections.
 
-        Raises NotStarted. From then on this process ends when the other one does, after it has called `ended`.
+        False: `unwanted` returned true meanwhile, and the process was ended. Raises `NotStarted`. After the start this
+        worker ends when the process ends, and calls `ended` before.
         """
         process_group.lead()
-        self._place = self._new_place()
-        self.connections = UpstreamConnections(self._place)
-        # A little less than the server would wait: who ends it should say what for.
+        self._address = self._new_address()
+        self.connections = UpstreamConnections(self._address)
+        # A little less than the server's own time limit, so that this error is reported, which names the cause.
         deadline = time.monotonic() + self._start_timeout - min(1.0, self._start_timeout / 10)
         self._process = subprocess.Popen(
-            [SHELL, "-c", shell_line(self._line)], cwd=self._root, env={**self._environ, **self._place.variables},
+            [SHELL, "-c", shell_line(self._line)], cwd=self._root, env={**self._environ, **self._address.variables},
             stdin=subprocess.DEVNULL, close_fds=True, preexec_fn=_default_signals,
         )
         gevent.spawn(self._watch)
         if not self._wait_until_it_listens(deadline, unwanted):
             self.stop()
             return False
-        gevent.spawn(self._end_with_it, ended)
+        gevent.spawn(self._end_worker_after_it, ended)
         return True
 
     def _wait_until_it_listens(self, deadline: float, unwanted: Callable[[], bool]) -> bool:
-        pause = POLL
+        pause = POLL_SECONDS
         while not self._takes_connections():
             if self._ended.wait(pause):
-                raise NotStarted(f"{self._who} ended before it took connections: {self._how}", ended=True)
+                raise NotStarted(f"{self._name} ended before it took connections: {self._cause}", ended=True)
             if unwanted():
                 return False
             if time.monotonic() > deadline:
                 self.stop()
                 raise NotStarted(
-                    f"{self._who} did not listen on {self._told} within start_timeout ({self._start_timeout:g} s): "
-                    f"the command has to take its {'socket' if self._place.path else 'port'} from there",
+                    f"{self._name} did not listen on {self._address_variable} within start_timeout "
+                    f"({self._start_timeout:g} s): the command has to take its "
+                    f"{'socket' if self._address.path else 'port'} from there",
                     ended=False,
                 )
-            pause = min(pause * 1.2, SLOWEST_POLL)
+            pause = min(pause * 1.2, MAX_POLL_SECONDS)
         return True
 
-    def _new_place(self) -> Place:
+    def _new_address(self) -> UpstreamAddress:
         if wants_socket(self._line):
-            place = Place(path=os.path.join(self._directory, f"{os.getpid()}.sock"))
-            place.forget()
-            return place
+            address = UpstreamAddress(path=os.path.join(self._directory, f"{os.getpid()}.sock"))
+            address.remove()
+            return address
         port, self._claim = free_port()
-        return Place(port=port)
+        return UpstreamAddress(port=port)
 
     def _takes_connections(self) -> bool:
         try:
-            self._place.connect(timeout=1.0).close()
+            self._address.connect(timeout=1.0).close()
         except OSError:
             return False
         return not self._ended.is_set()
 
     @property
-    def _who(self) -> str:
+    def _name(self) -> str:
         return f"the application ({self.command})"
 
     @property
-    def _how(self) -> str:
-        """How the process has ended, in words."""
+    def _cause(self) -> str:
+        """The cause of the process's end, in words."""
         code = self._process.returncode
         return cause_of_death(code << 8 if code >= 0 else -code)
 
     @property
-    def _told(self) -> str:
-        return f"$SOCKET ({self._place})" if self._place.path else f"$PORT ({self._place.port})"
+    def _address_variable(self) -> str:
+        return f"$SOCKET ({self._address})" if self._address.path else f"$PORT ({self._address.port})"
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Wait for its end, which is this worker's, too."""
+        """The greenlet that waits for the end of the process."""
         self._process.wait()
         self._ended.set()
 
-    def _end_with_it(self, ended: Callable[[], None]) -> None:
+    def _end_worker_after_it(self, ended: Callable[[], None]) -> None:
         self._ended.wait()
-        if not self._leaving:
-            own_lines.complain(f"{self._who} ended: {self._how}")
-            self.connections.drain(DRAINS)
+        if not self._stopping:
+            own_lines.complain(f"{self._name} ended: {self._cause}")
+            self.connections.drain(DRAIN_SECONDS)
             ended()
-            self.end_like_it()
+            self.end_worker_like_it()
 
-    def end_like_it(self) -> None:
-        """End this process in the way in which the other has ended."""
+    def end_worker_like_it(self) -> None:
+        """End this worker with the exit status or the signal of the process."""
         with contextlib.suppress(Exception):
-            self._place.forget()
+            self._address.remove()
         own_lines.flush()
         code = self._process.returncode
         if code < 0:
@@ -196,42 +205,45 @@ class UpstreamProcess:
         os._exit(code if code > 0 else 0)
 
     def wait_for_end(self) -> None:
-        """Returns soon, unless the process has ended, or does: then never, for this one ends with it."""
-        if self._ended.wait(SETTLES) and not self._leaving:
+        """Wait briefly for the end of the process. If it ends, this never returns, because this worker ends with it."""
+        if self._ended.wait(EXIT_DETECTION_SECONDS) and not self._stopping:
             Event().wait()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def retire(self) -> None:
-        """This worker takes nothing more: what is no request any more ends now."""
-        self._leaving_since = self._leaving_since or time.monotonic()
+        """The worker takes no more requests: end the upgraded connections, which are no requests any more."""
+        self._retired_at = self._retired_at or time.monotonic()
         self.relays.end()
 
     def stop(self) -> None:
-        """Ask it to end, and see to it that it does, with all that it has started."""
-        self._leaving = True
+        """End the process and all processes that it has started: SIGTERM first, then SIGKILL."""
+        self._stopping = True
         self.connections.close()
-        patience = self._patience()
-        due = time.monotonic() + patience
+        seconds_to_kill = self._seconds_to_kill()
+        due = time.monotonic() + seconds_to_kill
         if not self._ended.is_set():
             self._process.send_signal(signal.SIGTERM)
-            self._ended.wait(patience)
+            self._ended.wait(seconds_to_kill)
         if not self._ended.is_set():
-            own_lines.complain(f"{self._who} did not end within {patience:.1f} s of SIGTERM and is killed")
+            own_lines.complain(f"{self._name} did not end within {seconds_to_kill:.1f} s of SIGTERM and is killed")
             self._process.kill()
-            self._ended.wait(GOES_WITHIN)
-        if not self._end_the_rest(signal.SIGTERM, max(due, time.monotonic() + MOMENT)):
-            self._end_the_rest(signal.SIGKILL, time.monotonic() + KILLED_WITHIN)
-        self._place.forget()
+            self._ended.wait(TERM_SECONDS)
+        if not self._end_the_group(signal.SIGTERM, max(due, time.monotonic() + GROUP_TERM_SECONDS)):
+            self._end_the_group(signal.SIGKILL, time.monotonic() + GROUP_KILL_SECONDS)
+        self._address.remove()
 
-    def _patience(self) -> float:
-        """Less than the server has with this worker."""
-        since = self._leaving_since or time.monotonic()
+    def _seconds_to_kill(self) -> float:
+        """The seconds from SIGTERM to SIGKILL: less than the server waits for this worker."""
+        since = self._retired_at or time.monotonic()
         left = self._stop_timeout - (time.monotonic() - since)
-        return max(0.1, min(GOES_WITHIN, left - min(1.0, self._stop_timeout / 10)))
+        return max(0.1, min(TERM_SECONDS, left - min(1.0, self._stop_timeout / 10)))
 
-    def _end_the_rest(self, number: int, due: float) -> bool:
-        """A shell goes at once, without those that it has started: these have as long to end as it would have had."""
+    def _end_the_group(self, number: int, due: float) -> bool:
+        """Send a signal to the other processes of the group and wait until `due`; whether all have ended.
+
+        A shell ends at once on SIGTERM and leaves the processes that it has started. They have the rest of its time.
+        """
         me = os.getpid()
         for pid in process_group.others(me):
             with contextlib.suppress(OSError):
@@ -239,17 +251,18 @@ class UpstreamProcess:
         while left := process_group.others(me):
             if time.monotonic() >= due:
                 break
-            gevent.sleep(POLL)
+            gevent.sleep(POLL_SECONDS)
         return not left
 
 
 def free_port() -> tuple[int, socket.socket | None]:
-    """A port of this machine that nobody listens on, and that no outgoing connection is given.
+    """A free TCP port, and a socket that reserves it among the workers of this machine while it is open.
 
-    As long as what comes with it is open no other worker is given the port, whose process may not listen yet: one would
-    take the other's process for its own.
+    Without that reservation another worker could choose the same port before this worker's process listens on it. One
+    of the two workers would then take the other's process for its own. None: the reservation was not possible, and the
+    kernel has chosen the port.
     """
-    for port in random.sample(PORTS, min(50, len(PORTS))):
+    for port in random.sample(PORT_RANGE, min(50, len(PORT_RANGE))):
         claim = _claimed(port)
         if claim is not None:
             if _is_free(port):
@@ -261,7 +274,11 @@ def free_port() -> tuple[int, socket.socket | None]:
 
 
 def _claimed(port: int) -> socket.socket | None:
-    """None when another worker has it: as ports, abstract names are the network namespace's (unix(7), Linux)."""
+    """A socket that reserves the port; None if another worker has reserved it.
+
+    The reservation is a name in Linux's abstract socket namespace (unix(7)). Like ports, such names belong to a network
+    namespace, and they vanish with their socket. Other systems have no such names, and reserve nothing.
+    """
     claim = socket.socket(socket.AF_UNIX)
     if sys.platform == "linux":
         try:
@@ -282,13 +299,13 @@ def _is_free(port: int) -> bool:
 
 
 def _default_signals() -> None:
-    """What a worker ignores is no business of another program's (execve(2) keeps ignored signals ignored)."""
+    """Reset the signals that a worker ignores: execve(2) keeps ignored signals ignored in the new program."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
 def _without_core() -> None:
-    """The other process has left its core, if it has; this one's tells nothing."""
+    """Prevent a core dump of this worker; only that of the process itself shows the cause."""
     import resource
 
     with contextlib.suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The head of a response from the process behind the proxy, read quickly where nothing about it is unusual.
+"""A fast parser for the plain response heads of the upstream process.
 
-That is: HTTP/1.1, one Content-Length, well-formed fields. What is anything else is for h11 to read, or to refuse. Pure,
-apart from its cache.
+A plain head has HTTP/1.1, one Content-Length and well-formed fields. h11 parses, or refuses, every other head. Pure,
+except for its cache.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from appsrv.http.syntax import is_field_value, is_token, length_of
 __all__ = ["ResponseHead", "quick_head"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)")
-# They have no body, whatever their fields say (RFC 9112 section 6.3).
+# These statuses have no body, whatever their fields are (RFC 9112 section 6.3).
 _BODILESS = frozenset({204, 304})
-_CACHE_SIZE, _CACHED_LENGTH = 2048, 256
+_MAX_CACHED_FIELDS, _MAX_CACHED_LINE_BYTES = 2048, 256
 
 _Field = tuple[str, tuple[str, str]]
-# Lines that have been read before: the name in small letters, and both as they came. No cookies.
+# Cache of parsed lines: the name in lower case, and the name and value as received. It holds no cookies.
 _known_fields: dict[bytes, _Field] = {}
 
 
 class ResponseHead(NamedTuple):
-    """`fields` as they came: order, case, repetition."""
+    """The head of a response; `fields` keep their order, case and repetition."""
 
     status_code: int
     reason: str
@@ -32,9 +32,9 @@ class ResponseHead(NamedTuple):
 
 
 def quick_head(data: bytes, method: str) -> tuple[ResponseHead, int, int] | None:
-    """(head, where the body begins, its length) of a response to `method` whose head is whole in `data`.
+    """(head, offset of the body in `data`, length of the body) of a plain response to a request with `method`.
 
-    None when there is anything unusual about it, which says nothing about its worth.
+    None if the head is incomplete or not plain; it may be valid or not.
     """
     end = data.find(b"\r\n\r\n")
     lines = data[: max(end, 0)].split(b"\r\n")
@@ -63,13 +63,13 @@ def quick_head(data: bytes, method: str) -> tuple[ResponseHead, int, int] | None
 
 
 def _field_of(line: bytes) -> _Field | None:
-    """None when it is malformed, or continues the line before it (RFC 9112 section 5.2)."""
+    """The field of a line; None if the line is malformed or continues the previous one (RFC 9112 section 5.2)."""
     name, colon, raw_value = line.partition(b":")
     if not colon or not is_token(name) or not is_field_value(raw_value):
         return None
     key, field = name.decode().lower(), (name.decode(), raw_value.strip(b" \t").decode("latin-1"))
-    if len(line) <= _CACHED_LENGTH and key != "set-cookie":
-        if len(_known_fields) >= _CACHE_SIZE:
+    if len(line) <= _MAX_CACHED_LINE_BYTES and key != "set-cookie":
+        if len(_known_fields) >= _MAX_CACHED_FIELDS:
             _known_fields.clear()
         _known_fields[line] = key, field
     return key, field

@@ -131,7 +131,7 @@ class ApplicationProcess(Protocol):
     def stop(self) -> None:
         """End the process."""
 
-    def end_like_it(self) -> None:
+    def end_worker_like_it(self) -> None:
         """End the worker with the exit status or the signal of the process."""
 
 
@@ -295,7 +295,7 @@ class Worker:
             complain(str(error))
             self._channel.send(messages.StartFailed(str(error), error.ended))
             if error.ended:
-                self._role.upstream.end_like_it()
+                self._role.upstream.end_worker_like_it()
             sys.exit(error.exit_code)
 
     def _upstream_ended(self) -> None:

@@ -28,7 +28,7 @@ class Proxied:
     def __init__(self, head: RequestHead) -> None:
         self.head = head
 
-    def inform(self, data: bytes) -> None:
+    def send_interim(self, data: bytes) -> None:
         """Send an interim response (RFC 9110 section 15.2), as it goes on the wire."""
 
     def gone(self) -> bool:

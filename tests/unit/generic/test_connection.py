@@ -11,7 +11,7 @@ import pytest
 from gevent import socket
 
 from appsrv.generic.connection import BrokenResponse, ConnectionLost, UpstreamConnection
-from appsrv.generic.connection_pool import Place, UpstreamConnections
+from appsrv.generic.connection_pool import UpstreamAddress, UpstreamConnections
 from appsrv.generic.keepalive import DEFAULT_LIMIT_SECONDS, JUST_USED_SECONDS
 from appsrv.generic.request import UpstreamRequest
 
@@ -30,7 +30,7 @@ def pair() -> Iterator[tuple[UpstreamConnection, Any]]:
 
 
 def ask(connection: UpstreamConnection, request: UpstreamRequest = GET, body: Any = (), informed: Any = None) -> Any:
-    return connection.ask(request, body, (informed if informed is not None else []).append, lambda: None)
+    return connection.request(request, body, (informed if informed is not None else []).append, lambda: None)
 
 
 def test_one_request_after_the_other(pair: tuple[UpstreamConnection, Any]) -> None:
@@ -40,7 +40,7 @@ def test_one_request_after_the_other(pair: tuple[UpstreamConnection, Any]) -> No
         assert ask(connection, request, body).status_code == 200
         assert connection.available() == (b"ok", True)
         assert theirs.recv(1000) == request.head + b"".join(body)
-        assert connection.done()
+        assert connection.finish()
     assert connection.used
 
 
@@ -52,10 +52,10 @@ def test_a_body_as_it_comes(pair: tuple[UpstreamConnection, Any]) -> None:
     pieces = connection.pieces(lambda: None)
     theirs.sendall(b"1\r\nc\r\n")
     assert next(pieces) == b"c"
-    assert not connection.done(), "the response is not over"
+    assert not connection.finish(), "the response is not over"
     theirs.sendall(b"0\r\n\r\n")
     assert list(pieces) == []
-    assert connection.done()
+    assert connection.finish()
 
 
 def test_a_request_in_chunks(pair: tuple[UpstreamConnection, Any]) -> None:
@@ -65,7 +65,7 @@ def test_a_request_in_chunks(pair: tuple[UpstreamConnection, Any]) -> None:
     connection._sender.join()
     assert theirs.recv(1000) == CHUNKED.head + b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
     assert connection.available() == (b"ok", True)
-    assert connection.done()
+    assert connection.finish()
 
 
 def test_a_response_before_the_request_is_whole_ends_the_connection(pair: tuple[UpstreamConnection, Any]) -> None:
@@ -78,7 +78,7 @@ def test_a_response_before_the_request_is_whole_ends_the_connection(pair: tuple[
     theirs.sendall(OK)
     assert ask(connection, CHUNKED, endless()).status_code == 200
     assert connection.available() == (b"ok", True)
-    assert not connection.done()
+    assert not connection.finish()
     connection.close()
 
 
@@ -144,7 +144,7 @@ def test_a_refusal_in_place_of_100_leaves_the_body_alone(pair: tuple[UpstreamCon
     assert ask(connection, CHUNKED._replace(expects=True), body(), informed).status_code == 200
     gevent.sleep(0)
     assert connection.available() == (b"ok", True)
-    assert not connection.done()
+    assert not connection.finish()
     assert not informed
     assert not read
 
@@ -154,7 +154,7 @@ def test_a_switch_of_protocols(pair: tuple[UpstreamConnection, Any]) -> None:
     theirs.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello")
     response = ask(connection, GET._replace(upgrade=b"echo"))
     assert response.status_code == 101
-    assert connection.left_over() == b"hello"
+    assert connection.trailing_data() == b"hello"
 
 
 def test_what_another_protocol_says_comes_behind_the_request(pair: tuple[UpstreamConnection, Any]) -> None:
@@ -258,13 +258,13 @@ def test_a_body_that_comes_in_pieces(pair: tuple[UpstreamConnection, Any]) -> No
         assert next(pieces) == b"cd"
         theirs.sendall(b"ef")
         assert list(pieces) == [b"ef"]
-        assert connection.done()
+        assert connection.finish()
     theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
     ask(connection)
     pieces = connection.pieces(lambda: None)
     theirs.sendall(b"bc and more")
     assert list(pieces) == [b"bc"]
-    assert connection.done()
+    assert connection.finish()
     assert connection.stale(), "what nobody has asked for is not the next answer"
 
 
@@ -273,13 +273,13 @@ def test_what_nobody_has_asked_for_ends_the_connection(pair: tuple[UpstreamConne
     theirs.sendall(OK + b"HTTP/1.1 200 OK\r\n")
     ask(connection)
     assert connection.available() == (b"ok", True)
-    assert not connection.done()
+    assert not connection.finish()
 
 
 # -- those that are kept ----------------------------------------------------------------------------------------------
 
 
-class PairedPlace(Place):
+class PairedPlace(UpstreamAddress):
     """Connects to itself."""
 
     def __init__(self) -> None:
@@ -292,7 +292,9 @@ class PairedPlace(Place):
         return ours
 
 
-@pytest.mark.parametrize("end", [UpstreamConnections.give_back, UpstreamConnections.drop, UpstreamConnections.lend])
+@pytest.mark.parametrize(
+    "end", [UpstreamConnections.give_back, UpstreamConnections.drop, UpstreamConnections.hand_over]
+)
 def test_what_a_process_has_said_before_its_end_is_read(end: Callable[..., None]) -> None:
     place = PairedPlace()
     connections = UpstreamConnections(place)

@@ -52,7 +52,7 @@ def test_long_commands_are_shown_in_one_short_line() -> None:
 
 def test_a_free_port_is_free_and_of_no_outgoing_connection() -> None:
     port, claim = upstream.free_port()
-    assert port in upstream.PORTS
+    assert port in upstream.PORT_RANGE
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
     assert claim is not None
@@ -63,7 +63,7 @@ def test_a_free_port_is_free_and_of_no_outgoing_connection() -> None:
 def test_no_other_worker_is_given_a_port_on_which_nobody_listens_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     port, claim = upstream.free_port()
     assert claim is not None
-    monkeypatch.setattr(upstream, "PORTS", range(port, port + 1))
+    monkeypatch.setattr(upstream, "PORT_RANGE", range(port, port + 1))
     other, none = upstream.free_port()
     assert other != port
     assert none is None
@@ -84,7 +84,7 @@ def test_answers_of_a_process_that_has_ended_are_read_before_its_worker_ends(
     )
     process._process = cast("Any", SimpleNamespace(returncode=0))
     process.connections = cast("Any", SimpleNamespace(drain=lambda _seconds: happened.append("read")))
-    monkeypatch.setattr(process, "end_like_it", lambda: happened.append("ended"))
+    monkeypatch.setattr(process, "end_worker_like_it", lambda: happened.append("ended"))
     process._ended.set()
-    process._end_with_it(lambda: happened.append("said"))
+    process._end_worker_after_it(lambda: happened.append("said"))
     assert happened == ["read", "said", "ended"]

@@ -12,7 +12,7 @@ from gevent import socket
 
 from appsrv.errors import UpstreamError
 from appsrv.generic.connection import UpstreamConnection
-from appsrv.generic.connection_pool import Idle, Place, UpstreamConnections
+from appsrv.generic.connection_pool import IdleConnection, UpstreamAddress, UpstreamConnections
 from appsrv.generic.proxy_app import GenericApplication
 from appsrv.wsgi.environ import build_environ, environ_base
 from appsrv.wsgi.upstream_hooks import KEY, Proxied
@@ -32,10 +32,10 @@ class Process:
         self.sockets: list[Any] = []
         self.connections = UpstreamConnections(self.place())
 
-    def place(self) -> Place:
+    def place(self) -> UpstreamAddress:
         process = self
 
-        class Scripted(Place):
+        class Scripted(UpstreamAddress):
             def connect(self, timeout: float = 0.0) -> Any:
                 ours, theirs = socket.socketpair()
                 gevent.spawn(process.play, theirs, *process.scripts.pop(0))
@@ -64,7 +64,7 @@ class Process:
         ours, theirs = socket.socketpair()
         connection = UpstreamConnection(ours)
         connection.used = True
-        self.connections._idle.append(Idle(connection, self.connections._clock()))
+        self.connections._idle.append(IdleConnection(connection, self.connections._clock()))
         gevent.spawn(self.play, theirs, b"", True)
 
 

@@ -31,7 +31,7 @@ class Torrent:
         """The end of one direction."""
 
 
-@pytest.mark.parametrize("carry", [lambda relay: relay._carry_in(), lambda relay: relay._carry_out(b"")])
+@pytest.mark.parametrize("carry", [lambda relay: relay._copy_to_upstream(), lambda relay: relay._copy_to_client(b"")])
 def test_a_torrent_leaves_others_their_turns(carry: Any) -> None:
     client, upstream, turns = Torrent(100), Torrent(100), 0
     relay = gevent.spawn(carry, UpgradedRelay(cast("Any", client), upstream))

@@ -280,7 +280,7 @@ class Upstream:
     def stop(self) -> None:
         self.calls.append("stop")
 
-    def end_like_it(self) -> None:
+    def end_worker_like_it(self) -> None:
         self.calls.append("end like it")
 
 
