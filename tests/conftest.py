@@ -16,7 +16,7 @@ settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", type=float, default=60.0, metavar="SECONDS", help="how long the soak test goes on")
+    parser.addoption("--soak", type=float, default=20.0, metavar="SECONDS", help="how long the soak test goes on")
     parser.addoption("--soak-seed", type=int, default=0, metavar="SEED", help="the events of an earlier soak again")
 
 

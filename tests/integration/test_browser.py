@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +14,10 @@ from selenium.webdriver.support import expected_conditions as seen
 from selenium.webdriver.support.ui import WebDriverWait
 
 from integration.conftest import Launch
+from support.browser_driver import CHROMIUM, DRIVER, forget, started
 from support.server import BIN, Server, Site, free_port
 from support.waiting import wait_for
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-# The last four keep it from calling hosts outside, which a test machine does not reach.
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SECONDS = 30
 
 pytestmark = pytest.mark.skipif(
@@ -37,17 +25,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with started(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    assert CHROMIUM
-    assert DRIVER
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(switch)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+def browser(chromium: webdriver.Chrome) -> webdriver.Chrome:
+    """One for all tests of a module, which knows nothing of the one before."""
+    forget(chromium)
+    return chromium
 
 
 @pytest.fixture

@@ -86,7 +86,6 @@ def test_each_of_several_pipelined_requests_has_its_own_time(serve: Serve) -> No
     assert "_request_time" not in server.log()
 
 
-@pytest.mark.both_queues
 def test_other_threads_of_the_worker_finish_what_they_do(serve: Serve, site: Site) -> None:
     server = serve("greedy", "--max-pool-size", "1", "--threads", "3", "--max-request-time", "4")
     (first,) = server.worker_pids()

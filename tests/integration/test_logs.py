@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, Share
 from support.server import COMMAND, Server, Site, free_port
 from support.waiting import wait_for
 
 
 @pytest.fixture
-def server(serve: Serve) -> Server:
-    return serve("printing", "--max-pool-size", "1")
+def server(share: Share) -> Server:
+    return share("printing", "--max-pool-size", "1")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,8 @@ def test_bytes_that_are_not_text(server: Server) -> None:
     server.wait_log(r"stdout: .*odd$")
 
 
-def test_unfinished_line_appears_when_its_worker_ends(server: Server) -> None:
+def test_unfinished_line_appears_when_its_worker_ends(serve: Serve) -> None:
+    server = serve("printing", "--max-pool-size", "1")
     server.get("/unfinished?no-newline")
     log = server.site.directory
     assert server.stop() == 0
@@ -229,39 +230,39 @@ def test_printed_text_is_no_access_line_without_labels(foreground: Callable[...,
     ]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "nocreate",
-        "create\n    postrotate\n        {reopen}\n    endscript",
-        "create\n    postrotate\n        kill -USR1 {pid}\n    endscript",
-        "copytruncate",
-    ],
-    ids=["moved", "created-and-reopened", "created-and-signalled", "copied-and-truncated"],
-)
-def test_logrotate(server: Server, words: str) -> None:
+ROTATIONS = {
+    "moved": "nocreate",
+    "reopened": "create\n    postrotate\n        {reopen}\n    endscript",
+    "signalled": "create\n    postrotate\n        kill -USR1 {pid}\n    endscript",
+    "truncated": "copytruncate",
+}
+
+
+def test_logrotate(serve: Serve) -> None:
     """The real one: no line is lost or written to the old file, however it is told to rotate."""
     logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
     if logrotate is None:
         pytest.skip("logrotate is not installed")
-    server.get("/many?before")
-    server.wait_log("stdout: before 1999$")
+    server = serve("printing", "--max-pool-size", "1")
     log, site = server.log_file(), server.site
     reopen = f"{COMMAND} reopen-logs --port {server.address[1]} > /dev/null"
     configuration = site.run / "logrotate.conf"
-    configuration.write_text(f"{log} {{\n    rotate 2\n    {words.format(reopen=reopen, pid=server.pid)}\n}}\n")
-    configuration.chmod(0o600)
     command = [logrotate, "--force", "--state", str(site.run / "logrotate.state"), str(configuration)]
-    subprocess.run(command, env=site.environment, check=True, timeout=30)
-    server.get("/many?after")
-    # Where it was only moved, the next line makes it.
-    wait_for(log.exists, "the new file")
-    server.wait_log("stdout: after 1999$")
-    old, new = log.with_name(f"{log.name}.1").read_text(), log.read_text()
-    assert len(re.findall(r"stdout: before \d+$", old, re.MULTILINE)) == 2000
-    assert len(re.findall(r"stdout: after \d+$", new, re.MULTILINE)) == 2000
-    assert "after" not in old
-    assert "\0" not in new
+    for way, words in ROTATIONS.items():
+        server.get(f"/many?before-{way}")
+        server.wait_log(rf"stdout: before-{way} 1999$")
+        configuration.write_text(f"{log} {{\n    rotate 9\n    {words.format(reopen=reopen, pid=server.pid)}\n}}\n")
+        configuration.chmod(0o600)
+        subprocess.run(command, env=site.environment, check=True, timeout=30)
+        server.get(f"/many?after-{way}")
+        # Where it was only moved, the next line makes it.
+        wait_for(log.exists, "the new file")
+        server.wait_log(rf"stdout: after-{way} 1999$")
+        old, new = log.with_name(f"{log.name}.1").read_text(), log.read_text()
+        assert len(re.findall(rf"stdout: before-{way} \d+$", old, re.MULTILINE)) == 2000, way
+        assert len(re.findall(rf"stdout: after-{way} \d+$", new, re.MULTILINE)) == 2000, way
+        assert f"after-{way}" not in old
+        assert "\0" not in new
 
 
 def test_the_command_that_reads_it_back(serve: Serve, site: Site) -> None:

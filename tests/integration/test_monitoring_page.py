@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from integration.conftest import Serve
-from integration.test_browser import CHROMIUM, DRIVER, SWITCHES
+from support.browser_driver import CHROMIUM, DRIVER, forget, started
 from support.server import Server
 from support.waiting import wait_for
 
@@ -27,17 +25,17 @@ ASKED = "return performance.getEntriesByType('resource').map(entry => entry.name
 COLOURS = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
 
 
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with started(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(switch)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
+def browser(chromium: webdriver.Chrome) -> webdriver.Chrome:
+    """One for all tests of a module, which knows nothing of the one before."""
+    forget(chromium)
+    return chromium
 
 
 def run(browser: webdriver.Chrome, script: str) -> Any:
@@ -87,14 +85,14 @@ def test_charts_move_with_what_happens_and_nobody_else_is_asked(serve: Serve, br
     assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_by_everybody(serve: Serve, browser: webdriver.Chrome, scheme: str) -> None:
-    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+def test_it_can_be_read_by_everybody(serve: Serve, browser: webdriver.Chrome) -> None:
     server = serve("hello", "--min-instances", "1", "--metrics-port", "0")
-    open_page(browser, server)
-    ink, paper = (luminance(colour) for colour in run(browser, COLOURS))
-    assert (ink < 0.3 and paper > 0.8) if scheme == "light" else (ink > 0.8 and paper < 0.3)
+    for scheme in ("dark", "light"):
+        feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+        open_page(browser, server)
+        ink, paper = (luminance(colour) for colour in run(browser, COLOURS))
+        assert (ink < 0.3 and paper > 0.8) if scheme == "light" else (ink > 0.8 and paper < 0.3)
     labels = [one.get_attribute("aria-label") or "" for one in browser.find_elements(By.CSS_SELECTOR, "svg[role=img]")]
     assert len(labels) == 8
     assert all(": now " in label for label in labels)

@@ -45,8 +45,18 @@ def command(request: pytest.FixtureRequest, site: Site) -> list[str]:
     return [sys.executable, "manage.py", "runserver"]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("bytecode", [{}, {"PYTHONDONTWRITEBYTECODE": "1"}], ids=["compiled", "not compiled"])
+COMPILED: dict[str, str] = {}
+NOT_COMPILED = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("command", "workers", "bytecode"),
+    [
+        ("runserver", "1", COMPILED), ("runserver", "2", NOT_COMPILED),
+        ("flask run", "1", NOT_COMPILED), ("flask run", "2", COMPILED),
+    ],
+    indirect=["command"],
+)
 def test_it_is_loaded_again(
     command: list[str], site: Site, launch: Launch, bytecode: dict[str, str], workers: str
 ) -> None:

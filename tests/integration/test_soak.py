@@ -1,4 +1,4 @@
-"""A minute of load in which everything happens at random: no request fails without a reason, nothing is left behind.
+"""A while of load in which everything happens at random: no request fails without a reason, nothing is left behind.
 
 `tests/run tests/integration/test_soak.py --soak 3600` goes on for an hour; the seed is printed with the figures, and
 `--soak-seed` plays the same events again.

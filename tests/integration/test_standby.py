@@ -111,35 +111,28 @@ def test_a_save_is_answered_by_the_process_that_stood_by(served: Served) -> None
     assert following != standing_by
     served.save("newer")
     assert served.saved("newer") == following
+    # Code that does not start has its standby, too, and mended code is answered by that of the mistake.
+    mistaken = served.standby()
+    served.site.write("words.py", "this is no Python\n")
+    wait_for(lambda: served.server.get("/word").status == 500, "the page about the mistake", 30)
+    mending = served.standby()
+    assert mending not in (mistaken, following)
+    served.save("mended")
+    assert served.saved("mended") == mending
 
 
-def test_a_framework_that_changed_meanwhile_is_imported_anew(served: Served) -> None:
-    standing_by = served.standby()
+def test_without_it_a_save_is_answered_as_well_and_it_ends_with_the_command(served: Served) -> None:
+    killed = served.standby()
+    os.kill(killed, signal.SIGKILL)
+    served.save("new")
+    assert served.saved("new") != killed
+    following = served.standby()
+    assert following != killed
+    # One that has imported an older version of the framework.
     package = served.site.directory / "lib" / served.package / "__init__.py"
     package.write_text(package.read_text() + "\nMARK = 'upgraded'\n")
     wait_for(lambda: served.answer()[2] == "upgraded", "the upgraded package", 30)
-    assert served.answer()[1] == standing_by
-
-
-def test_without_it_a_save_is_answered_as_well(served: Served) -> None:
-    standing_by = served.standby()
-    os.kill(standing_by, signal.SIGKILL)
-    served.save("new")
-    assert served.saved("new") != standing_by
-    assert served.standby() != standing_by
-
-
-def test_it_ends_with_the_command(served: Served) -> None:
-    standing_by = psutil.Process(served.standby())
+    assert served.answer()[1] == following
+    last = psutil.Process(served.standby())
     os.kill(served.server.pid, signal.SIGKILL)
-    wait_for(lambda: not standing_by.is_running(), "the end of the standby preloader")
-
-
-def test_mended_code_is_answered_by_the_process_that_stood_by_meanwhile(served: Served) -> None:
-    standing_by = served.standby()
-    served.site.write("words.py", "this is no Python\n")
-    wait_for(lambda: served.server.get("/word").status == 500, "the page about the mistake", 30)
-    following = served.standby()
-    assert following != standing_by
-    served.save("mended")
-    assert served.saved("mended") == following
+    wait_for(lambda: not last.is_running(), "the end of the standby preloader")

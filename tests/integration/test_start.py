@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.conftest import Launch, Serve
+from integration.conftest import Launch, Serve, Share
 from support.http import send
 from support.server import COMMAND, Site, free_port
 from support.waiting import wait_for
@@ -29,8 +29,8 @@ def wsgi(text: str) -> str:
 # -- the banner and the processes --------------------------------------------------------------------------
 
 
-def test_banner_names_what_one_needs(serve: Serve, site: Site) -> None:
-    server = serve("hello")
+def test_banner_names_what_one_needs(share: Share) -> None:
+    server = share("hello")
     assert isinstance(server.address, tuple)
     wait_for(lambda: "Ctrl-C" in server.terminal, "the end of the banner")
     terminal = server.terminal
@@ -58,8 +58,8 @@ def test_titles_tell_the_processes_apart(serve: Serve) -> None:
     ]
 
 
-def test_server_process_has_no_application_and_workers_no_gevent(serve: Serve) -> None:
-    server = serve("hello")
+def test_server_process_has_no_application_and_workers_no_gevent(share: Share) -> None:
+    server = share("hello")
     worker = min(server.worker_pids())
     maps = Path(f"/proc/{worker}/maps")
     if not maps.exists():
@@ -100,26 +100,19 @@ def test_port_variable_means_every_address(launch: Launch, site: Site) -> None:
     assert server.get("/").status == 200
 
 
-@pytest.mark.parametrize(("value", "size"), [("3", 3), ("", 6)])
-def test_web_concurrency(serve: Serve, value: str, size: int) -> None:
-    server = serve("hello", environment={"WEB_CONCURRENCY": value})
-    assert server.status()["max_pool_size"] == size
-
-
 # -- what it serves ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("wsgi.py", wsgi("found")),
-        ("app.py", wsgi("found").replace("application", "app")),
         ("passenger_wsgi.py", wsgi("found")),
         ("wsgi.py", wsgi("found").replace("application", "made") + "\ndef create_app():\n    return made\n"),
     ],
-    ids=["wsgi", "app", "passenger_wsgi", "factory"],
+    ids=["passenger_wsgi", "factory"],
 )
 def test_application_is_found(launch: Launch, site: Site, file: str, text: str) -> None:
+    """Where else one is found, tests/unit/apps/test_finder.py shows."""
     site.write(file, text)
     port = free_port()
     server = launch([COMMAND, "start", "--port", str(port)], ("127.0.0.1", port)).wait_ready()
@@ -186,10 +179,10 @@ def test_port_in_use(site: Site) -> None:
     assert "in use" in done.stderr
 
 
-def test_second_start_of_the_same(serve: Serve, site: Site) -> None:
-    server = serve("hello")
+def test_second_start_of_the_same(share: Share) -> None:
+    server = share("hello")
     assert isinstance(server.address, tuple)
-    done = site.command("start", "hello:application", "--port", str(server.address[1]))
+    done = server.site.command("start", "hello:application", "--port", str(server.address[1]))
     assert done.returncode == 1
     assert f"already running on PID {server.pid}" in done.stderr
     assert server.get("/").status == 200

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, app_command, reported
 from support.certificates import make, trusting
 from support.http import exchange_bytes
 from support.server import Server, Site, free_port
+from support.shared_servers import SharedServers
 from support.waiting import wait_for
 
 MIB = 2**20
@@ -89,54 +90,73 @@ def https(serve: Serve, site: Site, tmp_path: Path, options: Sequence[str]) -> H
     return Https(serve("shop:application", *tls, *options), port, certificate, key)
 
 
+@pytest.fixture
+def shared_https(shared_servers: SharedServers, request: pytest.FixtureRequest, ready_queue: str) -> Https:
+    """For tests that only ask, or kill a worker."""
+
+    def begin(site: Site) -> Server:
+        make(site.directory / "live")
+        site.write("shop.py", APP)
+        tls = ["--ssl-port", str(free_port()), "--ssl-certificate", "live/cert.pem",
+               "--ssl-certificate-key", "live/key.pem"]
+        return Server(site, *app_command(site, "shop:application", ready_queue, tls))
+
+    server = reported(request, shared_servers.get(ready_queue, begin))
+    port = int(server.argv[server.argv.index("--ssl-port") + 1])
+    certificate, key = (str(server.site.directory / "live" / name) for name in ("cert.pem", "key.pem"))
+    return Https(server, port, certificate, key)
+
+
 @pytest.mark.both_queues
-def test_requests_and_large_bodies_in_both_directions(https: Https) -> None:
-    with https.connect() as client:
+def test_requests_and_large_bodies_in_both_directions(shared_https: Https) -> None:
+    with shared_https.connect() as client:
         assert client.version() == "TLSv1.3"
         for _ in range(3):
-            assert https.get("/", client) == f"https on {https.port}".encode()
-    assert https.get("/large") == b"x" * (20 * MIB)
+            assert shared_https.get("/", client) == f"https on {shared_https.port}".encode()
+    assert shared_https.get("/large") == b"x" * (20 * MIB)
     body = bytes(range(256)) * (12 * 1024)
-    upload = http.client.HTTPConnection("localhost", https.port)
-    upload.sock = https.connect()
+    upload = http.client.HTTPConnection("localhost", shared_https.port)
+    upload.sock = shared_https.connect()
     upload.request("POST", "/upload", body)
     assert upload.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
     upload.close()
-    wait_for(lambda: https.server.status()["server"]["connections"] == 0, "no connection to be left")
+    wait_for(lambda: shared_https.server.status()["server"]["connections"] == 0, "no connection to be left")
 
 
 @pytest.mark.both_queues
-def test_what_is_not_whole_never_looks_whole(https: Https) -> None:
+def test_what_is_not_whole_never_looks_whole(shared_https: Https) -> None:
     for path in ("/cut", "/killed"):
         for version in ("1.1", "1.0"):
-            with https.connect() as client:
+            with shared_https.connect() as client:
                 client.sendall(f"GET {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
                 # An orderly end, after close_notify, would be b"" here.
                 with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
                     assert all(iter(lambda: client.recv(65536), b"never")), "it looks whole"
 
 
-def test_the_end_is_announced_and_a_half_close_is_heard(https: Https) -> None:
+@pytest.mark.both_queues
+def test_the_end_is_announced_and_a_half_close_is_heard(shared_https: Https) -> None:
     ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    with https.connect() as client:
+    with shared_https.connect() as client:
         client.sendall(ask)
         while client.recv(65536):
             pass
         # recv raises where the connection ends without close_notify.
-    with https.connect() as client:
+    with shared_https.connect() as client:
         client.sendall(ask)
         socket.socket.shutdown(client, socket.SHUT_WR)
         assert b"200 OK" in client.recv(65536)
 
 
-def test_http_and_noise_on_the_port_of_https(https: Https) -> None:
-    answer = exchange_bytes(("127.0.0.1", https.port), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").data
+@pytest.mark.both_queues
+def test_http_and_noise_on_the_port_of_https(shared_https: Https) -> None:
+    answer = exchange_bytes(("127.0.0.1", shared_https.port), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").data
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"This port speaks HTTPS" in answer
-    assert exchange_bytes(("127.0.0.1", https.port), b"\x05\x01\0").data == b""
-    broken = exchange_bytes(("127.0.0.1", https.port), b"\x16\x03\x01\x00\x05hello")
+    assert exchange_bytes(("127.0.0.1", shared_https.port), b"\x05\x01\0").data == b""
+    broken = exchange_bytes(("127.0.0.1", shared_https.port), b"\x16\x03\x01\x00\x05hello")
     assert b"HTTP" not in broken.data
-    assert https.server.get("/plain").status == 500
+    assert shared_https.server.get("/plain").status == 500
 
 
 def begin_handshakes(https: Https, opened: contextlib.ExitStack, count: int) -> list[socket.socket]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, Share
 from support.server import COMMAND, Server, Site
 from support.waiting import wait_for
 
@@ -79,16 +79,16 @@ class TopOnTerminal:
 
 
 @pytest.fixture
-def server(serve: Serve) -> Server:
-    return serve("hello", "--min-instances", "2")
+def server(share: Share) -> Server:
+    return share("hello", "--min-instances", "2")
 
 
 @pytest.fixture
-def start(site: Site) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     started: list[TopOnTerminal] = []
 
-    def begin(*options: str, environment: dict[str, str] | None = None) -> TopOnTerminal:
-        started.append(TopOnTerminal(site, *options, environment=environment))
+    def begin(server: Server, *options: str, environment: dict[str, str] | None = None) -> TopOnTerminal:
+        started.append(TopOnTerminal(server.site, *options, environment=environment))
         return started[-1]
 
     yield begin
@@ -97,7 +97,7 @@ def start(site: Site) -> Iterator[Start]:
 
 
 def test_keys(server: Server, start: Start) -> None:
-    terminal = start()
+    terminal = start(server)
     frame = terminal.shows(r"2 workers")
     assert all(str(pid) in frame for pid in server.worker_pids())
     terminal.press("m")
@@ -118,8 +118,10 @@ def test_keys(server: Server, start: Start) -> None:
     terminal.wait_restored()
 
 
-def test_detach_and_restart_ask_first(server: Server, start: Start) -> None:
-    terminal = start()
+def test_detach_and_restart_ask_first(serve: Serve, start: Start) -> None:
+    server = serve("hello", "--min-instances", "2")
+    server.wait_workers(2)
+    terminal = start(server)
     terminal.shows("2 workers")
     pids = server.worker_pids()
     terminal.press("d")
@@ -140,7 +142,7 @@ def test_detach_and_restart_ask_first(server: Server, start: Start) -> None:
 
 @pytest.mark.parametrize(("how", "code"), [("\x03", 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_terminal_is_restored(server: Server, start: Start, how: str | signal.Signals, code: int) -> None:
-    terminal = start()
+    terminal = start(server)
     terminal.shows("2 workers")
     if isinstance(how, str):
         terminal.press(how)
@@ -151,7 +153,7 @@ def test_the_terminal_is_restored(server: Server, start: Start, how: str | signa
 
 
 def test_it_is_restored_while_it_is_stopped(server: Server, start: Start) -> None:
-    terminal = start()
+    terminal = start(server)
     terminal.shows("2 workers")
     terminal.press("\x1a")
     terminal.wait_restored()
@@ -174,17 +176,8 @@ def stopped(pid: int) -> bool:
         return file.read().rpartition(")")[2].split()[0] == "T"
 
 
-def test_the_end_of_the_server_is_told(server: Server, start: Start) -> None:
-    terminal = start()
-    terminal.shows("2 workers")
-    server.stop()
-    assert terminal.ends() == 3
-    wait_for(lambda: "appsrv is not running" in terminal.screen(), "the reason")
-    assert termios.tcgetattr(terminal.theirs) == terminal.before
-
-
 def test_colour_only_where_it_is_wanted(server: Server, start: Start) -> None:
-    coloured, plain = start(), start(environment={"NO_COLOR": "1"})
+    coloured, plain = start(server), start(server, environment={"NO_COLOR": "1"})
     assert "\x1b[1m" in coloured.shows("2 workers")
     assert "\x1b[1m" not in plain.shows("2 workers")
 
@@ -196,3 +189,12 @@ def test_without_a_terminal(server: Server) -> None:
     assert "\x1b" not in said.stdout
     lines = server.site.command("top", "--json", "-n", "3", "--interval", "0.1").stdout.splitlines()
     assert {worker["pid"] for worker in json.loads(lines[2])["workers"]} == server.worker_pids()
+
+
+def test_the_end_of_the_server_is_told(server: Server, start: Start) -> None:
+    terminal = start(server)
+    terminal.shows("2 workers")
+    server.stop()
+    assert terminal.ends() == 3
+    wait_for(lambda: "appsrv is not running" in terminal.screen(), "the reason")
+    assert termios.tcgetattr(terminal.theirs) == terminal.before

@@ -8,6 +8,7 @@ import os
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from integration.conftest import Launch
 from support.http import Connection, Reply, exchange_bytes, send
-from support.load import Load
+from support.load import PAUSE, Load
 from support.server import APPS, COMMAND, Server, Site, free_port
 from support.web_servers import WebServer, apache, has_module, nginx, start_apache, start_nginx
 
@@ -255,6 +256,7 @@ def posting(front: Front, failures: list[str]) -> Iterator[None]:
                 assert (answer.status, answer.json["size"]) == (200, 1000), answer.status
             except Exception as error:  # whatever a client can run into is a lost request
                 failures.append(repr(error))
+            time.sleep(PAUSE)
 
     thread = threading.Thread(target=run)
     thread.start()
