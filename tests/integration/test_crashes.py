@@ -59,6 +59,16 @@ def test_the_keys_of_status_are_those_that_the_manual_promises(serve: Serve) -> 
         assert not {word for word in rows[name] - set(found) if word not in VALUES}, f"promised in vain: {name}"
 
 
+def test_an_application_that_writes_into_the_channels_harms_only_itself(serve: Serve) -> None:
+    server = serve("meddling")
+    watchdog = server.pid_of("appsrv watchdog")
+    for _ in range(3):
+        assert int(server.get("/").text) > 0
+    server.wait_log("preloader .* a message is ignored: no message starts like b'junk'")
+    server.wait_log("worker .* a message is ignored: no message starts like b'junk'")
+    assert (server.pid_of("appsrv watchdog"), server.status()["server"]["restarts"]) == (watchdog, 0)
+
+
 @pytest.mark.both_queues
 def test_other_requests_survive_a_crash(serve: Serve) -> None:
     server = serve("crashing", "--max-pool-size", "3", "--min-instances", "3")

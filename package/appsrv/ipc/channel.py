@@ -140,7 +140,11 @@ class Channel:
             data, fds = self._receiver.receive(flags)
         if not data:
             raise ChannelClosed("the other process has gone")
-        return message_format.unpack(data), fds
+        try:
+            return message_format.unpack(data), fds
+        except ProtocolError:
+            close_all(fds)
+            raise
 
     def receive_one(self, kind: type[M]) -> tuple[M, list[int]]:
         """The next message, which has to be of this kind, and its descriptors; ProtocolError when it is another one."""

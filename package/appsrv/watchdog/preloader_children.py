@@ -7,10 +7,13 @@ The server decides which preloader is needed; messages to it leave through `send
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from appsrv.errors import ProtocolError
+from appsrv.ipc import channel as channels
 from appsrv.ipc import directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.dispatcher import Dispatcher, on
@@ -160,12 +163,22 @@ class PreloaderChildren:
             self._selector.unregister(preloader.channel)
             preloader.channel.close()
             return
-        self._dispatcher.handle_message(msg, preloader, fds)
+        except ProtocolError as error:
+            _log_ignored(preloader, error)
+            return
+        try:
+            self._dispatcher.handle_message(msg, preloader, fds)
+        except ProtocolError as error:
+            channels.close_all(fds)
+            _log_ignored(preloader, error)
 
     def _on_output_pipes(self, msg: messages.OutputPipes, preloader: PreloaderRecord, fds: list[int]) -> None:
+        if len(fds) != 2:
+            raise ProtocolError(f"OutputPipes came with {len(fds)} descriptors, not with stdout and stderr")
         self._output.collect(msg.pid, fds, preloader.group.log)
 
-    def _on_prepare(self, msg: messages.Prepare, _preloader: PreloaderRecord, _fds: object) -> None:
+    def _on_prepare(self, msg: messages.Prepare, _preloader: PreloaderRecord, fds: list[int]) -> None:
+        channels.close_all(fds)
         if self._development:
             self.standby.on_loaded(msg)
 
@@ -191,6 +204,12 @@ class PreloaderChildren:
         early = (group.early for group in self._groups if group.early is not None)
         for preloader in (*early, *self._records.values()):
             preloader.close()
+
+
+def _log_ignored(preloader: PreloaderRecord, error: ProtocolError) -> None:
+    """The application is in the same process and may have written into the channel: that must not end the instance."""
+    where = f"preloader {preloader.pid} of {preloader.group.group.name}"
+    preloader.group.log.event(logging.ERROR, f"{where}: a message is ignored: {error}")
 
 
 def _has_message(channel: Channel) -> bool:

@@ -199,6 +199,15 @@ def test_discarding_gives_descriptors_back(narrow: tuple[Outbox, Channel]) -> No
     assert not outbox
 
 
+def test_the_descriptors_of_nonsense_are_closed(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    before = open_fds()
+    channels.send(one.sock, b"nonsense", [one.fileno()])
+    with pytest.raises(ProtocolError, match="no message starts like"):
+        other.receive()
+    assert open_fds() == before
+
+
 def test_a_message_of_another_kind_than_the_expected_one_is_refused(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     one.send(messages.ResizePool(1))

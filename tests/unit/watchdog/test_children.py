@@ -259,6 +259,34 @@ def test_preloader_and_worker_that_end(world: World) -> None:
     assert world.run(scenario()) == 0
 
 
+def test_nonsense_from_a_preloader_is_logged_and_passed_over(world: World) -> None:
+    """The application has the channel in its process, and can write into it."""
+
+    def scenario() -> Scenario:
+        yield from ask_for_preloader(world, 1)
+        preloader, (out, err) = world.preloader, (os.pipe(), os.pipe())
+        preloader.to_watchdog.sock.send(b"junk")
+        preloader.send(messages.Quit(), [out[0]])
+        preloader.send(messages.OutputPipes(5001), [out[0]])
+        os.write(err[1], b"out of paper\n")
+        preloader.send(messages.OutputPipes(5002), [out[0], err[0]])
+        for fd in (*out, *err):
+            os.close(fd)
+        world.server.read()
+        world.server.send(messages.LastLinesRequested(5002))
+        yield
+        yield
+        assert world.server.read() == [messages.LastLines(5002, ["out of paper"])]
+        yield from world.stop()
+
+    assert world.run(scenario()) == 0
+    for reason in (
+        "no message starts like b'junk'", "a watchdog does not handle Quit from a preloader",
+        "OutputPipes came with 1 descriptors",
+    ):
+        assert f"a message is ignored: {reason}" in world.log
+
+
 def test_last_message_of_a_preloader_that_ends_in_the_same_turn(world: World) -> None:
     """It comes after the watchdog has read from the channels, and before it reaps."""
 

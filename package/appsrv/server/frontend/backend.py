@@ -23,7 +23,7 @@ from appsrv.http.syntax import Limits, RequestHead
 from appsrv.ipc import channel as channels
 from appsrv.ipc import connection_messages, directions
 from appsrv.ipc.channel import Outbox
-from appsrv.ipc.dispatcher import Dispatcher, UnexpectedMessage, on
+from appsrv.ipc.dispatcher import Dispatcher, on
 from appsrv.ipc.message_format import Message
 from appsrv.server.frontend import lanes
 from appsrv.server.frontend.fallback import Answer, Fallback
@@ -300,9 +300,8 @@ class BackEnd:
         """Handle a worker's message about a connection. `fds` are closed afterwards."""
         try:
             self._dispatcher.handle_message(msg, worker, fds)
-        except UnexpectedMessage as error:
-            log.error("a message is ignored: %s", error)
-        channels.close_all(fds)
+        finally:
+            channels.close_all(fds)
 
     def give_up(self, msg: Message) -> None:
         """Close the connection of a message whose descriptors were lost: without them it cannot go on."""

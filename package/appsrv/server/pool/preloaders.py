@@ -17,6 +17,7 @@ from typing import Any
 import gevent
 from gevent import get_hub
 
+from appsrv.errors import ProtocolError
 from appsrv.ipc import channel as channels
 from appsrv.ipc import directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed, Outbox
@@ -236,16 +237,35 @@ class Preloaders:
         self._events.ended(handle, cause)
 
     def _receive(self, handle: PreloaderHandle) -> None:
-        for msg in _messages_of(handle):
+        for msg in self._messages_of(handle):
             # A dismissed preloader no longer decides what the pool does, but it is still the parent of its workers.
             if not handle.dismissed or isinstance(msg, messages.WorkerExited | messages.Spawned):
                 self._handle_message(msg, handle)
+
+    def _messages_of(self, handle: PreloaderHandle) -> Iterator[Message]:
+        ended = False
+        while not ended:
+            try:
+                for msg, fds in handle.outbox.channel.waiting():
+                    channels.close_all(fds)
+                    yield msg
+                ended = True
+            except ChannelClosed:
+                # The watchdog reports the end of the process.
+                handle.watcher.stop()
+                ended = True
+            except ProtocolError as error:
+                # The application is in the same process and may have written into the channel.
+                self._log_ignored(handle, error)
 
     def _handle_message(self, msg: Message, handle: PreloaderHandle) -> None:
         try:
             self._dispatcher.handle_message(msg, handle)
         except UnexpectedMessage as error:
-            log.error("preloader %d of %s: %s", handle.pid, self._group, error)
+            self._log_ignored(handle, error)
+
+    def _log_ignored(self, handle: PreloaderHandle, error: ProtocolError) -> None:
+        log.error("preloader %d of %s: a message is ignored: %s", handle.pid, self._group, error)
 
     def _on_loaded(self, msg: messages.Loaded, handle: PreloaderHandle) -> None:
         handle.loaded = self._now()
@@ -296,11 +316,3 @@ def _why_late(handle: PreloaderHandle, allowed: float) -> str:
     )
 
 
-def _messages_of(handle: PreloaderHandle) -> Iterator[Message]:
-    try:
-        for msg, fds in handle.outbox.channel.waiting():
-            channels.close_all(fds)
-            yield msg
-    except ChannelClosed:
-        # The watchdog reports the end of the process.
-        handle.watcher.stop()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from gevent import get_hub
 
+from appsrv.errors import ProtocolError
 from appsrv.ipc import channel as channels
 from appsrv.ipc import directions, message_format, messages
 from appsrv.ipc.channel import Channel, ChannelClosed, DescriptorsLost, Outbox
@@ -208,6 +209,12 @@ class Workers(Mapping[int, WorkerHandle]):
 
     def receive(self, handle: WorkerHandle) -> None:
         """Handle all messages that the worker has sent."""
+        done = False
+        while not done:
+            done = self._receive_until_failure(handle)
+
+    def _receive_until_failure(self, handle: WorkerHandle) -> bool:
+        """Handle messages; False after one that cannot be handled, behind which others may wait."""
         try:
             for msg, fds in handle.outbox.channel.waiting():
                 self._handle_message(handle, msg, fds)
@@ -216,7 +223,12 @@ class Workers(Mapping[int, WorkerHandle]):
             handle.watcher.stop()
         except DescriptorsLost as error:
             self._backend.give_up(message_format.unpack(error.data))
-            self.receive(handle)
+            return False
+        except ProtocolError as error:
+            # The application is in the same process and may have written into the channel.
+            log.error("worker %d of %s: a message is ignored: %s", handle.pid, self._group, error)
+            return False
+        return True
 
     def _handle_message(self, handle: WorkerHandle, msg: Message, fds: list[int]) -> None:
         if directions.WORKER_TO_SERVER not in msg.WAYS:

@@ -363,12 +363,6 @@ def test_a_message_whose_descriptors_are_lost_costs_its_connection(world: World)
     assert world.front.notes == [("reset", 1)]
 
 
-def test_what_no_worker_sends_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    with tempfile.TemporaryFile() as file:
-        assert world.says(messages.StopInstance(), [file.fileno()]) == []
-    assert "StopInstance" in caplog.text
-
-
 # -- the end of a worker ----------------------------------------------------------------------------------------------
 
 

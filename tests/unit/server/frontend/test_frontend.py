@@ -25,6 +25,7 @@ from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.ipc import channel as channels
 from appsrv.ipc import connection_messages, messages
 from appsrv.ipc.channel import Channel, Outbox, Receiver
+from appsrv.ipc.dispatcher import UnexpectedMessage
 from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.net.shared_epoll import AVAILABLE, SharedEpoll
@@ -456,12 +457,12 @@ def test_words_about_what_has_gone_are_ignored(world: World) -> None:
     assert world.one.hears() is None
 
 
-def test_an_unknown_message_is_logged_and_leaks_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_message_is_refused_and_leaks_nothing(world: World) -> None:
     # What earlier tests have left to the collector must not go in between.
     gc.collect()
     before = os.listdir("/dev/fd")
-    world.one.says(messages.ReopenLogs(), [world.board.fd])
-    assert "a server does not handle ReopenLogs from a worker" in caplog.text
+    with pytest.raises(UnexpectedMessage, match="a server does not handle ReopenLogs from a worker"):
+        world.one.says(messages.ReopenLogs(), [world.board.fd])
     assert len(os.listdir("/dev/fd")) == len(before)
 
 

@@ -66,6 +66,27 @@ def test_it_boots_when_its_first_worker_is_ready(make: Make) -> None:
     assert group.states == ["busy"]
 
 
+def test_nonsense_from_the_application_s_processes_is_logged_and_passed_over(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = make()
+    group.manager.boot(0, 0, have_preloader=False)
+    preloader = group.preloader()
+    preloader.channel.sock.send(b"junk")
+    preloader.say(messages.Quit())
+    worker = preloader.loaded().fork()
+    worker.channel.sock.send(b"junk")
+    worker.channel.send(messages.Quit())
+    worker.ready()
+    assert group.manager.booted
+    texts = [record.getMessage() for record in caplog.records if "a message is ignored" in record.getMessage()]
+    assert [text.partition("ignored: ")[2] for text in texts] == [
+        "no message starts like b'junk'", "a server does not handle Quit from a preloader",
+        "no message starts like b'junk'", "a server does not handle Quit from a worker",
+    ]
+    assert [text.split()[0] for text in texts] == ["preloader", "preloader", "worker", "worker"]
+
+
 def test_it_starts_as_many_workers_as_are_kept(make: Make) -> None:
     group = make(min_instances=3)
     group.manager.boot(0, 0, have_preloader=False)
