@@ -83,7 +83,7 @@ class FrontEnd:
     def in_lane(self, connection: ClientConnection, work: Callable[..., None], *arguments: Any) -> None:
         work(connection, *arguments)
 
-    def stand_in(self, connection: ClientConnection, fallback: Any, _head: object) -> None:
+    def send_fallback(self, connection: ClientConnection, fallback: Any, _head: object) -> None:
         response = fallback.respond({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
         self.clients[connection.cid].answers.append(response.status)
 
@@ -91,7 +91,7 @@ class FrontEnd:
         """A request that was read while nothing can serve it: the fallback answers it."""
         assert connection.backend is not None
         if connection.backend.fallback.active:
-            self.stand_in(connection, connection.backend.fallback, None)
+            self.send_fallback(connection, connection.backend.fallback, None)
 
     def refuse(self, connection: ClientConnection, response: Response, _seen: bytes = b"") -> None:
         self.clients[connection.cid].answers.append(response.status)

@@ -57,7 +57,7 @@ class ConnectionLimits:
             if not self._of[client]:
                 del self._of[client]
 
-    def crowded(self, address: str) -> bool:
+    def has_too_many(self, address: str) -> bool:
         """Whether this address has as many connections as it may have."""
         return self._counts(address) and self._of[_client(address)] >= self.per_address
 

@@ -40,17 +40,17 @@ class Changes:
 
 
 def changes(
-    served: Mapping[str, AppGroup], looked: Mapping[str, AppGroup | str], others: Iterable[AppGroup]
+    served: Mapping[str, AppGroup], found: Mapping[str, AppGroup | str], others: Iterable[AppGroup]
 ) -> Changes:
     """The changes from what is served of the directory to what has been found there.
 
     `others`: the applications that do not come from the directory.
     """
-    gone = [name for name, group in served.items() if looked.get(name) != group]
+    gone = [name for name, group in served.items() if found.get(name) != group]
     staying = [*others, *(group for name, group in served.items() if name not in gone)]
     new: list[AppGroup] = []
     problems: dict[str, str] = {}
-    for name, result in looked.items():
+    for name, result in found.items():
         if isinstance(result, str):
             problems[name] = result
         elif name not in served or name in gone:
@@ -79,13 +79,13 @@ class AppsDirectory:
             gevent.sleep(SCAN_SECONDS)
             # In a thread: these are many files, perhaps on a network file system that hangs, and must not hold up the
             # server.
-            looked = get_hub().threadpool.apply(self.look)
-            if looked is not None:
-                self._report(report, looked)
+            found = get_hub().threadpool.apply(self.look)
+            if found is not None:
+                self._report(report, found)
 
-    def _report(self, report: Report, looked: Mapping[str, AppGroup | str]) -> None:
+    def _report(self, report: Report, found: Mapping[str, AppGroup | str]) -> None:
         try:
-            report(looked)
+            report(found)
         except OSError as error:
             # The process is out of descriptors, for example. The next look finds again what could not be served.
             log.error("the applications of %s cannot all be served: %s", self._settings.apps_directory, error)

@@ -103,7 +103,7 @@ def children_now() -> list[Any]:
     return [child for child in multiprocessing.active_children() if not child.daemon]
 
 
-def let_go_of(children: Iterable[Any]) -> None:
+def abandon_children(children: Iterable[Any]) -> None:
     """Have Python not wait for these children at the end of the process. They outlive it."""
     known: set[Any] = sys.modules["multiprocessing.process"]._children
     known.difference_update(children)
@@ -112,20 +112,20 @@ def let_go_of(children: Iterable[Any]) -> None:
 class LastThreads:
     """Decides about the threads and children that are left when their worker ends.
 
-    `tell` writes a line. `count` is called with the number of threads that the worker waits for. `most`: for how many
+    `report` writes a line. `count` is called with the number of threads that the worker waits for. `most`: for how many
     seconds it waits for all of them; 0.0: not at all, and then Python waits for the ordinary ones.
     """
 
     def __init__(
-        self, tell: Callable[[str], None], count: Callable[[int], None], most: float, stop_timeout: float,
-        look: Callable[[], list[BusyThread]] = busy_now, clock: Callable[[], float] = time.monotonic,
+        self, report: Callable[[str], None], count: Callable[[int], None], most: float, stop_timeout: float,
+        find_busy: Callable[[], list[BusyThread]] = busy_now, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None, children: Callable[[], list[Any]] = children_now,
     ) -> None:
-        self._report = tell
+        self._report = report
         self._count = count
         self._most = most
         self._stop_timeout = stop_timeout
-        self._look = look
+        self._find_busy = find_busy
         self._clock = clock
         # Looked up now: gevent may have replaced it, and its greenlets are to run meanwhile.
         self._sleep = sleep or time.sleep
@@ -143,7 +143,7 @@ class LastThreads:
 
     def report_threads(self, *, of_daemons: bool = True) -> None:
         """The process ends: name the threads that are dropped, if wanted, and those that Python waits for."""
-        dropped = [thread for thread in self._look() if thread.daemon and of_daemons]
+        dropped = [thread for thread in self._find_busy() if thread.daemon and of_daemons]
         if dropped:
             self._name(dropped, "this worker ends without waiting for threads that are at work (see busy_threads)")
         waited_for = self._wait(min(GRACE, self._stop_timeout / 4), lambda thread: not thread.daemon)
@@ -154,8 +154,7 @@ class LastThreads:
             )
 
     def report_children(self, *, waits: bool) -> None:
-        """The process ends: name the children that Python waits for; or, with `waits` false, have it not wait for them.
-        """
+        """The process ends: name the children that Python waits for; without `waits`, have it not wait."""
         until = self._clock() + min(GRACE, self._stop_timeout / 4)
         while waits and self._children() and self._clock() < until:
             self._sleep(STEP)
@@ -169,7 +168,7 @@ class LastThreads:
                 f"stop_timeout ({self._stop_timeout:g} s): {named}"
             )
         else:
-            let_go_of(left)
+            abandon_children(left)
 
     def _wait(
         self, seconds: float, which: Callable[[BusyThread], bool] = lambda _: True
@@ -177,7 +176,7 @@ class LastThreads:
         """Wait up to `seconds` for the threads to end; return those that are left."""
         until = self._clock() + seconds
         while True:
-            left = [thread for thread in self._look() if which(thread)]
+            left = [thread for thread in self._find_busy() if which(thread)]
             self._count(len(left))
             if not left or self._clock() >= until:
                 return left

@@ -76,12 +76,12 @@ def close_in_child(end: Callable[[], NoReturn]) -> None:
     _kept.append(old)
     if current.parent is old:
         new = Hub()
-        new.parent = _keeper(current, old, end)
+        new.parent = _ender(current, old, end)
         current.parent = new
         of_thread.set_hub(new)
 
 
-def _keeper(back: Any, parent: Any, end: Callable[[], NoReturn]) -> Any:
+def _ender(back: Any, parent: Any, end: Callable[[], NoReturn]) -> Any:
     """A greenlet that calls `end` when it is resumed, in whatever way."""
     from greenlet import greenlet
 
@@ -91,10 +91,10 @@ def _keeper(back: Any, parent: Any, end: Callable[[], NoReturn]) -> Any:
         finally:
             end()
 
-    keeper = greenlet(wait, parent)
-    _kept.append(keeper)
-    keeper.switch()
-    return keeper
+    ender = greenlet(wait, parent)
+    _kept.append(ender)
+    ender.switch()
+    return ender
 
 
 _kept: list[object] = []
@@ -105,13 +105,13 @@ class Greenlets:
     read.
 
     `read_messages` reads the server's messages and returns the connection, unless this worker is not to serve it.
-    `leave` is called when this worker takes nothing more.
+    `on_retire` is called when this worker takes nothing more.
     """
 
     def __init__(
         self, queue: ReadyQueue, handlers: list[ConnectionHandler], orders: int, calls: memoryview,
         read_messages: ReadMessages, retiring: Callable[[], bool], slot: Slot, board: Scoreboard,
-        leave: Callable[[], None] | None = None,
+        on_retire: Callable[[], None] | None = None,
     ) -> None:
         import gevent
         import gevent.event
@@ -125,8 +125,8 @@ class Greenlets:
         self._read_messages = read_messages
         self._retiring = retiring
         self._slot = slot
-        self._rivals = board.in_progress_beside(slot)
-        self._leave = leave
+        self._others_in_progress = board.in_progress_beside(slot)
+        self._on_retire = on_retire
         self._left = False
         self._defer_from = 0.0
         self._failure: BaseException | None = None
@@ -152,8 +152,8 @@ class Greenlets:
             pass
         self._left = True
         self._slot.take_no_more()
-        if self._leave is not None:
-            self._leave()
+        if self._on_retire is not None:
+            self._on_retire()
         while len(self._free) < self._most and self._failure is None:
             self._wake.wait()
             self._wake.clear()
@@ -180,7 +180,7 @@ class Greenlets:
     def _is_busier(self) -> bool:
         """Whether another worker that takes connections has fewer requests in progress."""
         mine = self._most - len(self._free)
-        return mine > 0 and any(theirs < mine for theirs in self._rivals())
+        return mine > 0 and any(theirs < mine for theirs in self._others_in_progress())
 
     def _take(self) -> Connection | None:
         connection = self._queue.take()

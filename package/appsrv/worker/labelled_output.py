@@ -105,8 +105,7 @@ class Labels:
         return len(text)
 
     def flush(self) -> None:
-        """As `TextIOBase.flush`: write this thread's unfinished line; at the end of the process those of all threads.
-        """
+        """As `TextIOBase.flush`: write this thread's unfinished line; at the end of the process all threads'."""
         self._put_pieces(list(self._pieces) if sys.is_finalizing() else [threading.get_ident()])
         self._send()
 

@@ -336,7 +336,7 @@ class Worker:
         greenlets = Greenlets(
             queue=self._queue, handlers=self._handlers, orders=orders, calls=self._calls,
             read_messages=self._read_messages, retiring=lambda: self._retiring, slot=self._slot, board=self._board,
-            leave=upstream.retire if upstream is not None else None,
+            on_retire=upstream.retire if upstream is not None else None,
         )
         self._wake, self._stacks = greenlets.wake, greenlets.frames
         greenlets.run()
@@ -425,10 +425,10 @@ class Worker:
         if upstream is None:
             return TerminalConnectionHandler if self._terminal.exists else ConnectionHandler
         from appsrv.worker.proxied_handler import ProxiedConnectionHandler
-        from appsrv.worker.streamed_input import Patience
+        from appsrv.worker.streamed_input import BodyPace
 
-        patience = None if settings.buffers_bodies else Patience(settings.body_timeout, settings.min_data_rate)
-        return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, patience=patience)
+        body_pace = None if settings.buffers_bodies else BodyPace(settings.body_timeout, settings.min_data_rate)
+        return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, body_pace=body_pace)
 
     def _handle_signals(self) -> None:
         own_signals.handle(signal.SIGTERM, self.retire)

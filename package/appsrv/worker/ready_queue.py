@@ -318,8 +318,7 @@ class NonblockingPortableQueue(PortableQueue):
 
 
 class EpollQueue(ReadyQueue):
-    """Waits in the epoll instance that all workers share, and keeps a descriptor of each connection that it has parked.
-    """
+    """Waits in the epoll instance that all workers share, and keeps the descriptors of connections it has parked."""
 
     def __init__(
         self, hand_off: socket.socket, channel: Channel, board: Scoreboard, slot: Slot, epoll: SharedEpoll

@@ -22,7 +22,7 @@ READ = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Patience:
+class BodyPace:
     """The longest pause of a client in seconds, and the lowest rate in bytes per second (0.0: any)."""
 
     pause: float = 60.0
@@ -30,16 +30,15 @@ class Patience:
 
 
 class StreamedInput:
-    """`read` gives what has arrived. `complete`: the whole body was read; `rest` is what the client has sent after it.
-    """
+    """`read` gives what has arrived. `complete`: the whole body was read; `rest`: the bytes after it."""
 
     def __init__(
-        self, sock: socket.socket, head: RequestHead, data: bytes, limits: Limits, patience: Patience
+        self, sock: socket.socket, head: RequestHead, data: bytes, limits: Limits, body_pace: BodyPace
     ) -> None:
         self._sock = sock
         self._reader = body_reader(head, limits)
         self._since = time.monotonic()
-        self._pace = Pace(patience.pause, patience.rate, self._since)
+        self._pace = Pace(body_pace.pause, body_pace.rate, self._since)
         self.rest = data
 
     @property

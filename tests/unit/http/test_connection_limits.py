@@ -28,14 +28,14 @@ def test_a_connection_may_take_several_descriptors() -> None:
 def test_an_address_is_full_until_one_leaves() -> None:
     made = limits()
     made.came(1, "192.0.2.1")
-    assert not made.crowded("192.0.2.1")
+    assert not made.has_too_many("192.0.2.1")
     made.came(2, "192.0.2.1")
-    assert made.crowded("192.0.2.1")
-    assert not made.crowded("192.0.2.2")
+    assert made.has_too_many("192.0.2.1")
+    assert not made.has_too_many("192.0.2.2")
     made.left(3)
-    assert made.crowded("192.0.2.1")
+    assert made.has_too_many("192.0.2.1")
     made.left(1)
-    assert not made.crowded("192.0.2.1")
+    assert not made.has_too_many("192.0.2.1")
 
 
 @pytest.mark.parametrize("proxy", ["", "127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3"])
@@ -43,7 +43,7 @@ def test_proxies_and_unix_sockets_have_no_limit(proxy: str) -> None:
     made = limits()
     for cid in range(10):
         made.came(cid, proxy)
-    assert not made.crowded(proxy)
+    assert not made.has_too_many(proxy)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_proxies_and_unix_sockets_have_no_limit(proxy: str) -> None:
 def test_who_is_one_client(one: str, other: str, same: bool) -> None:
     made = limits(per_address=1)
     made.came(1, one)
-    assert made.crowded(other) is same
+    assert made.has_too_many(other) is same
     assert made.same_client(one, other) is same
 
 
 def test_without_a_limit_nobody_is_counted() -> None:
     made = limits(per_address=0)
     made.came(1, "192.0.2.1")
-    assert not made.crowded("192.0.2.1")
+    assert not made.has_too_many("192.0.2.1")
     made.left(1)
 
 

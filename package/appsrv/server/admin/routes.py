@@ -36,19 +36,19 @@ class Restart(Protocol):
 
 
 class AdminRoutes:
-    """`restart` restarts one group, `tell_watchdog` sends a message to the watchdog, `reopen` opens the access logs
+    """`restart` restarts one group, `send_to_watchdog` sends a message to the watchdog, `reopen` opens the access logs
     again.
     """
 
     def __init__(
         self, groups: Groups, report: Report, restart: Restart, reopen: Callable[[], None],
-        tell_watchdog: Callable[[Message], None],
+        send_to_watchdog: Callable[[Message], None],
     ) -> None:
         self._groups = groups
         self._report = report
         self._restart_one = restart
         self._reopen = reopen
-        self._tell_watchdog = tell_watchdog
+        self._send_to_watchdog = send_to_watchdog
 
     def serve(self, sock: socket.socket) -> None:
         """Answer on this listening socket."""
@@ -138,5 +138,5 @@ class AdminRoutes:
         return self._send(messages.ReopenLogs())
 
     def _send(self, msg: Message) -> Answer:
-        self._tell_watchdog(msg)
+        self._send_to_watchdog(msg)
         return 202, {}

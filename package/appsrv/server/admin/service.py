@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class AdminService:
-    """`tell_watchdog` sends a message to the watchdog."""
+    """`send_to_watchdog` sends a message to the watchdog."""
 
     def __init__(
         self, settings: Settings, configure: messages.Configure, frontend: FrontEnd, groups: Groups,
-        tell_watchdog: Callable[[Message], None], metrics_sockets: Sequence[socket.socket] = (),
+        send_to_watchdog: Callable[[Message], None], metrics_sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._settings = settings
         self._configure = configure
         self._frontend = frontend
         self._groups = groups
-        self._tell_watchdog = tell_watchdog
+        self._send_to_watchdog = send_to_watchdog
         self._metrics_sockets = metrics_sockets
         self._waiting: socket.socket | None = None
         self._routes: AdminRoutes | None = None
@@ -43,7 +43,7 @@ class AdminService:
 
         configure = self._configure
         report = Report(configure.instance, configure.restarts, self._settings, self._frontend)
-        routes = AdminRoutes(self._groups, report, restart, reopen_logs, self._tell_watchdog)
+        routes = AdminRoutes(self._groups, report, restart, reopen_logs, self._send_to_watchdog)
         self._routes = routes
         if self._waiting is not None:
             routes.serve(self._waiting)

@@ -100,7 +100,7 @@ class Acceptor:
 
     def _add(self, client: socket.socket, address: str, port: int, listener: int) -> None:
         client.setblocking(False)
-        if self.limits.crowded(address) and not self._connections.make_room_of(address):
+        if self.limits.has_too_many(address) and not self._connections.make_room_of(address):
             page = too_many_connections_page()
             self._connections.note_refused(address, _refuse_at_once(client, page), page)
             return

@@ -76,7 +76,7 @@ class Clients(Protocol):
     def linger(self, connection: ClientConnection) -> None:
         """In a lane: read what the client still sends, then close."""
 
-    def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
+    def send_fallback(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
         """In a lane: send the fallback's response instead of the application's."""
 
     def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
@@ -176,7 +176,7 @@ class BackEnd:
         self.adopt(connection)
         if self.fallback.active:
             request.body.close()
-            self._stand_in(connection, request.head)
+            self._send_fallback(connection, request.head)
             return
         refusal = self.admit()
         if refusal is not None:
@@ -231,21 +231,21 @@ class BackEnd:
     def fall_back(self, answer: Answer) -> None:
         """From now on answer every request with `answer`, also those that wait already."""
         self.fallback.begin(answer)
-        self.stand_in_for_waiting()
+        self.answer_waiting()
 
-    def stand_in_for_waiting(self) -> None:
+    def answer_waiting(self) -> None:
         """Answer the requests that no worker has taken with the fallback."""
         for item in self.parking.take_back(1 << 16):
             item.discard()
             connection = self.connections.get(item.cid)
             found = parse_head(item.read, self._limits) if item.read else None
             if connection is not None and found is not None:
-                self._stand_in(connection, found[0])
+                self._send_fallback(connection, found[0])
             elif connection is not None:
                 self.frontend.in_lane(connection, self.frontend.read_on, b"")
 
-    def _stand_in(self, connection: ClientConnection, head: RequestHead) -> None:
-        self.frontend.in_lane(connection, self.frontend.stand_in, self.fallback, head)
+    def _send_fallback(self, connection: ClientConnection, head: RequestHead) -> None:
+        self.frontend.in_lane(connection, self.frontend.send_fallback, self.fallback, head)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 

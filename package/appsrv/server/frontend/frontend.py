@@ -150,7 +150,7 @@ class FrontEnd:
         finally:
             self._reading_preamble.pop(connection.cid, None)
         # The limit per address is checked here: with PROXY protocol the client's address is known only now.
-        if self.limits.crowded(connection.address) and not self.make_room_of(connection.address):
+        if self.limits.has_too_many(connection.address) and not self.make_room_of(connection.address):
             page = too_many_connections_page()
             self._note(connection, page, b"")
             self._refuse(connection, serialize(page, keep_alive=False, head=None))
@@ -242,7 +242,7 @@ class FrontEnd:
             connection.lane = True
             self.linger(connection)
 
-    def stand_in(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
+    def send_fallback(self, connection: ClientConnection, fallback: Fallback, head: RequestHead) -> None:
         """In a lane: send the fallback's response instead of the application's."""
         response = fallback.respond(head.variables)
         self._note(connection, response, head.raw)
@@ -370,8 +370,8 @@ class FrontEnd:
         served.
         """
         if backend is None:
-            for arriving in self._reading_preamble.values():
-                arriving.kill(block=False)
+            for reading in self._reading_preamble.values():
+                reading.kill(block=False)
         busy = self.busy()
         for connection in list((self if backend is None else backend).connections.values()):
             if connection.lane or connection.cid in busy or not _is_parked(connection):

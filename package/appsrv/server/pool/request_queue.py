@@ -70,7 +70,7 @@ class RequestQueue:
         """Refuse the requests that are too many, or have waited too long; drop those whose clients have gone."""
         if self._backend.fallback.active and view.waiting:
             # Such as a request that a worker had taken when it was killed, which is queued again later.
-            self._backend.stand_in_for_waiting()
+            self._backend.answer_waiting()
             return
         excess = self._admission.excess(view, self._ready(), self._coming())
         if excess:

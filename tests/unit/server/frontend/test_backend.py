@@ -57,7 +57,7 @@ class FrontEnd:
     def linger(self, connection: ClientConnection) -> None:
         self.notes.append(("linger", connection.cid))
 
-    def stand_in(self, connection: ClientConnection, fallback: object, head: Any) -> None:
+    def send_fallback(self, connection: ClientConnection, fallback: object, head: Any) -> None:
         self.notes.append(("fallback", connection.cid, head.variables["PATH_INFO"]))
 
     def refuse(self, connection: ClientConnection, response: Response, seen: bytes = b"") -> None:
