@@ -47,8 +47,8 @@ class Healing:
         self._changed.set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if self_reloading_page.asks_about(environ, self.failure):
-            return self._answer_question(start_response)
+        if self_reloading_page.is_poll_about(environ, self.failure):
+            return self._answer_poll(start_response)
         started: list[tuple[str, list[tuple[str, str]]]] = []
         try:
             answer = self._application(environ, lambda status, fields, *_: started.append((status, list(fields))))
@@ -74,7 +74,7 @@ class Healing:
         start_response(status, fields)
         return [body]
 
-    def _answer_question(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _answer_poll(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if self._room.acquire(blocking=False):
             try:
                 self._changed.wait(PATIENCE)
@@ -88,7 +88,7 @@ class Healing:
         """The access log without the questions."""
 
         def log_request(environ: Mapping[str, Any], status: int, size: int, started: float) -> None:
-            if not self_reloading_page.asks_about(environ, self.failure):
+            if not self_reloading_page.is_poll_about(environ, self.failure):
                 log(environ, status, size, started)
 
         return log_request

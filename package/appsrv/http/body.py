@@ -1,7 +1,7 @@
-"""Request bodies: the bytes behind a head in, the body's own bytes out. No I/O.
+"""Request bodies: the bytes after a head in, the bytes of the body out. No I/O.
 
-Our own chunked decoder: every byte of the framing is checked (RFC 9112 section 7.1), because what one server
-forgives there another reads as a second request.
+The chunked decoder is appsrv's own and checks every byte of the framing (RFC 9112 section 7.1). If one server accepted
+an error in the framing, another one could take a part of the body for a second request (request smuggling).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
 
-# Fields that frame, route, authorise or change the meaning of the request, by their CGI names: too late in a trailer
-# (RFC 9110 section 6.5.1).
+# Fields for framing, routing, authentication or the meaning of the request, by their CGI names: a trailer must not have
+# them (RFC 9110 section 6.5.1).
 _FORBIDDEN_TRAILERS = frozenset(
     {
         *("HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING", "CONNECTION", "KEEP_ALIVE", "PROXY_CONNECTION", "TE"),
@@ -35,12 +35,12 @@ _UNPREFIXED = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
 
 
 def body_reader(head: RequestHead, limits: Limits) -> FixedBody | ChunkedBody:
-    """The reader for the body that follows `head`; already complete when none does."""
+    """The reader for the body that follows `head`; it is complete at once if there is no body."""
     return ChunkedBody(limits, head.variables) if head.chunked else FixedBody(head.content_length or 0)
 
 
 class FixedBody:
-    """A body of a length announced by Content-Length."""
+    """A body with the length of its Content-Length."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -48,20 +48,20 @@ class FixedBody:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more belongs to the body."""
+        """Whether the whole body was received."""
         return self.received == self._length
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """The bytes that belong to the body, and those behind it."""
+        """(the bytes of `data` that belong to the body, the bytes after it)."""
         body = data[: self._length - self.received]
         self.received += len(body)
         return body, data[len(body) :]
 
 
 class ChunkedBody:
-    """A body in chunks; trailers are checked and dropped. `received` counts its bytes without the framing.
+    """A body in chunks. Trailers are checked and dropped. `received` counts the bytes of the body without the framing.
 
-    `fields` are those of the head, by CGI name: no trailer may add to one of them.
+    `fields` are the fields of the head, by CGI name: a trailer must not repeat one of them.
     """
 
     def __init__(self, limits: Limits, fields: Collection[str] = ()) -> None:
@@ -78,7 +78,7 @@ class ChunkedBody:
         self.complete = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """The bytes that belong to the body, and those behind it. Raises `RequestError` (400, 413 or 431)."""
+        """(the bytes of `data` that belong to the body, the bytes after it). Raises RequestError (400, 413 or 431)."""
         body: list[bytes] = []
         position = 0
         while position < len(data) and not self.complete:
@@ -94,10 +94,10 @@ class ChunkedBody:
         return content, data[position:]
 
     def _read_line(self, data: bytes, position: int) -> int:
-        """Go on with the current line of framing; act on it when it is whole. Returns the next position."""
+        """Read on in the current line of the framing, and process it if it is complete. Returns the next position."""
         newline = data.find(b"\n", position, position + self._line_limit + 1)
         end = newline + 1 or len(data)
-        # As long as a line may be and without an end is too long already.
+        # A line of the maximum length without its line end is too long.
         if len(self._line) + end - position + (newline < 0) > self._line_limit:
             raise self._too_long()
         self._line += data[position:end]
@@ -108,7 +108,7 @@ class ChunkedBody:
                 raise RequestError(400, "Line does not end with CR LF in a chunked body")
             self._take_line(line[:-2])
         elif self._line_limit == 2 and self._line != b"\r":
-            raise self._too_long()  # Only CR LF has room here.
+            raise self._too_long()  # After the data of a chunk, only CR LF is allowed.
         return end
 
     def _too_long(self) -> RequestError:
@@ -145,7 +145,7 @@ class ChunkedBody:
             self.complete = True
             return
         self._trailers += len(line) + 2
-        # What is left for the next line; the empty one at the end does not count.
+        # The rest of the limit, for the next line. The empty line at the end does not count.
         self._line_limit = max(2, self._limits.trailer_block - self._trailers)
         name, colon, value = line.partition(b":")
         if not colon or not is_token(name) or not is_field_value(value):
@@ -154,6 +154,7 @@ class ChunkedBody:
         field = key if key in _UNPREFIXED else f"HTTP_{key}"
         if key in _FORBIDDEN_TRAILERS or field in FORWARDING:
             raise RequestError(400, "Forbidden trailer")
-        # Whoever merges trailers into the head (some proxies do) would see another request than we do.
+        # A proxy that merges trailers into the head would see another request than this server (RFC 9110 section
+        # 6.5.1).
         if field in self._fields:
             raise RequestError(400, "Trailer of a field that the head has, too")

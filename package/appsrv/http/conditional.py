@@ -1,6 +1,6 @@
 """Conditional requests and ranges (RFC 9110 sections 13 and 14) for one representation. Pure: sends nothing.
 
-One range at a time: a request for several gets the whole, as section 14.2 allows.
+Only single ranges are supported: a request for several ranges gets the whole representation, as section 14.2 allows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))
 
 
 class Representation(NamedTuple):
-    """What the conditions are about. `etag` is a strong one with its quotes, `modified` in whole seconds."""
+    """The current representation. `etag` is strong and has its quotes; `modified` is in seconds since the epoch."""
 
     etag: str
     modified: int
@@ -24,7 +24,7 @@ class Representation(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What to answer with: 200, 206, 304, 412 or 416; `length` bytes from `start` for the first two."""
+    """The status of the response: 200, 206, 304, 412 or 416. For the first two, `length` bytes from `start` follow."""
 
     status: int
     start: int = 0
@@ -32,7 +32,8 @@ class Part(NamedTuple):
 
 
 def part_for(method: str, fields: Mapping[str, str], whole: Representation) -> Part:
-    """The answer to a GET or HEAD with these fields (by their CGI names: `HTTP_IF_MATCH`); section 13.2.2."""
+    """The response to a GET or HEAD with these fields (by CGI names: `HTTP_IF_MATCH`), in the order of section 13.2.2.
+    """
     if _failed(fields, whole):
         return Part(412)
     if _unchanged(fields, whole):
@@ -44,7 +45,7 @@ def part_for(method: str, fields: Mapping[str, str], whole: Representation) -> P
 
 
 def _failed(fields: Mapping[str, str], whole: Representation) -> bool:
-    """If-Match, else If-Unmodified-Since."""
+    """Whether If-Match, or without it If-Unmodified-Since, fails (sections 13.1.1 and 13.1.4)."""
     match = fields.get("HTTP_IF_MATCH")
     if match is not None:
         return match.strip() != "*" and ("", whole.etag) not in _TAGS.findall(match)
@@ -53,7 +54,7 @@ def _failed(fields: Mapping[str, str], whole: Representation) -> bool:
 
 
 def _unchanged(fields: Mapping[str, str], whole: Representation) -> bool:
-    """If-None-Match, else If-Modified-Since."""
+    """Whether If-None-Match, or without it If-Modified-Since, fails (sections 13.1.2 and 13.1.3)."""
     match = fields.get("HTTP_IF_NONE_MATCH")
     if match is not None:
         return match.strip() == "*" or whole.etag in (tag for _, tag in _TAGS.findall(match))
@@ -62,7 +63,7 @@ def _unchanged(fields: Mapping[str, str], whole: Representation) -> bool:
 
 
 def _if_range(validator: str | None, whole: Representation) -> bool:
-    """Whether the client's other parts are of this very version."""
+    """Whether the parts that the client already has are of this version (If-Range, section 13.1.5)."""
     if validator is None:
         return True
     return validator.strip() == whole.etag or _seconds(validator) == whole.modified
@@ -83,7 +84,7 @@ def _range(wanted: str, size: int) -> Part:
 
 
 def _seconds(date: str | None) -> int | None:
-    """Seconds since the epoch of an HTTP date; None for what is none, which counts as not sent."""
+    """Seconds since the epoch of an HTTP date; None for an invalid one, which is ignored (section 13.1.3)."""
     parts = parsedate(date) if date else None
     if parts is None:
         return None

@@ -1,6 +1,6 @@
-"""How many connections there may be, in all and of one address. Pure: told who comes, goes and is sent away, counts.
+"""Limits of the number of connections: of all clients, and of one address. Pure: counts the connections.
 
-Closing and waiting are the front end's.
+The front end closes connections and waits.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ MIN_RESERVED_DESCRIPTORS = 64
 UNIX = ""
 
 
-def most_connections(wanted: int, descriptors: int, each: int = 1) -> int:
-    """The limit to keep: `wanted` (0 or less: any number), as far as the process's `descriptors` allow it.
+def connection_limit(wanted: int, descriptors: int, each: int = 1) -> int:
+    """The effective limit: `wanted` (0 or less: unlimited), as far as the process's limit of descriptors allows it.
 
-    `each`: descriptors that a connection takes. An eighth of them all is for what is not a connection: files of bodies
-    and responses that wait, channels, logs.
+    `each`: the descriptors per connection. An eighth of `descriptors` is reserved for other files: buffered bodies and
+    responses, channels, logs.
     """
     possible = max(1, (descriptors - max(MIN_RESERVED_DESCRIPTORS, descriptors // 8)) // each)
     return min(wanted, possible) if wanted > 0 else possible
 
 
 class ConnectionLimits:
-    """`most`: connections in all; `per_address`: of one client's address, 0 for any number.
+    """`max_connections`: the limit for all clients together; `per_address`: for one client address, 0: unlimited.
 
-    Proxies speak for many clients, so that the second limit is not for them, nor for unix sockets. An IPv6 client has
-    a whole /64 network to itself, which counts as one address.
+    The second limit does not apply to trusted proxies, which forward the requests of many clients, nor to unix sockets.
+    A /64 network of IPv6 counts as one address, because one client usually has all of it.
     """
 
-    def __init__(self, most: int, per_address: int, proxies: TrustedProxies) -> None:
-        self.most = most
+    def __init__(self, max_connections: int, per_address: int, proxies: TrustedProxies) -> None:
+        self.max_connections = max_connections
         self.per_address = per_address
         self.closed_idle = 0
         self.refused = 0
@@ -41,16 +41,16 @@ class ConnectionLimits:
         self._proxies = proxies
         self._clients: dict[int, bytes] = {}
         self._of: Counter[bytes] = Counter()
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
-    def came(self, cid: int, address: str) -> None:
-        """A connection from this address is open."""
+    def opened(self, cid: int, address: str) -> None:
+        """Count a new connection from this address."""
         if self._counts(address):
             client = self._clients[cid] = _client(address)
             self._of[client] += 1
 
-    def left(self, cid: int) -> None:
-        """A connection is over."""
+    def closed(self, cid: int) -> None:
+        """Count a connection that was closed."""
         client = self._clients.pop(cid, None) if self._clients else None
         if client is not None:
             self._of[client] -= 1
@@ -58,7 +58,7 @@ class ConnectionLimits:
                 del self._of[client]
 
     def has_too_many(self, address: str) -> bool:
-        """Whether this address has as many connections as it may have."""
+        """Whether this address has reached `per_address`."""
         return self._counts(address) and self._of[_client(address)] >= self.per_address
 
     def same_client(self, one: str, other: str) -> bool:
@@ -66,42 +66,42 @@ class ConnectionLimits:
         return one == other or (self._counts(one) and self._counts(other) and _client(one) == _client(other))
 
     @property
-    def at_once(self) -> int:
-        """How many idle connections to close at a time: finding them takes a look at all."""
-        return max(1, self.most // 64)
+    def close_batch(self) -> int:
+        """The number of idle connections to close together: to find the oldest ones, all are examined."""
+        return max(1, self.max_connections // 64)
 
-    # -- what is said of it: once in a while, however often it happens -----------------------------------------------
+    # -- log lines: at most one of each kind per LOG_INTERVAL_SECONDS ------------------------------------------------
 
     def count_closed_idle(self, count: int, now: float) -> str | None:
-        """Idle connections were closed to make room; returns what to log, now and then."""
+        """Count idle connections that were closed to make room. Returns a log line or None; `now` is monotonic."""
         self.closed_idle += count
-        return self._now_and_then(
+        return self._rate_limited(
             "idle", now,
-            f"max_connections ({self.most}) or the limit of descriptors is reached: the connections idle longest are "
-            f"closed to make room ({self.closed_idle} so far)",
+            f"max_connections ({self.max_connections}) or the limit of descriptors is reached: the connections idle "
+            f"longest are closed to make room ({self.closed_idle} so far)",
         )
 
     def count_pause(self, reason: str, now: float) -> str | None:
-        """No connection is accepted for a moment; returns what to log, now and then."""
+        """Count a pause in which no connection is accepted. Returns a log line or None."""
         self.pauses += 1
-        return self._now_and_then(
+        return self._rate_limited(
             "pause", now,
             f"cannot accept connections: {reason}; none is idle that could be closed, so new clients wait",
         )
 
     def count_refused(self, address: str, now: float) -> str | None:
-        """A connection was answered 429; returns what to log, now and then."""
+        """Count a connection that was refused with 429. Returns a log line or None."""
         self.refused += 1
-        return self._now_and_then(
+        return self._rate_limited(
             "refused", now,
             f"connections of {address} are refused: it has max_connections_per_address ({self.per_address}) of them "
             f"({self.refused} refused so far)",
         )
 
-    def _now_and_then(self, what: str, now: float, line: str) -> str | None:
-        if now < self._said.get(what, now - LOG_INTERVAL_SECONDS) + LOG_INTERVAL_SECONDS:
+    def _rate_limited(self, what: str, now: float, line: str) -> str | None:
+        if now < self._logged_at.get(what, now - LOG_INTERVAL_SECONDS) + LOG_INTERVAL_SECONDS:
             return None
-        self._said[what] = now
+        self._logged_at[what] = now
         return line
 
     def _counts(self, address: str) -> bool:

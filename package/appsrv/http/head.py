@@ -1,8 +1,8 @@
-"""Request heads: bytes in, a checked `RequestHead` out. No I/O, no clock, no body (see `http1_body`).
+"""Parses request heads: bytes in, a validated `RequestHead` out. No I/O, no clock, no body (see `body`).
 
-httptools reads every head; what it lets pass is checked on top. An ordinary head (whole, no oddities) takes
-the quick way, `_quick_head`; any other, and anything wrong, goes line by line through `HeadReader`, which
-decides. Both give the same result for the same bytes, however they are cut.
+httptools parses every head; what it accepts is validated further. A complete head without special fields is parsed by
+`_quick_head`. Every other one, and every invalid one, is parsed line by line by `HeadReader`, which decides. Both give
+the same result for the same bytes, in whatever pieces these arrive.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ _END = b"\r\n\r\n"
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _SLASH, _HASH, _LF = b"/#\n"
 
-# Fields that change how a request is read or whose it is, and the empty name of those left out: most have none.
+# Fields that affect the framing or the trusted origin of a request, and "", the name of fields that are left out. Most
+# requests have none of them.
 _SPECIAL = FORWARDING | {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE", ""}
-# `Proxy` would become HTTP_PROXY, which CGI programs take for a setting (CVE-2016-5385).
+# `Proxy` would become HTTP_PROXY, which many programs read as the setting of a proxy (CVE-2016-5385, "httpoxy").
 _LEFT_OUT = frozenset({"HTTP_PROXY"})
-# Fields that must not come twice; Content-Length is looked after by httptools, too.
+# Fields that must not be repeated. httptools checks Content-Length, too.
 _SINGLE = frozenset({"HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
-# httptools refuses raw bytes beyond ASCII in a target, and methods that it does not know: it is shown another letter
-# for each such byte, and this method in place of one that it may not know.
+# httptools rejects bytes above ASCII in a target, and methods that it does not know. So it gets a letter in place of
+# each such byte, and this method in place of every other one.
 _ASCII = bytes(range(128)) + b"x" * 128
 _SHOWN = b"POST"
 
-# What would outlive its request if it were remembered.
+# Fields with secrets: they must not be cached, or they would stay in memory after their request.
 _SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
-# Since these are read each time, most are read in a shorter way.
+# These fields are parsed for each request, so the usual spellings have a shorter path.
 _SECRET_NAMES = {
     "Cookie": "HTTP_COOKIE",
     "cookie": "HTTP_COOKIE",
@@ -55,12 +56,15 @@ _SECRET_NAMES = {
     "authorization": "HTTP_AUTHORIZATION",
 }
 
-# What header lines mean. Clients repeat themselves: most lines of most requests have been seen before.
+# Parsed header lines. Most lines of most requests repeat earlier ones.
 _known_fields: dict[bytes, tuple[str, str]] = {}
 
 
 def _field_of(line: bytes) -> tuple[str, str]:
-    """The CGI name and the value of a header line that httptools has accepted; remembers short ones, no secrets."""
+    """The CGI name and the value of a header line that httptools has accepted. Caches short lines without secrets.
+
+    Raises RequestError (400).
+    """
     text = line.decode("latin-1")
     secret_name, _, secret = text.partition(":")
     if secret_name in _SECRET_NAMES and text.isascii() and text.isprintable():
@@ -71,7 +75,8 @@ def _field_of(line: bytes) -> tuple[str, str]:
     key, value = _cgi_name(name), raw_value.strip(b" \t").decode("latin-1")
     if key == "HTTP_HOST":
         _check_host(value)
-    # Some odd spelling of what is secret is not remembered, nor what is left out: it may be a token (`X_Token`).
+    # Unusual spellings of the secret fields are not cached, and neither are fields that are left out: they may hold a
+    # token (`X_Token`).
     if key and len(line) <= _MAX_CACHED_FIELD_BYTES and key not in _SECRET:
         if len(_known_fields) >= _MAX_CACHED_FIELDS:
             _known_fields.clear()
@@ -80,10 +85,10 @@ def _field_of(line: bytes) -> tuple[str, str]:
 
 
 def _cgi_name(name: bytes) -> str:
-    """The CGI name of a header field, empty for one that no application may see.
+    """The CGI name of a header field, "" for one that is left out.
 
-    An underscore would make `X_Real_IP` and `X-Real-IP` the same key: such names are left out (spoofing), and
-    `underscored_fields` decides which of them count after all.
+    `X_Real_IP` and `X-Real-IP` would get the same CGI name, so that a client could forge the second one. Names with an
+    underscore are therefore left out; `underscored_fields` decides about exceptions.
     """
     if b"_" in name:
         return ""
@@ -98,20 +103,20 @@ def _check_host(host: str) -> None:
         raise RequestError(400, "Host is not a host name with at most one port")
 
 
-# -- the quick way -----------------------------------------------------------------------------------------
+# -- the fast path -----------------------------------------------------------------------------------------
 
 _MAX_CACHED_HEADS = 512
 _MAX_CACHED_HEAD_BYTES = 1024
 _seen_heads: dict[bytes, tuple[tuple[RequestHead, int], Limits]] = {}
 
-# Idle parsers, each at the start of a request. Taking from a list and giving back is atomic: no lock.
+# Idle parsers, each at the start of a request. `pop` and `append` of a list are atomic: no lock is needed.
 _idle_parsers: list[Callable[[bytes], None]] = []
 
 
 def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
-    """The head that `data` starts with and where its body starts, or None when the head is not complete.
+    """The head at the start of `data` and the offset of its body; None if the head is incomplete.
 
-    Raises `RequestError` with the status to answer; the connection must then be closed.
+    Raises RequestError with the status of the response; the connection must then be closed.
     """
     seen = _seen_heads.get(data)
     if seen is not None and seen[1] is limits:
@@ -128,9 +133,9 @@ def parse_head(data: bytes, limits: Limits) -> tuple[RequestHead, int] | None:
 
 
 def _remember(data: bytes, head: RequestHead, limits: Limits) -> None:
-    """Proxies, health checks and clients of an interface send the same head again: read it once.
+    """Cache a parsed head: proxies, health checks and API clients send the same bytes again.
 
-    Not one with a secret, which would outlive its request.
+    A head with a secret is not cached, because the secret would stay in memory after its request.
     """
     if _SECRET.isdisjoint(head.variables) and not head.body_expected:
         if len(_seen_heads) >= _MAX_CACHED_HEADS:
@@ -139,7 +144,7 @@ def _remember(data: bytes, head: RequestHead, limits: Limits) -> None:
 
 
 def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
-    """The head in `raw` when nothing about it is unusual, else None (which says nothing about its worth)."""
+    """The head in `raw`, if it has no unusual part. None: it may be valid or not, and `HeadReader` decides."""
     try:
         feed = _idle_parsers.pop()
     except IndexError:
@@ -163,14 +168,14 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
         or len(lines[0]) + 2 > limits.request_line
         or target[0] != _SLASH
         or _HASH in target
-        or _LF in target  # httptools takes that for the end of an HTTP/0.9 request line.
+        or _LF in target  # httptools accepts it as the end of an HTTP/0.9 request line.
         or "HTTP_HOST" not in fields
     ):
         return None
     if version == "1.1" and _SPECIAL.isdisjoint(fields) and fields.get("HTTP_CONNECTION", "keep-alive") == "keep-alive":
         _idle_parsers.append(feed)
         _add_request_line(fields, method, target, version)
-        # The same as RequestHead(...), in half the time.
+        # The same as RequestHead(...), in half of the time.
         return tuple.__new__(
             RequestHead, (method, target, version, raw, fields, None, False, True, False, False, False, False, False)
         )
@@ -180,11 +185,11 @@ def _quick_head(raw: bytes, limits: Limits) -> RequestHead | None:
     return head
 
 
-# -- the careful way ---------------------------------------------------------------------------------------
+# -- line by line ------------------------------------------------------------------------------------------
 
 
 class HeadReader:
-    """Reads a head from pieces of any size, line by line; refuses it at the first wrong or endless line."""
+    """Parses a head from pieces of any size, line by line. Rejects it at the first invalid or too long line."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -199,11 +204,11 @@ class HeadReader:
 
     @property
     def started(self) -> bool:
-        """Whether anything but empty lines has come."""
+        """Whether anything but empty lines was received."""
         return len(self._buffer) > self._head_start
 
     def feed(self, data: bytes) -> tuple[RequestHead, bytes, bytes] | None:
-        """The head, its bytes, and the bytes behind it; None until it is complete. Raises `RequestError`."""
+        """(the head, its bytes, the bytes after it); None until it is complete. Raises RequestError."""
         self._buffer += data
         while True:
             self._check_first_byte()
@@ -220,7 +225,7 @@ class HeadReader:
                 return self._finish(raw), raw, bytes(self._buffer[end:])
 
     def _check_first_byte(self) -> None:
-        # A TLS ClientHello or other noise may never contain a line end: refuse it by its first byte.
+        # A TLS ClientHello or other binary data may contain no line end: reject it by its first byte.
         if self._request_line is None and len(self._buffer) > self._line_start:
             first = self._buffer[self._line_start]
             if first not in b"\r\n" and not is_token(bytes((first,))):
@@ -237,7 +242,7 @@ class HeadReader:
             raise _beyond(431, "Header block too large", "max_header_size", self._limits.header_block)
 
     def _take_line(self, line: bytes) -> bool:
-        """Take one whole line; True when it was the last of the head."""
+        """Process one complete line. Returns True for the last line of the head."""
         if not line.endswith(b"\r\n"):
             raise RequestError(400, "Line does not end with CR LF")
         if self._request_line is None:
@@ -265,7 +270,7 @@ class HeadReader:
         try:
             self._parser.feed_data(line)
         except httptools.HttpParserUpgrade:
-            pass  # The head is complete; what it asks to upgrade to is ignored (RFC 9110 section 7.8).
+            pass  # The head is complete. A server may ignore the upgrade that it requests (RFC 9110 section 7.8).
         except httptools.HttpParserError as error:
             raise RequestError(400, str(error)) from None
 
@@ -285,7 +290,7 @@ def _beyond(status: int, reason: str, setting: str, most: int) -> RequestError:
 
 
 def _request_line(line: bytes) -> tuple[str, bytes, str]:
-    """Method, target and version of a request line (RFC 9112 section 3): single spaces, nothing left out."""
+    """Method, target and version of a request line, separated by single spaces (RFC 9112 section 3)."""
     words = line.split(b" ")
     if len(words) != 3 or not is_token(words[0]) or not is_version(words[2]):
         raise RequestError(400, "Malformed request line")
@@ -299,7 +304,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, str]:
 
 
 def _with_spaces(line: bytes) -> bytes:
-    """A header line without the tabs around its value, which httptools does not take everywhere (RFC 9110 5.6.3)."""
+    """A header line without tabs around its value, which RFC 9110 section 5.6.3 allows and httptools partly rejects."""
     name, colon, value = line.partition(b":")
     return b"%b: %b\r\n" % (name, value[:-2].strip(b" \t")) if colon else line
 
@@ -314,7 +319,7 @@ def _check_target(verb: bytes, target: bytes) -> None:
 
 
 def _authority(target: bytes) -> str:
-    """The host of an absolute target, which replaces that of Host (RFC 9112 section 3.2.2)."""
+    """The host of a target in absolute form, which replaces that of Host (RFC 9112 section 3.2.2)."""
     rest = target.partition(b"://")[2].partition(b"?")[0]
     host = rest.partition(b"/")[0].decode("latin-1")
     _check_host(host)
@@ -322,12 +327,12 @@ def _authority(target: bytes) -> str:
 
 
 def _join_fields(lines: list[bytes]) -> dict[str, str]:
-    """The fields by CGI name, repeated ones joined as PEP 3333 (RFC 3875) wants them."""
+    """The fields by CGI name, with repeated fields joined (RFC 9110 section 5.3, RFC 3875 section 4.1.18)."""
     fields: dict[str, str] = {}
     for line in lines:
         key, value = _known_fields.get(line) or _field_of(line)
         if not key:
-            # Its value is not kept: `_framed` only has to know that there was one.
+            # The value is dropped: `_framed` needs to know only that there was such a field.
             fields[""] = ""
             continue
         if key in _SINGLE and key in fields:
@@ -339,7 +344,7 @@ def _join_fields(lines: list[bytes]) -> dict[str, str]:
     return fields
 
 
-# -- both ways ---------------------------------------------------------------------------------------------
+# -- both paths --------------------------------------------------------------------------------------------
 
 
 def _framed(
@@ -350,7 +355,7 @@ def _framed(
     fields: dict[str, str],
     limits: Limits,
 ) -> RequestHead:
-    """The head with what its fields say about the body and the connection."""
+    """The head, with the framing of the body and the options of the connection from its fields."""
     underscored = fields.pop("", None) is not None and _has_underscored_name(raw)
     length = _content_length(fields, limits)
     chunked = _is_chunked(fields, version)
@@ -377,12 +382,12 @@ def _framed(
 
 
 def _has_underscored_name(raw: bytes) -> bool:
-    """Whether the underscore in its name is why a field was left out."""
+    """Whether a field was left out because of an underscore in its name."""
     return any(b"_" in line.partition(b":")[0] for line in raw.split(b"\r\n")[1:-2])
 
 
 def _add_request_line(variables: dict[str, str], method: str, target: bytes, version: str) -> None:
-    """What the request line says, in the words of PEP 3333."""
+    """Add the variables of PEP 3333 for the request line."""
     uri = target.decode("latin-1")
     path, _, query = uri.partition("?")
     if path[0] != "/":
@@ -396,12 +401,12 @@ def _add_request_line(variables: dict[str, str], method: str, target: bytes, ver
 
 
 def _unquote(path: str) -> str:
-    """Percent-decoding to what PEP 3333 calls a native string: each character one byte."""
+    """The percent-decoded path as a native string of PEP 3333: each character is one byte."""
     return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
 
 
 def _path_of(target: str) -> str:
-    """The path of a target in asterisk or absolute form; `*` names no path (PEP 3333 wants "/..." or "")."""
+    """The path of a target in asterisk or absolute form. `*` has no path: PEP 3333 requires "/..." or ""."""
     if target == "*":
         return ""
     return "/" + target.partition("://")[2].partition("/")[2]
@@ -420,7 +425,7 @@ def _content_length(fields: dict[str, str], limits: Limits) -> int | None:
 
 
 def _is_chunked(fields: dict[str, str], version: str) -> bool:
-    """Whether the body is chunked; nothing but a lone `chunked` is taken (RFC 9112 section 6.1)."""
+    """Whether the body is chunked. Only `chunked` without other codings is accepted (RFC 9112 section 6.1)."""
     value = fields.get("HTTP_TRANSFER_ENCODING")
     if value is None:
         return False

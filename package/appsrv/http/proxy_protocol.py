@@ -1,6 +1,7 @@
-"""The header of PROXY protocol, version 1 and 2: bytes in, the client's address out. Pure; nothing behind it is read.
+"""The header of the PROXY protocol, versions 1 and 2: bytes in, the client's address out. Pure.
 
-Source: "The PROXY protocol, versions 1 & 2" (haproxy.org). Knows neither sockets nor who may send such a header.
+Source: "The PROXY protocol, versions 1 & 2" (haproxy.org). Reads no bytes after the header. Knows neither sockets nor
+which peers may send such a header.
 """
 
 from __future__ import annotations
@@ -14,24 +15,28 @@ from appsrv.errors import RequestError
 from appsrv.http.trusted_proxies import plain_address
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-# The longest line of version 1, CR LF included; the fixed part of version 2, and how much may follow it here.
 MAX_LINE_BYTES = 107
+"""The longest line of version 1, with CR LF."""
 FIXED_BYTES = 16
+"""The length of the fixed part of version 2."""
 MAX_REST_BYTES = 4096
+"""The longest variable part of version 2 that is accepted."""
 MAX_HEADER_BYTES = FIXED_BYTES + MAX_REST_BYTES
 
 _LINE = re.compile(r"PROXY (TCP[46]) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})")
 _LOCAL, _PROXY = 0x20, 0x21
-# Address family and transport, how the addresses are laid out, how long they are. Neither is ours without TCP over IP.
+# Values of the byte "address family and transport", and the family and length of the addresses that follow. UNSPEC and
+# unix stream sockets have no IP address.
 _TCP4, _TCP6 = 0x11, 0x21
 _ADDRESS_FORMATS = {_TCP4: (socket.AF_INET, 4), _TCP6: (socket.AF_INET6, 16)}
 _NOT_IP = frozenset((0x00, 0x31))
 
 
 class Header(NamedTuple):
-    """`length`: its bytes. `address` is None where the proxy speaks for itself (LOCAL), empty where it names no client.
+    """A header of `length` bytes.
 
-    Such a client (UNKNOWN, or not of TCP over IP) is not the proxy: its word must not count as the proxy's.
+    `address` is None for a connection of the proxy itself (LOCAL), and "" if the header has no IP address of the client
+    (UNKNOWN, or not TCP over IP). Such a client must not be trusted as the proxy is.
     """
 
     length: int
@@ -40,9 +45,9 @@ class Header(NamedTuple):
 
 
 def parse(data: bytes) -> Header | None:
-    """The header that `data` starts with, None when more has to come: then all of `data` belongs to it.
+    """The header at the start of `data`; None if it is incomplete, and all of `data` belongs to it.
 
-    Raises RequestError (400) for anything else.
+    Raises RequestError (400) if `data` does not start with a valid header.
     """
     if SIGNATURE.startswith(data[: len(SIGNATURE)]):
         return _parse_binary(data) if len(data) >= FIXED_BYTES else None

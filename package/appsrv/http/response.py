@@ -1,6 +1,6 @@
-"""appsrv's own answers: errors as response objects and small HTML pages, and their bytes.
+"""Responses of appsrv's own: errors as response objects and small HTML pages, and their bytes.
 
-No I/O, and no answers of the application: `wsgi` writes those.
+No I/O. Responses of the application are written by `wsgi`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from appsrv.http.syntax import RequestHead
 
 __all__ = ["Response", "error_response", "http_date", "reason_of", "serialize"]
 
-# In English whatever the locale. `email.utils` knows them too, but brings 16 modules into the server.
+# HTTP dates are English in every locale (RFC 9110 section 5.6.7). `email.utils` has these names, too, but loads 16
+# modules.
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete answer; `headers` without Content-Length, Date and Connection, which `serialize` adds.
+    """A complete response. `headers` has no Content-Length, Date and Connection, which `serialize` adds.
 
-    `unlogged`: it is neither counted nor in the access log.
+    `unlogged`: the response is neither counted nor written to the access log.
     """
 
     status: int
@@ -41,7 +42,10 @@ def http_date(now: float) -> bytes:
 
 
 def serialize(response: Response, *, keep_alive: bool, head: RequestHead | None, date: bytes | None = None) -> bytes:
-    """The bytes of `response` to the request with `head`; None stands for one that could not be read."""
+    """The bytes of `response` to the request with `head`, None if the request could not be parsed.
+
+    A response to HEAD has no body (RFC 9110 section 9.3.2).
+    """
     lines = [f"HTTP/1.1 {response.status} {response.reason}"]
     lines += [f"{name}: {value}" for name, value in response.headers]
     lines.append(f"Content-Length: {len(response.body)}")
@@ -95,17 +99,17 @@ def error_response(
     retry_after: int | None = None,
     in_head: str = "",
 ) -> Response:
-    """The page for an error that appsrv answers itself.
+    """The page for an error response of appsrv's own.
 
-    `detail` is shown as it is; `traceback` only belongs in development; `retry_after` is in seconds;
-    `in_head` is HTML.
+    `detail` replaces the usual explanation of this status. `traceback` is for development only. `retry_after` is in
+    seconds. `in_head` is HTML for the head of the page.
     """
     reason = reason_of(status)
     headers = [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-store")]
     if retry_after is not None:
         headers.append(("Retry-After", str(retry_after)))
     explanation = detail or _EXPLANATIONS.get(status)
-    import html  # Its tables of entities are only needed where something goes wrong.
+    import html  # Imported here: its tables of entities are needed for error pages only.
 
     paragraphs = [f"<p>{html.escape(explanation)}</p>"] if explanation else []
     if traceback:
@@ -122,7 +126,7 @@ def error_response(
 
 
 def reason_of(status: int) -> str:
-    """The words behind a status code in a status line."""
+    """The reason phrase of a status code."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

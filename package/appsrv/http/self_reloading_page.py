@@ -1,8 +1,8 @@
 """The page about code that cannot be loaded, which reloads itself when the code has changed (development). Pure.
 
-A page names its failure. Its script asks for its own address again, by HEAD with the name of that failure in
-`FIELD`; such a *question* is kept until the code changes, or for `LONG_POLL_SECONDS`. An answer that names the same
-failure means: ask again. Whoever answers keeps the question: the front end, or a worker with a debugger in it.
+The page has the name of its failure. Its script sends a long poll: a HEAD request for the same URL with that name in
+the field `FIELD`. The front end, or a worker with a debugger, answers it when the code changes, at the latest after
+`LONG_POLL_SECONDS`. If the response has the same failure name, the script polls again; otherwise it reloads the page.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from appsrv.http.response import Response, error_response, reason_of
 
 FIELD = "Appsrv-Failure"
 VARIABLE = "HTTP_APPSRV_FAILURE"
-"""The same by its CGI name (RFC 3875 section 4.1.18)."""
+"""The CGI name of the field (RFC 3875 section 4.1.18)."""
 
 LONG_POLL_SECONDS = 20.0
-"""How long a question is kept: less than proxies and browsers wait for an answer."""
+"""The longest time until a long poll is answered. Proxies and browsers wait longer than that for a response."""
 
 _SCRIPT = """<noscript><meta http-equiv="refresh" content="2"></noscript>
 <script>
@@ -36,18 +36,18 @@ _SCRIPT = """<noscript><meta http-equiv="refresh" content="2"></noscript>
 </script>"""
 
 
-def asks_about(variables: Mapping[str, str], failure: str) -> bool:
-    """Whether a request, by its CGI variables, is the question of a page that shows this failure."""
+def is_poll_about(variables: Mapping[str, str], failure: str) -> bool:
+    """Whether a request (by its CGI variables) is the long poll of a page that shows this failure."""
     return variables.get(VARIABLE) == failure
 
 
 def script(failure: str) -> str:
-    """The HTML that makes a page reload itself, to stand in its head."""
+    """The HTML for the head of a page that makes the page reload itself."""
     return _SCRIPT.replace("FAILURE", json.dumps(failure)).replace("FIELD", FIELD)
 
 
 def page(message: str, traceback: str, failure: str, variables: Mapping[str, str]) -> Response:
-    """500: HTML for those who ask for it, plain text for everybody else (curl, a fetch of JSON)."""
+    """A response 500: HTML if the client accepts it, else plain text (curl, a fetch of JSON)."""
     if "text/html" in variables.get("HTTP_ACCEPT", ""):
         response = error_response(500, detail=message, traceback=traceback or None, in_head=script(failure))
     else:
@@ -59,5 +59,5 @@ def page(message: str, traceback: str, failure: str, variables: Mapping[str, str
 
 
 def changed() -> Response:
-    """The answer to a question: the failure may be over."""
+    """The response to a long poll after the code has changed: 204 without a failure name."""
     return Response(204, reason_of(204), [("Cache-Control", "no-store")], b"")

@@ -1,6 +1,6 @@
-"""The words of HTTP/1.1: what a request head is, how large its parts may be, which bytes may stand where.
+"""The syntax of HTTP/1.1: the parsed request head, the limits of its parts, and the bytes that each part may contain.
 
-Data and pure questions only. It reads no stream, raises no error and knows neither httptools nor WSGI.
+Data and pure functions only. Reads no stream, raises no error, and knows neither httptools nor WSGI.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of everything a client may send; sizes in bytes, line ends included."""
+    """Limits of the parts of a request. Sizes are in bytes and include line ends."""
 
     request_line: int = 8190
     header_line: int = 16 * 1024
@@ -27,13 +27,13 @@ class Limits:
 
 
 class RequestHead(NamedTuple):
-    """A request line and its header fields, already checked (RFC 9112 sections 3, 5 and 6).
+    """A request line and its header fields, already validated (RFC 9112 sections 3, 5 and 6).
 
-    `raw` is the head as sent, with the empty line at its end. `variables` is what it says in the words of PEP 3333
-    and RFC 3875: method, target, path and query, and the header fields by their CGI names, repeated ones joined,
-    unusable ones left out, HTTP_HOST taken from an absolute target. `content_length` is None when there is no such
-    field; `body_expected` says whether body bytes follow the head on the wire, `forwarded` whether a field of
-    `FORWARDING` is among the variables, `underscored` whether a field was left out for the underscore in its name.
+    `raw` is the head as sent, with the empty line at its end. `variables` has the CGI variables of PEP 3333 and RFC
+    3875: method, target, path and query, and the header fields by CGI name, with repeated fields joined, unusable
+    fields left out, and HTTP_HOST from an absolute target. `content_length` is None without that field.
+    `body_expected`: body bytes follow the head on the wire. `forwarded`: a field of `FORWARDING` is among the
+    variables. `underscored`: a field was left out because its name contains an underscore.
     """
 
     method: str
@@ -57,15 +57,16 @@ class RequestHead(NamedTuple):
         return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
 
 
-# What proxies say about the client and its request, by CGI names: believed from some, kept from applications otherwise.
+# Fields in which proxies describe the client and its request, by CGI names. Only those of trusted proxies reach the
+# application.
 FORWARDING = frozenset(
     ["HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_SCHEME", "HTTP_FRONT_END_HTTPS", "HTTP_X_REQUEST_ID"]
     + [f"HTTP_X_FORWARDED_{what}" for what in ("FOR", "HOST", "PORT", "PREFIX", "SERVER")]
     + [f"HTTP_X_FORWARDED_{what}" for what in ("PROTO", "PROTOCOL", "SCHEME", "SSL")]
 )
 
-# Methods that need not be checked: those that clients and applications commonly use. Any other token is a method, too
-# (RFC 9110 section 9.1), but for CONNECT, which only a proxy can serve.
+# Common methods, which need no validation. Every other token is a valid method, too (RFC 9110 section 9.1), except
+# CONNECT, which only a proxy can serve (section 9.3.6).
 METHODS: dict[bytes, str] = {
     name.encode(): name
     for name in (
@@ -88,8 +89,8 @@ METHODS: dict[bytes, str] = {
     )
 }
 
-# Fields of a connection, not of the message (RFC 9110 section 7.6.1): between a server and the application, or the
-# process behind it, is another connection, or none (PEP 3333).
+# Fields that describe the connection and not the message (RFC 9110 section 7.6.1). They are not forwarded: the server
+# and a generic application have another connection, and a WSGI application has none (PEP 3333).
 HOP_BY_HOP_FIELDS = frozenset(
     {
         *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
@@ -97,19 +98,19 @@ HOP_BY_HOP_FIELDS = frozenset(
     }
 )
 
-# A method or the name of a field, as part of a regular expression (RFC 9110 section 5.6.2).
+# The regular expression of a token, such as a method or a field name (RFC 9110 section 5.6.2).
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TOKEN = re.compile(TOKEN.encode())
-# A field value: visible characters, spaces, tabs and what is not ASCII (RFC 9110 section 5.5).
+# A field value: visible characters, spaces, tabs and bytes above ASCII (RFC 9110 section 5.5).
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-# Names and addresses as people use them: RFC 3986 would also allow quotes, commas and escapes.
+# Host names and addresses in common use. RFC 3986 section 3.2.2 also allows quotes, commas and escapes.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 
 def is_token(name: bytes) -> bool:
-    """Whether `name` may be a method or field name."""
+    """Whether `name` is a token: a valid method or field name."""
     return _TOKEN.fullmatch(name) is not None
 
 
@@ -119,7 +120,7 @@ def is_field_value(value: bytes) -> bool:
 
 
 def is_host(value: str) -> bool:
-    """Whether `value` is a host and at most one port, and nothing else."""
+    """Whether `value` is a host with an optional port."""
     match = _HOST.fullmatch(value)
     return match is not None and int(match[2] or 0) < 65536 and (match[1] is None or _is_ipv6(match[1]))
 
@@ -133,12 +134,12 @@ def _is_ipv6(address: str) -> bool:
 
 
 def is_version(word: bytes) -> bool:
-    """Whether `word` is an HTTP version at all, spoken here or not."""
+    """Whether `word` is an HTTP version, supported or not."""
     return _VERSION.fullmatch(word) is not None
 
 
 def length_of(value: str) -> int | None:
-    """The number in a Content-Length, or None when it is not one: digits alone, no sign, no list."""
+    """The number in a Content-Length; None if it has anything but digits, such as a sign or a list."""
     return int(value) if _DIGITS.fullmatch(value) else None
 
 

@@ -1,6 +1,6 @@
-"""Whose word counts about a client: the proxies named by `forwarded_allow_ips`. Pure: addresses are text.
+"""The proxies whose statements about a client are trusted: those in `forwarded_allow_ips`. Pure: addresses are text.
 
-Knows neither what they say (`forwarded`, `proxy_protocol`) nor who is connected.
+Knows neither the statements (`forwarded`, `proxy_protocol`) nor the connections.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MAX_CACHED_ADDRESSES = 1024
 
 
 def plain_address(text: str) -> str | None:
-    """The one way this IP address is written, or None for what is none; `::ffff:192.0.2.1` is 192.0.2.1."""
+    """The canonical text of an IP address; None if it is not one. `::ffff:192.0.2.1` becomes 192.0.2.1."""
     packed = _packed(text)
     if packed is None:
         return None
@@ -22,10 +22,10 @@ def plain_address(text: str) -> str | None:
 
 
 class TrustedProxies:
-    """Addresses, networks (`10.0.0.0/8`), `*` and `unix`. `entries` have been checked by `values.proxies`.
+    """Addresses, networks (`10.0.0.0/8`), `*` and `unix`. `entries` have been validated by `settings.parsers`.
 
-    `*` trusts whoever connects, but no address that is only named in a header: else every client could choose its
-    own. `carried`: the address of a connection is what PROXY protocol said: `*` and `unix` say nothing about that.
+    `*` trusts every peer of a connection, but no address in a header, because every client could then choose its own.
+    `carried`: the address of a connection comes from the PROXY protocol; `*` and `unix` do not apply to it.
     """
 
     def __init__(self, entries: Iterable[str], *, carried: bool = False) -> None:
@@ -36,11 +36,11 @@ class TrustedProxies:
         self._known: dict[str, bool] = {}
 
     def peer(self, address: str) -> bool:
-        """Whether the other end of a connection is trusted; its address is empty on a unix socket."""
+        """Whether the peer of a connection is trusted. Its address is "" on a unix socket."""
         return self._anybody or (self.hop(address) if address else self._unix)
 
     def hop(self, address: str) -> bool:
-        """Whether an address that a trusted proxy has named is one of the proxies, too."""
+        """Whether an address in a header of a trusted proxy is a trusted proxy, too."""
         known = self._known.get(address)
         if known is None:
             if len(self._known) >= _MAX_CACHED_ADDRESSES:
@@ -57,7 +57,7 @@ class TrustedProxies:
 
 
 def _network(text: str) -> tuple[int, int, int]:
-    """(bytes of an address, bits that are free, the bits that are not)."""
+    """(bytes of an address, number of host bits, the network bits as a number)."""
     address, slash, bits = text.partition("/")
     packed = _packed(address)
     assert packed is not None, text

@@ -1,4 +1,4 @@
-"""Sockets and what the kernel tells of them: listening, readiness, minimum rates, certificates.
+"""Sockets: listening, readiness, minimum rates, time stamps of the kernel, certificates.
 
 Knows no HTTP and no process of appsrv. Start with `listening_sockets`.
 """

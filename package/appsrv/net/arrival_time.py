@@ -1,7 +1,8 @@
-"""When bytes arrived, by the kernel's clock: what the time a request has waited for a worker is counted from.
+"""The time at which bytes arrived, by the kernel's clock. The time that a request waits for a worker starts there.
 
-Linux stamps what comes in over TCP when it is asked to (SO_TIMESTAMPNS, socket(7)); asked of a listening socket, it
-does so for all its connections. Elsewhere, and on unix sockets, nothing is known. Knows bytes and stamps, not HTTP.
+Linux adds a time stamp to received data with the option SO_TIMESTAMPNS (socket(7)); the connections of a listening
+socket inherit the option. On other systems, and on unix sockets, the time is not known. Knows bytes and time stamps,
+not HTTP.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 
 from appsrv.system.unpatched import Socket, nonblocking
 
-# asm-generic/socket.h; Python has no name for it.
+# The number in asm-generic/socket.h. Python has no name for it.
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _TIMESPEC = struct.Struct("@ll")
 _ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
@@ -21,16 +22,16 @@ KNOWN = sys.platform == "linux"
 
 
 def stamp_connections_of(listening: socket.socket) -> None:
-    """Have the kernel note when bytes arrive on the connections that this socket will accept."""
+    """Enable time stamps for the connections that this listening socket will accept. Errors are ignored."""
     if KNOWN and listening.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):
             listening.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
 
 class StampedSocket(Socket):
-    """A connection whose `recv` notes when the last of what it returns had arrived, in `arrived`.
+    """A connection. Each `recv` sets `arrived` to the time at which the last of its bytes arrived.
 
-    Seconds since the epoch; 0.0 when it is not known.
+    The time is in seconds since the epoch; 0.0 if it is not known.
     """
 
     __slots__ = ("arrived",)

@@ -1,4 +1,4 @@
-"""A certificate and its key, read from two files into what TLS needs. Knows neither sockets nor when files change."""
+"""Loads a certificate and its key from files into an SSL context. Knows neither sockets nor when files change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 
 from appsrv.errors import CertificateError
 
-# With TLS 1.3's own: what browsers of the last ten years speak, forward secret all of it (Mozilla's "intermediate").
+# Beside the ciphers of TLS 1.3: Mozilla's "intermediate" configuration, which the browsers of the last ten years
+# support. All of them have forward secrecy.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _ENCRYPTED = ("BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED")
@@ -15,9 +16,9 @@ _SEQUENCE, _UTC_TIME, _VERSION = 0x30, 0x17, 0xA0
 
 
 def load(certificate: str, key: str | None) -> ssl.SSLContext:
-    """The context of a server with this certificate (PEM, with those between it and its root behind it).
+    """The SSL context of a server with this certificate (a PEM file, followed by the intermediate certificates).
 
-    `key` is None where it stands in the same file. Raises CertificateError.
+    `key` is None if it is in the same file. Raises CertificateError.
     """
     key = key or certificate
     _check_text(certificate, _BEGIN, "certificate")
@@ -31,7 +32,8 @@ def load(certificate: str, key: str | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # A client that says no more may say so by TCP alone: the framing of requests shows what is cut short.
+    # Some clients close TCP without close_notify. That need not be an error: the framing of a request shows whether it
+    # is complete (RFC 9112 section 9.8).
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])
     try:
@@ -45,7 +47,7 @@ def load(certificate: str, key: str | None) -> ssl.SSLContext:
 
 
 def expiry(certificate: str) -> datetime:
-    """When the certificate, the first one in its file, expires. Raises CertificateError."""
+    """The time at which the first certificate in the file expires. Raises CertificateError."""
     text = _read(certificate, "certificate")
     start = text.find(_BEGIN)
     try:
@@ -70,14 +72,14 @@ def _read(file: str, what: str) -> str:
         raise CertificateError(f"the {what} {file} cannot be read: {error.strerror}") from None
 
 
-# -- just enough of X.509 (RFC 5280 section 4.1) ---------------------------------------------------------------------
+# -- the part of X.509 that is needed (RFC 5280 section 4.1) ----------------------------------------------------------
 
 
 def _not_after(der: bytes) -> datetime:
     _, certificate, _ = _element(der, 0)
     _, signed, _ = _element(certificate, 0)
     tag, _, place = _element(signed, 0)
-    # A version, where there is one, then serial number, algorithm and issuer stand before the validity.
+    # TBSCertificate: an optional version, then serial number, algorithm, issuer and validity.
     for _ in range(3 if tag == _VERSION else 2):
         _, _, place = _element(signed, place)
     tag, validity, _ = _element(signed, place)
@@ -87,13 +89,13 @@ def _not_after(der: bytes) -> datetime:
     tag, end, _ = _element(validity, place)
     text = end.decode("ascii")
     if tag == _UTC_TIME:
-        # Two digits of the year: 1950 to 2049 (section 4.1.2.5.1).
+        # UTCTime has two digits of the year: 50 to 99 are 19xx, 00 to 49 are 20xx (section 4.1.2.5.1).
         text = ("19" if text[:2] >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc)
 
 
 def _element(data: bytes, start: int) -> tuple[int, bytes, int]:
-    """(tag, content, where the next one starts) of what stands at `start` (X.690, definite lengths)."""
+    """(tag, content, offset of the next element) of the DER element at `start` (X.690, definite lengths)."""
     length, place = data[start + 1], start + 2
     if length & 0x80:
         place += length & 0x7F

@@ -1,7 +1,7 @@
-"""Watching many idle connections by one object of the system: epoll (Linux) or kqueue (macOS, BSD).
+"""Watches many idle connections with one kernel object: epoll(7) on Linux, kqueue(2) on macOS and BSD.
 
-The object is itself a descriptor that an event loop can watch: one watcher there, whatever the number of connections,
-and all that has become readable in one call. Knows descriptors, not what they stand for.
+The object is itself a descriptor. The event loop needs only one watcher, for any number of connections, and one call
+returns all connections that have become readable. Knows only descriptors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ONCE = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0) | getat
 _ENDED = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 
-class EpollWatch:
+class EpollPoller:
     """By epoll(7)."""
 
     def __init__(self) -> None:
@@ -23,29 +23,32 @@ class EpollWatch:
         self.fileno = self._epoll.fileno
         self.close = self._epoll.close
 
-    def always(self, fd: int) -> None:
-        """Report this one as long as there is something to read."""
+    def add_permanent(self, fd: int) -> None:
+        """Report this descriptor whenever it is readable."""
         self._epoll.register(fd, select.EPOLLIN)
 
     def add(self, fd: int) -> None:
-        """Report a new one once, as soon as there is something to read or the other side has closed."""
+        """Report a new descriptor once, when it is readable or the other side has closed."""
         self._epoll.register(fd, _ONCE)
 
-    def again(self, fd: int) -> None:
-        """Report once more one that was reported."""
+    def rearm(self, fd: int) -> None:
+        """Report a descriptor once more after it was reported."""
         self._epoll.modify(fd, _ONCE)
 
-    def drop(self, fd: int) -> None:
-        """Forget it, before it is closed: while others hold the file, an entry outlives the descriptor."""
+    def remove(self, fd: int) -> None:
+        """Remove a descriptor before it is closed.
+
+        Closing does not remove the entry while other processes have the file open (epoll(7), "Questions and answers").
+        """
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
 
     def ready(self) -> list[tuple[int, int]]:
-        """What is readable now: (descriptor, not 0 when the other side has closed); `MAX_EVENTS` of them at once."""
+        """At most `MAX_EVENTS` readable ones: (descriptor, flags), with flags not 0 if the other side has closed."""
         return [(fd, events & _ENDED) for fd, events in self._epoll.poll(0, MAX_EVENTS)]
 
 
-class KqueueWatch:
+class KqueuePoller:
     """By kqueue(2)."""
 
     def __init__(self) -> None:
@@ -53,23 +56,23 @@ class KqueueWatch:
         self.fileno = self._kqueue.fileno
         self.close = self._kqueue.close
 
-    def always(self, fd: int) -> None:
-        """Report this one as long as there is something to read."""
+    def add_permanent(self, fd: int) -> None:
+        """Report this descriptor whenever it is readable."""
         self._change(fd, select.KQ_EV_ADD)  # type: ignore[attr-defined,unused-ignore]
 
     def add(self, fd: int) -> None:
-        """Report a new one once, as soon as there is something to read or the other side has closed."""
+        """Report a new descriptor once, when it is readable or the other side has closed."""
         self._change(fd, select.KQ_EV_ADD | select.KQ_EV_ONESHOT)  # type: ignore[attr-defined,unused-ignore]
 
-    again = add
+    rearm = add
 
-    def drop(self, fd: int) -> None:
-        """Forget it, before it is closed."""
+    def remove(self, fd: int) -> None:
+        """Remove a descriptor before it is closed."""
         with contextlib.suppress(OSError):
             self._change(fd, select.KQ_EV_DELETE)  # type: ignore[attr-defined,unused-ignore]
 
     def ready(self) -> list[tuple[int, int]]:
-        """What is readable now: (descriptor, not 0 when the other side has closed); `MAX_EVENTS` of them at once."""
+        """At most `MAX_EVENTS` readable ones: (descriptor, flags), with flags not 0 if the other side has closed."""
         ended = select.KQ_EV_EOF  # type: ignore[attr-defined,unused-ignore]
         return [(event.ident, event.flags & ended) for event in self._kqueue.control(None, MAX_EVENTS, 0)]
 
@@ -78,4 +81,4 @@ class KqueueWatch:
         self._kqueue.control([event], 0, 0)
 
 
-IdleWatch = EpollWatch if hasattr(select, "epoll") else KqueueWatch
+IdlePoller = EpollPoller if hasattr(select, "epoll") else KqueuePoller

@@ -19,9 +19,9 @@ EVERY_ADDRESS = "*"
 
 @dataclass(frozen=True)
 class Listener:
-    """What listening sockets are bound to: (`host`, `port`), or `path` for a unix socket.
+    """The address of listening sockets: (`host`, `port`), or `path` for a unix socket.
 
-    `sockets` is how many there are: a host name may stand for several addresses. `tls`: HTTPS is spoken there.
+    `sockets` is their number: a host name may have several addresses. `tls`: they accept HTTPS.
     """
 
     host: str = ""
@@ -32,21 +32,22 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """As a person types it into a browser; `unix:PATH` for a unix socket."""
+        """The URL for a browser; `unix:PATH` for a unix socket."""
         if self.path:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}/"
 
     def to_json(self) -> dict[str, Any]:
-        """For `message.Configure`."""
+        """As a JSON object, for the message `Configure`."""
         return asdict(self)
 
 
 def listen(host: str, port: int, *, ipv6: bool = False) -> tuple[Listener, list[socket.socket]]:
-    """Sockets that listen on every address `host` stands for; port 0 lets the system choose one.
+    """Sockets that listen on all addresses of `host`. With port 0 the system chooses a free port.
 
-    `::` is every address of IPv6 and of IPv4, `*` the same, or that of IPv4 alone on a machine without IPv6.
+    `::` means all addresses of IPv6 and IPv4; `*` means the same, or all of IPv4 on a machine without IPv6. Raises
+    ListenError.
     """
     if host == EVERY_ADDRESS:
         host = "::" if _has_ipv6() else "0.0.0.0"
@@ -57,7 +58,10 @@ def listen(host: str, port: int, *, ipv6: bool = False) -> tuple[Listener, list[
 
 
 def bind_unix(path: str) -> socket.socket:
-    """A socket with this path that only its owner may open; a dead server's socket file there is replaced."""
+    """A socket that is bound to this path with mode 0600. Replaces the socket file of a server that has ended.
+
+    Raises ListenError.
+    """
     _remove_dead_socket(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
@@ -74,7 +78,10 @@ def bind_unix(path: str) -> socket.socket:
 def listen_unix(
     path: str, sock: socket.socket | None = None, permit: Callable[[str], None] = lambda _: None
 ) -> tuple[Listener, list[socket.socket]]:
-    """The socket of this path, bound by `bind_unix`, listens once `permit` has decided who may connect."""
+    """Listen on the socket that `bind_unix` has bound to this path, after `permit` has set the permissions of the file.
+
+    No client can connect before that. Raises ListenError.
+    """
     sock = bind_unix(path) if sock is None else sock
     try:
         permit(path)
@@ -91,7 +98,7 @@ def listen_unix(
 
 
 def listen_privately(path: str) -> socket.socket:
-    """A socket that listens on this path and that only this user and root can connect to; replaces what was there."""
+    """A socket that listens on this path, for this user and root only. Replaces an existing file. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -106,21 +113,24 @@ def listen_privately(path: str) -> socket.socket:
 
 
 def remove_unix(listener: Listener) -> None:
-    """Take away the socket file, where there is one."""
+    """Remove the socket file, if there is one."""
     if listener.path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(listener.path)
 
 
 def adopt(fd: int) -> socket.socket:
-    """The listening socket another process left open here under this number."""
+    """The listening socket that was inherited under this descriptor number."""
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     return sock
 
 
 def inherit(fd: int) -> tuple[Listener, socket.socket]:
-    """The listening socket that was opened for this process under this number; ListenError when it is none."""
+    """The listening socket that a service manager has passed under this descriptor number (sd_listen_fds(3)).
+
+    Raises ListenError if it is not one.
+    """
     try:
         sock = socket.socket(fileno=fd)
         known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and sock.type == socket.SOCK_STREAM
@@ -128,7 +138,8 @@ def inherit(fd: int) -> tuple[Listener, socket.socket]:
             raise OSError(errno.EINVAL, "it is no socket that listens for streams")
     except OSError as error:
         raise ListenError(f"cannot listen on descriptor {fd} (LISTEN_FDS): {error.strerror}", error.errno) from error
-    # Nobody else than the server gets it: it would stay open as long as any child of the application lives.
+    # Only the server gets this descriptor. In a child of the application the socket would stay open after the server's
+    # end.
     os.set_inheritable(fd, False)
     sock.setblocking(False)
     address = sock.getsockname()
@@ -176,12 +187,12 @@ def _bind(family: socket.AddressFamily, address: Any) -> socket.socket:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        # A kernel that was started with ipv6.disable=1.
+        # The kernel was started with ipv6.disable=1.
         raise ListenError(_bind_message(address, error), error.errno) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # Whatever net.ipv6.bindv6only says: `::` takes clients of IPv4 as well (RFC 3493 section 5.3).
+            # `::` accepts IPv4 clients, too, independently of net.ipv6.bindv6only (RFC 3493 section 5.3).
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         _tune(sock)
         sock.bind(address)
@@ -209,10 +220,11 @@ def _remove_dead_socket(path: str) -> None:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ListenError(f"cannot listen on {path}: a file of that name exists", errno.EADDRINUSE)
     except OSError:
-        # Nothing there, or nothing that can be looked at: bind says what is wrong.
+        # There is no file, or it is not accessible: bind(2) reports the error.
         return
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-        # A live server that is busy, or another user's, refuses in other ways, or would keep us waiting.
+        # Only ECONNREFUSED means that no server listens. A busy server, or that of another user, gives another error,
+        # and a blocking connect(2) could wait for it.
         probe.setblocking(False)
         if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise ListenError(f"cannot listen on {path}: another program listens there", errno.EADDRINUSE)

@@ -1,8 +1,8 @@
-"""How fast a client has to be: a pause it may make, and a rate it has to keep. No clock of its own.
+"""The minimum rate of a client: it may pause, but on average it must keep a rate. The caller passes the time.
 
-The pause is credit. Waiting uses it up, each byte earns `1 / rate` seconds of it, never more than one pause: whoever
-stands still runs out of it, and whoever dribbles does, too, just as soon. `unsent` is what makes a client's pace known
-where the kernel's buffers would hide it.
+The pause is a credit of seconds. Waiting uses it up; each byte adds `1 / rate` seconds, up to the length of one pause.
+A client that sends or reads nothing runs out of credit, and a client that is slower than the rate does, too. `unsent`
+measures the rate of a client that reads, which the kernel's send buffer would otherwise hide.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import struct
 import termios
 
 
-class Pace:
-    """One client's credit, from `now` (monotonic) on. `pause` in seconds, `rate` in bytes a second; 0: any rate."""
+class MinRate:
+    """The credit of one client from `now` (monotonic) on. `pause` is in seconds, `rate` in bytes per second; 0: any."""
 
     __slots__ = ("_due", "_pause", "_rate")
 
@@ -23,8 +23,8 @@ class Pace:
         self._rate = rate
         self._due = now + pause
 
-    def moved(self, count: int, now: float) -> None:
-        """So many bytes have come, or been taken, since the last time."""
+    def progress(self, count: int, now: float) -> None:
+        """Add the credit for bytes that the client has sent or read since the last call."""
         if count > 0:
             longest = now + self._pause
             self._due = min(longest, self._due + count / self._rate) if self._rate else longest
@@ -34,40 +34,40 @@ class Pace:
         """The pause and the rate in words."""
         return f"{self._pause:g} s" + (f", with min_data_rate {self._rate:g}" if self._rate else "")
 
-    def excuse(self, seconds: float) -> None:
-        """So long nobody has waited for the client."""
+    def extend(self, seconds: float) -> None:
+        """Add seconds in which the server did not wait for the client."""
         self._due += seconds
 
     def left(self, now: float) -> float:
-        """Seconds until the client is too slow, if nothing moves; 0.0 when it is."""
+        """The seconds until the client is too slow if it sends or reads nothing; 0.0 if it is too slow now."""
         return max(0.0, self._due - now)
 
 
-class Taken:
-    """What a client has really taken: bytes given to the kernel, less those that the kernel still keeps for it.
+class DeliveredBytes:
+    """Counts the bytes that the client's kernel has received: those that were sent, less those in the send buffer.
 
-    A socket takes megabytes at once and then nothing for minutes, however steadily its client reads.
+    The send buffer accepts megabytes at once and then nothing for minutes, even if the client reads steadily.
     """
 
-    __slots__ = ("_given", "_seen", "_sock")
+    __slots__ = ("_seen", "_sent", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._given = 0
+        self._sent = 0
         self._seen = -unsent(sock)
 
-    def give(self, count: int) -> None:
-        """So many bytes were given to the kernel."""
-        self._given += count
+    def add_sent(self, count: int) -> None:
+        """Count bytes that were written to the socket."""
+        self._sent += count
 
-    def more(self) -> int:
-        """Bytes taken since it was last asked."""
-        seen, self._seen = self._seen, self._given - unsent(self._sock)
+    def new(self) -> int:
+        """The bytes delivered since the last call."""
+        seen, self._seen = self._seen, self._sent - unsent(self._sock)
         return self._seen - seen
 
 
 def unsent(sock: socket.socket) -> int:
-    """Bytes that the kernel has not brought to the client yet (tcp(7), SIOCOUTQ); 0 where it does not tell."""
+    """The bytes in the send buffer that the client's kernel has not acknowledged (tcp(7), SIOCOUTQ); 0 if unknown."""
     try:
         answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
     except OSError:

@@ -1,6 +1,6 @@
-"""The sockets that a process has open, and what they are connected to, as the kernel knows them.
+"""The open sockets of a process and their peers, read from the kernel.
 
-Knows no protocol and no library. Reads /proc; where there is none it finds nothing.
+Knows no protocol and no library. Reads /proc; without it, the result is empty.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 @dataclass(frozen=True)
 class OpenSocket:
-    """One socket of this process: whether it is a stream, whether it listens, the name of its other end, if it has one.
-    """
+    """One socket of this process. `peer` is the address of the other end, "" if it has none."""
 
     fd: int
     stream: bool
@@ -41,12 +40,12 @@ class OpenSocket:
 
 
 def own_sockets() -> list[OpenSocket]:
-    """Those of this process, by their descriptors (Linux)."""
+    """The sockets of this process, in the order of their descriptors (Linux)."""
     return [found for fd in descriptors("self") if (found := _described(fd)) is not None]
 
 
 def listening(pid: int) -> list[str]:
-    """The addresses on which a process listens; none where this process may not look."""
+    """The addresses on which a process listens; empty if this process may not read them."""
     if pid <= 0:
         return []
     inodes = _inodes(pid)
@@ -62,7 +61,7 @@ def listening(pid: int) -> list[str]:
 
 
 def address_of(text: str) -> str:
-    """An address and port as in /proc/net/tcp: words of the machine's byte order, in hexadecimal."""
+    """An address and port of /proc/net/tcp, which has hexadecimal words in the byte order of the machine."""
     digits, _, port = text.partition(":")
     packed = b"".join(int(digits[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(digits), 8))
     return _joined(str(ip_address(packed)), int(port, 16))
@@ -98,7 +97,7 @@ def _lines(pid: int, table: str) -> Iterator[list[str]]:
 
 
 def _described(fd: int) -> OpenSocket | None:
-    # No socket object: making one of a descriptor may set O_NONBLOCK, which all that share the open file would see.
+    # Without a socket object: creating one may set O_NONBLOCK, for every process that shares the open file description.
     kind, listens = _option(fd, socket.SO_TYPE), _option(fd, socket.SO_ACCEPTCONN)
     if kind is None:
         return None
@@ -112,7 +111,7 @@ def _option(fd: int, option: int) -> int | None:
 
 
 def _peer(fd: int) -> str:
-    """What the other end is called: host and port, or the path of a unix socket; "" where it has no name."""
+    """The address of the other end: host and port, or the path of a unix socket; "" if it has none."""
     name, size = ctypes.create_string_buffer(SOCKADDR_BYTES), ctypes.c_uint(SOCKADDR_BYTES)
     if _libc().getpeername(fd, name, ctypes.byref(size)):
         return ""
@@ -120,7 +119,7 @@ def _peer(fd: int) -> str:
 
 
 def name_of(address: bytes) -> str:
-    """The name in a struct sockaddr (Linux): sockaddr_in, sockaddr_in6 or sockaddr_un."""
+    """The address in a struct sockaddr (Linux): sockaddr_in, sockaddr_in6 or sockaddr_un."""
     family, rest = int.from_bytes(address[:2], sys.byteorder), address[2:]
     if family == socket.AF_UNIX:
         return os.fsdecode(b"@" + rest[1:] if rest[:1] == b"\0" else rest.split(b"\0")[0])

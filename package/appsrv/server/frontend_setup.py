@@ -10,7 +10,7 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from appsrv.http.connection_limits import ConnectionLimits, most_connections
+from appsrv.http.connection_limits import ConnectionLimits, connection_limit
 from appsrv.http.response import Response
 from appsrv.http.syntax import RequestHead
 from appsrv.http.trusted_proxies import TrustedProxies
@@ -94,7 +94,7 @@ def connection_limits_of(settings: Settings) -> ConnectionLimits:
     """How many connections there may be, which the descriptors of this process limit as well."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     each = DESCRIPTORS_WITH_TLS if settings.ssl_certificate is not None else 1
-    most = most_connections(settings.max_connections, descriptors, each)
+    most = connection_limit(settings.max_connections, descriptors, each)
     if most < settings.max_connections:
         log.warning(
             "max_connections is %d, not %d: the system gives this process %d descriptors (ulimit -n)",

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 from appsrv.errors import ClientDisconnected, Limit, NoRoomForResponse
 from appsrv.ipc.scoreboard import GONE, HALF_CLOSED, Cell
-from appsrv.net.min_rate import Pace, Taken
+from appsrv.net.min_rate import DeliveredBytes, MinRate
 from appsrv.system import unpatched
 from appsrv.system.spool import Spool
 
 _PIECE_BYTES = 256 * 1024
-_PACE_CHECKS = 4
+_RATE_CHECKS = 4
 _RESET_SECONDS, _RESET_CHECK_SECONDS = 0.1, 0.002
 # With these errors of sendfile(2) the file or its disk is to blame, and not the client.
 _FILE_FAULTS = frozenset({errno.EBADF, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EOVERFLOW, errno.ESTALE})
@@ -31,7 +31,7 @@ class ResponseBuffer:
     """The backlog of a response: `memory` bytes are kept in memory, `size` bytes at all, the rest in a file in
     `directory`.
 
-    Beyond `size` a worker waits for its client, as long as `Pace` allows with this pause and rate.
+    Beyond `size` a worker waits for its client, as long as `MinRate` allows with this pause and rate.
     """
 
     memory: int = 1 << 20
@@ -201,11 +201,11 @@ class ResponseWriter:
     def _empty(self) -> None:
         # All of it: a spool gives its room on the disk back only when it is empty.
         assert self._backlog is not None
-        taken = Taken(self.sock)
-        pace = Pace(self._buffer.pause, self._buffer.rate, time.monotonic())
+        delivered = DeliveredBytes(self.sock)
+        min_rate = MinRate(self._buffer.pause, self._buffer.rate, time.monotonic())
         while len(self._backlog):
-            self._wait_for_client(pace, taken)
-            taken.give(self._flush())
+            self._wait_for_client(min_rate, delivered)
+            delivered.add_sent(self._flush())
 
     def _flush(self) -> int:
         """Send what the client takes; return how many bytes that were."""
@@ -221,12 +221,12 @@ class ResponseWriter:
                 raise ClientDisconnected(str(error)) from error
         return before - len(backlog)
 
-    def _wait_for_client(self, pace: Pace, taken: Taken) -> None:
+    def _wait_for_client(self, min_rate: MinRate, delivered: DeliveredBytes) -> None:
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLOUT)
-        while not poll.poll(1000 * min(pace.left(time.monotonic()), self._buffer.pause / _PACE_CHECKS)):
-            pace.moved(taken.more(), time.monotonic())
-            if not pace.left(time.monotonic()):
-                limit = Limit("body_timeout", pace.terms)
+        while not poll.poll(1000 * min(min_rate.left(time.monotonic()), self._buffer.pause / _RATE_CHECKS)):
+            min_rate.progress(delivered.new(), time.monotonic())
+            if not min_rate.left(time.monotonic()):
+                limit = Limit("body_timeout", min_rate.terms)
                 raise ClientDisconnected("the client takes the response too slowly", limit)
-        pace.moved(taken.more(), time.monotonic())
+        min_rate.progress(delivered.new(), time.monotonic())

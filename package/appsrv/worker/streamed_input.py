@@ -16,7 +16,7 @@ from gevent.socket import wait_read
 from appsrv.errors import ClientDisconnected, Limit, RequestError
 from appsrv.http.body import body_reader
 from appsrv.http.syntax import Limits, RequestHead
-from appsrv.net.min_rate import Pace
+from appsrv.net.min_rate import MinRate
 
 READ = 64 * 1024
 
@@ -38,7 +38,7 @@ class StreamedInput:
         self._sock = sock
         self._reader = body_reader(head, limits)
         self._since = time.monotonic()
-        self._pace = Pace(body_pace.pause, body_pace.rate, self._since)
+        self._min_rate = MinRate(body_pace.pause, body_pace.rate, self._since)
         self.rest = data
 
     @property
@@ -60,18 +60,18 @@ class StreamedInput:
 
     def _receive(self) -> bytes:
         # The time that the application has taken to read does not count against the client.
-        self._pace.excuse(time.monotonic() - self._since)
+        self._min_rate.extend(time.monotonic() - self._since)
         try:
             data = self._wait_and_receive()
         except TimeoutError as error:
-            limit = Limit("body_timeout", self._pace.terms)
+            limit = Limit("body_timeout", self._min_rate.terms)
             raise RequestError(408, "The request body did not arrive in time", limit) from error
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
         if not data:
             raise ClientDisconnected("the client closed the connection in the middle of a request")
         self._since = time.monotonic()
-        self._pace.moved(len(data), self._since)
+        self._min_rate.progress(len(data), self._since)
         return data
 
     def _wait_and_receive(self) -> bytes:
@@ -79,4 +79,4 @@ class StreamedInput:
             try:
                 return self._sock.recv(READ)
             except BlockingIOError:
-                wait_read(self._sock.fileno(), self._pace.left(time.monotonic()), TimeoutError("timed out"))
+                wait_read(self._sock.fileno(), self._min_rate.left(time.monotonic()), TimeoutError("timed out"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appsrv.http.connection_limits import ConnectionLimits, most_connections
+from appsrv.http.connection_limits import ConnectionLimits, connection_limit
 from appsrv.http.trusted_proxies import TrustedProxies
 
 
@@ -17,24 +17,24 @@ def limits(per_address: int = 2) -> ConnectionLimits:
     [(-1, 1024, 896), (0, 20000, 17500), (500, 1024, 500), (5000, 1024, 896), (-1, 100, 36), (-1, 64, 1)],
 )
 def test_connections_leave_descriptors_for_the_rest(wanted: int, descriptors: int, most: int) -> None:
-    assert most_connections(wanted, descriptors) == most
+    assert connection_limit(wanted, descriptors) == most
 
 
 def test_a_connection_may_take_several_descriptors() -> None:
-    assert most_connections(-1, 1024, 3) == 298
-    assert most_connections(-1, 64, 3) == 1
+    assert connection_limit(-1, 1024, 3) == 298
+    assert connection_limit(-1, 64, 3) == 1
 
 
 def test_an_address_is_full_until_one_leaves() -> None:
     made = limits()
-    made.came(1, "192.0.2.1")
+    made.opened(1, "192.0.2.1")
     assert not made.has_too_many("192.0.2.1")
-    made.came(2, "192.0.2.1")
+    made.opened(2, "192.0.2.1")
     assert made.has_too_many("192.0.2.1")
     assert not made.has_too_many("192.0.2.2")
-    made.left(3)
+    made.closed(3)
     assert made.has_too_many("192.0.2.1")
-    made.left(1)
+    made.closed(1)
     assert not made.has_too_many("192.0.2.1")
 
 
@@ -42,7 +42,7 @@ def test_an_address_is_full_until_one_leaves() -> None:
 def test_proxies_and_unix_sockets_have_no_limit(proxy: str) -> None:
     made = limits()
     for cid in range(10):
-        made.came(cid, proxy)
+        made.opened(cid, proxy)
     assert not made.has_too_many(proxy)
 
 
@@ -58,16 +58,16 @@ def test_proxies_and_unix_sockets_have_no_limit(proxy: str) -> None:
 )
 def test_who_is_one_client(one: str, other: str, same: bool) -> None:
     made = limits(per_address=1)
-    made.came(1, one)
+    made.opened(1, one)
     assert made.has_too_many(other) is same
     assert made.same_client(one, other) is same
 
 
 def test_without_a_limit_nobody_is_counted() -> None:
     made = limits(per_address=0)
-    made.came(1, "192.0.2.1")
+    made.opened(1, "192.0.2.1")
     assert not made.has_too_many("192.0.2.1")
-    made.left(1)
+    made.closed(1)
 
 
 def test_each_thing_is_said_once_in_a_while() -> None:

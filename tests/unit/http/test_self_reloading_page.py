@@ -36,9 +36,9 @@ def test_visitors_of_a_production_server_are_told_nothing() -> None:
 
 
 def test_only_the_question_about_this_failure_is_one() -> None:
-    assert self_reloading_page.asks_about({self_reloading_page.VARIABLE: FAILURE.name}, FAILURE.name)
-    assert not self_reloading_page.asks_about({self_reloading_page.VARIABLE: "an earlier one"}, FAILURE.name)
-    assert not self_reloading_page.asks_about(BROWSER, FAILURE.name)
+    assert self_reloading_page.is_poll_about({self_reloading_page.VARIABLE: FAILURE.name}, FAILURE.name)
+    assert not self_reloading_page.is_poll_about({self_reloading_page.VARIABLE: "an earlier one"}, FAILURE.name)
+    assert not self_reloading_page.is_poll_about(BROWSER, FAILURE.name)
 
 
 def test_other_error_pages_have_no_script() -> None:

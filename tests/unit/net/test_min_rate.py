@@ -1,4 +1,4 @@
-"""pace.py: how long a client may take, and what it has taken."""
+"""min_rate.py: how long a client may take, and the bytes that it has received."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import socket
 
 import pytest
 
-from appsrv.net.min_rate import Pace, Taken, unsent
+from appsrv.net.min_rate import DeliveredBytes, MinRate, unsent
 
 
 def lasts(pieces: list[tuple[float, int]], pause: float, rate: float) -> float:
     """When a client is too slow that moves so many bytes at each of these times, and nothing afterwards."""
-    pace = Pace(pause, rate, 0.0)
+    min_rate = MinRate(pause, rate, 0.0)
     for when, count in pieces:
-        if pace.left(when) == 0.0:
+        if min_rate.left(when) == 0.0:
             break
-        pace.moved(count, when)
-    return pace.left(0.0)
+        min_rate.progress(count, when)
+    return min_rate.left(0.0)
 
 
 def test_silence_lasts_one_pause() -> None:
@@ -54,20 +54,20 @@ def test_nothing_moved_is_nothing_earned() -> None:
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
 def test_what_the_client_has_taken_is_less_than_what_the_kernel_has(family: int) -> None:
     ours, client = _pair(family)
-    taken = Taken(ours)
+    delivered = DeliveredBytes(ours)
     ours.setblocking(False)
     given = 0
     try:
         while True:
             given += ours.send(b"x" * 65536)
     except BlockingIOError:
-        taken.give(given)
+        delivered.add_sent(given)
     assert unsent(ours) > 0
-    before = taken.more()
+    before = delivered.new()
     left = given
     while left:
         left -= len(client.recv(left))
-    assert taken.more() > 0
+    assert delivered.new() > 0
     assert before + unsent(ours) <= given
     ours.close()
     client.close()

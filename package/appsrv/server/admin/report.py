@@ -65,7 +65,7 @@ class Report:
             "pid": os.getpid(),
             "uptime": time.time() - self._started,
             "connections": len(frontend.connections),
-            "max_connections": frontend.limits.most,
+            "max_connections": frontend.limits.max_connections,
             "closed_idle": frontend.limits.closed_idle,
             "refused_per_address": frontend.limits.refused,
             "accept_pauses": frontend.limits.pauses,

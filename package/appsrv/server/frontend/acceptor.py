@@ -78,7 +78,8 @@ class Acceptor:
     def _accept(self, watcher: Any, sock: socket.socket, listener: int) -> None:
         family = sock.family
         for _ in range(ACCEPTS_PER_EVENT):
-            if self._connections.count() >= self.limits.most and not self._make_room_for_one(watcher, sock, listener):
+            is_full = self._connections.count() >= self.limits.max_connections
+            if is_full and not self._make_room_for_one(watcher, sock, listener):
                 return
             try:
                 # `socket.accept` asks the kernel again for the family and type of the socket, which are known here.
@@ -111,12 +112,12 @@ class Acceptor:
         if not has_input(sock.fileno()):
             return False
         if not self._make_room():
-            self._pause(f"max_connections ({self.limits.most}) is reached", watcher, sock, listener)
+            self._pause(f"max_connections ({self.limits.max_connections}) is reached", watcher, sock, listener)
             return False
         return True
 
     def _make_room(self) -> int:
-        closed = self._connections.close_longest_idle(self.limits.at_once)
+        closed = self._connections.close_longest_idle(self.limits.close_batch)
         if closed:
             _warn(self.limits.count_closed_idle(closed, self._clock()))
         return closed

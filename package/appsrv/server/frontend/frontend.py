@@ -113,7 +113,7 @@ class FrontEnd:
         self.connections[self.accepted] = connection
         preamble = self.preambles.get(listener)
         if preamble is None:
-            self.limits.came(connection.cid, address)
+            self.limits.opened(connection.cid, address)
             self._push_new(connection)
         else:
             self.in_lane(connection, self._read_preamble, preamble)
@@ -155,7 +155,7 @@ class FrontEnd:
             self._note(connection, page, b"")
             self._refuse(connection, serialize(page, keep_alive=False, head=None))
             return
-        self.limits.came(connection.cid, connection.address)
+        self.limits.opened(connection.cid, connection.address)
         connection.lane = False
         if has_input(connection.sock.fileno()):
             self._push_new(connection)
@@ -311,7 +311,7 @@ class FrontEnd:
         """Close the connection, here and in each worker that holds it."""
         if self.connections.pop(connection.cid, None) is None:
             return
-        self.limits.left(connection.cid)
+        self.limits.closed(connection.cid)
         if connection.backend is not None:
             connection.backend.release(connection)
         if reset and connection.cut is not None:

@@ -20,7 +20,7 @@ from appsrv.errors import ClientDisconnected, Limit, RequestError
 from appsrv.http.body import body_reader
 from appsrv.http.head import HeadReader
 from appsrv.http.syntax import Limits, RequestHead
-from appsrv.net.min_rate import Pace, Taken
+from appsrv.net.min_rate import DeliveredBytes, MinRate
 from appsrv.system.spool import Spool
 
 READ = 32 * 1024
@@ -30,7 +30,7 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 1 << 20
 MOST_UNSENT_BYTES = 64 * 1024
 _SEND = 256 * 1024
-PACE_CHECKS = 4
+RATE_CHECKS = 4
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,15 @@ def _read_body(
     reader = body_reader(head, limits)
     if head.expect_continue and not data:
         send_all(sock, CONTINUE, timeouts)
-    pace = Pace(timeouts.body, timeouts.rate, time.monotonic())
-    limit = Limit("body_timeout", pace.terms)
+    min_rate = MinRate(timeouts.body, timeouts.rate, time.monotonic())
+    limit = Limit("body_timeout", min_rate.terms)
     while True:
         piece, data = reader.feed(data)
         _store(piece, body)
         if reader.complete:
             return data
-        data = _receive(sock, pace.left(time.monotonic()), "The request body did not arrive in time", limit)
-        pace.moved(len(data), time.monotonic())
+        data = _receive(sock, min_rate.left(time.monotonic()), "The request body did not arrive in time", limit)
+        min_rate.progress(len(data), time.monotonic())
 
 
 def _store(piece: bytes, body: Spool) -> None:
@@ -196,12 +196,12 @@ def _set_unsent_limit(sock: socket.socket, most: int) -> None:
 
 
 def _drain(sock: socket.socket, send: Callable[[], int], more: Callable[[], bool], timeouts: Timeouts) -> None:
-    taken, pace = Taken(sock), Pace(timeouts.drain, timeouts.rate, time.monotonic())
+    delivered, min_rate = DeliveredBytes(sock), MinRate(timeouts.drain, timeouts.rate, time.monotonic())
     while more():
         try:
-            taken.give(send())
+            delivered.add_sent(send())
         except BlockingIOError:
-            wait_writable(sock, pace, taken, timeouts.drain / PACE_CHECKS)
+            wait_writable(sock, min_rate, delivered, timeouts.drain / RATE_CHECKS)
         except OSError as error:
             raise ClientDisconnected(str(error)) from error
 
@@ -223,7 +223,7 @@ def linger(sock: socket.socket) -> None:
         return
 
 
-def wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float) -> None:
+def wait_writable(sock: socket.socket, min_rate: MinRate, delivered: DeliveredBytes, longest: float) -> None:
     """Wait until more can be sent. ClientDisconnected when the client takes it too slowly.
 
     At most every `longest` seconds, `taken` is read in between.
@@ -232,14 +232,14 @@ def wait_writable(sock: socket.socket, pace: Pace, taken: Taken, longest: float)
     # before, and that counts for its rate.
     while True:
         try:
-            _wait(wait_write, sock, min(pace.left(time.monotonic()), longest))
+            _wait(wait_write, sock, min(min_rate.left(time.monotonic()), longest))
         except TimeoutError as error:
-            pace.moved(taken.more(), time.monotonic())
-            if not pace.left(time.monotonic()):
-                limit = Limit("body_timeout", pace.terms)
+            min_rate.progress(delivered.new(), time.monotonic())
+            if not min_rate.left(time.monotonic()):
+                limit = Limit("body_timeout", min_rate.terms)
                 raise ClientDisconnected("the client takes the response too slowly", limit) from error
         else:
-            pace.moved(taken.more(), time.monotonic())
+            min_rate.progress(delivered.new(), time.monotonic())
             return
 
 

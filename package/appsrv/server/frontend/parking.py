@@ -25,7 +25,7 @@ from appsrv.ipc import connection_messages, message_format
 from appsrv.ipc.channel import DescriptorsLost, Receiver
 from appsrv.ipc.hand_off import HAND_OFF, hand_off_pair
 from appsrv.ipc.scoreboard import Scoreboard
-from appsrv.net.idle_poller import IdleWatch
+from appsrv.net.idle_poller import IdlePoller
 from appsrv.net.shared_epoll import AVAILABLE, Registration, SharedEpoll
 from appsrv.system.readiness import has_input
 
@@ -276,8 +276,8 @@ class WatchedParking(Parking):
         self.gone: Callable[[ClientConnection], None] = self.push
         self._released, self._releasing = os.pipe()
         self._watched: dict[int, ClientConnection] = {}
-        self._watch = IdleWatch()
-        self._watch.always(self._released)
+        self._watch = IdlePoller()
+        self._watch.add_permanent(self._released)
         self._turn: Any = get_hub().loop.io(self._watch.fileno(), READABLE)
         self._turn.start(self._on_readable)
 
@@ -293,7 +293,7 @@ class WatchedParking(Parking):
             self._watched[fd] = connection
             self._watch.add(fd)
         else:
-            self._watch.again(fd)
+            self._watch.rearm(fd)
         connection.watch = True
 
     def _on_readable(self) -> None:
@@ -323,7 +323,7 @@ class WatchedParking(Parking):
     def forget(self, connection: ClientConnection) -> None:
         if connection.watch is not None:
             fd = connection.sock.fileno()
-            self._watch.drop(fd)
+            self._watch.remove(fd)
             del self._watched[fd]
             connection.watch = None
 

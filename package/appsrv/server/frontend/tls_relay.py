@@ -19,9 +19,9 @@ import gevent
 from gevent.socket import wait_read, wait_write
 
 from appsrv.errors import ClientDisconnected
-from appsrv.net.min_rate import Pace, Taken
+from appsrv.net.min_rate import DeliveredBytes, MinRate
 from appsrv.net.tcp_reset import reset_when_closed
-from appsrv.server.frontend.lanes import LINGER_BYTES, LINGER_SECONDS, PACE_CHECKS, Timeouts, wait_writable
+from appsrv.server.frontend.lanes import LINGER_BYTES, LINGER_SECONDS, RATE_CHECKS, Timeouts, wait_writable
 from appsrv.system.readiness import has_input
 
 READ = 64 * 1024
@@ -138,16 +138,17 @@ class TlsRelay:
 
     def _send_out(self, data: bytes) -> None:
         view = memoryview(data)
-        taken, pace = Taken(self._outside), Pace(self._timeouts.drain, self._timeouts.rate, time.monotonic())
+        delivered = DeliveredBytes(self._outside)
+        min_rate = MinRate(self._timeouts.drain, self._timeouts.rate, time.monotonic())
         while view:
             try:
                 sent = self._outside.send(view)
             except ssl.SSLWantReadError:
-                wait_read(self._outside.fileno(), pace.left(time.monotonic()), TimeoutError("timed out"))
+                wait_read(self._outside.fileno(), min_rate.left(time.monotonic()), TimeoutError("timed out"))
             except (ssl.SSLWantWriteError, BlockingIOError):
-                wait_writable(self._outside, pace, taken, self._timeouts.drain / PACE_CHECKS)
+                wait_writable(self._outside, min_rate, delivered, self._timeouts.drain / RATE_CHECKS)
             else:
-                taken.give(sent)
+                delivered.add_sent(sent)
                 view = view[sent:]
 
     def _send_close_notify(self) -> None:

@@ -2,8 +2,8 @@
 
 The queue is full when more than `max_request_queue_size` requests wait and every ready worker is busy; for each worker
 that boots or may still be spawned, one more may wait. With `auto`, 100 requests may wait, and any number of them that
-is served within a second at the present pace: the length of a queue alone does not show an overload. The pace after a
-sudden rise is known only `GRACE_SECONDS` later, so nothing is refused before.
+is served within a second at the present throughput: the length of a queue alone does not show an overload. The
+throughput after a sudden rise is known only `GRACE_SECONDS` later, so nothing is refused before.
 """
 
 from __future__ import annotations

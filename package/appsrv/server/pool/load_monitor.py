@@ -25,17 +25,17 @@ RATE_INTERVAL_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class View:
-    """One reading. `pace`: requests that all workers together have done per second since the reading before."""
+    """One reading. `throughput`: requests that all workers together have done per second since the reading before."""
 
     now: float
     loads: Mapping[int, Load]
     waiting: int
-    pace: float
+    throughput: float
 
     @property
     def drains_soon(self) -> bool:
-        """Whether the queue is served within `SHORT_QUEUE_SECONDS` at this pace, so that it is no overload."""
-        return self.waiting <= self.pace * SHORT_QUEUE_SECONDS
+        """Whether the queue is served within `SHORT_QUEUE_SECONDS` at this throughput, so that it is no overload."""
+        return self.waiting <= self.throughput * SHORT_QUEUE_SECONDS
 
 
 class LoadMonitor:
@@ -53,7 +53,7 @@ class LoadMonitor:
         self._now = now
         self._processed: dict[int, int] = {}
         self._read_at = now()
-        self._pace = 0.0
+        self._throughput = 0.0
         self._arrived = 0
         self._active_until = 0.0
         loop = get_hub().loop
@@ -87,13 +87,13 @@ class LoadMonitor:
         loads = {serial: handle.load() for serial, handle in self._workers.items()}
         done = sum(load.processed - self._processed.get(serial, 0) for serial, load in loads.items())
         if now - self._read_at >= RATE_INTERVAL_SECONDS:
-            self._pace = done / (now - self._read_at)
+            self._throughput = done / (now - self._read_at)
             self._processed = {serial: load.processed for serial, load in loads.items()}
             self._read_at = now
         if done:
             self.read_often()
         self.waiting, self._arrived = self._count_waiting(), 0
-        return View(now, loads, self.waiting, self._pace)
+        return View(now, loads, self.waiting, self._throughput)
 
     def _read_while_busy(self) -> None:
         if self._now() > self._active_until:

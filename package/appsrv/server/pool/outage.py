@@ -47,7 +47,7 @@ class Outage:
         if probe.is_probe(variables, self._probe_path):
             reason = f"the application cannot be started, the server log says why (error id {error_id})"
             return probe.answer(variables["REQUEST_METHOD"], reason)
-        if self._development and self_reloading_page.asks_about(variables, failure.name):
+        if self._development and self_reloading_page.is_poll_about(variables, failure.name):
             return None
         return failure_page(failure, error_id, variables, development=self._development)
 

@@ -265,7 +265,7 @@ def test_being_out_of_descriptors_costs_idle_connections_first(world: World) -> 
 
 
 def test_the_connection_idle_longest_makes_room(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    world.front.limits.most = 3
+    world.front.limits.max_connections = 3
     clients = [world.connected() for _ in range(3)]
     for _, connection in (clients[1], clients[0]):
         world.back.park(connection)
@@ -278,7 +278,7 @@ def test_the_connection_idle_longest_makes_room(world: World, caplog: pytest.Log
 
 
 def test_what_is_being_served_or_asks_is_not_closed_to_make_room(world: World) -> None:
-    world.front.limits.most = 2
+    world.front.limits.max_connections = 2
     (_, served), (asking, asks) = world.connected(), world.connected()
     world.board.park(served.cid, 1.0)
     world.back.busy = lambda: {served.cid}

@@ -17,7 +17,7 @@ import pytest
 
 from appsrv.errors import ClientDisconnected, RequestError
 from appsrv.http.syntax import Limits
-from appsrv.net.min_rate import Taken
+from appsrv.net.min_rate import DeliveredBytes
 from appsrv.server.frontend import lanes
 from appsrv.server.frontend.lanes import CompleteRequest, Timeouts
 from appsrv.system.spool import Spool
@@ -306,15 +306,15 @@ def test_what_a_client_takes_counts_before_the_socket_is_writable_again(
 ) -> None:
     """A socket with a buffer of megabytes becomes writable when a third of it is free: for a steady client that is
     longer than the pause it may make."""
-    now, looks, more = 0.0, 0, Taken.more
+    now, looks, new = 0.0, 0, DeliveredBytes.new
 
-    def look(taken: Taken) -> int:
+    def look(delivered: DeliveredBytes) -> int:
         nonlocal looks
         looks += 1
-        return more(taken)
+        return new(delivered)
 
     monkeypatch.setattr(lanes, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(Taken, "more", look)
+    monkeypatch.setattr(DeliveredBytes, "new", look)
     client.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     data = b"x" * (16 << 20)
     sending = gevent.spawn(lanes.send_all, client.ours, data, Timeouts(1.0, 1.0, drain=0.04, rate=1000.0))

@@ -12,22 +12,22 @@ from appsrv.settings.parsers import AUTO
 BUSY, IDLE = Load(1, 10, 0.0), Load(0, 10, 0.0)
 
 
-def view(now: float, waiting: int, *loads: Load, pace: float = 0.0) -> View:
-    return View(now, dict(enumerate(loads)), waiting, pace)
+def view(now: float, waiting: int, *loads: Load, throughput: float = 0.0) -> View:
+    return View(now, dict(enumerate(loads)), waiting, throughput)
 
 
-def excess(admission: Admission, waiting: int, *, pace: float = 0.0, more: int = 0, coming: int = 0) -> int:
+def excess(admission: Admission, waiting: int, *, throughput: float = 0.0, more: int = 0, coming: int = 0) -> int:
     """Asked twice, with the moment between that it takes to tell."""
-    admission.excess(view(0.0, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
-    return admission.excess(view(GRACE_SECONDS, waiting, BUSY, BUSY, pace=pace), (0, 1), coming, more)
+    admission.excess(view(0.0, waiting, BUSY, BUSY, throughput=throughput), (0, 1), coming, more)
+    return admission.excess(view(GRACE_SECONDS, waiting, BUSY, BUSY, throughput=throughput), (0, 1), coming, more)
 
 
-@pytest.mark.parametrize("pace", [0.0, 1e6])
-def test_a_number_means_what_it_says_at_once_and_at_any_pace(pace: float) -> None:
-    assert Admission(100).excess(view(0.0, 100, BUSY, pace=pace), (0,)) == 0
-    assert Admission(100).excess(view(0.0, 101, BUSY, pace=pace), (0,)) == 1
-    assert Admission(100).excess(view(0.0, 100, BUSY, pace=pace), (0,), more=1) == 1
-    assert Admission(100).excess(view(0.0, 130, BUSY, pace=pace), (0,)) == 30
+@pytest.mark.parametrize("throughput", [0.0, 1e6])
+def test_a_number_means_what_it_says_at_once_and_at_any_pace(throughput: float) -> None:
+    assert Admission(100).excess(view(0.0, 100, BUSY, throughput=throughput), (0,)) == 0
+    assert Admission(100).excess(view(0.0, 101, BUSY, throughput=throughput), (0,)) == 1
+    assert Admission(100).excess(view(0.0, 100, BUSY, throughput=throughput), (0,), more=1) == 1
+    assert Admission(100).excess(view(0.0, 130, BUSY, throughput=throughput), (0,)) == 30
 
 
 def test_requests_that_workers_to_come_will_take_are_not_too_many() -> None:
@@ -67,9 +67,9 @@ def test_the_moment_begins_anew_when_the_crowd_was_gone() -> None:
     assert admission.excess(view(2 * GRACE_SECONDS, 109, BUSY), (0,)) == 0
 
 
-@pytest.mark.parametrize(("pace", "too_many"), [(150.0, 0), (149.0, 50)])
-def test_a_queue_that_drains_within_a_second_is_not_full(pace: float, too_many: int) -> None:
-    assert excess(Admission(AUTO), 150, pace=pace) == too_many
+@pytest.mark.parametrize(("throughput", "too_many"), [(150.0, 0), (149.0, 50)])
+def test_a_queue_that_drains_within_a_second_is_not_full(throughput: float, too_many: int) -> None:
+    assert excess(Admission(AUTO), 150, throughput=throughput) == too_many
 
 
 def test_below_a_hundred_the_pace_does_not_matter() -> None:
