@@ -1,8 +1,8 @@
 """The command line: `main` and `appsrv start`. The other commands are in `commands/`.
 
-Only the modules of commands print. They turn words into calls: `settings/` knows the settings, `apps/finder` finds the
-application, `instance/run_directory` the instance, `commands/reports` makes the text. Exit codes are those of the
-errors. What only one command needs is imported by that command, so that `status` answers at once.
+Only the modules of commands print. They turn arguments into calls: `settings/` knows the settings, `apps/finder` finds
+the application, `instance/run_directory` finds the instance, `commands/reports` makes the text. The exit codes are
+those of the errors. A command imports the modules that only it needs itself, so that `appsrv status` starts fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 
 from appsrv import __version__
 from appsrv.commands import reports
-from appsrv.commands.common import NO_COLOUR, say_error, say_variable_notices, setting_options, working_directory
+from appsrv.commands.common import NO_COLOUR, print_error, print_variable_notices, setting_options, working_directory
 from appsrv.commands.control import detach_process, reopen_logs, restart_app, stop
 from appsrv.commands.project import config_command, init
 from appsrv.commands.show import logs, status, top, trace
@@ -29,20 +29,24 @@ from appsrv.system.words import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; errors are one line on stderr, `appsrv: error: ...`."""
+    """Run one command and return its exit code. An error is one line on stderr, `appsrv: error: ...`.
+
+    `arguments`: without the program's name; by default those of `sys.argv`.
+    """
     try:
         result = commands.main(arguments, prog_name="appsrv", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.UsageError as error:
         return _usage_error(error)
     except click.ClickException as error:
-        return say_error(error.format_message(), error.exit_code)
+        return print_error(error.format_message(), error.exit_code)
     except AppsrvError as error:
         return _own_error(error)
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has enough; the interpreter must not complain when it flushes the rest.
+        # The reader of the output has closed the pipe. At exit the interpreter flushes stdout, which would raise the
+        # same error again, so stdout is replaced.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -51,7 +55,7 @@ def _usage_error(error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return error.exit_code
-    say_error(error.format_message(), error.exit_code)
+    print_error(error.format_message(), error.exit_code)
     if error.ctx is not None:
         click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
     return error.exit_code
@@ -60,7 +64,7 @@ def _usage_error(error: click.UsageError) -> int:
 def _own_error(error: AppsrvError) -> int:
     if isinstance(error, AppLoadError) and error.traceback:
         click.echo(printable(error.traceback.rstrip("\n")), err=True)
-    return say_error(str(error), error.exit_code)
+    return print_error(str(error), error.exit_code)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,7 +97,7 @@ def start(app: str | None, **flags: object) -> int:
     directory = finder.project_directory(app, here)
     settings = sources.load(flags, environ, directory, cwd=here)
     if settings.daemonize:
-        say_variable_notices(environ)
+        print_variable_notices(environ)
     if hosting.is_hosting(settings, directory):
         return _start_several(app, settings, directory, environ)
     spec = finder.find(app, here, environ, settings.app, settings.start_command)
@@ -109,9 +113,9 @@ def _start_several(app: str | None, settings: Settings, directory: Path, environ
     if app is not None and directory == here and not (here / app).is_dir():
         raise SettingsError(f"{app}: {directory} has several applications ([[apps]], apps_directory); leave APP out")
     hosted = hosting.hosted_apps(settings, directory, environ)
-    # In the foreground the log is shown, which says it too.
+    # In the foreground, the lines of the server log on the terminal name these problems.
     for name, problem in hosted.problems.items() if settings.daemonize or not hosted.groups else ():
-        say_error(f"{name} is not served: {problem}", SettingsError.exit_code)
+        print_error(f"{name} is not served: {problem}", SettingsError.exit_code)
     if not hosted.groups and settings.apps_directory is None:
         raise SettingsError(f"{directory}: none of the applications can be served")
     root = os.path.abspath(directory)
@@ -119,7 +123,7 @@ def _start_several(app: str | None, settings: Settings, directory: Path, environ
 
 
 def announce(info: InstanceInfo) -> None:
-    """The banner, once the application is being served."""
+    """Print the banner; called once the application is being served."""
     click.echo(reports.banner(info))
     sys.stdout.flush()
 
@@ -128,7 +132,7 @@ class GroupedCommand(click.Command):
     """A command whose help shows the settings in the groups of the table."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One section for each group, and one for what is no setting."""
+        """Write one section for each group, and one for the options that are not settings."""
         groups = {row.name: row.group for row in ROWS}
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):

@@ -1,6 +1,6 @@
-"""What all commands share: how an instance is named, what settings look like as flags, how errors are said.
+"""Shared by all commands: the options that select an instance, the flags of the settings, the printing of errors.
 
-Knows click and the terminal; no command stands here.
+It knows click and the terminal. The commands themselves are in other modules.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def say_error(message: str, exit_code: int) -> int:
+def print_error(message: str, exit_code: int) -> int:
+    """Print the line of an error on stderr; returns `exit_code`."""
     click.echo(f"appsrv: error: {message}", err=True)
     return exit_code
 
 
-def say_variable_notices(environ: Mapping[str, str]) -> None:
-    """Where no server log shows them on this terminal."""
+def print_variable_notices(environ: Mapping[str, str]) -> None:
+    """Print the notices about variables on stderr, for commands whose terminal shows no server log."""
     for notice in sources.variable_notices(environ):
         click.echo(f"appsrv: warning: {in_line(notice)}", err=True)
 
 
 def _no_colour(_: click.Context, __: click.Parameter, chosen: bool) -> None:
-    """As the variable: then everything that colours something, now or in a process started later, knows."""
+    """Set the variable NO_COLOR, so that all code that uses colours, also in child processes, sees the choice."""
     if chosen:
         os.environ["NO_COLOR"] = "1"
 
@@ -50,6 +51,7 @@ NO_COLOUR = click.Option(
 
 
 def setting_options() -> Iterable[click.Option]:
+    """An option of click for each setting that has a flag."""
     for row in ROWS:
         names = [name for name in (row.flag, row.long_flag) if name]
         described = f"{row.help.replace('`', '')} [{row.default_text.replace('`', '')}]"
@@ -63,10 +65,13 @@ def setting_options() -> Iterable[click.Option]:
 
 
 def working_directory(environ: Mapping[str, str]) -> Path:
-    """As the shell shows it: `/srv/shop/current` stays a link, which the next deployment will turn."""
+    """The current directory as the shell shows it, with its symbolic links. Raises `OperatorError` if it was removed.
+
+    `/srv/shop/current` stays a link, because the next deployment changes its target.
+    """
     logical = environ.get("PWD", "")
     try:
-        # PWD may be another user's (su -m), or stale: then it is neither there nor this directory.
+        # PWD may be that of another user (su -m), or out of date. Then it does not exist or is another directory.
         if os.path.isabs(logical) and os.path.exists(logical) and os.path.samefile(logical, os.getcwd()):
             return Path(os.path.normpath(logical))
         return Path.cwd()
@@ -74,9 +79,11 @@ def working_directory(environ: Mapping[str, str]) -> Path:
         raise OperatorError("the current directory has been removed: change to another one") from None
 
 
-def turned_directory(environ: Mapping[str, str]) -> Path | None:
-    """The link by which the shell came here, if a deployment has turned it since: PWD is `/srv/shop/current`, and this
-    directory, gone or not, lies beside the one that it stands for now.
+def directory_of_changed_link(environ: Mapping[str, str]) -> Path | None:
+    """The symbolic link through which the shell entered this directory, if a deployment has changed its target since.
+
+    PWD is then a link such as `/srv/shop/current`, and this directory, which may have been removed, has the same parent
+    as the link's present target. None in every other case.
     """
     logical = environ.get("PWD", "")
     if not (os.path.isabs(logical) and os.path.islink(logical) and os.path.isdir(logical)):
@@ -93,16 +100,16 @@ def turned_directory(environ: Mapping[str, str]) -> Path | None:
     return Path(os.path.normpath(logical)) if beside else None
 
 
-def place_meant(environ: Mapping[str, str]) -> Path:
-    """The directory that a command is about which names none: where the shell shows it to be."""
-    return turned_directory(environ) or working_directory(environ)
+def shown_directory(environ: Mapping[str, str]) -> Path:
+    """The directory of a command without an argument for it: the one that the shell shows as current."""
+    return directory_of_changed_link(environ) or working_directory(environ)
 
 
 # -- which instance ----------------------------------------------------------------------------------------
 
 
 def instance_options(command: Command) -> Command:
-    """NAME, --port and --pid-file: how every command says which instance it means."""
+    """Add --port and --pid-file, which select an instance beside its NAME, to a command."""
     for add in (
         click.option("--pid-file", type=click.Path(path_type=Path), metavar="PATH", help="By its pid file."),
         click.option("-p", "--port", type=int, metavar="NUMBER", help="The instance on that port."),
@@ -112,41 +119,46 @@ def instance_options(command: Command) -> Command:
 
 
 def find(name: str | None, port: int | None, pid_file: Path | None) -> tuple[Instance, AdminClient]:
-    """The instance that is meant, and the way to talk to it. Raises NotRunning and SeveralInstances."""
+    """The selected instance and a client of its admin socket. Raises `NotRunning` and `SeveralInstances`."""
     living, here = running()
     one = run_directory.select(living, here, name=name, port=port, pid_file=pid_file)
     return one, client_of(one)
 
 
 def running() -> tuple[list[Instance], Path]:
+    """All running instances of this user, and the current directory."""
     environ = sources.environment()
-    return run_directory.list_instances(directories.bases(environ)), place_meant(environ)
+    return run_directory.list_instances(directories.bases(environ)), shown_directory(environ)
 
 
 def client_of(one: Instance) -> AdminClient:
+    """A client of the instance's admin socket."""
     from appsrv.instance.admin_client import AdminClient
 
     return AdminClient(one.admin_socket, one.is_alive)
 
 
-def failed(error: NotRunning) -> OperatorError:
-    """3 is what `status` says; a command that could not do its work has failed like any other."""
+def as_failure(error: NotRunning) -> OperatorError:
+    """The error for commands other than `status`: exit code 3 (not running) is only that of `status` (LSB)."""
     return AdminError(str(error))
 
 
-def is_meant(group: Mapping[str, Any], said: str, here: Path) -> bool:
-    """Whether an application has the name `said`, or is at or below it as a path."""
-    prefix = os.path.normpath(here / said)
-    return group.get("name") == said or any(is_below(group.get(place) or "", prefix) for place in ("name", "root"))
+def matches(group: Mapping[str, Any], given: str, here: Path) -> bool:
+    """Whether an application has the name `given`, or is at or below the path `given`."""
+    prefix = os.path.normpath(here / given)
+    return group.get("name") == given or any(is_below(group.get(place) or "", prefix) for place in ("name", "root"))
 
 
-def the_one_meant(groups: Sequence[dict[str, Any]], said: str, here: Path) -> dict[str, Any]:
-    """Of applications the one of this name, else the one at this path, else the only one below it. AdminError."""
-    prefix = os.path.normpath(here / said)
-    named = [group for group in groups if group.get("name") == said]
-    there = [group for group in groups if prefix in (group.get("name"), group.get("root"))]
-    below = [group for group in groups if is_meant(group, said, here)]
-    found = next((some[0] for some in (named, there, below) if len(some) == 1), None)
+def select_application(groups: Sequence[dict[str, Any]], given: str, here: Path) -> dict[str, Any]:
+    """The application with the name `given`, else the one at this path, else the only one below it.
+
+    Raises `AdminError` unless exactly one application matches.
+    """
+    prefix = os.path.normpath(here / given)
+    named = [group for group in groups if group.get("name") == given]
+    at_path = [group for group in groups if prefix in (group.get("name"), group.get("root"))]
+    below = [group for group in groups if matches(group, given, here)]
+    found = next((some[0] for some in (named, at_path, below) if len(some) == 1), None)
     if found is None:
         names = ", ".join(in_line(group.get("name")) for group in below or groups)
         raise AdminError(f"{len(below) or 'none'} of the applications are at or below {prefix}: name one of {names}")
@@ -154,7 +166,7 @@ def the_one_meant(groups: Sequence[dict[str, Any]], said: str, here: Path) -> di
 
 
 def instance_of(pid: int) -> Instance:
-    """The instance whose process it is."""
+    """The instance to which a process belongs. Raises `AdminError` if it belongs to none."""
     from appsrv.system import process_tree
 
     for one in running()[0]:

@@ -1,4 +1,4 @@
-"""The commands that change what a running instance does: `stop`, `restart-app`, `reopen-logs`, `detach-process`."""
+"""The commands that act on a running instance: `stop`, `restart-app`, `reopen-logs` and `detach-process`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import click
 
 from appsrv.commands import reports
 from appsrv.commands.common import (
+    as_failure,
     client_of,
-    failed,
     find,
     instance_of,
     instance_options,
-    is_meant,
-    place_meant,
+    matches,
+    print_error,
     running,
-    say_error,
+    shown_directory,
 )
 from appsrv.errors import AdminError, NotRunning
 from appsrv.instance import run_directory
@@ -33,7 +33,7 @@ from appsrv.system.words import listed, printable, wants_colour
 if TYPE_CHECKING:
     from appsrv.instance.admin_client import AdminClient
 
-# How long `stop` waits: as long as the settings of the instance allow a stop, and this much longer.
+# `stop` waits for the time that the instance's settings allow for a stop, plus this margin, and at least the minimum.
 STOP_MARGIN_SECONDS = 10.0
 MIN_STOP_WAIT_SECONDS = 60.0
 POLL_INTERVAL_SECONDS = 0.02
@@ -61,17 +61,17 @@ def stop(
     except NotRunning as error:
         if ignore_pid_not_found:
             return 0
-        raise failed(error) from None
+        raise as_failure(error) from None
     click.echo("Stopping web server...", nl=False)
-    _ask_to_stop(one, client)
+    _request_stop(one, client)
     longest = max(MIN_STOP_WAIT_SECONDS, one.info.stops_within + STOP_MARGIN_SECONDS)
     _wait_until_gone(one, longest if timeout is None else timeout)
     click.echo(" done")
     return 0
 
 
-def _ask_to_stop(one: Instance, client: AdminClient) -> None:
-    """A server that does not listen must not keep anyone from stopping it: the watchdog takes a signal, too."""
+def _request_stop(one: Instance, client: AdminClient) -> None:
+    """Request a stop by the admin socket; if the server does not answer, send the watchdog SIGTERM."""
     try:
         client.stop()
     except (AdminError, NotRunning):
@@ -124,19 +124,19 @@ def restart_app(
     clients = [(one, client_of(one)) for one in _candidates(name, port, pid_file)]
     groups = [(client, group) for one, client in clients for group in _groups(one, client)]
     if path_prefix is None:
-        chosen = _ask_which(groups)
+        chosen = _choose_groups(groups)
     else:
-        here = place_meant(sources.environment())
-        chosen = [(client, group) for client, group in groups if is_meant(group, path_prefix, here)]
+        here = shown_directory(sources.environment())
+        chosen = [(client, group) for client, group in groups if matches(group, path_prefix, here)]
     if not chosen and path_prefix is not None and not ignore_app_not_running:
-        hint = _of_turned_link(path_prefix, [group for _, group in groups])
+        hint = _changed_link_hint(path_prefix, [group for _, group in groups])
         raise AdminError(f"There are no applications running whose paths begin with '{path_prefix}'.{hint}")
     return max([_restart(client, group, parallel, stop_first=stop_first) for client, group in chosen], default=0)
 
 
-def _of_turned_link(path: str, groups: Sequence[Mapping[str, Any]]) -> str:
-    """What to do where the path is a link and what runs was started in a directory that it stood for before."""
-    link = os.path.normpath(place_meant(sources.environment()) / path)
+def _changed_link_hint(path: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    """A hint for a path that is a symbolic link whose former target is being served; empty in every other case."""
+    link = os.path.normpath(shown_directory(sources.environment()) / path)
     target = os.path.realpath(link)
     if link == target:
         return ""
@@ -150,24 +150,24 @@ def _of_turned_link(path: str, groups: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _candidates(name: str | None, port: int | None, pid_file: Path | None) -> list[Instance]:
-    """All instances, since a path says enough, unless one of them is named."""
+    """The instances to search: the selected one, or else all, because the path alone identifies an application."""
     living, here = running()
     if name is None and port is None and pid_file is None:
         return living
     try:
         return [run_directory.select(living, here, name=name, port=port, pid_file=pid_file)]
     except NotRunning as error:
-        raise failed(error) from None
+        raise as_failure(error) from None
 
 
 def _groups(one: Instance, client: AdminClient) -> list[dict[str, Any]]:
     try:
         groups: list[dict[str, Any]] = client.status().get("app_groups", [])
-    except NotRunning:  # has ended since it was listed
+    except NotRunning:  # The instance has ended since it was listed.
         return []
     except AdminError as error:
-        # Of all that run, one that ends or hangs must not keep another from being restarted.
-        say_error(f"{one.info.name} is passed over: {error}", error.exit_code)
+        # An instance that ends or hangs must not prevent the restart of an application in another instance.
+        print_error(f"{one.info.name} is passed over: {error}", error.exit_code)
         return []
     return groups
 
@@ -175,7 +175,7 @@ def _groups(one: Instance, client: AdminClient) -> list[dict[str, Any]]:
 _Choice = tuple["AdminClient", dict[str, Any]]
 
 
-def _ask_which(groups: Sequence[_Choice]) -> list[_Choice]:
+def _choose_groups(groups: Sequence[_Choice]) -> list[_Choice]:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("name the path of an application, or / for all: there is no terminal to ask on")
     if not groups:
@@ -204,7 +204,7 @@ def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None
     restarted = client.restart(group["name"], parallel, stop_first=stop_first)
     outcomes = [one for one in restarted if one.get("name") == group["name"]]
     if not outcomes:
-        return say_error(f"{title} has gone before it was restarted", 1)
+        return print_error(f"{title} has gone before it was restarted", 1)
     if outcomes[0].get("ok"):
         return 0
     return _restart_failed(title, outcomes[0], serves=bool(group.get("workers")))
@@ -217,7 +217,7 @@ def _restart_failed(title: str, outcome: Mapping[str, Any], *, serves: bool) -> 
     meanwhile = "its previous code keeps serving" if serves else "its requests are answered 503"
     if outcome.get("stopped"):
         meanwhile = "its previous code was stopped, its requests are answered 503, and it is tried again"
-    return say_error(f"{title} was not restarted, {meanwhile}: {reason}", 1)
+    return print_error(f"{title} was not restarted, {meanwhile}: {reason}", 1)
 
 
 # -- reopen-logs -------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> in
     try:
         find(name, port, pid_file)[1].reopen_logs()
     except NotRunning as error:
-        raise failed(error) from None
+        raise as_failure(error) from None
     click.echo("All done")
     return 0
 

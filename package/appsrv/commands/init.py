@@ -1,7 +1,7 @@
-"""`appsrv init`: what a project lacks to be served by appsrv, as changed texts of its files. Writes nothing itself.
+"""`appsrv init`: makes the changed texts of a project's files that add appsrv to it. It does not write the files.
 
-The dependency goes where the project keeps its dependencies, the settings into pyproject.toml where there is one. A
-file whose form is not understood is left alone, and the error says what to add by hand.
+The dependency is added to the project's own dependency file, the settings to pyproject.toml if there is one. A file in
+an unknown form stays unchanged, and the error names the line to add by hand.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LINE_COLUMNS = 100
 
 @dataclass(frozen=True)
 class Change:
-    """One file before and after; `before` is None for a new one."""
+    """The text of one file before and after the change; `before` is None for a new file."""
 
     path: Path
     before: str | None
     after: str
 
     def diff(self, directory: Path) -> str:
-        """As `diff -u` shows it, paths below `directory`."""
+        """The change in the form of `diff -u`, with paths relative to `directory`."""
         name = str(self.path.relative_to(directory))
         lines = difflib.unified_diff(
             (self.before or "").splitlines(keepends=True), self.after.splitlines(keepends=True),
@@ -46,9 +46,10 @@ class Change:
 
 
 def changes(directory: Path, settings_file: Path | None = None) -> list[Change]:
-    """What `directory` lacks; empty when it has everything. `settings_file`: Django's, for INSTALLED_APPS.
+    """The changes that the project in `directory` needs; empty if it needs none.
 
-    Raises OperatorError for a file that cannot be read or changed safely.
+    `settings_file`: Django's settings, for INSTALLED_APPS. Raises `OperatorError` for a file that cannot be read or
+    changed safely.
     """
     texts: dict[Path, str] = {}
     _add_dependency(directory, texts)
@@ -79,13 +80,13 @@ def _add_dependency(directory: Path, texts: dict[Path, str]) -> None:
         before = _read(path)
         after = edit(before) if before is not None else None
         if after is not None:
-            texts[path] = _proved(path, after)
+            texts[path] = _verified(path, after)
             return
     texts[directory / "requirements.txt"] = f"{NAME}\n"
 
 
-def _proved(path: Path, after: str) -> str:
-    """The new text, if it says what it should."""
+def _verified(path: Path, after: str) -> str:
+    """The new text, if its reader finds appsrv in it. Raises `OperatorError` otherwise."""
     reader = dependency_files.DECLARING.get(path.name, dependency_files.requirements_names)
     if NAME not in reader(after, str(path)) or not (reader is dependency_files.requirements_names or _is_toml(after)):
         raise OperatorError(f"{path} has a form that is not understood: add {NAME} to its dependencies by hand")
@@ -131,7 +132,7 @@ EDITS: Sequence[tuple[str, Callable[[str], str | None]]] = (
 
 
 def _table(text: str, name: str) -> re.Match[str] | None:
-    """A table of a TOML file: group 1 is its body."""
+    """The match of a table in a TOML file; its group 1 is the body."""
     return re.search(rf"^\[{re.escape(name)}\][ \t]*(?:#.*)?\n((?:(?!^\[).*\n?)*)", text, re.MULTILINE)
 
 
@@ -172,7 +173,7 @@ def _add_settings(directory: Path, texts: dict[Path, str]) -> None:
 
 
 def settings_text() -> str:
-    """All settings with their defaults, commented out: what a person may want to change."""
+    """All settings with their defaults, commented out, ready to be changed."""
     return "\n".join(_group(name, rows) for name, rows in _groups(ROWS))
 
 

@@ -1,7 +1,7 @@
-"""A menu on a terminal: arrow keys and Enter, by termios alone.
+"""A menu on a terminal, with arrow keys and Enter. It uses only termios.
 
-Knows bytes from and to a terminal, nothing of what is chosen. Whatever happens, the terminal is left as it
-was.
+It knows the bytes from and to a terminal, not the meaning of the entries. Every end, also by a signal or an exception,
+restores the terminal.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ _HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
 
 
 def choose(entries: Sequence[str], terminal: int, screen: int) -> int | None:
-    """The number of the chosen entry; None for Cancel (added as the last one), `q` or Esc.
+    """The index of the chosen entry; None for the entry Cancel (added as the last one), `q` or Esc.
 
-    KeyboardInterrupt for Ctrl-C, as everywhere.
-
-    `terminal` is the file descriptor keys come from, `screen` that of the same terminal to draw on.
+    `terminal`: the file descriptor for reading keys. `screen`: that of the same terminal for drawing. Raises
+    `KeyboardInterrupt` on Ctrl-C.
     """
     lines = [*entries, "Cancel"]
     with _keys(terminal, screen):
@@ -48,12 +47,12 @@ def _run(lines: Sequence[str], terminal: int, screen: int) -> int | None:
 
 
 def moved(current: int, key: bytes, count: int) -> int:
-    """The entry the marker is at after that key; it goes round at both ends."""
+    """The entry under the marker after a key; the marker wraps around at both ends."""
     return (current + (key in _DOWN) - (key in _UP)) % count
 
 
 def window(count: int, current: int, height: int) -> range:
-    """The entries to show when only `height` fit: those around the current one."""
+    """The entries to show if only `height` of them fit: those around the current one."""
     start = max(0, min(current - height // 2, count - height))
     return range(start, min(count, start + height))
 
@@ -65,14 +64,14 @@ def _height(lines: Sequence[str], screen: int) -> int:
 def _draw(lines: Sequence[str], current: int, screen: int, ascii_only: bool) -> None:
     marker, width = (">" if ascii_only else "\u2023"), size_of(screen).columns
     for number in window(len(lines), current, _height(lines, screen)):
-        # Cut, since a line that wraps would be two when the marker moves up again.
+        # A line that wraps would take two lines of the screen, and the cursor then would move up by too few lines.
         text = f" {marker if number == current else ' '}   {lines[number]}"[: width - 1]
         write(screen, f"{_CLEAR}{text}\n")
 
 
 @contextlib.contextmanager
 def _keys(terminal: int, screen: int) -> Iterator[None]:
-    """Each key comes at once and unseen, and the cursor is hidden."""
+    """Switch the terminal to single keys without echo, and hide the cursor; restore both at the end."""
     before = modes_of(terminal)
     with tidy_exit():
         try:
@@ -80,6 +79,6 @@ def _keys(terminal: int, screen: int) -> Iterator[None]:
             write(screen, _HIDE)
             yield
         finally:
-            with contextlib.suppress(OSError, termios.error):  # the terminal may have been closed
+            with contextlib.suppress(OSError, termios.error):  # The terminal may have been closed.
                 restore(terminal, before)
                 write(screen, _SHOW)

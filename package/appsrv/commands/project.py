@@ -1,4 +1,4 @@
-"""The commands about a project at hand, whether or not it is served: `appsrv init` and `appsrv config`."""
+"""The commands that work on a project, whether it is being served or not: `appsrv init` and `appsrv config`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from appsrv.commands import reports
-from appsrv.commands.common import say_variable_notices, setting_options, working_directory
+from appsrv.commands.common import print_variable_notices, setting_options, working_directory
 from appsrv.settings import sources
 from appsrv.system.words import wants_colour
 
@@ -59,7 +59,7 @@ def print_config(program: str, app: str | None, **options: Any) -> int:
 
     front = survey.front_server(**{name: options.pop(name) for name in survey.FRONT_OPTIONS})
     environ = sources.environment()
-    say_variable_notices(environ)
+    print_variable_notices(environ)
     name, here = options.pop("name"), working_directory(environ)
     click.echo(survey.render(program, app, options, environ=environ, here=here, front=front, name=name), nl=False)
     return 0
@@ -85,7 +85,8 @@ config_command = click.Command(
         click.Argument(["program"], type=click.Choice(_PROGRAMS)),
         click.Argument(["app"], required=False),
         *_CONFIG_OPTIONS,
-        # The place that the web server gives it is not that which it has among the applications of an instance.
+        # The option --base-uri above is the path in the web server. The setting of the same name, the path among the
+        # applications of an instance, is left out.
         *(option for option in setting_options() if option.name not in {one.name for one in _CONFIG_OPTIONS}),
     ],
 )

@@ -1,7 +1,7 @@
-"""What commands show, as text: the banner, the reports of `appsrv status` and the lines of `appsrv logs`.
+"""The output of commands as text: the banner, the reports of `appsrv status` and the lines of `appsrv logs`.
 
-Pure: given the parsed answer of the admin socket, returns lines in the layout of passenger-status. Fields
-that a server of another version lacks are shown as empty or 0, never an error.
+Pure: it turns the parsed answer of the admin socket into lines in the layout of passenger-status. A field that the
+server of another version does not send is shown as empty or 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Json = Mapping[str, Any]
 
 
 def banner(info: InstanceInfo) -> str:
-    """What a started server says of itself."""
+    """The banner of a started server."""
     stopping = "You can stop appsrv by pressing Ctrl-C."
     if info.daemonized:
         stopping = "Serving in the background as a daemon.\n"
@@ -46,7 +46,7 @@ def banner(info: InstanceInfo) -> str:
 
 
 def _served(info: InstanceInfo) -> Iterator[str]:
-    """Which applications, where there may be several."""
+    """The lines of the banner about several applications."""
     if info.apps:
         places = [", ".join(f"{host}{uri or '/'}" for host in hosts or ["*"]) for _, hosts, uri in info.apps]
         width = max(map(len, places))
@@ -97,21 +97,21 @@ def server_report(status: Json, now: float, *, colour: bool = False) -> str:
 
 
 def _connections(server: Json) -> str:
-    """`12 of 17500 at most (3 idle ones closed to make room)`."""
-    said = [f"{server.get('connections', 0)}"]
+    """The number of connections: `12 of 17500 at most (3 idle ones closed to make room)`."""
+    words = [f"{server.get('connections', 0)}"]
     if server.get("max_connections"):
-        said.append(f"of {server['max_connections']} at most")
+        words.append(f"of {server['max_connections']} at most")
     happened = {
         "idle ones closed to make room": server.get("closed_idle"),
         "refused for their address": server.get("refused_per_address"),
         "pauses in accepting": server.get("accept_pauses"),
     }
     remarks = ", ".join(f"{count} {what}" for what, count in happened.items() if count)
-    return " ".join([*said, f"({remarks})"] if remarks else said)
+    return " ".join([*words, f"({remarks})"] if remarks else words)
 
 
 def deaths_report(status: Json, now: float, *, colour: bool = False) -> str:
-    """The last deaths of workers, with what they were doing and what they said last."""
+    """The last deaths of workers, with the requests that they were serving and their last output."""
     lines = [*_header(status, now), "", _title("Deaths", colour)]
     for group in status.get("app_groups", []):
         lines.append(f"{BOLD}{group_title(group)}:{RESET}" if colour else f"{group_title(group)}:")
@@ -134,7 +134,7 @@ _DEPARTED = {"gone": "client gone", "half-closed": "half-closed"}
 
 
 def requests_report(status: Json, requests: Sequence[Json], now: float, *, colour: bool = False) -> str:
-    """The requests that are being served or wait, one per line."""
+    """The requests that are being served or that wait, one per line."""
     lines = [f"{'Age':>9}  {'State':<11}  {'PID':<7}  {'Client':<15}  {'Method':<7}  Path"]
     for request in requests:
         age = f"{request.get('age') or 0.0:.1f}s"
@@ -171,7 +171,7 @@ def _general(status: Json, colour: bool) -> list[str]:
 
 
 def group_title(group: Json) -> str:
-    """`/srv/shop (production)`."""
+    """The title of an application: `/srv/shop (production)`."""
     return in_line(f"{group.get('name', '?')} ({group.get('environment', '?')})")
 
 
@@ -194,7 +194,7 @@ def _group(group: Json, log_of_all: str | None, now: float, colour: bool, verbos
 
 
 def _remarks(group: Json, now: float, verbose: bool) -> Iterator[str]:
-    """Whatever is not as on every other day."""
+    """The lines about unusual states: a restart, the last error, the last death."""
     spawning = group.get("spawning", 0)
     if group.get("state") == "restarting":
         yield "  (restarting...)"
@@ -238,7 +238,7 @@ def _worker(worker: Json, verbose: bool) -> Iterator[str]:
 
 
 def coloured_diff(diff: str, *, colour: bool) -> str:
-    """A unified diff, green where something comes, red where it goes."""
+    """A unified diff with added lines in green and removed lines in red."""
     marks = {"+": "32", "-": "31", "@": "36"}
     return "".join(
         f"\x1b[{marks[line[0]]}m{line.rstrip(chr(10))}\x1b[0m\n" if colour and line[:1] in marks else line
@@ -247,6 +247,6 @@ def coloured_diff(diff: str, *, colour: bool) -> str:
 
 
 def log_line(raw: str, level: str | None, *, colour: bool) -> str:
-    """A line of the server log as it was written; errors and warnings stand out. No control character gets through."""
+    """A line of the server log; errors and warnings are coloured, control characters are escaped."""
     mark = {"ERROR": "31", "CRITICAL": "31", "WARNING": "33"}.get(level or "") if colour else None
     return f"\x1b[{mark}m{printable(raw)}\x1b[0m" if mark else printable(raw)

@@ -1,6 +1,6 @@
-"""docs/settings.md, made from the table of settings: `python -m appsrv.commands.settings_page > docs/settings.md`.
+"""Makes docs/settings.md from the table of settings: `python -m appsrv.commands.settings_page > docs/settings.md`.
 
-Knows the rows and Markdown, nothing of values or sources.
+It knows the rows and Markdown, neither the values nor their sources.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ stand in an entry of `[[apps]]` and in the files of the application itself. See 
 
 
 def page() -> str:
-    """docs/settings.md, whole."""
+    """The complete text of docs/settings.md."""
     parts = [_HEAD]
     for group in dict.fromkeys(row.group for row in ROWS):
         parts.append(f"## {group}\n")

@@ -1,4 +1,4 @@
-"""The commands that look at a running instance and change nothing: `status`, `top`, `logs` and `trace`."""
+"""The commands that show the state of a running instance: `status`, `top`, `logs` and `trace`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import click
 from appsrv.commands import reports
 from appsrv.commands.common import (
     NO_COLOUR,
+    as_failure,
     client_of,
-    failed,
     find,
     instance_of,
     instance_options,
     running,
-    the_one_meant,
+    select_application,
 )
 from appsrv.errors import AdminError, NotRunning
 from appsrv.instance import pid_file, run_directory
@@ -81,7 +81,7 @@ def _show_report(answer: dict[str, Any], requests: list[dict[str, Any]], verbose
 
 
 def _with_stale_pid_file(error: NotRunning, named_file: Path | None, *, named: bool) -> NotRunning:
-    """Exit code 1 (LSB) when a pid file says that an instance has died without tidying up."""
+    """The error with exit code 1 (LSB) if a pid file is left of an instance that was killed, else the given error."""
     if named_file is not None:
         left = named_file if pid_file.is_stale(named_file) else None
     else:
@@ -211,14 +211,14 @@ def _log_of(name: str | None, port: int | None, pid_file: Path | None, app: str 
         one = run_directory.select(living, here, name=name, port=port, pid_file=pid_file)
         log_file = one.info.log_file if app is None else _log_of_group(client_of(one), app, here)
     except NotRunning as error:
-        raise failed(NotRunning(f"{error} To read a file: appsrv logs --log-file PATH")) from None
+        raise as_failure(NotRunning(f"{error} To read a file: appsrv logs --log-file PATH")) from None
     if log_file is None:
         raise AdminError("this instance keeps no log file")
     return Path(log_file)
 
 
 def _log_of_group(client: AdminClient, app: str, here: Path) -> str | None:
-    found: str | None = the_one_meant(client.status().get("app_groups", []), app, here).get("log_file")
+    found: str | None = select_application(client.status().get("app_groups", []), app, here).get("log_file")
     return found
 
 

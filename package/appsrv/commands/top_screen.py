@@ -1,7 +1,7 @@
-"""`appsrv top` on a terminal: reads keys, draws what `top` renders, does what a key asks for.
+"""`appsrv top` on a terminal: reads keys, draws the table of `top_table`, and carries out the command of a key.
 
-Whatever ends it, a signal or an exception, the terminal is left as it was; so it is while it is stopped (Ctrl-Z). What
-takes longer, a restart or a detached worker, goes on in a thread, and its outcome is shown when it is known.
+Every end, also by a signal or an exception, restores the terminal; so does a stop (Ctrl-Z). A restart and a detachment
+take longer: they run in a thread, and the screen shows their outcome afterwards.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from appsrv.system.terminal_keys import (
     write,
 )
 
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _STEPS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j": 1}
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What top can ask for. `trace` gives lines; `detach` (of a pid) and `restart` (of a group) say how it went."""
+    """The operations on the instance. `trace` returns lines; `detach` (a pid) and `restart` (a group) a message."""
 
     read: Callable[[], top_table.Reading]
     trace: Callable[[int], list[str]]
@@ -46,7 +46,7 @@ class Actions:
 
 
 class FullScreen:
-    """The terminal while top has it: whole lines in, keys out. `resized` by a signal, it is woken."""
+    """The terminal while `top` uses it: draws lines, reads keys. SIGWINCH and SIGCONT end a wait for a key."""
 
     def __init__(self, keyboard: int, screen: int) -> None:
         self._keyboard = keyboard
@@ -56,11 +56,11 @@ class FullScreen:
             os.set_blocking(end, False)
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Take the terminal, and give it back however this ends."""
+    def opened(self) -> Iterator[None]:
+        """Switch the terminal to the full screen, and restore it at the end."""
         self._before = modes_of(self._keyboard)
         try:
-            with tidy_exit({signal.SIGWINCH: self._woken, signal.SIGTSTP: self._stopped}):
+            with tidy_exit({signal.SIGWINCH: self._wake_up, signal.SIGTSTP: self._suspend}):
                 try:
                     self._enter()
                     yield
@@ -71,15 +71,18 @@ class FullScreen:
                 os.close(end)
 
     def draw(self, lines: list[str]) -> None:
-        """Show these lines and nothing else."""
+        """Fill the screen with these lines."""
         write(self._screen, "\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
 
     def size(self) -> os.terminal_size:
-        """As it is now."""
+        """The present size of the terminal."""
         return size_of(self._screen)
 
     def key(self, seconds: float) -> bytes:
-        """The next key, b"" when none came in time or the terminal has changed. KeyboardInterrupt for Ctrl-C."""
+        """The next key; b"" after `seconds` without a key, or when the terminal has changed.
+
+        Raises `KeyboardInterrupt` on Ctrl-C.
+        """
         ready = select.select([self._keyboard, self._wake[0]], [], [], max(0.0, seconds))[0]
         if self._wake[0] in ready:
             os.read(self._wake[0], 512)
@@ -91,34 +94,34 @@ class FullScreen:
         if key == SUSPEND:
             os.kill(os.getpid(), signal.SIGTSTP)
             return b""
-        # The end of what can be read: the terminal has gone.
+        # End of file: the terminal was closed, so `top` ends.
         return key or b"q"
 
     def _enter(self) -> None:
         take_keys(self._keyboard)
-        write(self._screen, _ENTER)
+        write(self._screen, _ENTER_SCREEN)
 
     def _restore(self) -> None:
         with contextlib.suppress(OSError, termios.error):
-            write(self._screen, _LEAVE)
+            write(self._screen, _LEAVE_SCREEN)
             restore(self._keyboard, self._before)
 
-    def _stopped(self, _number: int, _frame: FrameType | None) -> None:
+    def _suspend(self, _number: int, _frame: FrameType | None) -> None:
         self._restore()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        # Here it goes on, with SIGCONT.
-        signal.signal(signal.SIGTSTP, self._stopped)
+        # The process continues here after SIGCONT.
+        signal.signal(signal.SIGTSTP, self._suspend)
         self._enter()
-        self._woken(0, None)
+        self._wake_up(0, None)
 
-    def _woken(self, _number: int, _frame: FrameType | None) -> None:
+    def _wake_up(self, _number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake[1], b"!")
 
 
 class Top:
-    """The loop. `run` returns when `q` is pressed; NotRunning when there is nothing left to show."""
+    """The main loop of `top`. `run` returns on the key `q`, and raises `NotRunning` when the instance has ended."""
 
     def __init__(self, screen: FullScreen, actions: Actions, *, sort: str, interval: float, colour: bool) -> None:
         self._screen = screen
@@ -134,19 +137,19 @@ class Top:
         self._before: top_table.Reading | None = None
 
     def run(self) -> None:
-        """Look, draw, and do what keys say."""
+        """Read the status, draw the table and handle keys, until the key `q`."""
         due = 0.0
-        with self._screen.taken():
+        with self._screen.opened():
             while True:
                 if time.monotonic() >= due:
-                    self._look()
+                    self._read_status()
                     due = time.monotonic() + self._interval
                 self._draw()
                 key = self._screen.key(due - time.monotonic())
-                if key and not self._pressed(key):
+                if key and not self._handle_key(key):
                     return
 
-    def _look(self) -> None:
+    def _read_status(self) -> None:
         try:
             now = self._actions.read()
         except NotRunning:
@@ -176,8 +179,8 @@ class Top:
                 )
             )
 
-    def _pressed(self, key: bytes) -> bool:
-        """Do it; False to end."""
+    def _handle_key(self, key: bytes) -> bool:
+        """Handle a key. False: end the loop."""
         shown, question = self._shown(), self._question
         if self._page:
             self._page = []
@@ -193,10 +196,10 @@ class Top:
         elif key.decode("latin-1") in top_table.SORTS:
             self._sort = key.decode("latin-1")
         elif shown is not None:
-            self._with_worker(key, shown)
+            self._handle_worker_key(key, shown)
         return True
 
-    def _with_worker(self, key: bytes, shown: top_table.Summary) -> None:
+    def _handle_worker_key(self, key: bytes, shown: top_table.Summary) -> None:
         row = next((row for row in shown.workers if row.pid == self._selected), None)
         if key in _STEPS:
             self._selected = top_table.moved(shown, self._selected, _STEPS[key])

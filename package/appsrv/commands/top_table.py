@@ -1,6 +1,6 @@
-"""What `appsrv top` shows: a table of workers, as lines of text for a terminal of some size, or as JSON.
+"""The table of workers of `appsrv top`, as lines of text for a terminal of a given size or as JSON.
 
-Pure: made from two readings of the admin socket, of which the difference gives the rates. Knows no terminal.
+Pure: it is made from two readings of the admin socket, whose difference gives the rates. It knows no terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from appsrv.system.words import duration, in_line, memory, printable
 Json = Mapping[str, Any]
 BOLD, REVERSE, DIM, RESET = "\x1b[1m", "\x1b[7m", "\x1b[2m", "\x1b[0m"
 HEADINGS = "     PID STATE     GEN   CPU%     MEM  REQUESTS       UPTIME     AGE  "
-# Of the names of several applications.
+# The maximum width of the column for names of applications.
 MAX_NAME_COLUMNS = 24
 HELP = """\
 Keys of appsrv top
@@ -33,7 +33,7 @@ AGE is how long the request beside it has been served. Query strings are not sho
 
 @dataclass(frozen=True)
 class Reading:
-    """What the admin socket has said at once: the report, and the requests being served."""
+    """One reading of the admin socket: the status report, and the requests being served."""
 
     status: Json
     requests: Sequence[Json] = field(default_factory=list)
@@ -57,7 +57,7 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """All workers together; `rate`: requests a second since the last look; `groups`: the names of all applications."""
+    """All workers. `rate`: requests per second since the previous reading. `groups`: the names of all applications."""
 
     time: float
     rate: float
@@ -76,7 +76,7 @@ SORTS: Mapping[str, tuple[str, Callable[[WorkerRow], float]]] = {
 
 
 def summary(now: Reading, before: Reading | None, sort: str) -> Summary:
-    """What is to be shown, in the order of `sort` (a key of SORTS), highest first."""
+    """The summary of a reading; its workers are sorted by `sort` (a key of SORTS), highest first."""
     rows = sorted(_rows(now, before), key=lambda row: (-SORTS[sort][1](row), row.pid))
     return Summary(
         time=now.status["time"], rate=_rate(now, before), queue=now.status["queue"],
@@ -86,7 +86,7 @@ def summary(now: Reading, before: Reading | None, sort: str) -> Summary:
 
 
 def as_json(shown: Summary) -> dict[str, Any]:
-    """One line of `--json`."""
+    """The object of one line of `--json`."""
     return {
         "time": shown.time,
         "requests_per_second": round(shown.rate, 3),
@@ -122,19 +122,19 @@ def render(
 
 
 def plain(shown: Summary, sort: str) -> str:
-    """The same where there is no terminal: everything, as wide as it is."""
+    """The table without a terminal: all workers, in lines of any length."""
     size = os.terminal_size((1 << 12, len(shown.workers) + 3))
     lines = render(shown, size, sort)
     return "\n".join([lines[0], *(line.rstrip() for line in lines[2:])])
 
 
 def cut(line: str, width: int) -> str:
-    """The part of a line that fits."""
+    """The part of a line that fits into `width` columns; a cut line ends with an ellipsis."""
     return line if len(line) <= width else line[: max(0, width - 1)] + ("…" if width else "")
 
 
 def moved(shown: Summary, selected: int, step: int) -> int:
-    """The pid to choose when the mark goes so many rows down; 0 when there is no worker."""
+    """The pid of the worker `step` rows below the selected one; 0 if there are no workers."""
     pids = [row.pid for row in shown.workers]
     if not pids:
         return 0
@@ -143,7 +143,7 @@ def moved(shown: Summary, selected: int, step: int) -> int:
 
 
 def _names(groups: Sequence[str]) -> dict[str, str]:
-    """How applications are called where there are several: by the end of their paths, if that tells them apart."""
+    """The names shown for several applications: the last part of the path if it is unique, else the whole path."""
     if len(groups) < 2:
         return {}
     last = [os.path.basename(group) for group in groups]
@@ -201,7 +201,7 @@ def _rate(now: Reading, before: Reading | None) -> float:
     if before is None or not seconds:
         return 0.0
     done = [sum(group["served"]["requests"] for group in one.status["app_groups"]) for one in (now, before)]
-    # A server that was started again has begun at zero.
+    # A restarted server counts from zero again, which would give a negative rate.
     return max(0.0, float(done[0] - done[1]) / seconds)
 
 

@@ -1,4 +1,4 @@
 """Configuration files for other programs: nginx, Apache, systemd, logrotate, Docker.
 
-Start with `survey`, which finds what the files depend on.
+Start reading with `survey`, which collects the facts for the files.
 """

@@ -1,4 +1,4 @@
-"""Apache httpd in front of a project: what `appsrv config apache` prints. Pure: a `Deployment` in, text out."""
+"""The output of `appsrv config apache`: Apache httpd in front of a project. Pure: makes text from a `Deployment`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from appsrv.commands.config.deployment import (
     untrusted_notice,
 )
 
-# Those that mod_proxy writes itself are taken away first, too, so that it has nothing to add to.
+# The fields that this configuration sets. The fields of mod_proxy are not among them: the client's own are removed
+# first, because mod_proxy would append to them.
 SET_FIELDS = ("X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Request-ID")
 
 TEMPLATE = """
@@ -65,7 +66,7 @@ TEMPLATE = """
         {{reuse}} connectiontimeout=5 timeout={{answer_timeout}} retry=0 upgrade=websocket nocanon
 
     <Location "{{base}}/">
-        {{unbelieved}}
+        {{untrusted}}
         # What appsrv believes of this proxy (forwarded_allow_ips); mod_proxy adds X-Forwarded-For. Behind a further
         # proxy that Apache is to believe, see mod_remoteip, and take X-Forwarded-Proto over from it.
         RequestHeader set X-Forwarded-Proto "expr=%{REQUEST_SCHEME}"
@@ -131,7 +132,7 @@ _FILES = """
 
 
 def render(deployment: Deployment) -> str:
-    """The configuration. Raises SettingsError for what Apache could not be told."""
+    """The configuration. Raises `SettingsError` for settings that cannot be expressed in it."""
     check_served(deployment)
     settings, front = deployment.settings, deployment.front
     log_directory = front.log_directory or "${APACHE_LOG_DIR}"
@@ -146,7 +147,7 @@ def render(deployment: Deployment) -> str:
         "tls": _tls(deployment),
         "error_log": _log(f"{log_directory}/{deployment.name}.error.log"),
         "access_log": _log(f"{log_directory}/{deployment.name}.access.log"),
-        # 0 would be no limit.
+        # Apache takes 0 for no limit.
         "body_size": str(settings.max_body_size or 1),
         "line_size": str(settings.max_request_line_size),
         "field_size": str(settings.max_header_field_size),
@@ -161,7 +162,7 @@ def render(deployment: Deployment) -> str:
         "reuse": f"ttl={deployment.reuse_seconds}" if deployment.reuse_seconds else "disablereuse=On",
         "why_answer_timeout": _why_answer_timeout(deployment),
         "answer_timeout": str(deployment.answer_seconds),
-        "unbelieved": "" if deployment.is_believed else untrusted_notice(deployment),
+        "untrusted": "" if deployment.is_trusted else untrusted_notice(deployment),
         "prefix": f'RequestHeader set X-Forwarded-Prefix "{front.base_uri}"' if front.base_uri
         else "RequestHeader unset X-Forwarded-Prefix",
         "removed": "\n".join(f"RequestHeader unset {name}" for name in fields_to_remove(SET_FIELDS)),
@@ -174,7 +175,7 @@ def _path(path: str) -> str:
 
 
 def _log(path: str) -> str:
-    """${APACHE_LOG_DIR} is Debian's."""
+    """A quoted path of a log; the variable ${APACHE_LOG_DIR} of Debian stays as it is."""
     return f'"{path}"' if path.startswith("${APACHE_LOG_DIR}/") else _path(path)
 
 
@@ -194,7 +195,7 @@ def _server_names(deployment: Deployment) -> str:
     names = deployment.front.names
     if not names:
         return "# Any host that no other VirtualHost names; `--server-name shop.example` names it."
-    # Only ServerAlias takes a wildcard.
+    # Apache accepts a wildcard in ServerAlias only.
     first = next((name for name in names if name[0] != "*"), names[0].removeprefix("*."))
     others = [name for name in names if name != first]
     return f"ServerName {first}" + (f"\nServerAlias {' '.join(others)}" if others else "")

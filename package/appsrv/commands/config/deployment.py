@@ -1,6 +1,6 @@
-"""What the configurations that `appsrv config` prints are about: a project, how it is served, and what is in front.
+"""The facts for the configurations of `appsrv config`: a project, its settings, and the web server in front of it.
 
-Pure: facts and helpers to write them down. Knows none of the programs that read a configuration.
+Pure: the facts, and helpers to write them. It does not know the programs that read the configurations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Value = str | None
 
 @dataclass(frozen=True)
 class Mount:
-    """The files of a directory at a place: `url` begins and ends with a slash. Not `known`: to be filled in."""
+    """A URL prefix and its directory of files. `url` begins and ends with a slash.
+
+    `known`: false if the user has to fill in the directory.
+    """
 
     url: str
     directory: str
@@ -31,7 +34,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class FrontServer:
-    """What only the web server in front has. `listen` and `tls_listen` are `PORT` or `ADDRESS:PORT`."""
+    """The settings of the web server in front. `listen` and `tls_listen` are `PORT` or `ADDRESS:PORT`."""
 
     names: tuple[str, ...] = ()
     base_uri: str = ""
@@ -44,12 +47,13 @@ class FrontServer:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A project and how it is served. `command` is `appsrv start ...` with what no file of the project says.
+    """A project and the settings that it is served with. Paths are absolute.
 
-    `directory` is where that command runs, `root` where the application is, `requirements` a file in `directory` or
-    what its pyproject.toml depends on. `reload` is what `appsrv restart-app` is told; of several applications,
-    `app_logs` are their own logs. `owner` and `group` are those of the files; `user_in_file`: the project's
-    settings name a `user`. Paths are absolute.
+    `command`: `appsrv start ...` with the settings that are in no file of the project. `directory`: the working
+    directory of that command. `root`: the root of the application. `requirements`: a file in `directory`, or the
+    dependencies of its pyproject.toml. `reload`: the arguments of `appsrv restart-app`. `app_logs`: the logs of several
+    applications. `owner` and `group`: those of the project's files. `user_in_file`: the project's settings name a
+    `user`.
     """
 
     name: str
@@ -73,54 +77,60 @@ class Deployment:
 
     @property
     def variable(self) -> str:
-        """`name`, as far as variables of nginx may be called so."""
+        """`name` with the characters that are not allowed in variables of nginx replaced."""
         return re.sub(r"\W", "_", self.name)
 
     @property
     def connect_host(self) -> str:
-        """The address a proxy on this machine connects to, in brackets if it is an IPv6 one."""
+        """The address to which a proxy on this machine connects; an IPv6 address is in brackets."""
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "": "127.0.0.1"}
         host = anywhere.get(self.settings.address, self.settings.address)
         return f"[{host}]" if ":" in host else host
 
     @property
-    def is_believed(self) -> bool:
-        """Whether appsrv believes what such a proxy says of the client; a name may be any address."""
+    def is_trusted(self) -> bool:
+        """Whether appsrv trusts the X-Forwarded-* fields of such a proxy.
+
+        A host name may have any address, so for a name this is true if any proxy is trusted.
+        """
         proxies = TrustedProxies(self.settings.forwarded_allow_ips)
         if self.settings.socket:
             return proxies.peer("")
         host = self.connect_host.strip("[]")
-        # To an address of its own, a machine connects from that address.
+        # A connection to an address of this machine comes from the same address.
         return proxies.peer(host) if _is_address(host) else bool(self.settings.forwarded_allow_ips)
 
     @property
     def reuse_seconds(self) -> int:
-        """How long a proxy may keep a connection idle: it has to be the first to close it; 0: not at all."""
+        """The seconds that a proxy may keep an idle connection; 0: it must not keep one.
+
+        The proxy has to close it before appsrv does: otherwise a request could cross appsrv's close on its way.
+        """
         ours = self.settings.keepalive_timeout
         return int(max(ours - 5, ours / 2))
 
     @property
     def answer_seconds(self) -> int:
-        """How long a proxy waits for an answer: longer than appsrv does, so that its own answer comes through."""
+        """The seconds that a proxy waits for a response: longer than appsrv, so that the client gets appsrv's 504."""
         limit = self.settings.max_request_time
         return math.ceil(limit + self.settings.max_request_queue_time) + 30 if limit else 3600
 
 
 def fields_to_remove(set_by_us: Sequence[str]) -> list[str]:
-    """Header fields that appsrv takes from a proxy and that clients must not send through it."""
+    """The header fields that appsrv accepts from a proxy and that the proxy has to remove from clients' requests."""
     names = sorted(name.removeprefix("HTTP_").replace("_", "-").title() for name in FORWARDING)
     ours = {name.lower() for name in set_by_us}
     return [name for name in names if name.lower() not in ours]
 
 
 def untrusted_notice(deployment: Deployment) -> str:
-    """A comment for a web server's configuration: what to set so that appsrv believes what that server says."""
+    """A comment for a web server's configuration: the setting by which appsrv trusts that server."""
     peer = "unix" if deployment.settings.socket else deployment.connect_host.strip("[]")
     return f"# CHANGE: appsrv does not believe this proxy. Let forwarded_allow_ips have {peer}."
 
 
 def check_served(deployment: Deployment) -> None:
-    """Raises SettingsError where a web server could not reach the application."""
+    """Raise `SettingsError` if a web server could not reach the application with these settings."""
     if deployment.settings.proxy_protocol:
         raise SettingsError(
             "proxy_protocol: web servers speak HTTP to appsrv, without a PROXY protocol header; turn it off, they name "
@@ -136,10 +146,10 @@ def check_served(deployment: Deployment) -> None:
 
 
 def fill(template: str, values: Mapping[str, Value]) -> str:
-    """`template` with `{{name}}` replaced.
+    """`template` with each `{{name}}` replaced by its value.
 
-    A line with a value that is None is left out, one that is nothing but `{{name}}` becomes as many as the value has,
-    indented alike. Blank lines in a row become one, those before the end of a block none.
+    A line with a value that is None is left out. A line that consists of `{{name}}` alone becomes all lines of the
+    value, with the same indentation. Several blank lines become one; blank lines before the end of a block are removed.
     """
     lines: list[str] = []
     for line in template.strip("\n").split("\n"):
@@ -160,7 +170,10 @@ def _filled(line: str, values: Mapping[str, Value]) -> list[str]:
 
 
 def quoted(text: str, refused: str = "") -> str:
-    """`text` in double quotes if it needs them. Raises SettingsError for what the program would take for its own."""
+    """`text`, in double quotes if necessary. Raises `SettingsError` for line breaks, NUL and the parts in `refused`.
+
+    `refused`: the sequences, separated by spaces, that the program would interpret.
+    """
     bad = next((part for part in ("\n", "\r", "\0", *refused.split()) if part in text), None)
     if bad is not None:
         raise SettingsError(f"{text!r} cannot be written into this configuration: it has {bad!r} in it")

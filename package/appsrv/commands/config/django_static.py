@@ -1,7 +1,7 @@
-"""Where a Django project collects its static files: STATIC_URL and STATIC_ROOT, read without running the settings.
+"""Reads a Django project's STATIC_URL and STATIC_ROOT from its settings without running them.
 
-Understands what `startproject` writes and what people make of it (`BASE_DIR / "static"`, `os.path.join`). Of anything
-else it says that it does not know.
+It evaluates the expressions that `startproject` writes and their usual variants (`BASE_DIR / "static"`,
+`os.path.join`). The value of every other expression is unknown.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Names = dict[str, Any]
 
 
 class _Unclear(Exception):
-    """Only running the file would tell."""
+    """The value of an expression is unknown without running the file."""
 
 
 def static_settings(root: str, module: str) -> tuple[str | None, str | None]:
-    """STATIC_URL and STATIC_ROOT (absolute) of a settings module in `root`; None for what is not set or not clear."""
+    """STATIC_URL and STATIC_ROOT (absolute) of a settings module in `root`; None for a missing or unknown value."""
     names = _names_of(Path(root), module, set())
     url, directory = names.get("STATIC_URL"), names.get("STATIC_ROOT")
     place = os.path.abspath(os.path.join(root, directory)) if isinstance(directory, str | Path) and directory else None
@@ -30,7 +30,7 @@ def static_settings(root: str, module: str) -> tuple[str | None, str | None]:
 
 
 def _names_of(root: Path, module: str, seen: set[str]) -> Names:
-    """What the module's statements assign, one after the other; a name whose value is not clear is missing."""
+    """The names that the module's statements assign, in their order; a name with an unknown value is missing."""
     file = module_file(root, module)
     tree = parsed_file(file) if file is not None and module not in seen else None
     if tree is None or file is None:
@@ -54,7 +54,7 @@ def _assign(node: ast.stmt, names: Names) -> None:
             if node.value is not None:
                 _keep(target.id, node.value, names)
         return
-    # Under an `if` or in a `try`: it may run or not.
+    # An assignment inside `if` or `try` may run or not, so the value is unknown.
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
             names.pop(inner.id, None)

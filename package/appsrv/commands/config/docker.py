@@ -1,4 +1,4 @@
-"""A project in a container: what `appsrv config docker` prints. Pure: a `Deployment` in, text out."""
+"""The output of `appsrv config docker`: a Dockerfile for a project. Pure: makes text from a `Deployment`."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def render(deployment: Deployment) -> str:
     port = settings.port or 8000
     options = _options(deployment)
     listen = ["--address", "0.0.0.0", "--port", str(port), "--log-file", "none", "--pid-file", "none"]
-    form = [] if _names(options, "--log-format") else ["--log-format", "plain"]
-    pool = [] if _names(options, "--max-pool-size") else ["--max-pool-size", "auto"]
+    form = [] if _has_option(options, "--log-format") else ["--log-format", "plain"]
+    pool = [] if _has_option(options, "--max-pool-size") else ["--max-pool-size", "auto"]
     extras = "appsrv[static]" if deployment.is_django or settings.static else "appsrv"
     return fill(TEMPLATE, {
         "name": deployment.name,
@@ -80,12 +80,12 @@ def _word(text: str) -> str:
     return shlex.quote(text.replace("\n", " "))
 
 
-# Where it listens and what it writes is the container's matter.
+# The Dockerfile sets the address, and the files that appsrv writes, itself.
 _LEFT_OUT = frozenset({"--address", "--port", "--socket", "--log-file", "--pid-file", "--data-buffer-dir"})
 
 
 def _options(deployment: Deployment) -> list[str]:
-    """What the command was given, with the project's paths as they are in the container."""
+    """The options of the command, with the project's paths replaced by those in the container."""
     words = deployment.command[len(deployment.executable) + 1 :]
     return [_inside(word, deployment.directory) for word in words if word.partition("=")[0] not in _LEFT_OUT]
 
@@ -94,5 +94,5 @@ def _inside(word: str, directory: str) -> str:
     return word.replace(directory + os.sep, HOME + "/").replace(f"={directory}", f"={HOME}")
 
 
-def _names(words: list[str], option: str) -> bool:
+def _has_option(words: list[str], option: str) -> bool:
     return any(word.partition("=")[0] == option for word in words)

@@ -1,4 +1,4 @@
-"""Rotation of a project's logs: what `appsrv config logrotate` prints. Pure: a `Deployment` in, text out."""
+"""The output of `appsrv config logrotate`: the rotation of a project's logs. Pure: makes text from a `Deployment`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEMPLATE = """
 
 
 def render(deployment: Deployment) -> str:
-    """The configuration. Raises SettingsError where there is no file to rotate."""
+    """The configuration. Raises `SettingsError` if there is no file to rotate, or its name cannot be written."""
     settings = deployment.settings
     named = (deployment.log_file, settings.access_log, *deployment.app_logs)
     files = [path for path in named if path and _is_file(path)]
@@ -46,7 +46,7 @@ def _is_file(path: str) -> bool:
 
 
 def _pattern(path: str) -> str:
-    """The name is a pattern, as for glob(7)."""
+    """A path as a pattern of logrotate, with the special characters of glob(7) escaped."""
     if any(ord(letter) < 32 for letter in path):
         raise SettingsError(f"{path!r} cannot be written into this configuration: it has a control character in it")
     escaped = re.sub(r"([\\*?\[\]{}])", r"\\\1", path).replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""nginx in front of a project: what `appsrv config nginx` prints. Pure: a `Deployment` in, text out."""
+"""The output of `appsrv config nginx`: nginx in front of a project. Pure: makes text from a `Deployment`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ server {
         proxy_set_header Upgrade ${{variable}}_upgrade;
         proxy_set_header Connection ${{variable}}_connection;
 
-        {{unbelieved}}
+        {{untrusted}}
         # What appsrv believes of this proxy (forwarded_allow_ips). Behind a further proxy that nginx is to believe, see
         # ngx_http_realip_module, and take X-Forwarded-Proto over from it.
         proxy_set_header Host ${{variable}}_host;
@@ -153,7 +153,7 @@ location ^~ {{url}} {
 
 
 def render(deployment: Deployment) -> str:
-    """The configuration. Raises SettingsError for what nginx could not be told."""
+    """The configuration. Raises `SettingsError` for settings that cannot be expressed in it."""
     check_served(deployment)
     settings, front = deployment.settings, deployment.front
     return fill(TEMPLATE, {
@@ -167,7 +167,7 @@ def render(deployment: Deployment) -> str:
         "server_names": _server_names(deployment),
         "unnamed": "" if front.names else "# Any host that no other `server` names; see --server-name.",
         "log_directory": _path(front.log_directory or "/var/log/nginx"),
-        # 0 would be no limit.
+        # nginx takes 0 for no limit.
         "body_size": str(settings.max_body_size or 1),
         "header_buffers": _header_buffers(deployment),
         "header_timeout": _seconds(settings.header_timeout),
@@ -176,7 +176,7 @@ def render(deployment: Deployment) -> str:
         "internal": "\n".join(_internal(deployment, mount) for mount in settings.accel_redirect),
         "bare_prefix": _bare_prefix(front.base_uri),
         "base": quoted(front.base_uri, "$") if front.base_uri else "",
-        "unbelieved": "" if deployment.is_believed else untrusted_notice(deployment),
+        "untrusted": "" if deployment.is_trusted else untrusted_notice(deployment),
         "prefix": quoted(front.base_uri, "$") if front.base_uri else '""',
         "removed": "\n".join(f'proxy_set_header {name} "";' for name in fields_to_remove(SET_FIELDS)),
         "why_answer_timeout": _why_answer_timeout(deployment),

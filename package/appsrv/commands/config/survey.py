@@ -1,7 +1,7 @@
-"""The configuration of another program for the project at hand: collects the facts, has the program's module write.
+"""Collects the facts about a project for the configuration of another program, and calls that program's module.
 
-Reads the project's settings and files, imports nothing of it. What is printed stands in `nginx_config`,
-`apache_config`, `systemd_unit`, `logrotate_config` and `dockerfile`.
+It reads the project's settings and files and imports nothing of the project. The texts are in `nginx`, `apache`,
+`systemd`, `logrotate` and `docker`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ PROGRAMS: dict[str, Callable[[Deployment], str]] = {
     "logrotate": logrotate.render,
     "docker": docker.render,
 }
-# What the application is found by: a service has no shell that would set it.
-_FINDING = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
-_CONVENTIONS = {
+# The variables by which the application is found. A service has no shell that would set them, so they are written out.
+_FINDING_VARIABLES = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
+_PLATFORM_VARIABLES = {
     "PORT": ("address", "port"), "WEB_CONCURRENCY": ("max_pool_size",), "FORWARDED_ALLOW_IPS": ("forwarded_allow_ips",)
 }  # fmt: skip
 FRONT_OPTIONS = (
@@ -48,9 +48,9 @@ def render(
     program: str, app: str | None, flags: Mapping[str, object], environ: Mapping[str, str], here: Path,
     front: FrontServer, name: str | None = None,
 ) -> str:
-    """The configuration of `program` (a key of PROGRAMS) for what `appsrv start APP` with these flags would serve.
+    """The configuration of `program` (a key of PROGRAMS) for the project of `appsrv start APP` with these flags.
 
-    Raises SettingsError and AppNotFound.
+    Raises `SettingsError` and `AppNotFound`.
     """
     return PROGRAMS[program](survey(app, flags, environ, here, front, name))
 
@@ -59,7 +59,7 @@ def survey(
     app: str | None, flags: Mapping[str, object], environ: Mapping[str, str], here: Path, front: FrontServer,
     name: str | None = None,
 ) -> Deployment:
-    """The facts about the project that `app` names (None: the one in `here`)."""
+    """The facts about the project that `app` names (None: the one in `here`). Raises as `render`."""
     directory = finder.project_directory(app, here)
     settings = replace(sources.load(flags, environ, directory, cwd=here), daemonize=False)
     several = hosting.hosted_apps(settings, directory, environ) if hosting.is_hosting(settings, directory) else None
@@ -83,7 +83,7 @@ def survey(
         settings=settings,
         executable=executable,
         command=(*executable, "start", *([app] if is_named and app else []), *given),
-        variables={key: environ[key].strip() for key in _FINDING if environ.get(key, "").strip()},
+        variables={key: environ[key].strip() for key in _FINDING_VARIABLES if environ.get(key, "").strip()},
         log_file=log_file,
         owner=owner,
         group=group,
@@ -99,7 +99,7 @@ def survey(
 
 
 def _hosts(several: hosting.HostedApps) -> tuple[str, ...]:
-    """The hosts of all applications; none, for any, where one of them names none or others may come."""
+    """The hosts of all applications; empty, for any host, if one application has none or more may be added later."""
     hosts = [group.settings.hosts for group in several.groups]
     if not all(hosts) or any(group.settings.apps_directory for group in several.groups):
         return ()
@@ -118,7 +118,7 @@ def front_server(
     tls_listen: str | None = None, certificate: str | None = None, certificate_key: str | None = None,
     web_log_dir: str | None = None,
 ) -> FrontServer:
-    """What was said of the web server, checked. Raises SettingsError."""
+    """The checked options about the web server. Raises `SettingsError`."""
     if bool(certificate) != bool(certificate_key):
         raise SettingsError("--certificate and --certificate-key go together: give both")
     return FrontServer(
@@ -158,7 +158,7 @@ def _listen(option: str, listen: str) -> str:
 
 
 def _executable() -> tuple[str, ...]:
-    """The command beside this interpreter: a service has no activated environment."""
+    """The command beside this interpreter, by its path: a service has no activated virtual environment."""
     beside = Path(sys.executable).with_name("appsrv")
     return (str(beside),) if beside.is_file() else (sys.executable, "-m", "appsrv")
 
@@ -171,14 +171,14 @@ def _name(text: str) -> str:
 
 
 def _given(flags: Mapping[str, object], environ: Mapping[str, str], settings: Settings) -> list[str]:
-    """As flags, what only this command line and these variables say; files of the project speak for themselves."""
+    """The flags for settings of this command line and of the variables; appsrv reads the project's files itself."""
     raw: dict[str, object] = {}
-    for variable, names in _CONVENTIONS.items():
+    for variable, names in _PLATFORM_VARIABLES.items():
         if environ.get(variable, "").strip() and not (variable == "PORT" and settings.socket):
             raw |= dict.fromkeys(names)
     raw |= sources.own_variables(environ)
     raw |= {name: value for name, value in flags.items() if value is not None and value != ()}
-    # The service's own, and the service manager's: it becomes the user itself.
+    # A service does not daemonize, and the service manager sets user and group itself.
     wanted = [row for row in ROWS if row.name in raw and row.name not in ("daemonize", "user", "group")]
     return [word for row in wanted if not row.key_only for word in _flag(row, raw[row.name], settings)]
 
@@ -199,7 +199,7 @@ def _flag(row: SettingRow, raw: object, settings: Settings) -> list[str]:
 
 
 def _owner(directory: str) -> tuple[str, str]:
-    """Names, or numbers where there are none."""
+    """The user and the group of a directory; a number where there is no name."""
     found = os.stat(directory)
     try:
         user = pwd.getpwuid(found.st_uid).pw_name
@@ -234,12 +234,12 @@ def _statics(settings: Settings, spec: AppSpec, base: str) -> tuple[Mount, ...]:
 def _django_static(root: str, module: str, base: str) -> tuple[Mount, ...]:
     url, directory = django_static.static_settings(root, module)
     if url is not None and ("//" in url or url == "/"):
-        # Another host serves them.
+        # STATIC_URL names another host, or the root, which cannot be a prefix of files.
         return ()
     place = _static_url(url or "static/", base)
     return (Mount(place, directory or _PATH_UNKNOWN, known=url is not None and directory is not None),)
 
 
 def _static_url(url: str, base: str) -> str:
-    """Django puts the prefix before a relative STATIC_URL, and leaves `/static/` where it is."""
+    """The URL of static files. Django puts the script prefix in front of a relative STATIC_URL, not of `/static/`."""
     return (url if url.startswith("/") else f"{base}/{url}").rstrip("/") + "/"

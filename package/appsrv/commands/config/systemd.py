@@ -1,4 +1,4 @@
-"""A project as a service: what `appsrv config systemd` prints. Pure: a `Deployment` in, text out."""
+"""The output of `appsrv config systemd`: a project as a service. Pure: makes text from a `Deployment`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WantedBy=multi-user.target
 
 
 def render(deployment: Deployment) -> str:
-    """The unit. Raises SettingsError for what systemd could not be told."""
+    """The unit. Raises `SettingsError` for settings that cannot be expressed in it."""
     settings = deployment.settings
     stop = settings.stop_delay + settings.stop_timeout
     is_root = settings.user is None and deployment.owner == "root"
@@ -96,20 +96,27 @@ def _group(deployment: Deployment) -> str:
     if not settings.socket:
         return ""
     if deployment.user_in_file:
-        # appsrv would refuse a group that is not the one its own settings ask for.
+        # The project's settings name a user. appsrv would refuse to run with a group that these settings do not name.
         return "# CHANGE: the web server has to write to the socket; set its `group` beside `user`."
     return "# The web server's group: it has to write to the socket.\nGroup=www-data"
 
 
 def _plain(text: str) -> str:
-    """A value that is taken whole; systemd.unit(5): `%` begins a specifier."""
+    """A value that is the rest of its line. systemd.unit(5): `%` begins a specifier, so it is doubled.
+
+    Raises `SettingsError` for control characters.
+    """
     if any(ord(letter) < 32 for letter in text):
         raise SettingsError(f"{text!r} cannot be written into a unit: it has a control character in it")
     return text.replace("%", "%%")
 
 
 def _start(deployment: Deployment) -> tuple[str, ...]:
-    """With the directory's name: the kernel resolves WorkingDirectory, and no shell tells by which link it is there."""
+    """The command with the project's directory as argument.
+
+    The kernel resolves the symbolic links of WorkingDirectory, and a service has no shell that sets PWD to the path
+    with its links. Without the argument appsrv could not know that path.
+    """
     words = len(deployment.executable) + 1
     before, after = deployment.command[:words], deployment.command[words:]
     names_app = bool(after) and not after[0].startswith("-")
@@ -121,7 +128,7 @@ def _reload(deployment: Deployment) -> tuple[str, ...]:
 
 
 def _word(text: str, of: str = "") -> str:
-    """One word of several; in a command `$` begins a variable (systemd.service(5))."""
+    """One word of a line. systemd.service(5): in a command `$` begins a variable, so it is doubled."""
     plain = _plain(text).replace("$", "$$") if of == "start" else _plain(text)
     if re.fullmatch(r"[^\s\"'\\;]+", plain):
         return plain
