@@ -1,9 +1,9 @@
-"""What an application finds of the command that runs it: `sys.argv` and the module `__main__`.
+"""The command line as the application sees it: `sys.argv` and the module `__main__`.
 
 A preloader is started by `python -c`, with the numbers of its descriptors as arguments. An application that parses
-`sys.argv` at import finds what `python app.py` gives it: its file, and no argument. `__main__` is appsrv's and has a
-name, so that a child that `multiprocessing` spawns leaves it alone (multiprocessing.spawn, `get_preparation_data`).
-Knows no process.
+`sys.argv` at import gets the same as from `python app.py`: its file, and no argument. The module `__main__` gets a name
+that ends in `.__main__`. A child that `multiprocessing` spawns imports the main module of its parent again, except one
+with such a name (`_fixup_main_from_name` in multiprocessing.spawn). Knows no process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAIN = "appsrv.__main__"
 
 
 def take_over(spec: AppSpec, main: ModuleType) -> None:
-    """Give this process, whose module `__main__` is `main`, the command line of the application."""
+    """Set the command line of this process, whose module `__main__` is `main`, for the application."""
     found = importlib.util.find_spec(_MAIN)
     assert found is not None
     assert found.origin is not None
@@ -31,7 +31,7 @@ def take_over(spec: AppSpec, main: ModuleType) -> None:
 
 
 def application_file(spec: AppSpec) -> str | None:
-    """The file of the application, as far as it is known before anything is imported."""
+    """The file of the application, found without importing anything; None when it cannot be told."""
     if spec.startup_file is not None:
         return spec.startup_file
     module = spec.target.partition(":")[0]

@@ -1,7 +1,7 @@
 """Django's URLconf, imported together with the application.
 
-Django itself imports it, and with it all views, in the first request of each process: too late to be refused as broken,
-and once for each worker. Only looks at a Django that is set up already; knows no server.
+Django itself imports it, and with it all views, in the first request of each process. That is too late to refuse a
+broken generation, and each worker would do it again. Only looks at a Django that is set up already; knows no server.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import importlib
 import sys
 from typing import Any
 
-_BELOW_THE_PREFIX = ("STATIC_URL", "MEDIA_URL")
+_SETTINGS_WITH_PREFIX = ("STATIC_URL", "MEDIA_URL")
 
 
 def import_urlconf(base_uri: str) -> None:
-    """If Django serves: import the module that ROOT_URLCONF names, below `base_uri` (`/shop` or empty).
+    """Import the module that ROOT_URLCONF names, if the application is a Django project.
 
-    Raises what the module raises.
+    `base_uri` is the prefix of its URLs, `/shop` or empty. Raises the exceptions of the module.
     """
     if "django.core.handlers.wsgi" not in sys.modules:
         return
@@ -28,16 +28,17 @@ def import_urlconf(base_uri: str) -> None:
 
 
 def _import_below(module: str, settings: Any, base_uri: str) -> None:
-    """As the first request would, whose path tells Django what to put before relative URLs."""
+    """Import with the script prefix set, as in a request: `reverse()` at import puts it in front of each path."""
     from django.urls import get_script_prefix, set_script_prefix
 
-    before, remembered = get_script_prefix(), set(vars(settings))
+    before, kept = get_script_prefix(), set(vars(settings))
     set_script_prefix(settings.FORCE_SCRIPT_NAME or base_uri or "/")
     try:
         importlib.import_module(module)
     finally:
         set_script_prefix(before)
-        # The prefix that a proxy names is known in the first request only.
-        for name in _BELOW_THE_PREFIX:
-            if name not in remembered:
+        # Django keeps these settings with the prefix that was set when they were read first. A proxy may name another
+        # prefix, which is known only in the first request. So values that were kept just now are dropped.
+        for name in _SETTINGS_WITH_PREFIX:
+            if name not in kept:
                 vars(settings).pop(name, None)

@@ -1,7 +1,7 @@
-"""The import of the application: the only code that touches it before its requests.
+"""Imports the application. No other module runs its code before its requests.
 
-Runs in the preloader. It decides nothing about where an application might be (module `finder` does), and it changes no
-environment: it returns the variables, its caller sets them.
+Runs in the preloader. Where an application may be is decided in `apps.finder`. Changes no environment: it returns the
+variables, and its caller sets them.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def application_environment(spec: AppSpec, environ: Mapping[str, str]) -> dict[s
 
 
 def load(spec: AppSpec) -> WSGIApplication:
-    """Makes `spec.root` the current directory and imports the application from there.
+    """Make `spec.root` the current directory, and import the application from there.
 
-    Raises AppLoadError: with the application's own traceback when it raised (or exited) while being imported.
+    Raises AppLoadError, with the application's own traceback if its code has raised an exception or called sys.exit.
     """
     module, expression = _split(spec.target)
     change_directory(spec.root)
@@ -65,7 +65,11 @@ def load(spec: AppSpec) -> WSGIApplication:
 
 
 def _without_links(spec: AppSpec, root: str) -> AppSpec:
-    """What is imported later belongs to the same release, to whatever directory `current` has been turned by then."""
+    """The spec with the real path of its directory.
+
+    A deployment may turn the link `current` to another release while this process lives. What it imports later must be
+    of the same release as what it has imported until then.
+    """
     file = spec.startup_file
     if file is not None:
         file = os.path.join(root, os.path.relpath(file, spec.root))
@@ -73,7 +77,7 @@ def _without_links(spec: AppSpec, root: str) -> AppSpec:
 
 
 def change_directory(root: str) -> None:
-    """Make the application's directory the current one; AppLoadError when it is none."""
+    """Make the application's directory the current one; AppLoadError when there is no such directory."""
     try:
         os.chdir(root)
     except OSError as error:
@@ -81,14 +85,14 @@ def change_directory(root: str) -> None:
 
 
 def guarded(action: Callable[[], Any], failure: str) -> Any:
-    """What `action` returns; an exception of the application becomes an AppLoadError, `failure: why`."""
+    """The result of `action`. An exception of the application becomes an AppLoadError: `failure: REASON`."""
     try:
         return action()
     except AppLoadError:
         raise
     except SystemExit as error:
-        said = f"{failure}: it called sys.exit({error.code!r})"
-        raise AppLoadError(said, application_traceback(error)) from None
+        message = f"{failure}: it called sys.exit({error.code!r})"
+        raise AppLoadError(message, application_traceback(error)) from None
     except Exception as error:
         raise AppLoadError(f"{failure}: {_summary(error)}", application_traceback(error)) from error
 
@@ -120,7 +124,11 @@ def _import(module: str, spec: AppSpec) -> ModuleType:
 
 
 def _run_file(module: str, file: str) -> ModuleType:
-    """By its path, so that `app.py` is served even beside a package `app`, and `my-site.py` or `shop.wsgi` at all."""
+    """Import a file by its path.
+
+    So `app.py` can be served though there is a package `app` beside it. So can `my-site.py` and `shop.wsgi`, although
+    these names cannot be imported.
+    """
     source = importlib.machinery.SourceFileLoader(module, file)
     description = importlib.util.spec_from_file_location(module, file, loader=source)
     if description is None or description.loader is None:
@@ -132,10 +140,10 @@ def _run_file(module: str, file: str) -> ModuleType:
 
 
 def free_name(name: str, file: str, *, top_level: bool = True) -> str:
-    """The name to import a file under: its own, unless an import of that name means another module.
+    """The module name for a file: its own name, unless an import of that name finds another module.
 
-    `app.py` beside a package `app`: `from app import create_app` means the package, as it does for `python app.py`. And
-    a `code.py` must not take the place of the standard library's module.
+    With a package `app` beside `app.py`, `from app import create_app` means the package, as it does with
+    `python app.py`. A file `code.py` must not replace the module of the standard library.
     """
     while _is_taken(name, file, top_level=top_level):
         name = f"{name}_py"
@@ -159,7 +167,7 @@ def _stdlib_hint(spec: AppSpec) -> str:
 
 
 def _other_module_hint(module: ModuleType, spec: AppSpec) -> str:
-    """Where a file of that name lies in the project, but the name means another module."""
+    """A hint for the case that the project has a file of that name, but the name means another module; else empty."""
     name = _split(spec.target)[0]
     file = f"{os.path.join(spec.root, *name.split('.'))}.py"
     found = getattr(module, "__file__", None) or "built in"
@@ -200,7 +208,7 @@ def _conventional(module: ModuleType, spec: AppSpec) -> object:
 
 
 def _call(expression: str, spec: AppSpec) -> tuple[str, Arguments | None]:
-    """`factory(1, debug=True)` as its name and literal arguments; None as arguments when it is no call."""
+    """The name and the literal arguments of `factory(1, debug=True)`; the arguments are None when it is not a call."""
     try:
         tree = ast.parse(expression, mode="eval").body
         if not isinstance(tree, ast.Call):
@@ -245,7 +253,7 @@ def _is_coroutine(function: object) -> bool:
 
 
 def application_traceback(error: BaseException) -> str:
-    """The traceback as the application's author knows it: the frames above their own code are left out."""
+    """The traceback without the frames of appsrv and of the import system above the application's own code."""
     lines = traceback.format_exception(type(error), error, _own_frames(error.__traceback__))
     return "".join(lines)
 

@@ -1,6 +1,6 @@
-"""What an application that is about to serve the public should not have, as far as its framework's settings tell.
+"""Warns of framework settings that an application in production should not have, such as DEBUG.
 
-Asked in the preloader, once the application is loaded. Only looks at what is imported already; knows no server.
+Called in the preloader once the application is loaded. Looks only at modules that are imported already.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def notes(application: object) -> Iterator[str]:
-    """One line each, with what to do about it."""
+    """A line for each problem, with its remedy."""
     if _flask_debugs(application):
         yield "the Flask application has debug on, which shows its source to everybody: do not set it in production"
     conf = sys.modules.get("django.conf")
@@ -22,7 +22,7 @@ def notes(application: object) -> Iterator[str]:
 
 
 def settings_module() -> str:
-    """The settings module that Django has loaded; empty without Django, or where settings came from no module."""
+    """The settings module that Django has loaded; empty without Django, or if the settings are not from a module."""
     conf = sys.modules.get("django.conf")
     settings: Any = getattr(conf, "settings", None)
     if settings is None or not settings.configured:
@@ -47,14 +47,14 @@ def _of_django(settings: Any) -> Iterator[str]:
 
 
 def static_url(settings: Any) -> str:
-    """STATIC_URL, as it is below `/`.
+    """STATIC_URL, with `/` in front of a relative one.
 
-    Django puts the prefix of the request before a relative one and remembers that for good: so what it remembers of our
-    asking, before any request, is taken away again.
+    Django puts the prefix of the current request in front of a relative URL, and keeps the result in the settings
+    object. Here there is no request yet, so a value that was kept by reading it here is dropped again.
     """
-    remembered = "STATIC_URL" in vars(settings)
+    was_kept = "STATIC_URL" in vars(settings)
     url: str = settings.STATIC_URL or ""
-    if not remembered:
+    if not was_kept:
         vars(settings).pop("STATIC_URL", None)
     return url
 

@@ -1,7 +1,7 @@
-"""What an application has opened while it was loaded and must not share with its forks: connections to servers.
+"""Connections and files that an application has opened at its import and must not share with its forked workers.
 
-Two processes on one connection read each other's answers. Names what there is; closing it is the application's
-business, for it alone knows when it needs it again. Reseeds what would give the same numbers in all workers.
+Two processes on one connection read each other's answers. Finds and names such connections, and closes none: only the
+application knows when it needs one again. Also reseeds a random generator that would give all workers the same numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIBRARIES = {
     "httpcore": "HTTPX", "pymemcache": "pymemcache", "amqp": "amqp", "pika": "pika", "ldap3": "ldap3",
     "smtplib": "smtplib", "elastic_transport": "elasticsearch", "cassandra": "cassandra", "kafka": "kafka",
 }
-"""By the package that the class of a connection lies in: what the library is called."""
+"""The name of the library, by the package that has the class of the connection."""
 
 _SQLITE = b"SQLite format 3\0"
 _LOG_DAEMONS = ("/dev/log", "/run/systemd/journal/", "/var/run/syslog")
@@ -38,7 +38,7 @@ _FD_OF: tuple[Callable[[Any], Any], ...] = (
 
 
 def findings() -> list[str]:
-    """What is open and shared by the processes that this one forks from now on, each in a few words."""
+    """A few words for each open connection or file that processes forked from now on would share."""
     logs = _sockets_of_logging()
     connected = {
         one.fd: one.peer for one in own_sockets()
@@ -50,7 +50,7 @@ def findings() -> list[str]:
 
 
 def _named(connected: Mapping[int, str]) -> list[str]:
-    """The connections, and which library each is of, where that can be told."""
+    """The addresses of the connections, each with the name of its library where that is known."""
     owners = dict(_owners(set(connected))) if connected else {}
     return sorted({f"{peer} ({owners[fd]})" if fd in owners else peer for fd, peer in connected.items()})
 
@@ -66,7 +66,7 @@ def _owners(wanted: set[int]) -> Iterator[tuple[int, str]]:
 
 
 def _engines() -> list[str]:
-    """SQLAlchemy engines whose pools have connections in them that are open; without users and passwords."""
+    """SQLAlchemy engines with open connections in their pools; the URLs are without users and passwords."""
     found = set()
     for engine in _instances(("sqlalchemy",)):
         if type(engine).__name__ == "Engine":
@@ -88,7 +88,7 @@ def _package_of(holder: object) -> str:
 
 
 def _sockets_of_logging() -> set[int]:
-    """A log is written and never read: lines of several processes may meet there, answers cannot."""
+    """The sockets of handlers of `logging`. Several processes may share one: they only write, and read no answers."""
     fds = set()
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
         handler: Any = reference()
@@ -98,7 +98,7 @@ def _sockets_of_logging() -> set[int]:
 
 
 def _sqlite_files() -> list[str]:
-    """Databases of SQLite that are open: no connection may be carried across a fork (sqlite.org/howtocorrupt.html)."""
+    """Open SQLite databases: a connection must not be used after a fork (https://sqlite.org/howtocorrupt.html)."""
     found = set()
     for fd in descriptors("self"):
         with contextlib.suppress(OSError):
@@ -108,7 +108,7 @@ def _sqlite_files() -> list[str]:
 
 
 def warning(found: Iterable[str]) -> str:
-    """What is said of them, and the way out; nothing where there are none."""
+    """The line for the log about these findings, with the remedy; empty when there are none."""
     named = ", ".join(found)
     if not named:
         return ""
@@ -120,7 +120,7 @@ def warning(found: Iterable[str]) -> str:
 
 
 def reseed() -> None:
-    """In a new fork: the generator behind numpy.random gets a seed of its own, as Python gives the one of `random`."""
+    """Seed numpy's global generator anew in a forked child. Python does the same for the one of `random`."""
     seed = getattr(sys.modules.get("numpy.random"), "seed", None)
     if callable(seed):
         with contextlib.suppress(Exception):

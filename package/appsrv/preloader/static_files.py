@@ -1,7 +1,7 @@
-"""Static files in front of an application: which directories at which places, and WhiteNoise to serve them.
+"""Static files in front of an application: chooses the directories and their URLs, and has WhiteNoise serve them.
 
-Runs in the preloader, once, after the application is loaded. How a file is served is `static_server`'s and
-WhiteNoise's; a project that uses WhiteNoise itself is left alone.
+Runs in the preloader, once, after the application is loaded. `static_server` and WhiteNoise serve the files. Changes
+nothing in a project that uses WhiteNoise itself.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ HOW_TO_INSTALL = "pip install 'appsrv[static]'"
 def with_static_files(
     application: WSGIApplication, mounts: Sequence[str] | None, *, development: bool, base_uri: str = ""
 ) -> WSGIApplication:
-    """`application`, behind the files of `mounts` (each `/prefix/=DIR`; None: those that Django has collected).
+    """`application` with the files of `mounts` in front of it: each is `/prefix/=DIR`.
 
-    Prefixes are what comes after `base_uri`, where the application is; in Django's STATIC_URL that may stand as well.
-    In development files are looked for at each request, else once, now. Raises AppLoadError when a directory is
-    missing or WhiteNoise is not installed.
+    Without mounts (None) these are the files that Django has collected (`collectstatic`). A prefix begins after
+    `base_uri`, the URL of the application; Django's STATIC_URL may include it. In development each request looks for
+    its file, otherwise all files are found now. Raises AppLoadError when a directory is missing or WhiteNoise is not
+    installed.
     """
     if mounts is not None:
         return _served(application, mounts, development=development) if mounts else application
-    # Development servers serve the files of a framework as the framework's own do.
+    # In development the framework itself serves its files, as with its own server.
     collected = None if development else _django_mount(application, base_uri)
     if collected is None:
         return application
@@ -69,13 +70,13 @@ def _has_whitenoise() -> bool:
 
 
 def _django_mount(application: object, base_uri: str) -> str | None:
-    """`STATIC_URL=STATIC_ROOT` of a Django project whose files are collected there and that nobody else serves."""
+    """`STATIC_URL=STATIC_ROOT` of a Django project that has collected files there and does not serve them itself."""
     conf = sys.modules.get("django.conf")
     settings: Any = getattr(conf, "settings", None)
     if settings is None or not settings.configured or _uses_whitenoise(settings, application):
         return None
     prefix, directory = static_url(settings), str(settings.STATIC_ROOT or "")
-    # A host in the URL: somebody else serves them. "/" would be the whole site.
+    # A URL with a host names another server, which has the files. "/" would put them in place of the whole site.
     if not prefix.startswith("/") or prefix.startswith("//") or prefix == "/" or not _has_files(directory):
         return None
     below = _without_base(prefix, (base_uri, settings.FORCE_SCRIPT_NAME or "")).rstrip("/")
@@ -83,7 +84,7 @@ def _django_mount(application: object, base_uri: str) -> str | None:
 
 
 def _without_base(prefix: str, bases: Iterable[str]) -> str:
-    """The URL as requests have it in PATH_INFO, where what is in SCRIPT_NAME has been taken away."""
+    """The URL as it is in PATH_INFO of a request: without the part that is in SCRIPT_NAME."""
     for base in bases:
         if base.strip("/") and prefix.startswith(f"{base.rstrip('/')}/"):
             return prefix[len(base.rstrip("/")) :]

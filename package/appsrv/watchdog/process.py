@@ -97,7 +97,7 @@ class Watchdog:
         self._children.start_server_if_due()
         self._stop.check()
         self._children.server.flush()
-        self._children.preloaders.standby.turn()
+        self._children.preloaders.standby.start_if_due()
         for key, _ in self._selector.select(self._timeout()):
             key.data()
         self._output.emit_due()

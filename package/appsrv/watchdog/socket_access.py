@@ -1,7 +1,7 @@
-"""Who may connect to a unix socket: its mode, owner and group, and the directories on the way to it.
+"""Which users may connect to a unix socket: its mode, owner and group, and the directories above it.
 
-Without a setting every user of the machine may, as with a port of 127.0.0.1: a web server runs as another user. The
-umask plays no part. Listens on nothing.
+Without a setting every user of the machine may connect, as with a port of 127.0.0.1: a web server usually runs as
+another user. The umask has no effect. Listens on nothing.
 """
 
 from __future__ import annotations
@@ -17,31 +17,37 @@ from appsrv.errors import ListenError, SettingsError
 from appsrv.settings.table import Settings
 from appsrv.system.users import group_id, user_id
 
-EVERYBODY, GROUP = 0o666, 0o660
+ALL_USERS, GROUP_ONLY = 0o666, 0o660
 
 
 @dataclass(frozen=True)
 class SocketAccess:
-    """`uid` and `gid` are None where they stay as they are. `chosen`: the mode was given, so it is intended."""
+    """What to set of a socket. `uid` and `gid` are None where they stay. `chosen`: the settings give the mode."""
 
-    mode: int = EVERYBODY
+    mode: int = ALL_USERS
     uid: int | None = None
     gid: int | None = None
     chosen: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> SocketAccess:
-        """Raises SettingsError for users and groups that do not exist, and for what only root may give away."""
+        """The access as the settings have it.
+
+        Raises SettingsError for a user or group that does not exist, and for another user if this process is not root.
+        """
         uid = user_id(settings.socket_user, "socket_user") if settings.socket_user else None
         gid = group_id(settings.socket_group, "socket_group") if settings.socket_group else None
         if uid not in (None, os.geteuid()) and os.geteuid() != 0:
             raise SettingsError(f"socket_user: only root can name {settings.socket_user}; use socket_group")
-        mode = int(settings.socket_mode, 8) if settings.socket_mode else (EVERYBODY if gid is None else GROUP)
+        mode = int(settings.socket_mode, 8) if settings.socket_mode else (ALL_USERS if gid is None else GROUP_ONLY)
         return cls(mode, uid, gid, settings.socket_mode is not None)
 
     def apply(self, path: str) -> None:
-        """To the socket that is bound there and does not listen yet. Raises ListenError."""
-        # By its descriptor: in a directory of another user the name may be that of something else by now.
+        """Set mode, owner and group of the socket that is bound at `path` and does not listen yet. Raises ListenError.
+
+        By a descriptor of the socket's file, not by its path. In a directory of another user, that user may have put
+        another file, or a link to one, in the place of the socket since it was bound; root must not change that file.
+        """
         flags = getattr(os, "O_PATH", 0)
         fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC) if flags else -1
         place = f"/proc/self/fd/{fd}" if fd >= 0 and os.path.exists(f"/proc/self/fd/{fd}") else path
@@ -61,9 +67,9 @@ class SocketAccess:
                 os.close(fd)
 
     def notice(self, path: str, shared_gid: int | None = None) -> str | None:
-        """Why those who are to connect cannot, where that is hardly intended.
+        """A line for the log if a directory keeps the intended users from connecting, else None.
 
-        `shared_gid`: a group of the server's that has other members, as systemd's `Group=www-data` gives it.
+        `shared_gid` is the group of the server if other users are members of it, as with systemd's `Group=www-data`.
         """
         if self.gid is None and self.chosen:
             return None
@@ -80,7 +86,7 @@ class SocketAccess:
 
 
 def shared_group(uid: int, gid: int) -> int | None:
-    """The group, unless it is the user's own: one that has its name, and no other members."""
+    """The group `gid`; None if it is the user's private group, which has the user's name and no other members."""
     try:
         group, user = grp.getgrgid(gid), pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -89,7 +95,7 @@ def shared_group(uid: int, gid: int) -> int | None:
 
 
 def _above(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The directories on the way to a file, the outermost first, as far as they can be looked at."""
+    """(directory, its status) of each directory above a file, the root first, until one that cannot be read."""
     parts = os.path.dirname(os.path.realpath(path)).split(os.sep)
     for count in range(1, len(parts) + 1):
         directory = os.sep.join(parts[:count]) or os.sep
@@ -100,7 +106,10 @@ def _above(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _may_pass(directory: os.stat_result, gid: int | None) -> bool:
-    """Whether members of the group, or all others, may go through; access control lists show in the group's bits."""
+    """Whether members of the group (None: all other users) may pass the directory.
+
+    An access control list shows in the bits of the group: they are its mask (acl(5)).
+    """
     if gid is not None and directory.st_gid == gid:
         return bool(directory.st_mode & stat.S_IXGRP)
     return bool(directory.st_mode & stat.S_IXOTH)

@@ -1,6 +1,7 @@
-"""The watchdog's side of the standby preloader: when it is started, and that each is used at most once.
+"""The standby preloader of a development server, in the watchdog: when one is started, and that each is used only once.
 
-Starts no process itself: `launch` does. What a standby preloader does until it is used stands in `standby`.
+Starts no process itself: the caller passes a function that does. What the process does until it is used is known to
+`development.standby`.
 """
 
 from __future__ import annotations
@@ -14,119 +15,124 @@ from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.system.readiness import has_input
 
-"""In the environment of each preloader that a development server starts; the start-up hook takes it away."""
-
 WAIT, GO = "wait", "go"
-"""Its values: be a standby preloader; load the application at once."""
+"""Values of the variable `internal_variables.STANDBY`: be a standby preloader; load the application at once."""
 
-SOON = 0.5
-"""Seconds from the moment at which the application was loaded: its first requests come first."""
+START_AFTER_LOAD_SECONDS = 0.5
+"""How long the start waits once the application is loaded: its first requests need the processor more."""
 
-LATER = 3.0
-"""Seconds from the start of a preloader that may not get so far: its loading comes first."""
+START_AFTER_PRELOADER_SECONDS = 3.0
+"""How long the start waits after a preloader was started, in case it never loads the application."""
 
 
 @dataclass
 class Launched:
-    """A preloader that was started: the watchdog's channel to it, and the end of its channel that is the server's."""
+    """A preloader process that was started, with the watchdog's channel to it.
+
+    `server_end` is the server's end of the other channel of the process.
+    """
 
     pid: int
     channel: Channel
     server_end: socket.socket
 
     def close(self) -> None:
-        """Close both."""
+        """Close both channels."""
         self.channel.close()
         self.server_end.close()
 
 
 class StandbyPreloader:
-    """The one that stands by, if any. `due` is when one is to be started, infinity when none is."""
+    """The standby preloader, if there is one. `due` is when to start one, infinity when none is wanted."""
 
     def __init__(
         self, launch: Callable[[], Launched], kill: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`kill` ends a process that was started, by its pid."""
+        """`launch` starts a process, or raises OSError; `kill` ends one by its pid."""
         self._launch = launch
         self._kill = kill
         self._clock = clock
         self._order: messages.Prepare | None = None
-        self._standing_by: Launched | None = None
+        self._process: Launched | None = None
         self._closed = False
         self.ending: set[int] = set()
-        """Pids of those that were killed and have not been reaped yet."""
+        """The pids of processes that were killed and have not been reaped."""
         self.due = float("inf")
 
     def on_loaded(self, order: messages.Prepare) -> None:
-        """A preloader has loaded the application and says what the next one may import; nothing: it is to be none."""
+        """A preloader has loaded the application. `order` is what the next one may import before it is needed.
+
+        Without modules in it, there is to be no standby preloader.
+        """
         if self._closed:
             return
         if order.modules:
             self._order = order
-            self.due = self._clock() + SOON
+            self.due = self._clock() + START_AFTER_LOAD_SECONDS
         else:
             self._order = None
             self._end()
 
     def on_started(self) -> None:
-        """A preloader was started; that it loads is not certain."""
+        """A preloader was started. If it loads the application, `on_loaded` follows."""
         if self._order is not None and not self._closed:
-            self.due = self._clock() + LATER
+            self.due = self._clock() + START_AFTER_PRELOADER_SECONDS
 
-    def turn(self) -> None:
-        """Start one if it is time. Without room for another process there is none: the next save only takes longer."""
+    def start_if_due(self) -> None:
+        """Start a process if it is time. If the system has no room for one, the next reload only takes longer."""
         if self._order is None or self._clock() < self.due:
             return
         self.due = float("inf")
-        if self._standing_by is not None:
+        if self._process is not None:
             return
         try:
-            self._standing_by = self._launch()
+            self._process = self._launch()
         except OSError:
             return
         try:
-            self._standing_by.channel.send(self._order)
+            self._process.channel.send(self._order)
         except (ChannelClosed, OSError):
             self._end()
 
     def take(self) -> Launched | None:
-        """The preloader that stands by, which is now used, or None."""
-        taken, self._standing_by = self._standing_by, None
+        """The standby preloader, which is used from now on; None when there is none or it has ended."""
+        taken, self._process = self._process, None
         if taken is not None and _has_ended(taken.channel):
+            # It may have ended before the watchdog has reaped it.
             taken.close()
             return None
         return taken
 
     def exited(self, pid: int) -> bool:
-        """Whether this process, which has ended, was standing by."""
+        """A process was reaped; returns whether it was a standby preloader."""
         if pid in self.ending:
             self.ending.remove(pid)
             return True
-        if self._standing_by is None or self._standing_by.pid != pid:
+        if self._process is None or self._process.pid != pid:
             return False
-        self._let_go()
+        self._forget()
         return True
 
     def close(self) -> None:
-        """End the one that stands by, and start no other."""
+        """End the standby preloader, and start no other one."""
         self._closed = True
         self._end()
 
     def _end(self) -> None:
         self.due = float("inf")
-        if self._standing_by is not None:
-            # It may be importing still, and has nothing to lose.
-            self._kill(self._standing_by.pid)
-            self.ending.add(self._standing_by.pid)
-        self._let_go()
+        if self._process is not None:
+            # By SIGKILL: it may be in the middle of an import, and it holds nothing that could be lost.
+            self._kill(self._process.pid)
+            self.ending.add(self._process.pid)
+        self._forget()
 
-    def _let_go(self) -> None:
-        if self._standing_by is not None:
-            self._standing_by.close()
-            self._standing_by = None
+    def _forget(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
 
 def _has_ended(channel: Channel) -> bool:
-    """Whether the other side has gone: one that stands by says nothing, so that all there is to read is its end."""
+    """Whether the other side has closed the channel. A standby preloader sends nothing, so any input is the end."""
     return has_input(channel.fileno())

@@ -7,7 +7,7 @@ import signal
 from appsrv.ipc import messages
 from appsrv.settings.internal_variables import STANDBY
 from appsrv.watchdog.spawner import Development
-from appsrv.watchdog.standby import SOON
+from appsrv.watchdog.standby import START_AFTER_LOAD_SECONDS
 from support.fake_processes import KILLED, FakeProcess, Scenario, World, ask_for_preloader, exit_status
 
 COMMAND = Development(["manage.py"], {"RUN_MAIN": "true"})
@@ -39,8 +39,8 @@ def test_next_preloader_of_a_development_server_stands_by(world: World) -> None:
         yield from ask_for_preloader(world, 1)
         command(world).send(order)
         yield
-        assert world.timeout == SOON
-        world.now += SOON
+        assert world.timeout == START_AFTER_LOAD_SECONDS
+        world.now += START_AFTER_LOAD_SECONDS
         yield
         standby = command(world)
         assert len(world.processes("manage.py")) == 2
@@ -96,7 +96,7 @@ def test_prepare_counts_only_where_the_application_is_developed(world: World) ->
     def scenario() -> Scenario:
         world.preloader.send(messages.Prepare(["framework"]))
         yield
-        world.now += SOON
+        world.now += START_AFTER_LOAD_SECONDS
         yield
         assert len(world.processes("preloader")) == 1
         yield from world.stop()

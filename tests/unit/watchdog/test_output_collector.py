@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appsrv.logs.server_log import ServerLog
-from appsrv.watchdog.output_collector import ENDED, LINES, Collector
+from appsrv.watchdog.output_collector import KEPT_LINES, KEPT_PROCESSES, Collector
 
 
 class Ears:
@@ -47,7 +47,7 @@ def test_the_last_lines_of_both_streams(ears: Ears) -> None:
     ears.hear()
     os.write(err, b"last words, without an end")
     lines = ears.collector.last_lines(7)
-    assert len(lines) == LINES
+    assert len(lines) == KEPT_LINES
     assert lines[-2:] == ["line 29", "last words, without an end"], "what nobody has read yet is among them"
     assert "App 7 stderr: last words" in ears.path.read_text()
     os.close(out)
@@ -63,13 +63,13 @@ def test_of_a_fatal_error_the_top_of_the_stack_counts(ears: Ears) -> None:
     os.write(err, b"Fatal Python error: Segmentation fault\n" + b"".join(b"frame %d\n" % n for n in range(40)))
     lines = ears.collector.last_lines(7)
     assert lines[4:7] == ["line 29", "Fatal Python error: Segmentation fault", "frame 0"]
-    assert len(lines) == LINES
+    assert len(lines) == KEPT_LINES
     os.close(out)
     os.close(err)
 
 
 def test_those_of_processes_that_ended_long_ago_are_forgotten(ears: Ears) -> None:
-    for pid in range(1, ENDED + 3):
+    for pid in range(1, KEPT_PROCESSES + 3):
         out, err = ears.process(pid)
         os.write(out, b"x\n")
         os.close(out)
@@ -77,7 +77,7 @@ def test_those_of_processes_that_ended_long_ago_are_forgotten(ears: Ears) -> Non
         ears.hear()
     assert not ears.collector.knows(1)
     assert ears.collector.last_lines(1) == []
-    assert ears.collector.last_lines(ENDED + 2) == ["x"]
+    assert ears.collector.last_lines(KEPT_PROCESSES + 2) == ["x"]
 
 
 def test_the_server_speaks_for_itself(ears: Ears) -> None:

@@ -9,7 +9,7 @@ import pytest
 from appsrv.ipc import channel as channels
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.messages import Prepare
-from appsrv.watchdog.standby import LATER, SOON, Launched, StandbyPreloader
+from appsrv.watchdog.standby import START_AFTER_LOAD_SECONDS, START_AFTER_PRELOADER_SECONDS, Launched, StandbyPreloader
 
 ORDER = Prepare(["framework", "framework.views"], ["SETTINGS"])
 
@@ -39,7 +39,7 @@ class Processes:
 
     def after(self, seconds: float) -> None:
         self.now += seconds
-        self.standby.turn()
+        self.standby.start_if_due()
 
     def close(self) -> None:
         self.standby.close()
@@ -57,7 +57,7 @@ def processes() -> Iterator[Processes]:
 def loaded(processes: Processes) -> StandbyPreloader:
     """One stands by."""
     processes.standby.on_loaded(ORDER)
-    processes.after(SOON)
+    processes.after(START_AFTER_LOAD_SECONDS)
     return processes.standby
 
 
@@ -70,10 +70,10 @@ def test_nobody_stands_by_before_an_application_was_loaded(processes: Processes)
 
 def test_it_is_started_soon_after_and_told_what_to_import(processes: Processes) -> None:
     processes.standby.on_loaded(ORDER)
-    assert processes.standby.due == processes.now + SOON
-    processes.after(SOON / 2)
+    assert processes.standby.due == processes.now + START_AFTER_LOAD_SECONDS
+    processes.after(START_AFTER_LOAD_SECONDS / 2)
     assert processes.theirs == []
-    processes.after(SOON / 2)
+    processes.after(START_AFTER_LOAD_SECONDS / 2)
     assert processes.theirs[0].receive() == (ORDER, [])
 
 
@@ -96,7 +96,7 @@ def test_the_next_one_comes_even_if_the_code_is_broken(processes: Processes) -> 
     standby = loaded(processes)
     taken = standby.take()
     standby.on_started()
-    processes.after(LATER)
+    processes.after(START_AFTER_PRELOADER_SECONDS)
     following = standby.take()
     assert taken is not None
     assert following is not None
