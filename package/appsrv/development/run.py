@@ -32,7 +32,7 @@ from appsrv.system.fifo import is_fifo
 from appsrv.system.interpreter_flags import same_command
 from appsrv.worker.access_log import LogRequest
 from appsrv.worker.connection_handler import WSGIApplication
-from appsrv.worker.process import FileWatch
+from appsrv.worker.role import FileWatch
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ from appsrv.system import process_group, unpatched
 from appsrv.system.process_title import set_title
 from appsrv.system.root_watch import identity
 from appsrv.worker.connection_handler import WSGIApplication
-from appsrv.worker.process import Worker, WorkerContext, WorkerRole, environs, forget_files
+from appsrv.worker.process import Worker
+from appsrv.worker.role import WorkerContext, WorkerRole, environs, forget_files
 from appsrv.wsgi.internal_request import get_status
 from appsrv.wsgi.x_sendfile import with_x_sendfile
 

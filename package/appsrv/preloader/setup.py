@@ -21,7 +21,7 @@ from appsrv.system import stack_dump
 from appsrv.system.nonblocking_terminal import SOCKET as TERMINAL
 from appsrv.system.users import drop_privileges
 from appsrv.worker.access_log import LogRequest
-from appsrv.worker.process import FileWatch, WorkerRole
+from appsrv.worker.role import FileWatch, WorkerRole
 
 _IOLBF = 1
 

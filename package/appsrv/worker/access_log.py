@@ -36,6 +36,11 @@ class WorkerAccessLog:
         self._parked_since = board.parked_since
         self._reopen_asked = reopen_asked
 
+    @property
+    def needs_arrival_time(self) -> bool:
+        """Whether the time at which a request arrived is logged, which costs a system call for each connection."""
+        return self._log is not None
+
     def answered(
         self, connection: Connection, environ: dict[str, Any], outcome: ResponseOutcome, started: float
     ) -> None:

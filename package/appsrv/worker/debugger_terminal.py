@@ -20,11 +20,12 @@ from types import FrameType
 from typing import Any
 
 from appsrv.app_process import own_lines, own_signals
-from appsrv.ipc.scoreboard import Slot
+from appsrv.ipc.request_counts import Tally
+from appsrv.ipc.scoreboard import Cell, Slot
 from appsrv.system import unpatched
-from appsrv.worker.connection_handler import ConnectionHandler
+from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions
 from appsrv.worker.labelled_output import Labels
-from appsrv.worker.ready_queue import Connection
+from appsrv.worker.ready_queue import Connection, ReadyQueue
 
 
 class DebuggerTerminal:
@@ -240,9 +241,14 @@ class _Stdin(io.TextIOWrapper):
 class TerminalConnectionHandler(ConnectionHandler):
     """A handler in a worker that may have the terminal: it gives the terminal back at the end of a request."""
 
-    terminal: DebuggerTerminal
+    def __init__(
+        self, options: HandlerOptions, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *,
+        terminal: DebuggerTerminal,
+    ) -> None:
+        super().__init__(options, queue, cell, tally)
+        self._terminal = terminal
 
     def serve(self, connection: Connection, now: float) -> None:
         """As `ConnectionHandler.serve`."""
         super().serve(connection, now)
-        self.terminal.request_over()
+        self._terminal.request_over()

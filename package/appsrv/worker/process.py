@@ -8,42 +8,31 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import gc
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
 from appsrv import hooks
 from appsrv.app_process import forked_child, own_lines, own_signals
 from appsrv.app_process.own_lines import complain
-from appsrv.apps.shared_routes import RouteTable
 from appsrv.errors import NotStarted
-from appsrv.http.syntax import RequestHead
-from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.ipc import connection_messages, directions, messages
 from appsrv.ipc.channel import Channel, ChannelClosed
 from appsrv.ipc.dispatcher import Dispatcher, on
 from appsrv.ipc.hand_off import WAIT_MS
 from appsrv.ipc.message_format import Message
-from appsrv.ipc.scoreboard import Scoreboard, Slot
-from appsrv.logs.access_log import AccessLog, destination
-from appsrv.net.arrival_time import StampedSocket
+from appsrv.ipc.scoreboard import Slot
 from appsrv.net.shared_epoll import SharedEpoll
-from appsrv.settings.request_limits import limits_of
-from appsrv.settings.table import Settings
 from appsrv.system import unpatched
 from appsrv.system.process_title import set_title
-from appsrv.worker.access_log import LogRequest, WorkerAccessLog
 from appsrv.worker.busy_threads import LastThreads
-from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions, WSGIApplication
-from appsrv.worker.debugger_terminal import DebuggerTerminal, TerminalConnectionHandler
+from appsrv.worker.debugger_terminal import DebuggerTerminal
+from appsrv.worker.handler_setup import make_handlers
 from appsrv.worker.labelled_output import finish_output, forget_pieces, guard_output, label_output
 from appsrv.worker.ready_queue import (
     DEVELOPMENT_WAIT_MS,
@@ -55,102 +44,10 @@ from appsrv.worker.ready_queue import (
     PortableQueue,
     ReadyQueue,
 )
-from appsrv.worker.response_writer import ResponseBuffer
+from appsrv.worker.role import FileWatch, WorkerContext, WorkerRole, environs, forget_files
 from appsrv.worker.stream_cutter import StreamCutter, threads_frames
 from appsrv.worker.thread_leadership import Leadership
-from appsrv.wsgi.environ import environ_base
 from appsrv.wsgi.internal_request import get_status, is_unhealthy
-from appsrv.wsgi.probe import with_probe
-from appsrv.wsgi.removed_fields import Reporter
-from appsrv.wsgi.request_id import with_request_id
-
-ReportPaths = Callable[[list[str]], None]
-
-
-class FileWatch(Protocol):
-    """Watches files in a development server; an integration has it."""
-
-    def __call__(self, code_changed: ReportPaths, files_changed: ReportPaths, /) -> None:
-        """Watch, and report the files that have changed. Runs in one process only, until that process ends.
-
-        `code_changed`: the application has to be loaded again. `files_changed`: this process has forgotten what it
-        remembered of the files, and the other processes are to do so, too.
-        """
-
-    def heed(self, paths: list[str], /) -> None:
-        """Forget, in this process, what is remembered of these files."""
-
-
-def forget_files(watch: FileWatch, paths: list[str]) -> None:
-    """Have `watch` forget these files. An exception that it raises is printed and changes nothing else."""
-    try:
-        watch.heed(paths)
-    except Exception as error:
-        own_lines.write_traceback(error)
-
-
-@dataclass(frozen=True)
-class WorkerContext:
-    """What a server gave a preloader for its workers: where requests come from, and where a worker writes its state.
-
-    `idle`: where a connection waits for its next request, the shared epoll or the release pipe. `routes`: which
-    application a request is for, where there are several.
-    """
-
-    server: int
-    hand_off: socket.socket
-    board: Scoreboard
-    idle: SharedEpoll | int
-    routes: RouteTable | None = None
-
-    def close(self) -> None:
-        """Close the descriptors."""
-        self.hand_off.close()
-        # By close(2) itself: gevent's `os.close` waits for an event loop.
-        unpatched.close(self.board.fd)
-        unpatched.close(self.idle.fd if isinstance(self.idle, SharedEpoll) else self.idle)
-        if self.routes is not None:
-            unpatched.close(self.routes.fd)
-
-
-class ApplicationProcess(Protocol):
-    """The process of an application in another language, of which each worker has one (module `generic.process`)."""
-
-    relays: Any
-
-    def start(self, unwanted: Callable[[], bool], ended: Callable[[], None]) -> bool:
-        """Start it and wait until it accepts connections; False when the worker became unwanted meanwhile.
-
-        Raises NotStarted when it does not accept connections. `ended` is called when it ends by itself later, just
-        before the worker does.
-        """
-
-    def retire(self) -> None:
-        """Expect its end: the worker takes no further connections."""
-
-    def stop(self) -> None:
-        """End the process."""
-
-    def end_worker_like_it(self) -> None:
-        """End the worker with the exit status or the signal of the process."""
-
-
-@dataclass(frozen=True)
-class WorkerRole:
-    """The part that all workers of one preloader have: the application and how to serve it.
-
-    `upstream`: the process that is the application, where that is in another language.
-    """
-
-    name: str
-    application: WSGIApplication
-    settings: Settings
-    listeners: Sequence[dict[str, Any]]
-    development: bool
-    log_request: LogRequest | None = None
-    watch: FileWatch | None = None
-    terminal: str = ""
-    upstream: ApplicationProcess | None = None
 
 
 class Worker:
@@ -170,7 +67,9 @@ class Worker:
         self._slot = context.board.slot(slot)
         self._queue = _ready_queue(context, channel, self._slot, waits=role.settings.model != "gevent")
         self._terminal = DebuggerTerminal(role.terminal, self._slot)
-        self._handlers = self._make_handlers(context.routes)
+        self._handlers = make_handlers(
+            role, context, self._slot, self._queue, self._terminal, self._report_removed_fields
+        )
         wait_ms = DEVELOPMENT_WAIT_MS if role.development else WAIT_MS
         if role.development:
             self._queue.wait_at_most(wait_ms)
@@ -372,63 +271,12 @@ class Worker:
             return None
         return connection
 
-    def _access_log(self) -> WorkerAccessLog | None:
-        """The log of the requests, for appsrv, for the framework or for both; None where neither has one."""
-        role = self._role
-        to, log = role.settings.access_log_path(framework=role.log_request is not None), None
-        if to is not None:
-            log = AccessLog(role.settings.access_format, destination(to, complain), complain)
-            self._queue.client_socket = StampedSocket
-        if log is None and role.log_request is None:
-            return None
-        return WorkerAccessLog(log, role.log_request, self._board, self._slot.reopen_asked)
-
-    def _make_handlers(self, routes: RouteTable | None) -> list[ConnectionHandler]:
-        role = self._role
-        keep_alive = role.settings.keepalive_timeout > 0
-        application = with_request_id(role.application) if role.settings.request_id else role.application
-        application = with_probe(application, role.settings.probe_path, self._board.stopping)
-        development = role.development or role.settings.environment == "development"
-        options = HandlerOptions(
-            application=application,
-            limits=limits_of(role.settings),
-            environs=environs(role),
-            development=development,
-            keep_alive=keep_alive,
-            access_log=self._access_log(),
-            proxies=TrustedProxies(role.settings.forwarded_allow_ips, carried=role.settings.proxy_protocol),
-            buffer=_response_buffer(role.settings),
-            is_ours=None if routes is None else _only_for(role.name, routes),
-            underscores=role.settings.underscores_in_headers == "trusted",
-            reporter=Reporter(self._fields_removed, time.monotonic),
-        )
-        slot, counted = self._slot, role.settings.counts_requests
-        make = self._maker_of_handlers()
-        handlers = [
-            make(options, self._queue, slot.cell(n), slot.tally(n) if counted else None)
-            for n in range(role.settings.concurrency)
-        ]
-        for handler in handlers:
-            if isinstance(handler, TerminalConnectionHandler):
-                handler.terminal = self._terminal
-        return handlers
-
-    def _fields_removed(self, why: str, address: str, names: list[str]) -> None:
+    def _report_removed_fields(self, why: str, address: str, names: list[str]) -> None:
         if not address and self._role.settings.proxy_protocol:
             # The PROXY protocol header named no client, so that there is no address to report.
             return
         with contextlib.suppress(ChannelClosed, OSError):
             self._channel.send(messages.FieldsRemoved(why, address, names))
-
-    def _maker_of_handlers(self) -> Callable[..., ConnectionHandler]:
-        upstream, settings = self._role.upstream, self._role.settings
-        if upstream is None:
-            return TerminalConnectionHandler if self._terminal.exists else ConnectionHandler
-        from appsrv.worker.proxied_handler import ProxiedConnectionHandler
-        from appsrv.worker.streamed_input import BodyPace
-
-        body_pace = None if settings.buffers_bodies else BodyPace(settings.body_timeout, settings.min_data_rate)
-        return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, body_pace=body_pace)
 
     def _handle_signals(self) -> None:
         own_signals.handle(signal.SIGTERM, self.retire)
@@ -482,42 +330,3 @@ def _ready_queue(context: WorkerContext, channel: Channel, slot: Slot, *, waits:
         return by_epoll(context.hand_off, channel, context.board, slot, context.idle)
     portable = PortableQueue if waits else NonblockingPortableQueue
     return portable(context.hand_off, channel, context.board, slot, context.idle)
-
-
-def _response_buffer(settings: Settings) -> ResponseBuffer:
-    """Where a response waits for its client, and for how long a worker waits with it."""
-    return ResponseBuffer(
-        memory=settings.response_buffer_memory,
-        size=settings.response_buffer_size,
-        directory=settings.data_buffer_dir,
-        pause=settings.body_timeout,
-        rate=settings.min_data_rate,
-    )
-
-
-def _only_for(name: str, routes: RouteTable) -> Callable[[RequestHead], bool]:
-    """A function that tells whether a request is for the application of this name."""
-
-    def is_ours(head: RequestHead) -> bool:
-        variables = head.variables
-        return routes.routes().find(variables.get("HTTP_HOST", ""), variables["PATH_INFO"]) == name
-
-    return is_ours
-
-
-def environs(role: WorkerRole) -> list[dict[str, Any]]:
-    """For each listener, in the order of `role.listeners`, the environ that its requests begin with."""
-    settings, errors = role.settings, own_lines.error_stream()
-    return [
-        environ_base(
-            server_name=None if listener["path"] else listener["host"],
-            server_port=None if listener["path"] else listener["port"],
-            multithread=settings.concurrency > 1,
-            multiprocess=settings.max_pool_size > 1,
-            errors=errors,
-            url_scheme="https" if listener["tls"] else "http",
-            script_name=settings.base_uri,
-        )
-        for listener in role.listeners
-    ]
-

@@ -32,7 +32,7 @@ from appsrv.preloader.forked_workers import ForkedWorkers
 from appsrv.preloader.process import Preloader
 from appsrv.settings.table import Settings
 from appsrv.system import process_group, unpatched
-from appsrv.worker.process import WorkerContext, WorkerRole
+from appsrv.worker.role import WorkerContext, WorkerRole
 
 Scenario = Iterator[None]
 Tell = Callable[[list[str]], None]

@@ -28,7 +28,8 @@ from appsrv.net.shared_epoll import AVAILABLE, SharedEpoll
 from appsrv.server.frontend.parking import ClientConnection, parking
 from appsrv.settings.table import Settings
 from appsrv.worker import process as module
-from appsrv.worker.process import Worker, WorkerContext, WorkerRole, environs
+from appsrv.worker.process import Worker
+from appsrv.worker.role import WorkerContext, WorkerRole, environs
 
 GET = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
 LISTENER = {"host": "127.0.0.1", "port": 8000, "path": None, "tls": False}
