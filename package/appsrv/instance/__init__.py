@@ -1,4 +1,4 @@
-"""One running instance on disk: run directory, pid file, admin socket's client.
+"""The files of a running instance: run directory, pid file, old logs, and the client of the admin socket.
 
 Start with `run_directory`.
 """

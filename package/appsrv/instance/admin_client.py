@@ -1,6 +1,6 @@
-"""Asks a running instance over its admin socket: JSON over HTTP/1.1 on a unix socket.
+"""The client of a running instance's admin socket: JSON over HTTP/1.1 on a unix socket.
 
-One method per thing the server can be asked; each returns the parsed answer. Renders nothing and chooses no
+One method per request of the server's admin interface; each returns the parsed response. Renders nothing and chooses no
 instance.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from appsrv.errors import AdminError, NotRunning
 
-# A server process that died is replaced within this time, and its clients need not know.
+# How long to retry if no process listens: a server process that has died is replaced within this time.
 SERVER_RESTART_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 POLL_INTERVAL_SECONDS = 0.02
@@ -40,55 +40,58 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class AdminClient:
-    """The server behind one admin socket. `is_alive` tells whether waiting for it makes sense.
+    """The server at one admin socket. `is_alive` returns whether the instance is running, so that retrying makes sense.
 
-    Every method raises NotRunning when nobody is there, AdminError when the server refuses or is silent.
+    Every method raises NotRunning if the instance is not running, and AdminError if the server refuses the request or
+    does not respond.
     """
 
     def __init__(
-        self, path: Path, is_alive: Callable[[], bool] = lambda: False, *, patience: float = SERVER_RESTART_SECONDS
+        self, path: Path, is_alive: Callable[[], bool] = lambda: False, *, start_timeout: float = SERVER_RESTART_SECONDS
     ) -> None:
         self._path = path
         self._is_alive = is_alive
-        self._patience = patience
+        self._start_timeout = start_timeout
 
     def status(self) -> dict[str, Any]:
-        return self._ask("GET", "/status")
+        return self._request("GET", "/status")
 
     def requests(self) -> list[dict[str, Any]]:
-        """Those that are being served and those that wait, the oldest first."""
-        found: list[dict[str, Any]] = self._ask("GET", "/requests").get("requests", [])
+        """The requests that are being served or wait in the queue, oldest first."""
+        found: list[dict[str, Any]] = self._request("GET", "/requests").get("requests", [])
         return found
 
     def restart(
         self, prefix: str, parallel: int | None = None, *, stop_first: bool = False
     ) -> list[dict[str, Any]]:
-        """Returns when the outcome is known: one entry per application at or below that path.
+        """Restart the applications at or below the path `prefix`. Blocks until the outcome is known; one entry for
+        each.
 
-        `parallel`: how many workers to replace at a time, if not as the server's settings say. `stop_first`: the
-        processes of the code before end before the new code is loaded.
+        `parallel`: the number of workers to replace at a time, instead of that in the settings. `stop_first`: end the
+        processes with the old code before loading the new code.
         """
         order: dict[str, object] = {"prefix": prefix}
         if parallel is not None:
             order["parallel"] = parallel
         if stop_first:
             order["stop_first"] = True
-        answer = self._ask("POST", "/restart", order, timeout=None)
+        answer = self._request("POST", "/restart", order, timeout=None)
         restarted: list[dict[str, Any]] = answer.get("restarted", [])
         return restarted
 
     def detach(self, pid: int) -> dict[str, Any]:
-        """Returns when the worker has left (`detached`), or when it is clear that it cannot yet (`message`)."""
-        return self._ask("POST", "/detach", {"pid": pid}, timeout=None)
+        """Detach a worker from its pool. Blocks until it has left (`detached`) or is known to be unable to (`message`).
+        """
+        return self._request("POST", "/detach", {"pid": pid}, timeout=None)
 
     def stop(self) -> None:
-        """Returns at once; the instance is gone when its lock is free."""
-        self._ask("POST", "/stop")
+        """Stop the instance. Returns at once; the instance has ended when its lock is free."""
+        self._request("POST", "/stop")
 
     def reopen_logs(self) -> None:
-        self._ask("POST", "/reopen-logs")
+        self._request("POST", "/reopen-logs")
 
-    def _ask(
+    def _request(
         self, method: str, path: str, body: object = None, *, timeout: float | None = ANSWER_SECONDS
     ) -> dict[str, Any]:
         connection = self._connected(timeout)
@@ -100,25 +103,25 @@ class AdminClient:
         except TimeoutError:
             raise AdminError(f"the server does not answer ({self._path})") from None
         except (OSError, http.client.HTTPException) as error:
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise AdminError(f"the server ended while it was asked ({said})") from None
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise AdminError(f"the server ended while it was asked ({reason})") from None
         finally:
             connection.close()
 
     def _connected(self, timeout: float | None) -> _UnixConnection:
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._start_timeout
         while True:
             connection = _UnixConnection(self._path, timeout)
             try:
                 connection.connect()
                 return connection
             except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-                self._give_up_after(deadline)
+                self._check_deadline(deadline)
             except OSError as error:
                 raise AdminError(f"the admin socket {self._path} cannot be used: {error.strerror}") from None
             time.sleep(POLL_INTERVAL_SECONDS)
 
-    def _give_up_after(self, deadline: float) -> None:
+    def _check_deadline(self, deadline: float) -> None:
         if not self._is_alive():
             raise NotRunning(f"appsrv is not running: nobody listens on {self._path}")
         if time.monotonic() > deadline:
@@ -126,7 +129,7 @@ class AdminClient:
 
 
 def _answer(status: int, content: bytes) -> dict[str, Any]:
-    """The JSON object of a good answer; a bad one carries its reason as `error`."""
+    """The JSON object of a successful response. Raises AdminError with the `error` of any other one."""
     try:
         found = json.loads(content) if content.strip() else {}
     except ValueError:

@@ -1,8 +1,8 @@
-"""Keeps the run directory of a running instance in its place: programs that clean up remove what looks old or unused.
+"""Restores the run directory of a running instance after a cleanup program has removed it.
 
-Examples are systemd-tmpfiles and tmpwatch, and logind, which removes /run/user/UID with the last session of a user.
-Without the directory nothing that is served suffers, but no command finds the instance. Knows the directory, not what
-is said on its admin socket.
+Examples are systemd-tmpfiles and tmpwatch, and logind, which removes /run/user/UID after the last session of a user.
+Without the directory requests are still served, but no command finds the instance. Knows the directory, not the
+protocol of the admin socket.
 """
 
 from __future__ import annotations
@@ -20,29 +20,32 @@ from appsrv.system import stack_dump
 CHECK_INTERVAL_SECONDS = 5.0
 
 TOUCH_INTERVAL_SECONDS = 3600.0
-"""How often the files get a new time: programs that clean up remove files that have not changed for some days."""
+"""How often the files get a new modification time. Cleanup programs remove files that have not changed for some days.
+"""
 
-Tell = Callable[[int, str], None]
+Log = Callable[[int, str], None]
 
 
 class KeptDirectory:
-    """`look` from time to time, at `due` at the latest. `info` describes the instance; `tell` writes to the log."""
+    """Watches the run directory: `check` has to be called at `due`, or before. `info` returns the description of the
+    instance; `log` writes a line with a level to the log.
+    """
 
     def __init__(
-        self, directory: InstanceDirectory, info: Callable[[], InstanceInfo], tell: Tell,
+        self, directory: InstanceDirectory, info: Callable[[], InstanceInfo], log: Log,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._info = info
-        self._tell = tell
+        self._log = log
         self._touch_due = clock() + TOUCH_INTERVAL_SECONDS
         self._had_socket = self._missed_socket = False
         self._failed = False
         self.due = clock() + CHECK_INTERVAL_SECONDS
 
-    def look(self) -> socket.socket | None:
-        """Make again what is missing; the new admin socket, where there had to be one."""
+    def check(self) -> socket.socket | None:
+        """Restore the directory if it is incomplete. Returns the new admin socket, which listens, or None."""
         now = self._clock()
         self.due = now + CHECK_INTERVAL_SECONDS
         if self._directory.is_in_place() and not self._lacks_socket():
@@ -53,11 +56,14 @@ class KeptDirectory:
         except (OSError, AppsrvError) as error:
             if not self._failed:
                 self._failed = True
-                self._tell(logging.ERROR, _lost(self._directory, error))
+                self._log(logging.ERROR, _lost(self._directory, error))
             return None
 
     def _lacks_socket(self) -> bool:
-        """Whether it has gone since an earlier look. Missed twice: a server that starts replaces it."""
+        """Whether two checks in succession miss a socket that existed before.
+
+        One check is not enough: a server that starts removes the socket and binds a new one.
+        """
         missed_before, self._missed_socket = self._missed_socket, False
         if self._directory.admin_socket.exists():
             self._had_socket = True
@@ -70,7 +76,7 @@ class KeptDirectory:
         made = listening_sockets.listen_privately(str(self._directory.admin_socket))
         stack_dump.listen(self._directory.path)
         self._had_socket, self._failed = True, False
-        self._tell(
+        self._log(
             logging.WARNING,
             f"the run directory {self._directory.path} was removed by another program and made again: keep it from "
             "programs that clean up, or set XDG_RUNTIME_DIR to another place",
@@ -83,7 +89,7 @@ class KeptDirectory:
             try:
                 self._directory.touch()
             except OSError:
-                # It is being removed: the next look finds that.
+                # The directory is being removed just now: the next check finds that.
                 return
 
 

@@ -1,7 +1,7 @@
-"""The logs that development servers keep in the state directory, and their end: nobody else would tidy up there.
+"""Removes old logs of development servers from the state directory, which no other program cleans up.
 
-One directory per project and port, `STATE/NAME/server.log`. It is removed when it has not been written to for
-`KEEP_SECONDS` and no living instance has that name. Knows files and ages; never touches a file of another name.
+There is one directory per project and port, `STATE/NAME/server.log`. It is removed if it was not written to for
+`KEEP_SECONDS` and no running instance has that name. Files with other names are never removed. Knows files and times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _OURS = "server.log*"
 
 
 def remove_old_logs(state: Path | None, run_bases: Iterable[Path], now: float | None = None) -> list[Path]:
-    """Remove the directories nobody has used for long; returns them. `now` is wall time. Errors leave things as is."""
+    """Remove the log directories that are older than `KEEP_SECONDS`, and return them. Errors are ignored.
+
+    `now` is in seconds since the epoch.
+    """
     if state is None:
         return []
     bases = list(run_bases)
@@ -46,5 +49,5 @@ def _last_used(directory: Path) -> float:
 def _remove(directory: Path) -> None:
     for file in directory.glob(_OURS):
         file.unlink()
-    # Fails, and leaves it, where somebody keeps something else.
+    # Fails if there are other files in it (ENOTEMPTY): the directory stays.
     directory.rmdir()

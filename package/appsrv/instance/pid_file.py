@@ -1,7 +1,7 @@
-"""The pid file: it tells other programs which process to signal. The watchdog keeps it locked as long as it lives.
+"""The pid file, which names the watchdog for other programs. The watchdog has it locked until it ends.
 
-The lock (flock(2)), never the number, tells whether an instance uses the file: after a crash, a reboot or in a
-container the number may belong to any process. Knows no instance and no settings.
+An instance uses the file if it is locked (flock(2)). The number alone proves nothing: after a crash or a reboot, or in
+a container, it may be that of any process. Knows no instance and no settings.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from appsrv.errors import AlreadyRunning, RunDirectoryError
 from appsrv.system.process_tree import exists
 
 LOCK_WAIT_SECONDS = 0.5
-"""A command that looks whether the file is in use locks it for a moment, which is no reason to refuse a start."""
+"""How long to retry. A command that checks whether the file is in use locks it briefly; that must not fail a start."""
 
 POLL_INTERVAL_SECONDS = 0.01
 
 MAX_PID_FILE_BYTES = 4096
-"""A larger file was never a pid file, whatever its name."""
+"""A larger file is not a pid file, whatever its name."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What flock(2) answers on a file system without locks: there only `users` of `take` keep two instances apart."""
+"""The errors of flock(2) on a file system without locks. There only the argument `users` of `take` prevents that two
+instances use one file."""
 
 
 class PidFile:
-    """The pid file of this process. `notice` names what was taken over with it, if anything."""
+    """The pid file of this process. `notice` is a log line about the previous content, "" if that was to be expected.
+    """
 
     def __init__(self, path: Path, pid: int, fd: int, notice: str) -> None:
         self.path = path
@@ -40,11 +42,11 @@ class PidFile:
 
     @classmethod
     def take(cls, path: Path, pid: int, users: Collection[int] = ()) -> PidFile:
-        """Writes `pid` into the file, over the number that a dead instance left.
+        """Lock the file and write `pid` into it. Overwrites the number of an instance that has ended.
 
-        `users` are the pids of running instances with this pid file: on a file system without locks they hold none.
-        Raises AlreadyRunning, and RunDirectoryError when the file cannot be
-        written or holds something else than a process id.
+        `users` are the pids of running instances with this pid file, which have no lock on a file system without locks.
+        Raises AlreadyRunning, and RunDirectoryError if the file cannot be written or contains anything but a process
+        id.
         """
         try:
             fd = _lock(path)
@@ -63,10 +65,12 @@ class PidFile:
         return cls(path, pid, fd, notice)
 
     def remove(self) -> None:
-        """Removes the file if it still names this process, and then lets go of the lock."""
+        """Remove the file if it still names this process, and then release the lock."""
         if self._fd < 0:
             return
-        # In this order: a start that gets the lock of the removed file sees that, and makes a new one.
+        # Unlink before the lock is released. A process that is waiting for the lock then gets that of the removed file,
+        # notices it (`_try_lock` compares the inodes) and creates a new file. In the other order its new file could be
+        # unlinked.
         if read(self.path) == self._pid:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -75,7 +79,7 @@ class PidFile:
 
 
 def read(path: Path) -> int | None:
-    """The process id in that file; None when there is no file or no number in it."""
+    """The process id in the file; None if there is no file or no number in it."""
     try:
         return _number(path.read_bytes()[:32])
     except OSError:
@@ -83,19 +87,19 @@ def read(path: Path) -> int | None:
 
 
 def stale(directory: Path) -> Path | None:
-    """A pid file in its usual places under `directory` that no instance uses."""
+    """A pid file that no instance uses, in the usual places under `directory`; None if there is none."""
     places = (*directory.glob("tmp/pids/appsrv*.pid"), *directory.glob("appsrv*.pid"))
     return next((path for path in sorted(places) if is_stale(path)), None)
 
 
 def is_stale(path: Path) -> bool:
-    """Whether the file is there and no instance uses it."""
+    """Whether the file exists and no instance uses it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:
-        # Another user's file: its process has to do.
+        # The file belongs to another user and cannot be opened: check only whether its process exists.
         pid = read(path)
         return path.is_file() and (pid is None or not exists(pid))
     try:
@@ -111,7 +115,7 @@ def is_stale(path: Path) -> bool:
 
 
 def _lock(path: Path) -> int:
-    """The open file with its lock; AlreadyRunning when another process keeps it locked."""
+    """A descriptor of the locked file. Raises AlreadyRunning if another process keeps the lock, and OSError."""
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -125,7 +129,8 @@ def _lock(path: Path) -> int:
 
 
 def _try_lock(fd: int, path: Path) -> bool:
-    """Whether this process has the lock now, and of the file that is there, not of one removed meanwhile."""
+    """Lock the file. Returns False if another process has the lock, or if the file was removed or replaced meanwhile.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -140,14 +145,17 @@ def _try_lock(fd: int, path: Path) -> bool:
 
 
 def _taken_over(path: Path, content: bytes, own: int, users: Collection[int]) -> str:
-    """A line about what the file holds, unless a plain restart explains it. Raises what forbids to write over it."""
+    """A log line about the previous content of the file, "" if it is that of a normal restart.
+
+    Raises AlreadyRunning, or RunDirectoryError if the file must not be overwritten.
+    """
     named = _number(content)
     text = content.strip(b"\0 \t\r\n")
     if named is None and text:
         if len(content) > MAX_PID_FILE_BYTES or "pid" not in path.name.lower():
             raise RunDirectoryError(f"{path} is not a pid file: it is left as it is, name another one")
         return f"the pid file {path} held no process id; it is taken over"
-    # In a container every start has the same pid, and a shell may have written it before it became this process.
+    # In a container every start has the same pid. A shell may also have written its pid and then executed appsrv.
     if named is None or named in (own, os.getpid()):
         return ""
     if named in users:
@@ -159,5 +167,5 @@ def _taken_over(path: Path, content: bytes, own: int, users: Collection[int]) ->
 
 def _number(content: bytes) -> int | None:
     text = content.strip()
-    # A number above the kernel's type would be an OverflowError of kill(2).
+    # A number beyond pid_t (32 bits) would make `os.kill` raise OverflowError.
     return int(text) if text.isdigit() and 0 < len(text) <= 10 and 0 < int(text) < 1 << 31 else None

@@ -1,14 +1,14 @@
-"""A running appsrv as commands find it: its run directory, its lock, and what it tells about itself.
+"""The run directory of an instance, in which commands find it: its lock and its description.
 
-The lock is held for the life of the watchdog, so an instance is alive exactly while its lock is taken; a
-process id alone proves nothing. This module talks to no instance (see `client`) and knows no settings.
+The watchdog holds the lock until it ends, so that an instance is running exactly as long as its lock is held; a process
+id alone proves nothing. Sends no requests to an instance (see `admin_client`) and knows no settings.
 
-    BASE/                 0700, ours
+    BASE/                 mode 0700, owned by this user
         shop-8000-1f0c9a3e/
             lock          flock: held by the watchdog; contains its pid
             instance.json InstanceInfo
             admin.sock    the admin socket
-            stacks        see `trace`
+            stacks        see `stack_dump`
             prometheus-*/ the applications' own metrics (`prometheus_multiproc`)
 """
 
@@ -35,21 +35,23 @@ from appsrv.errors import AlreadyRunning, NotRunning, RunDirectoryError, Several
 from appsrv.instance import pid_file as pids
 from appsrv.system.directories import directories_in, private_directory
 
-# A command that looks whether an instance lives holds its lock for a moment, which is no reason to
-# refuse a start.
+# How long to retry. A command that checks whether an instance is running locks its directory briefly; that must not
+# fail a start.
 LOCK_WAIT_SECONDS = 0.5
 POLL_INTERVAL_SECONDS = 0.01
 
-# The path of a unix socket: sun_path without its closing NUL.
+# The longest path of a unix socket: sun_path without the terminating NUL (unix(7)).
 MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 
 
 @dataclass(frozen=True)
 class InstanceInfo:
-    """What instance.json says. `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is
-    wall time, `pid` the watchdog's, `app` the target within `root`, `metrics` the URL of the metrics port, if any.
-    Where there may be several applications, `apps` are those of the start: name, hosts, base_uri. `stops_within` are
-    the seconds that a graceful stop may take. `settings_module` is that of a single Django application that has booted.
+    """The content of instance.json.
+
+    `bind` are URLs (`http://[::1]:8000/`, `unix:/run/shop.sock`), `started` is in seconds since the epoch, `pid` is the
+    watchdog's, `app` the target within `root`, `metrics` the URL of the metrics port, if there is one. If the instance
+    may serve several applications, `apps` are those at the start: name, hosts, base_uri. `stops_within` is the time in
+    seconds that a graceful stop may take. `settings_module` is that of the only, Django, application after its boot.
     """
 
     name: str
@@ -74,12 +76,12 @@ class InstanceInfo:
         return frozenset(port for url in self.bind if (port := urlsplit(url).port) is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, for a file or another process: `from_json` makes an equal object of it."""
+        """As a JSON object, for a file or another process; the inverse of `from_json`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, found: Any) -> InstanceInfo:
-        """Raises ValueError. Fields of a newer version are ignored."""
+        """The inverse of `to_json`. Fields of a newer version are ignored. Raises ValueError."""
         try:
             names = {field.name for field in dataclasses.fields(cls)}
             known = {name: value for name, value in found.items() if name in names}
@@ -91,7 +93,7 @@ class InstanceInfo:
 
 @dataclass(frozen=True)
 class Instance:
-    """A living instance and where its run directory is."""
+    """A running instance and its run directory."""
 
     directory: Path
     info: InstanceInfo
@@ -104,14 +106,17 @@ class Instance:
         return is_alive(self.directory)
 
     def send_signal(self, number: int) -> None:
-        """To the watchdog; to no process that has its number now, or has it in another container."""
+        """Send a signal to the watchdog, but never to another process that has its pid now, or has it in another pid
+        namespace (container).
+        """
         pid, lock = self.info.pid, self.directory / "lock"
         with contextlib.suppress(ProcessLookupError):
             if not hasattr(os, "pidfd_open"):
                 if self.is_alive() and pids.read(lock) == pid:
                     os.kill(pid, number)
                 return
-            # Opened before the check: the descriptor stays that of the process which the check was about.
+            # The pidfd is opened before the check. If the watchdog ends after the check and its pid is used again, the
+            # pidfd still refers to the watchdog, and the signal reaches no other process (pidfd_open(2)).
             process = os.pidfd_open(pid)
             try:
                 if _has_open(pid, lock) or _holds_lock(pid, lock):
@@ -124,8 +129,11 @@ class Instance:
 
 
 def instance_name(root: str, bind: str) -> str:
-    """`shop-8000-1f0c9a3e`. `bind` is `host:port` or the path of a unix socket; same pair, same name."""
-    # Against accidents only; hashlib would load OpenSSL into the watchdog.
+    """The name of an instance, such as `shop-8000-1f0c9a3e`, which depends only on `root` and `bind`.
+
+    `bind` is `host:port` or the path of a unix socket.
+    """
+    # The checksum only has to avoid accidental collisions; hashlib would load OpenSSL into the watchdog.
     digest = f"{zlib.crc32(f'{root}{chr(0)}{bind}'.encode(errors='surrogateescape')):08x}"
     listening = Path(bind).stem if "/" in bind else bind.rpartition(":")[2]
     parts = (re.sub(r"[^A-Za-z0-9_.]+", "_", part)[:20].strip("._") for part in (Path(root).name, listening))
@@ -136,7 +144,7 @@ def instance_name(root: str, bind: str) -> str:
 
 
 class InstanceDirectory:
-    """The run directory of the watchdog that calls `create`; its lock lives as long as `lock_fd`."""
+    """The run directory of this watchdog. It is locked as long as `lock_fd` is open."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
@@ -144,7 +152,11 @@ class InstanceDirectory:
 
     @classmethod
     def create_in_first(cls, bases: Iterable[Path], root: str, bind: str) -> tuple[InstanceDirectory, list[str]]:
-        """As `create`, in the first of these that can be used; with it, why those before it cannot."""
+        """As `create`, in the first usable of the directories `bases`. Also returns the reasons against those before
+        it.
+
+        Raises RunDirectoryError if none can be used, and AlreadyRunning.
+        """
         reasons: list[str] = []
         for base in bases:
             try:
@@ -152,16 +164,16 @@ class InstanceDirectory:
             except RunDirectoryError as error:
                 reasons.append(str(error))
             except OSError as error:
-                # A file system without locks, or without room.
+                # For example, the file system has no locks, or the disk is full.
                 reasons.append(f"{base} cannot be used as run directory: {error.strerror}")
         why = "; ".join(reasons) or "this user owns no directory for it"
         raise RunDirectoryError(f"there is no place for a run directory: {why}. Name one with XDG_RUNTIME_DIR")
 
     @classmethod
     def create(cls, base: Path, root: str, bind: str) -> InstanceDirectory:
-        """Takes the place of `instance_name(root, bind)`. What a killed instance left there is removed.
+        """Create and lock the directory `instance_name(root, bind)`. The files of a killed instance in it are removed.
 
-        Raises AlreadyRunning (with the pid) and RunDirectoryError.
+        Raises AlreadyRunning (with the pid), RunDirectoryError and other OSErrors.
         """
         path = private_directory(base) / instance_name(root, bind)
         if len(os.fsencode(path / "admin.sock")) > MAX_SOCKET_PATH_BYTES:
@@ -182,26 +194,28 @@ class InstanceDirectory:
 
     @property
     def pid_file(self) -> Path:
-        """The place of a pid file that no setting names, if it cannot or should not be among the project's files."""
+        """The default pid file, if it cannot or should not be in the project's directory."""
         return self.path / "appsrv.pid"
 
     @property
     def log_file(self) -> Path:
-        """The server log of an instance that has no other place for it; it goes with the instance."""
+        """The server log of an instance without another place for it. It is removed with the instance."""
         return self.path / "server.log"
 
     def write(self, info: InstanceInfo) -> None:
-        """Publishes it, all at once; may be called again."""
+        """Write instance.json atomically (rename(2)), so that no command reads a part of it."""
         draft = self.path / "instance.json.new"
         draft.write_text(json.dumps(info.to_json(), indent=2), encoding="utf-8")
         draft.replace(self.path / "instance.json")
 
     def is_in_place(self) -> bool:
-        """Whether commands find the instance: the lock is the one of that name, and the instance is described."""
+        """Whether commands find the instance: the lock file is the one that this process has locked, and instance.json
+        exists.
+        """
         return self._has_lock() and (self.path / "instance.json").exists()
 
     def restore(self, info: InstanceInfo) -> None:
-        """Make again what was removed by another program; AlreadyRunning, RunDirectoryError or OSError."""
+        """Restore files that another program has removed. Raises AlreadyRunning, RunDirectoryError and OSError."""
         private_directory(self.path.parent)
         if not self._has_lock():
             lock = _take(self.path)
@@ -213,7 +227,7 @@ class InstanceDirectory:
             self.pid_file.write_text(f"{info.pid}\n")
 
     def touch(self) -> None:
-        """Make everything in it new for programs that remove old files."""
+        """Set the modification times to now, for programs that remove old files. Raises OSError."""
         for path in (self.path, *self.path.iterdir()):
             os.utime(path, follow_symlinks=False)
 
@@ -224,12 +238,16 @@ class InstanceDirectory:
             return False
 
     def remove(self) -> None:
-        """The end of the instance: directory and lock go, in this order, so that nobody sees half of it."""
+        """Remove the directory and then release the lock.
+
+        In this order, because a process that gets the lock of a directory may use it: it must not find files that are
+        being removed.
+        """
         shutil.rmtree(self.path, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
-        """In a process that is not the watchdog: lets go of the lock without removing anything."""
+        """Release the lock without removing anything, in a process that is not the watchdog."""
         if self.lock_fd >= 0:
             os.close(self.lock_fd)
             self.lock_fd = -1
@@ -243,7 +261,11 @@ class InstanceDirectory:
 
 
 def _take(path: Path) -> int:
-    """The file descriptor of the lock of a directory that is certainly still there."""
+    """Create and lock the directory. Returns the descriptor of the lock.
+
+    Another process may remove the directory between its creation and the lock; then both are repeated. Raises
+    AlreadyRunning.
+    """
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         private_directory(path)
@@ -257,7 +279,8 @@ def _take(path: Path) -> int:
 
 
 def _try_lock(path: Path, *, create: bool = False) -> int | None:
-    """The locked file, or None when another process has it. Raises FileNotFoundError unless `create`."""
+    """A descriptor of the locked file; None if another process has the lock. Raises FileNotFoundError unless `create`.
+    """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     try:
         lock = os.open(path / "lock", flags, 0o600)
@@ -267,7 +290,8 @@ def _try_lock(path: Path, *, create: bool = False) -> int | None:
         raise
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever cleaned up before us removed the file we have opened: then the lock locks nothing.
+        # Between open(2) and flock(2), a command that cleans up may have removed the file. Then this lock is on a file
+        # that no other process can open, and protects nothing.
         if os.path.samestat(os.fstat(lock), os.stat(path / "lock")):
             return lock
     except (BlockingIOError, FileNotFoundError):
@@ -276,11 +300,11 @@ def _try_lock(path: Path, *, create: bool = False) -> int | None:
     return None
 
 
-# -- the instances there are -------------------------------------------------------------------------------
+# -- the running instances ---------------------------------------------------------------------------------
 
 
 def is_alive(directory: Path) -> bool:
-    """Whether a process holds the lock of that run directory."""
+    """Whether a process holds the lock of this run directory."""
     try:
         lock = _try_lock(directory)
     except OSError:
@@ -292,11 +316,11 @@ def is_alive(directory: Path) -> bool:
 
 
 def _has_open(pid: int, file: Path) -> bool:
-    """Whether that process has opened the file, as only a watchdog has its lock (proc(5))."""
+    """Whether the process has the file open (/proc/PID/fd, proc(5)). Only the watchdog has its lock file open."""
     with contextlib.suppress(OSError):
         wanted = file.stat()
         for descriptor in os.scandir(f"/proc/{pid}/fd"):
-            # Sockets and pipes of a process that ends disappear meanwhile.
+            # Descriptors may be closed while the directory is read.
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.stat(descriptor.path), wanted):
                     return True
@@ -304,23 +328,24 @@ def _has_open(pid: int, file: Path) -> bool:
 
 
 def _holds_lock(pid: int, file: Path) -> bool:
-    """Whether that process has locked the file, as /proc/locks has it for every reader (proc(5)).
+    """Whether the process has locked the file, according to /proc/locks, which every user can read (proc(5)).
 
-    The descriptors of a process with rights that this one lacks (AmbientCapabilities) are hidden from its own user. A
-    process of another pid namespace is not listed, or with its number in this one.
+    For a process with capabilities (AmbientCapabilities=), /proc/PID/fd is not readable by its own user. /proc/locks
+    does not list a process of another pid namespace, or lists it with its pid in this one.
     """
     with contextlib.suppress(OSError):
         holder, inode = b"%d" % pid, b"%d" % file.stat().st_ino
         for line in Path("/proc/locks").read_bytes().splitlines():
             words = line.split()
-            # A process that waits for a lock has "->" in the second place.
+            # For a process that waits for a lock, the second word is "->".
             if words[1] == b"FLOCK" and words[4] == holder and words[5].rpartition(b":")[2] == inode:
                 return True
     return False
 
 
 def list_instances(places: Iterable[Path]) -> list[Instance]:
-    """Those that are alive, by name. What dead ones left behind is removed on the way."""
+    """The running instances in these base directories, by name. Removes the directories of instances that have ended.
+    """
     found = (_instance(directory) for base in places for directory in directories_in(base))
     return sorted((one for one in found if one is not None), key=lambda one: one.info.name)
 
@@ -352,10 +377,10 @@ def select(
     port: int | None = None,
     pid_file: Path | None = None,
 ) -> Instance:
-    """The one that is meant: by pid file, port, prefix of its name, else by the directory the user is in.
+    """The instance that a command means: by pid file, port or a prefix of its name, otherwise by the current directory.
 
-    Never another directory's, be it the only one: `appsrv status || appsrv start` has to start this one.
-    Raises NotRunning or SeveralInstances.
+    An instance of another directory is never chosen, even if it is the only one: `appsrv status || appsrv start` has to
+    start that of this directory. Raises NotRunning or SeveralInstances.
     """
     matching = _matching(instances, name, port, pid_file)
     if name is None and port is None and pid_file is None:
@@ -381,7 +406,7 @@ def _matching(
 
 
 def _around(instances: Sequence[Instance], cwd: Path) -> list[Instance]:
-    """Of the directory itself, else of the nearest ones above or below it."""
+    """The instances of this directory, or, if there are none, of its parents and subdirectories."""
     here = cwd.resolve()
     roots = [(one, Path(one.info.root).resolve()) for one in instances]
     return [one for one, root in roots if root == here] or [
@@ -400,7 +425,7 @@ def _table(instances: Sequence[Instance]) -> str:
 
 
 def describe(info: InstanceInfo) -> str:
-    """`/srv/shop (production) on http://127.0.0.1:8000/`."""
+    """A line about an instance: `/srv/shop (production) on http://127.0.0.1:8000/`."""
     return f"{info.root} ({info.environment}) on {', '.join(info.bind)}"
 
 
@@ -421,12 +446,12 @@ def _not_running(
 
 
 def default_pid_file(root: Path, port: int | None) -> Path:
-    """`tmp/pids/appsrv.PORT.pid` where `tmp/pids` exists, else `appsrv.PORT.pid`; no PORT for a socket."""
+    """`tmp/pids/appsrv.PORT.pid` if `tmp/pids` exists, else `appsrv.PORT.pid`. Without PORT for a unix socket."""
     return _beside(root, "tmp/pids", _numbered(port, "pid"))
 
 
 def default_log_file(root: Path, port: int | None) -> Path:
-    """`log/appsrv.PORT.log` where `log` exists, else `appsrv.PORT.log`; no PORT for a unix socket."""
+    """`log/appsrv.PORT.log` if `log` exists, else `appsrv.PORT.log`. Without PORT for a unix socket."""
     return _beside(root, "log", _numbered(port, "log"))
 
 

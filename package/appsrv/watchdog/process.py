@@ -124,7 +124,7 @@ class Watchdog:
         self._children.reap()
 
     def _check_directory(self) -> None:
-        made = self._kept_directory.look()
+        made = self._kept_directory.check()
         if made is not None:
             with made:
                 self._resources.restore_directories()

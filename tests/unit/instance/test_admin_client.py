@@ -87,7 +87,7 @@ def test_a_server_that_is_being_replaced_is_waited_for(path: Path) -> None:
 
 def test_a_server_that_does_not_come_back(path: Path) -> None:
     with pytest.raises(AdminError, match="is running, but its server process does not listen"):
-        AdminClient(path, lambda: True, patience=0.05).status()
+        AdminClient(path, lambda: True, start_timeout=0.05).status()
 
 
 def test_a_server_that_dies_while_it_is_asked(path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_server_that_is_silent(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         listener.bind(str(path))
         listener.listen()
         with pytest.raises(AdminError, match="does not answer"):
-            AdminClient(path)._ask("GET", "/status", timeout=0.05)
+            AdminClient(path)._request("GET", "/status", timeout=0.05)
 
 
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:

@@ -34,40 +34,40 @@ def info(directory: InstanceDirectory) -> InstanceInfo:
 
 
 def test_what_is_there_is_left_alone(directory: InstanceDirectory) -> None:
-    told: list[str] = []
-    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: told.append(text))
+    logged: list[str] = []
+    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: logged.append(text))
     directory.admin_socket.touch()
     before = directory.lock_fd
-    assert kept.look() is None
-    assert kept.look() is None
-    assert (directory.lock_fd, told) == (before, [])
+    assert kept.check() is None
+    assert kept.check() is None
+    assert (directory.lock_fd, logged) == (before, [])
 
 
 def test_a_missing_admin_socket_is_replaced_when_it_is_missed_twice(directory: InstanceDirectory) -> None:
-    told: list[str] = []
-    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: told.append(text))
-    assert kept.look() is None, "the server has not made it yet"
+    logged: list[str] = []
+    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: logged.append(text))
+    assert kept.check() is None, "the server has not made it yet"
     directory.admin_socket.touch()
-    assert kept.look() is None
+    assert kept.check() is None
     directory.admin_socket.unlink()
-    assert kept.look() is None, "a server that starts replaces it"
-    made = kept.look()
+    assert kept.check() is None, "a server that starts replaces it"
+    made = kept.check()
     assert made is not None
     made.close()
-    assert len(told) == 1
-    assert kept.look() is None
+    assert len(logged) == 1
+    assert kept.check() is None
 
 
 def test_lock_description_and_pid_file_come_back(directory: InstanceDirectory) -> None:
-    told: list[str] = []
-    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: told.append(text))
+    logged: list[str] = []
+    kept = KeptDirectory(directory, lambda: info(directory), lambda _, text: logged.append(text))
     shutil.rmtree(directory.path.parent)
     directory.path.parent.write_text("in the way")
-    assert kept.look() is None
-    assert kept.look() is None
-    assert len(told) == 1, "told once"
+    assert kept.check() is None
+    assert kept.check() is None
+    assert len(logged) == 1, "logged once"
     directory.path.parent.unlink()
-    made = kept.look()
+    made = kept.check()
     assert made is not None
     made.close()
     assert is_alive(directory.path)
@@ -79,8 +79,8 @@ def test_the_files_are_made_new_once_an_hour(directory: InstanceDirectory) -> No
     now = 1000.0
     kept = KeptDirectory(directory, lambda: info(directory), lambda *_: None, lambda: now)
     os.utime(directory.path / "lock", (OLD, OLD))
-    kept.look()
+    kept.check()
     assert (directory.path / "lock").stat().st_mtime == OLD
     now += kept_directory.TOUCH_INTERVAL_SECONDS
-    kept.look()
+    kept.check()
     assert (directory.path / "lock").stat().st_mtime > OLD
