@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import Serve
+from integration.conftest import Serve, Share
 from support.load import Load
 from support.server import Site
 from support.waiting import wait_for
@@ -78,8 +78,8 @@ def test_status_of_a_dead_one(serve: Serve, site: Site) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
 
 
-def test_status_is_quick(serve: Serve, site: Site) -> None:
-    serve("hello")
+def test_status_is_quick(share: Share) -> None:
+    site = share("hello").site
     times = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -177,14 +177,14 @@ def test_restart_waits_for_requests_in_flight(serve: Serve, site: Site) -> None:
     connection.close()
 
 
-def test_restart_that_matches_nothing(serve: Serve, site: Site) -> None:
-    serve("hello")
+def test_restart_that_matches_nothing(share: Share) -> None:
+    site = share("hello").site
     assert site.command("restart-app", "/no/such/app").returncode == 1
     assert site.command("restart-app", "/no/such/app", "--ignore-app-not-running").returncode == 0
 
 
-def test_restart_without_path_needs_a_terminal(serve: Serve, site: Site) -> None:
-    serve("hello")
+def test_restart_without_path_needs_a_terminal(share: Share) -> None:
+    site = share("hello").site
     done = site.command("restart-app")
     assert done.returncode != 0
     assert "path" in done.stderr.lower()

@@ -263,8 +263,8 @@ def test_connections_are_used_again(serve_command: ServeCommand) -> None:
     assert len(connections) == 1
 
 
-def test_a_connection_that_was_closed_meanwhile_costs_no_request(serve_command: ServeCommand) -> None:
-    server = serve_command()
+def test_a_connection_that_was_closed_meanwhile_costs_no_request(share_command: ShareCommand) -> None:
+    server = share_command()
     closed = server.site.directory / "closed"
 
     def have_closed(count: int) -> None:
@@ -483,14 +483,21 @@ def test_a_process_that_dies_is_a_worker_that_dies(serve_command: ServeCommand, 
     assert "exit code 7" in site.command("status", "--show", "deaths").stdout
 
 
-@pytest.mark.parametrize(("how", "cause"), [("/crash", "killed by SIGSEGV"), ("/die-midway", "exit code 9")])
-def test_the_cause_of_its_death_is_the_workers(serve_command: ServeCommand, how: str, cause: str) -> None:
+def test_the_cause_of_its_death_is_the_workers(serve_command: ServeCommand, site: Site) -> None:
+    """Also where it ends without an error, or by another process' signal."""
     server = serve_command()
-    (worker,) = server.worker_pids()
-    exchange_bytes(server.address, f"GET {how} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-    server.wait_log(rf"worker {worker} of .* ended: {cause}")
+    for how, cause in (("/crash", "killed by SIGSEGV"), ("/die-midway", "exit code 9"), ("/leave", "exit code 0")):
+        (worker,) = server.wait_workers(1)
+        exchange_bytes(server.address, f"GET {how} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        server.wait_log(rf"worker {worker} of .* ended: {cause}")
+        wait_for(lambda worker=worker: server.worker_pids() - {worker}, "another worker")  # type: ignore[misc]
+        assert server.get("/").status == 200
+    (worker,) = server.wait_workers(1)
+    child_of(worker).kill()
+    server.wait_log(rf"worker {worker} of .* ended: killed by SIGKILL")
     wait_for(lambda: server.worker_pids() - {worker}, "another worker")
-    assert server.get("/").status == 200
+    assert "exit code 0" in site.command("status", "--show", "deaths").stdout
+    assert "told to end" not in server.log()
 
 
 def test_what_it_has_said_before_its_end_arrives(serve_command: ServeCommand) -> None:
@@ -499,16 +506,6 @@ def test_what_it_has_said_before_its_end_arrives(serve_command: ServeCommand) ->
         (worker,) = server.wait_workers(1)
         assert len(server.get(f"/last-words?{size}").body) == size
         server.wait_log(rf"worker {worker} of .* ended: exit code 0")
-
-
-def test_a_process_that_ends_without_an_error_is_a_death_as_well(serve_command: ServeCommand, site: Site) -> None:
-    server = serve_command()
-    (worker,) = server.worker_pids()
-    assert server.get("/leave").status == 200
-    server.wait_log(rf"worker {worker} of .* ended: exit code 0")
-    wait_for(lambda: server.worker_pids() - {worker}, "another worker")
-    assert "exit code 0" in site.command("status", "--show", "deaths").stdout
-    assert "told to end" not in server.log()
 
 
 def test_a_killed_worker_leaves_nobody_behind(serve_command: ServeCommand) -> None:
@@ -530,14 +527,6 @@ def test_nor_when_its_preloader_has_gone_before_it(serve_command: ServeCommand) 
     wait_for(lambda: psutil.Process(worker).ppid() == server.pid, "the watchdog's adoption")
     os.kill(worker, signal.SIGKILL)
     wait_for(gone(*family), "the end of the processes behind it")
-
-
-def test_the_death_of_the_child_alone(serve_command: ServeCommand) -> None:
-    server = serve_command()
-    (worker,) = server.worker_pids()
-    child_of(worker).kill()
-    server.wait_log(rf"worker {worker} of .* ended: killed by SIGKILL")
-    wait_for(lambda: server.worker_pids() - {worker}, "another worker")
 
 
 def test_a_killed_server_loses_no_process(serve_command: ServeCommand) -> None:

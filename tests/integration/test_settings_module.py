@@ -59,9 +59,7 @@ def project(site: Site) -> Site:
 @pytest.mark.parametrize(
     ("wsgi", "base", "command", "variable", "answer"),
     [
-        (LITERAL, NAMED, START, None, PRODUCTION),
         (COMPUTED, NAMED, START, None, PRODUCTION),
-        ("import shop.stage", NAMED, START, None, PRODUCTION),
         # No WSGI_APPLICATION: the module that every other server is told.
         (LITERAL, BASE, START, None, PRODUCTION),
         # It names none itself.
@@ -71,14 +69,13 @@ def project(site: Site) -> Site:
         (LITERAL, NAMED, [sys.executable, "manage.py", "appsrv", "start"], "shop.settings.local", LOCAL),
     ],
     ids=[
-        "literal", "computed", "imported", "not named", "no setdefault", "from outside", "manage.py",
+        "computed", "not named", "no setdefault", "from outside", "manage.py",
         "manage.py, from outside",
     ],
 )
 def test_the_module_that_the_wsgi_module_names_counts(
     project: Site, launch: Launch, wsgi: str, base: str, command: list[str], variable: str | None, answer: str
 ) -> None:
-    project.write("shop/stage.py", f"import os\n{LITERAL}\n")
     project.write("shop/wsgi.py", WSGI.format(default=wsgi))
     project.write("shop/settings/base.py", base)
     port = free_port()
