@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -255,12 +256,13 @@ class ManagedGroup:
         self.stacks: list[int] = []
         self.played: list[PlayedPreloader | PlayedWorker] = []
         self._timers: list[Timer] = []
+        self._clients_ends: list[socket.socket] = []
         self._last_pid = FIRST_PID
         self._last_cid = 0
         monkeypatch.setattr("os.kill", self._kill)
         group = AppGroup(AppSpec(NAME, "app"), replace(Settings(), **settings), NAME)
         self.backend = BackEnd(
-            self.frontend, parking("watched", self.board), Limits(),  # type: ignore[arg-type]
+            self.frontend, parking("watched", self.board, self.clock), Limits(),  # type: ignore[arg-type]
             admit=lambda: self.manager.queue.admit(), busy=lambda: self.manager.workers.busy(),
         )
         self.manager = Manager(
@@ -347,11 +349,14 @@ class ManagedGroup:
         self.manager.preloader_not_started(messages.PreloaderNotStarted(NAME, generation, serial, reason))
         self.settle()
 
-    def client(self) -> Client:
-        """A client whose connection belongs to the group."""
+    def client(self, *, gone: bool = False) -> Client:
+        """A client whose connection belongs to the group; or one that has closed it."""
         self._last_cid += 1
-        ours, theirs = channels.pair()
-        theirs.close()
+        ours, theirs = socket.socketpair()
+        if gone:
+            theirs.close()
+        else:
+            self._clients_ends.append(theirs)
         connection = ClientConnection(self._last_cid, ours, "192.0.2.1", 40000, 0)
         self.frontend.connections[connection.cid] = connection
         self.backend.adopt(connection)
@@ -387,6 +392,8 @@ class ManagedGroup:
         for worker in list(self.manager.workers.values()):
             self.manager.workers.forget(worker)
         self.manager.discard()
+        for end in self._clients_ends:
+            end.close()
 
     @property
     def states(self) -> Sequence[str]:

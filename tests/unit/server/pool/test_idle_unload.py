@@ -28,6 +28,14 @@ def test_a_request_loads_it_once() -> None:
     assert not unload.should_load(1)
 
 
+def test_after_a_load_the_whole_time_has_to_pass_again() -> None:
+    unload = IdleUnload(10.0)
+    unload.should_unload(1.0, idle=True)
+    unload.loaded()
+    assert not unload.should_unload(11.0, idle=True)
+    assert unload.should_unload(21.0, idle=True)
+
+
 def test_without_a_time_it_is_never_unloaded() -> None:
     unload = IdleUnload(0.0)
     assert not unload.should_unload(1.0, idle=True)

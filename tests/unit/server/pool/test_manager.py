@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from appsrv.ipc import messages
@@ -105,6 +107,7 @@ def test_without_kept_workers_it_has_booted_when_the_application_is_loaded(make:
     group.look()
     assert group.manager.waiting == 1
     assert preloader.fork().order.first
+    assert group.manager.state == "booting"
 
 
 def test_a_new_server_goes_on_with_the_processes_of_the_one_before(make: Make) -> None:
@@ -118,14 +121,26 @@ def test_a_new_server_goes_on_with_the_processes_of_the_one_before(make: Make) -
     assert group.asked() == [(5, 0)], "generation 4 was used already"
 
 
+def test_a_load_that_fails_under_a_new_server_fails_no_boot(make: Make) -> None:
+    group = make()
+    group.manager.boot(3, 3, have_preloader=False)
+    group.preloader(3).failed("broken")
+    assert group.events == ["load ended"]
+    assert group.request().answers == []
+
+
 def test_a_load_that_fails_at_first_fails_the_boot(make: Make) -> None:
     group = make()
     group.manager.boot(0, 0, have_preloader=False)
-    group.preloader().failed("No module named shop", "Traceback: ...")
+    preloader = group.preloader()
+    preloader.failed("No module named shop", "Traceback: ...")
     assert group.events == ["load ended", "boot failed"]
     assert group.failure is not None
     assert (group.failure.message, group.failure.traceback) == ("No module named shop", "Traceback: ...")
     assert group.manager.state == "broken"
+    preloader.exit()
+    group.look(after=60)
+    assert group.asked() == [], "the same code is not tried again"
 
 
 def test_three_workers_that_end_before_they_are_ready_fail_the_boot(make: Make) -> None:
@@ -179,7 +194,9 @@ def test_a_restart_rolls_the_new_generation_in_without_a_gap(make: Make) -> None
     assert [worker.slot.retiring for worker in old] == [True, False], "one at a time"
     assert [worker.signals for worker in old] == [[TERM], []]
     old[0].exit()
-    new.append(after.fork().ready())
+    new.append(after.fork())
+    assert not restart.ready(), "an old worker still serves"
+    new[1].ready()
     assert old[1].slot.retiring
     outcome = outcome_of(restart)
     assert (outcome.ok, outcome.generation) == (True, 2)
@@ -381,6 +398,27 @@ def test_stop_first_kills_what_does_not_end(make: Make) -> None:
     assert (KILLED in old.signals, before.signals) == (True, [KILLED])
 
 
+def test_stop_first_without_kept_workers_ends_when_the_code_is_loaded(make: Make) -> None:
+    group = make(min_instances=0)
+    group.manager.boot(0, 0, have_preloader=False)
+    before = group.preloader().loaded()
+    restart = group.restart(stop_first=True)
+    before.exit()
+    group.preloader(2).loaded()
+    assert outcome_of(restart).ok
+
+
+def test_stop_first_ends_when_no_process_can_be_started(make: Make) -> None:
+    group = make()
+    before, old = group.serving()
+    restart = group.restart(stop_first=True)
+    old.exit()
+    before.exit()
+    group.not_started(2)
+    outcome = outcome_of(restart)
+    assert (outcome.ok, outcome.stopped, outcome.message) == (False, True, "no process can be started: no memory")
+
+
 # -- the ends of workers ----------------------------------------------------------------------------------------------
 
 
@@ -406,6 +444,26 @@ def test_a_worker_that_dies_is_replaced_and_its_request_answered(
     assert (begun.answers, begun.closed) == ([], "reset")
 
 
+def test_the_last_messages_of_a_worker_are_read_before_its_end_counts(make: Make) -> None:
+    group = make()
+    _, worker = group.serving()
+    worker.channel.send(messages.StartFailed("it ended", ended=True))
+    group.manager.process_exited(worker.pid, EXIT_3)
+    assert group.manager.failure is not None
+    assert group.manager.failure.message == "it ended"
+
+
+def test_connections_that_a_dead_worker_had_taken_are_looked_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = make()
+    _, worker = group.serving()
+    looked: list[bool] = []
+    monkeypatch.setattr(group.backend, "recover_lost", lambda: looked.append(True))
+    worker.exit(KILLED)
+    assert looked == [True]
+
+
 def test_a_worker_that_was_told_to_end_by_another_process_is_no_death(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -429,6 +487,7 @@ def test_workers_that_die_young_in_a_row_close_the_application_until_one_lives(m
         worker = preloader.fork().ready()
     worker.exit(EXIT_3)
     assert group.manager.state == "broken"
+    assert "boot failed" not in group.events
     assert group.request().answers == [503]
     assert preloader.orders() == [], "there is a pause after each failure"
     group.look(after=30)
@@ -482,6 +541,19 @@ def test_a_preloader_that_dies_is_replaced_and_its_workers_serve_on(make: Make) 
     group.manager.process_exited(served.pid, KILLED)
     assert group.states == ["booting", "booting"]
     assert group.manager.deaths.recent[-1].pid == served.pid
+
+
+def test_the_traceback_of_the_same_code_is_logged_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    group = make()
+    preloader, _ = group.serving()
+    preloader.exit(KILLED)
+    for pause in (1, 2):
+        group.look(after=pause)
+        again = group.preloader()
+        again.failed("invalid syntax", "Traceback: line 1")
+        again.exit()
+    assert caplog.text.count("cannot be loaded") == 2
+    assert caplog.text.count("Traceback: line 1") == 1
 
 
 def test_preloaders_that_die_in_a_row_close_the_application(make: Make) -> None:
@@ -568,7 +640,7 @@ def test_a_preloader_that_does_not_end_with_its_last_worker_is_killed(make: Make
 
 
 def test_a_request_that_takes_too_long_is_answered_and_its_worker_replaced(
-    make: Make, caplog: pytest.LogCaptureFixture
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = make(slow_request_time=3.0, max_request_time=10.0)
     preloader, worker = group.serving()
@@ -579,11 +651,40 @@ def test_a_request_that_takes_too_long_is_answered_and_its_worker_replaced(
     assert group.stacks == [worker.pid]
     assert "longer than slow_request_time (3 s)" in caplog.text
     assert "views.py, line 3, in cart" in caplog.text
+    stopped = SimpleNamespace(status=lambda: psutil.STATUS_STOPPED)
+    monkeypatch.setattr("psutil.Process", lambda _pid: stopped)
     group.look(after=7)
     group.until(lambda: KILLED in worker.signals, "the worker is killed")
     assert "longer than max_request_time (10 s)" in caplog.text
+    assert client.answers == [504]
     worker.exit(KILLED)
+    assert client.answers == [504], "one answer is enough"
     preloader.fork()
+
+
+def test_a_client_that_has_gone_is_marked_and_named_when_its_worker_has_to_end(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = make()
+    _, worker = group.serving()
+    worker.serve(group.client(gone=True))
+    group.look(after=1)
+    assert worker.slot.cell(0).client() == "gone"
+    group.manager.resize(0)
+    group.manager.detach(worker.pid)
+    group.manager.close()
+    assert "still serves GET /cart, whose client has gone" in caplog.text
+
+
+def test_a_request_that_waits_too_long_for_a_worker_is_answered(make: Make) -> None:
+    group = make(max_request_queue_time=5.0)
+    _, worker = group.serving()
+    worker.serve(group.client())
+    client = group.request()
+    group.look(after=4)
+    assert client.answers == []
+    group.look(after=2)
+    assert (client.answers, group.manager.queue.timed_out) == ([504], 1)
 
 
 # -- idle applications ------------------------------------------------------------------------------------------------
@@ -609,6 +710,15 @@ def test_an_idle_application_is_unloaded_and_loaded_for_the_next_request(make: M
     again.fork().ready()
     assert client.answers == []
     assert group.events.count("booted") == 1
+
+
+def test_an_application_that_is_still_loaded_is_not_unloaded(make: Make) -> None:
+    group = make(min_instances=0, max_preloader_idle_time=60.0)
+    group.manager.boot(0, 0, have_preloader=False)
+    preloader = group.preloader()
+    group.look()
+    group.look(after=61)
+    assert preloader.read() == ["Attach"]
 
 
 def test_one_of_many_applications_is_not_loaded_before_the_first_request(make: Make) -> None:
@@ -670,8 +780,73 @@ def test_code_that_cannot_be_loaded_is_shown_and_waits_for_the_next_change(make:
     group.clock.advance(5)
     failed.say(messages.CodeChanged(["/apps/shop/views.py"]))
     assert failed.signals == [TERM]
+    assert group.request().answers == [], "requests wait for the new code"
     failed.exit(TERM)
     assert group.asked() == [(3, 0)]
+
+
+def test_a_traceback_is_at_the_level_of_notes_where_the_command_has_printed_it(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    group = make(development=True)
+    group.manager.boot(0, 0, have_preloader=False)
+    group.preloader().failed("invalid syntax", "Traceback: line 1")
+    assert "Traceback: line 1" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+def test_the_death_of_a_worker_at_the_first_start_is_left_to_the_command(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    group = make(development=True)
+    group.manager.boot(0, 0, have_preloader=False)
+    group.preloader().loaded().fork().exit(EXIT_3)
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
+
+
+def test_code_that_could_not_be_loaded_beside_the_old_processes_is_loaded_again(make: Make) -> None:
+    group = make(development=True)
+    before, old = group.serving()
+    group.clock.advance(5)
+    group.manager.code_changed(["/apps/shop/views.py"])
+    before.exit()
+    group.look(after=2)
+    failed = group.preloader(2)
+    failed.failed("[Errno 98] Address already in use", "Traceback: ...")
+    assert group.asked() == []
+    old.close()
+    group.manager.process_exited(old.pid, 0)
+    failed.exit(TERM)
+    assert group.asked() == [(3, 0)]
+
+
+def test_after_the_stop_nothing_is_loaded(make: Make) -> None:
+    group = make(development=True)
+    before, old = group.serving()
+    group.clock.advance(5)
+    group.manager.code_changed(["/apps/shop/views.py"])
+    group.manager.close()
+    group.manager.code_changed(["/apps/shop/models.py"])
+    old.exit()
+    before.exit()
+    group.look(after=60)
+    assert group.asked() == []
+
+
+def test_a_reload_that_waits_in_a_loop_is_forgotten_at_the_stop(make: Make) -> None:
+    group = make(development=True)
+    group.manager.boot(0, 0, have_preloader=False)
+    for generation in (1, 2, 3, 4):
+        loading = group.preloader(generation)
+        loading.failed("broken", "Traceback: ...")
+        group.manager.code_changed(["/apps/shop/made.py"])
+        loading.exit(TERM)
+    assert group.asked() == [], "the reload waits"
+    group.manager.close()
+    group.look(after=60)
+    assert group.manager.generation == 4
 
 
 def test_a_change_makes_a_restart_pointless(make: Make) -> None:
@@ -696,6 +871,24 @@ def test_files_that_need_no_new_code_are_passed_on(make: Make) -> None:
     assert not first.changes, "it watches the files itself"
     msg, _ = second.changes[0].receive(socket.MSG_DONTWAIT)
     assert msg == messages.FilesChanged(["/apps/shop/a.html"])
+
+
+def test_messages_that_do_not_fit_into_a_channel_are_sent_later(make: Make) -> None:
+    group = make(development=True, min_instances=2)
+    group.manager.boot(0, 0, have_preloader=False)
+    preloader = group.preloader().loaded()
+    first, second = (worker.forked().ready() for worker in preloader.orders())
+    many = 12
+    for _ in range(many):
+        first.say(messages.FilesChanged(["x" * 300_000]))
+    changes = second.changes[0]
+    changes.sock.setblocking(False)
+    seen = {"worker": 0, "preloader": 0}
+    for _ in range(many):
+        seen["worker"] += len(list(changes.waiting()))
+        seen["preloader"] = preloader.read().count("FilesChanged")
+        group.look()
+    assert seen == {"worker": many, "preloader": many}
 
 
 # -- workers that are spawned directly --------------------------------------------------------------------------------
