@@ -92,7 +92,7 @@ class DjangoFileWatch:
                 found.suspects = frozenset(files)
             found.run_loop()
 
-    def heed(self, paths: list[str]) -> None:
+    def forget(self, paths: list[str]) -> None:
         """Call the receivers of `file_changed` here, too: templates, say, are kept by each process for itself."""
         sender = get_reloader()
         for path in paths:

@@ -56,7 +56,7 @@ class FlaskFileWatch:
         else:
             self._run_watchdog(changed)
 
-    def heed(self, paths: list[str]) -> None:
+    def forget(self, paths: list[str]) -> None:
         """Nothing here remembers files."""
 
     def _files(self) -> Iterable[str]:

@@ -1,4 +1,4 @@
 """The development servers: the public face for `runserver` and `flask run`, reloading, the standby preloader.
 
-Start with `run`.
+Start reading with `run`.
 """

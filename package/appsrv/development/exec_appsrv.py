@@ -1,6 +1,6 @@
-"""From a framework's command to appsrv's own: `manage.py appsrv start` becomes `appsrv start`, in the same process.
+"""Turns a framework's command into appsrv's own: `manage.py appsrv start` becomes `appsrv start`, in the same process.
 
-Nothing of the framework stays behind: the watchdog that comes of `start` is as small as ever.
+execve(2) replaces the whole process, so the watchdog of `start` holds no modules of the framework.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from appsrv.system import interpreter_flags
 
 
 def become_appsrv(arguments: Sequence[str], directory: str, environ: Mapping[str, str]) -> NoReturn:
-    """Run `appsrv ARGUMENTS` in the project's directory instead of what runs now."""
+    """Replace this process by `appsrv ARGUMENTS` in the project's directory, with the environment `environ`."""
     os.chdir(directory)
     sys.stdout.flush()
     sys.stderr.flush()

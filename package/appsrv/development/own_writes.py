@@ -1,7 +1,7 @@
-"""Which files this process writes while it loads an application: these are no saves, and need no reload.
+"""Records the files that this process writes while it loads an application: such a change is no reason for a reload.
 
-The interpreter tells of each file that is opened for writing, renamed or touched (PEP 578). What a child process writes
-is not seen. Knows files, not what is watched, nor why.
+An audit hook of the interpreter (PEP 578) is called for each file that is opened for writing, renamed or touched. The
+writes of child processes are not recorded. This module knows files, not the watching of them.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import sys
 import time
 from typing import Any
 
-WRITING_SECONDS = 1.0
-"""How long after it was opened a file may be written. A later change is a save."""
+MAX_WRITING_SECONDS = 1.0
+"""The time from the opening of a file within which its modification counts as a write of this process."""
 
-TICK = 0.1
-"""Seconds that the clock of files may be behind."""
+CLOCK_LAG_SECONDS = 0.1
+"""The time, in seconds, by which the time stamps of files may lag behind the clock."""
 
 _opened: dict[str, tuple[float, int | None]] = {}
-"""When each file was last opened for writing, and its inode, if it was there before."""
+"""For each path: the time of the last opening for writing, and the file's inode if it existed before."""
 
-_placed: dict[str, tuple[int, int, int]] = {}
-"""What was renamed to each path: modification time in ns, size, inode."""
+_renamed: dict[str, tuple[int, int, int]] = {}
+"""For each path: the modification time in ns, the size and the inode of the file that was renamed to it."""
 
 _recording = False
 _installed = False
 
 
 def record() -> None:
-    """From now on. An audit hook cannot be taken away; one that does not record looks at one variable."""
+    """Begin to record. An audit hook cannot be removed; while it does not record, it only reads one variable."""
     global _recording, _installed
     if not _installed:
         _installed = True
@@ -37,25 +37,25 @@ def record() -> None:
 
 
 def stop() -> None:
-    """What is written from now on is not remembered; what was, is."""
+    """Record no further writes; keep the recorded ones."""
     global _recording
     _recording = False
 
 
-def wrote(path: str) -> bool:
-    """Whether the file at this path is as this process has written it."""
+def is_own_write(path: str) -> bool:
+    """Whether the present file at this path was written by this process."""
     try:
         real = os.path.realpath(path)
         found = os.stat(real)
     except (OSError, ValueError):
         return False
-    if _placed.get(real) == (found.st_mtime_ns, found.st_size, found.st_ino):
+    if _renamed.get(real) == (found.st_mtime_ns, found.st_size, found.st_ino):
         return True
     when, inode = _opened.get(real, (None, None))
     if when is None or inode not in (None, found.st_ino):
-        # An editor that replaces a file makes another one.
+        # An editor that replaces the file creates a new one, with another inode.
         return False
-    return when - TICK <= found.st_mtime <= when + WRITING_SECONDS
+    return when - CLOCK_LAG_SECONDS <= found.st_mtime <= when + MAX_WRITING_SECONDS
 
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
@@ -64,23 +64,23 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
     try:
         if event == "open":
             if isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-                _note_opened(arguments[0])
+                _record_opening(arguments[0])
         elif event == "os.rename":
-            _note_placed(arguments[0], arguments[1])
+            _record_rename(arguments[0], arguments[1])
         elif event in ("os.truncate", "os.utime"):
-            _note_opened(arguments[0])
+            _record_opening(arguments[0])
     except (OSError, ValueError, TypeError):
-        # The call that is told of goes on, and raises what it has to.
+        # An exception here would make the audited call fail. That call raises its own error, if there is one.
         return
 
 
-def _note_opened(path: Any) -> None:
-    # A descriptor was opened by its path before.
+def _record_opening(path: Any) -> None:
+    # A file that is opened by its descriptor was recorded when its path was opened.
     if not isinstance(path, int):
         real = os.path.realpath(os.fsdecode(path))
         _opened[real] = time.time(), os.stat(real).st_ino if os.path.exists(real) else None
 
 
-def _note_placed(source: Any, target: Any) -> None:
+def _record_rename(source: Any, target: Any) -> None:
     found = os.stat(source)
-    _placed[os.path.realpath(os.fsdecode(target))] = found.st_mtime_ns, found.st_size, found.st_ino
+    _renamed[os.path.realpath(os.fsdecode(target))] = found.st_mtime_ns, found.st_size, found.st_ino

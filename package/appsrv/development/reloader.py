@@ -1,7 +1,7 @@
-"""Watches the files of loaded modules and says which of them changed. Knows no framework, restarts nothing.
+"""Watches the files of loaded modules and reports changes. It knows no framework and restarts nothing.
 
-With watchfiles installed the system reports changes (inotify, FSEvents); without it the files are compared
-three times a second, less often when there are so many that it would cost more than a percent of a processor.
+With watchfiles installed the operating system reports changes (inotify, FSEvents). Without it the files are compared
+three times a second, or less often if they are so many that this would cost more than a percent of a processor.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from typing import Any
 
 from appsrv.development import own_writes
 
-INTERVAL = 0.3
-"""Seconds between two looks at the files when the system does not report changes."""
+POLL_SECONDS = 0.3
+"""Seconds between two comparisons of the files while the system does not report changes."""
 
-REFRESH = 1.0
-"""Seconds before it is asked again which files there are, and all of them are looked at."""
+REFRESH_SECONDS = 1.0
+"""Seconds until the set of files is determined again and all of them are compared."""
 
 MAX_CPU_SHARE = 0.004
-"""The part of one processor that each of the two may cost; the intervals grow to keep it."""
+"""The share of one processor that each of the two may use. The intervals grow to stay within it."""
 
 SETTLE_MS = 50
-"""Changes this close together are one change: editors write, rename and set permissions in one save.
+"""Changes within this time count as one change: editors write, rename and set permissions in one save.
 
-watchfiles wakes up once in each of these, changes or not: with 20 that alone was 1 % of a processor.
+watchfiles wakes up once in each such interval, with or without changes. With 20 ms that alone took 1 % of a processor.
 """
 
 DEBOUNCE_MS = 200
-"""Changes that go on longer than this (a checkout of many files) are reported in parts."""
+"""Changes that last longer than this, such as a checkout of many files, are reported in several parts."""
 
 Stamp = tuple[int, int]
-"""(modification time in ns, size): what is compared."""
+"""(modification time in ns, size in bytes) of a file, for comparisons."""
 
 Files = Callable[[], Iterable[str]]
 Changed = Callable[[list[str]], bool]
@@ -50,7 +50,7 @@ Changed = Callable[[list[str]], bool]
 
 
 def traceback_files(error: BaseException) -> set[str]:
-    """Files that took part in an error: those of its frames and, for a SyntaxError, the file it is in."""
+    """The files of an error: those of its frames and its causes' frames, and the file of a SyntaxError."""
     files: set[str] = set()
     for link in _chain(error):
         trace = link.__traceback__
@@ -72,23 +72,23 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 _loaded: dict[str, tuple[float, int]] = {}
-"""(modification time, size) of each source that was loaded since `remember_loaded`, from before it was read."""
+"""(modification time, size) of each source loaded since `remember_loaded`, taken before the source was read."""
 
 
 def remember_loaded() -> None:
-    """Remember of each module that is imported from now on which state of its file it came from.
+    """Remember the modification time and size of the source of each module that is imported from now on.
 
-    Python asks for a source's time and size before it reads it (`SourceLoader.path_stats`), whether or not it may write
-    compiled files. For the process of a development server that loads the application, before it does. What the
-    process writes itself from now on is remembered as well.
+    Python calls `SourceLoader.path_stats` before it reads a source, even if it writes no compiled files. The process of
+    a development server that loads the application calls this before it does. The process's own writes are recorded
+    from now on as well (`own_writes`).
     """
     own_writes.record()
-    ask = SourceFileLoader.path_stats
-    if getattr(ask, "remembers", False):
+    original = SourceFileLoader.path_stats
+    if getattr(original, "remembers", False):
         return
 
     def path_stats(self: SourceFileLoader, path: str) -> Mapping[str, Any]:
-        found = ask(self, path)
+        found = original(self, path)
         _loaded[os.path.abspath(path)] = found["mtime"], found["size"]
         return found
 
@@ -97,10 +97,10 @@ def remember_loaded() -> None:
 
 
 def changed_since_import(path: str) -> bool:
-    """True when a module's file is not the one that was imported: it was saved while the program started.
+    """Whether a module's file differs from the one that was imported, because it was saved while the program started.
 
-    What was imported before `remember_loaded` is compared with its compiled file, which holds the time and size of its
-    source (PEP 3147, PEP 552); without one: False.
+    For a module imported before `remember_loaded`, its compiled file is compared: that holds the time and size of the
+    source (PEP 3147, PEP 552). Without a compiled file the result is False.
     """
     loaded = _loaded.get(path) or _loaded_by_real_path(len(_loaded)).get(path)
     if loaded is None:
@@ -110,7 +110,7 @@ def changed_since_import(path: str) -> bool:
 
 
 def loaded_have_changed() -> bool:
-    """True when the source of a module that was loaded since `remember_loaded` is not what it was then, or has gone."""
+    """Whether the source of a module loaded since `remember_loaded` has changed or was removed."""
     return any(_time_and_size(path) != loaded for path, loaded in _loaded.items())
 
 
@@ -124,13 +124,17 @@ def _time_and_size(path: str) -> tuple[float, int] | None:
 
 @functools.lru_cache(maxsize=1)
 def _loaded_by_real_path(_count: int) -> dict[str, tuple[float, int]]:
-    """The same by the paths that have no links in them: those are Django's, while Python imports by `sys.path`."""
+    """`_loaded` by paths without symbolic links. Django resolves paths, while Python imports by those of `sys.path`.
+
+    `_count`: the size of `_loaded`, so that the cached result is used until it grows.
+    """
     return {os.path.realpath(path): state for path, state in list(_loaded.items())}
 
 
 def _differs_from_compiled(path: str) -> bool:
     if sys.dont_write_bytecode or not path.endswith(".py"):
-        # A compiled file that is there may be older than what was imported, or another file's: names lose their ends.
+        # If Python writes no compiled files, an existing one may be older than the imported source. For a name without
+        # `.py` it may belong to another source, because the name of a compiled file does not contain the suffix.
         return False
     try:
         with open(importlib.util.cache_from_source(path), "rb") as file:
@@ -145,9 +149,10 @@ def _differs_from_compiled(path: str) -> bool:
 
 
 def forget_compiled(path: str) -> None:
-    """Remove the compiled file of a source that changed.
+    """Remove the compiled file of a changed source.
 
-    Its time is kept in whole seconds: two saves of equal size within one second would look the same to it.
+    A compiled file holds its source's time in whole seconds (PEP 552). After two saves of the same size within one
+    second, Python would take an outdated compiled file for the present source.
     """
     if not path.endswith(".py"):
         return
@@ -159,7 +164,7 @@ def forget_compiled(path: str) -> None:
 
 
 def stamp(path: str) -> Stamp | None:
-    """What identifies the content of a file without reading it; None when it is not there."""
+    """The stamp of a file, which identifies its content without reading it; None if there is no such file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -168,42 +173,43 @@ def stamp(path: str) -> Stamp | None:
 
 
 class Snapshot:
-    """The files as they were last seen."""
+    """The stamps of the files at the last comparison."""
 
     def __init__(self, since: float = math.inf, suspects: Iterable[str] = ()) -> None:
-        """`since`: when this program started (seconds, time.time()), or infinity when that does not matter.
+        """`since`: the start of this program (seconds, time.time()); infinity: files saved after it are not reported.
 
-        `suspects` could not be loaded: there is no compiled file to compare them with, only the time.
+        `suspects`: files that could not be loaded. They have no compiled file for a comparison, only the time.
         """
         self._started = since * 1e9
         self._suspects = frozenset(suspects)
         self._stamps: dict[str, Stamp] = {}
 
     def changes(self, files: Iterable[str]) -> list[str]:
-        """Those of `files` that differ from the last look, sorted.
+        """The files that have changed since the last comparison, sorted.
 
-        One seen for the first time has changed if it is no longer what this program imported, nor what it wrote itself.
+        A file that was not compared before has changed if it differs from the imported source and this program has not
+        written it.
         """
         return sorted(path for path in files if self._has_changed(path))
 
     def _has_changed(self, path: str) -> bool:
         now = stamp(path)
         if now is None:
-            # Gone is no change yet: editors replace a file by removing it first.
+            # A missing file is not a change yet: some editors remove a file before they write it again.
             return False
         before = self._stamps.get(path)
         self._stamps[path] = now
         if before is None:
             suspect = now[0] >= self._started and (path in self._suspects or changed_since_import(path))
-            return suspect and not own_writes.wrote(path)
+            return suspect and not own_writes.is_own_write(path)
         return before != now
 
 
-class Budget:
-    """Keeps something that costs processor time to its share: how long to wait until it may be done again."""
+class CpuBudget:
+    """Limits the share of processor time of a repeated task, by the interval until its next run."""
 
     def __init__(self, at_least: float) -> None:
-        """`at_least`: seconds between two times, however cheap it is."""
+        """`at_least`: the shortest interval in seconds."""
         self._at_least = at_least
         self._began = 0.0
         self._ended = -math.inf
@@ -217,22 +223,22 @@ class Budget:
         self.interval = max(self._at_least, (time.thread_time() - self._began) / MAX_CPU_SHARE)
 
     def is_due(self, *, earlier: bool = False) -> bool:
-        """True when the interval has passed; with `earlier`, when at least the shortest has."""
+        """Whether the interval since the last run has passed; with `earlier`, the shortest interval."""
         return time.monotonic() - self._ended >= (self._at_least if earlier else self.interval)
 
 
 class KnownFiles:
-    """The files to look at. Asking which they are costs more than looking at them, so it is done less often."""
+    """The set of files to compare. Determining the set costs more than the comparison, so it happens less often."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._budget = Budget(REFRESH)
+        self._budget = CpuBudget(REFRESH_SECONDS)
         self._modules = 0
         self.paths: set[str] = set()
         self.refresh()
 
     def refresh(self) -> bool:
-        """Ask again if it is time, which it is early when modules were imported; True when it was done."""
+        """Determine the set again after the interval, or earlier if modules were imported; returns whether it did."""
         if not self._budget.is_due(earlier=len(sys.modules) != self._modules):
             return False
         with self._budget:
@@ -240,7 +246,7 @@ class KnownFiles:
             try:
                 self.paths = set(self._files())
             except (OSError, RuntimeError, KeyError):
-                # A directory or a module went away while they were gone through: it is asked again next time.
+                # A directory or a module was removed during the iteration. The next call tries again.
                 return False
         return True
 
@@ -253,11 +259,11 @@ def watch(
     since: float = math.inf,
     suspects: Iterable[str] = (),
 ) -> None:
-    """Call `changed(paths)` whenever some of `files()` changed, until it returns True or `stop` is set.
+    """Call `changed(paths)` for changes in `files()`, until it returns True or `stop` is set. Blocks.
 
-    `files` is asked again and again, since modules are imported late. `since` is when this program started
-    (seconds, time.time()): what was saved between then and the first look is reported too, `suspects` (files that
-    kept it from loading) whether or not they have been compiled. Blocks.
+    `files` is called repeatedly, because modules may be imported later. `since`: the start of this program (seconds,
+    time.time()); files saved between it and the first comparison are reported, too. `suspects`: files that prevented
+    the loading of the application; for these the time alone decides, even if they were compiled.
     """
     stop = stop or threading.Event()
     snapshot = Snapshot(since, suspects)
@@ -269,13 +275,13 @@ def watch(
 
 
 def _candidates(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
-    """Files that may have changed, again and again."""
+    """An endless series of sets of files that may have changed."""
     return _reported(known, stop) if has_watchfiles() else _polled(known, stop)
 
 
 def _polled(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
-    """All files, once per interval."""
-    budget = Budget(INTERVAL)
+    """All files, once in each interval."""
+    budget = CpuBudget(POLL_SECONDS)
     while not stop.wait(budget.interval):
         known.refresh()
         with budget:
@@ -286,26 +292,26 @@ def _polled(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]
 
 
 def has_watchfiles() -> bool:
-    """True when the system can report changes (the extra `reload` is installed)."""
+    """Whether watchfiles is installed (the extra `reload`), by which the system reports changes."""
     return importlib.util.find_spec("watchfiles") is not None
 
 
 def _reported(known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
-    """What the system reports; now and then all files, for network file systems report nothing."""
+    """The files that the system reports; at intervals all files, because network file systems report no changes."""
     while not stop.is_set():
         try:
             yield from _reported_in(directories_of(known.paths), known, stop)
         except (OSError, RuntimeError):
-            # Out of inotify watches (fs.inotify.max_user_watches), or a directory went away just now.
+            # There are no free inotify watches (fs.inotify.max_user_watches), or a directory was just removed.
             yield from _polled(known, stop)
 
 
 def _reported_in(directories: set[str], known: KnownFiles, stop: threading.Event) -> Iterator[Iterable[str]]:
-    """The same for these directories, until there are files in others."""
+    """The reported files in these directories; ends when the set of files needs other directories."""
     begins = True
     for reported in _system_changes(directories, stop):
         refreshed = known.refresh()
-        # At the beginning too: the system reports nothing of what came before.
+        # At the beginning all files are compared, because the system does not report changes before the watch.
         yield known.paths if refreshed or begins else known.paths & reported
         begins = False
         if refreshed and not directories_of(known.paths) <= directories:
@@ -313,7 +319,7 @@ def _reported_in(directories: set[str], known: KnownFiles, stop: threading.Event
 
 
 def _system_changes(directories: set[str], stop: threading.Event) -> Iterator[set[str]]:
-    """Paths in these directories as the system reports them; an empty set when there are none for a while."""
+    """The changed paths in these directories as the system reports them; at times an empty set."""
     import watchfiles
 
     changes = watchfiles.watch(
@@ -330,5 +336,5 @@ def _system_changes(directories: set[str], stop: threading.Event) -> Iterator[se
 
 
 def directories_of(files: Iterable[str]) -> set[str]:
-    """The directories that hold these files and exist."""
+    """The existing directories of these files."""
     return {directory for directory in map(os.path.dirname, files) if os.path.isdir(directory)}

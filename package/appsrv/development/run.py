@@ -1,8 +1,8 @@
-"""Development servers: what `manage.py runserver` and `flask run` call. The public face for the integrations.
+"""The development servers: the public interface for the integrations, `manage.py runserver` and `flask run`.
 
-The command that was typed becomes a clean watchdog (`start`); the watchdog runs the very same command again, which
-finds itself inside the preloader and gives its application away (`serve`). So the framework's own command parses,
-checks and prints, and none of it happens twice in one process. Knows no framework.
+The typed command replaces itself by a watchdog (`start`). The watchdog runs the same command again as its preloader,
+and there the command passes its application on (`serve`). So the framework's own command parses, checks and prints, and
+each of these happens once in a process. This module knows no framework.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ from appsrv.worker.role import FileWatch
 
 @dataclass(frozen=True)
 class Framework:
-    """What is the framework's own: its `packages`, by their names, and the `variables` of the environment that name the
-    project to it. `excluded` are packages in them that do without settings, where there are none, and keep to that.
+    """The framework, as the standby preloader needs it.
+
+    `packages`: the names of its packages, which can be imported before the project. `variables`: the environment
+    variables that name the project to it. `excluded`: packages below `packages` that, imported without the project's
+    settings, do not fail but keep default values.
     """
 
     packages: Sequence[str]
@@ -46,37 +49,40 @@ class Framework:
     excluded: Sequence[str] = ()
 
 
-# The frameworks' own servers read lines of up to 65,536 bytes (`http.server`) and bodies of any size, and wait for a
-# client for any time: one that is stopped in a debugger is not cut.
-_AS_THE_ORIGINALS = {
+# The limits of the frameworks' own servers: they read lines of up to 65,536 bytes (`http.server`) and bodies of any
+# size, and wait for a client without a time limit, for example for one that is stopped in a debugger.
+_FRAMEWORK_LIMITS = {
     "max_request_line_size": 64 << 10, "max_header_field_size": 64 << 10, "max_header_size": 256 << 10,
     "max_body_size": 1 << 40, "header_timeout": 3600.0, "body_timeout": 3600.0, "min_data_rate": 0,
     "max_request_queue_size": 0,
 }
 
-# The application is what the framework's command serves, whatever `appsrv start` would.
-_NOT_OURS = ("start_command",)
+# Settings that have no effect here: the framework's command serves its own application.
+_IGNORED_SETTINGS = ("start_command",)
 
 
 def inside_preloader() -> bool:
-    """Whether this process is the preloader that a watchdog made of the same command."""
+    """Whether this process is a preloader: a watchdog has started the same command again."""
     return internal_variables.PRELOADER in sources.environment()
 
 
 def state_directory() -> Path | None:
-    """Where something may be kept for this user from one start to the next; None where there is no such place."""
+    """A directory of this user for data that outlives a start; None if there is no writable one."""
     return directories.writable_state(sources.environment())
 
 
 def kept_directory() -> Path:
-    """The state directory; without one, this user's own in the temporary directory, which is the same each time."""
+    """The state directory; without one, a private directory of this user in the temporary directory.
+
+    The latter has the same name at each start.
+    """
     state = state_directory()
     if state is not None:
         return state
     try:
         return directories.private_directory(Path(tempfile.gettempdir(), f"appsrv-{os.geteuid()}"))
     except RunDirectoryError:
-        # Another user has taken the name.
+        # Another user has created a directory with this name.
         return Path(tempfile.mkdtemp(prefix="appsrv-"))
 
 
@@ -87,31 +93,33 @@ def start(
 ) -> NoReturn:
     """Replace this process by a watchdog whose preloader is the command `argv`.
 
-    `defaults` are the integration's, below files and variables; `flags` what the user gave. SettingsError ends the
-    process with its message and exit code.
+    `root`: the project's directory. `defaults`: the integration's; files and variables win over them. `flags`: the
+    settings that the user typed. `environ`: additional variables for the preloader. A `SettingsError` ends the process
+    with its message and exit code.
     """
     given = {"address": host, "port": port, **(flags or {})}
     variables = sources.environment()
-    below = {"environment": "development", **_AS_THE_ORIGINALS, **(defaults or {})}
+    below = {"environment": "development", **_FRAMEWORK_LIMITS, **(defaults or {})}
     try:
-        settings = sources.load(given, variables, Path(root), defaults=below, without=_NOT_OURS)
+        settings = sources.load(given, variables, Path(root), defaults=below, without=_IGNORED_SETTINGS)
         if settings.model == "gevent":
             raise SettingsError(
                 "concurrency_model gevent is not for development servers: the application's modules are loaded before "
                 "anything could be monkey-patched. Leave it out, or use appsrv start"
             )
         if settings.max_pool_size == 1:
-            # The process that loads the application is its worker: threads it starts while loading live on.
+            # With one worker, the process that loads the application is this worker. Without a fork, the threads that
+            # the application starts while it is loaded stay alive.
             below["spawn_method"] = "direct"
-            settings = sources.load(given, variables, Path(root), defaults=below, without=_NOT_OURS)
+            settings = sources.load(given, variables, Path(root), defaults=below, without=_IGNORED_SETTINGS)
     except AppsrvError as error:
-        sys.exit(_complain(error))
+        sys.exit(_print_error(error))
     spec = AppSpec(root=str(root), kind="command", argv=tuple(argv))
     order = {"settings": settings.to_json(), "spec": spec.to_json(), "environ": dict(environ or {})}
     _become_watchdog(json.dumps(order).encode())
 
 
-def _complain(error: AppsrvError) -> int:
+def _print_error(error: AppsrvError) -> int:
     sys.stderr.write(f"Error: {error}\n")
     return error.exit_code
 
@@ -128,7 +136,7 @@ def _become_watchdog(order: bytes) -> NoReturn:
 
 
 def main() -> None:
-    """The process that was typed, once it is a watchdog."""
+    """The watchdog: the process of the typed command, after it was replaced."""
     from appsrv.watchdog.spawner import Development
     from appsrv.watchdog.start import run
 
@@ -140,30 +148,30 @@ def main() -> None:
         development = Development(spec.argv, order["environ"])
         groups = [AppGroup.alone(spec, settings)]
         variables = sources.environment()
-        code = run(settings, spec.root, groups, announce=_say_nothing, environ=variables, development=development)
+        code = run(settings, spec.root, groups, announce=_no_banner, environ=variables, development=development)
     except AppsrvError as error:
-        code = _complain(error)
+        code = _print_error(error)
     sys.exit(code)
 
 
-def _say_nothing(info: object) -> None:
-    """The framework's own command prints the banner."""
+def _no_banner(info: object) -> None:
+    """Print no banner: the framework's own command prints it in the preloader."""
 
 
 def serve(
     load: Callable[[], WSGIApplication], *, banner: Callable[[list[str]], None], watch: FileWatch | None = None,
     log_request: LogRequest | None = None, framework: Framework | None = None, broken: bool = False,
 ) -> NoReturn:
-    """In the preloader: load the application, say so, and be or make the workers that the server wants.
+    """In the preloader: load the application, print the banner, and run or fork the workers that the server requests.
 
-    `load` raises what keeps the application from being loaded. `watch`, in the worker, or here when loading
-    failed, reports files that have changed. `framework` is what the next preloader may import before it is needed.
-    `broken`: `load` gives an application that only tells why the real one cannot be loaded.
-    OSError with the reason when the watchdog could not listen.
+    `load` returns the application, or raises the error that prevents its loading. `banner` is called with the URLs.
+    `watch` reports changed files; it runs in the worker, or here if loading failed. `framework`: the packages that the
+    standby preloader may import. `broken`: `load` returns an application that only shows why the real one cannot be
+    loaded. Raises `OSError` with the reason if the watchdog could not listen.
     """
     server_fd, watchdog_fd = map(int, (sources.take_variable(internal_variables.PRELOADER) or "").split(","))
     has_hook = sources.take_variable(internal_variables.STANDBY) is None
-    # Of no use to the programs that the application starts.
+    # Removed so that the programs that the application starts do not inherit it.
     sources.take_variable(internal_variables.BOOT)
     setup.prepare_process()
     watchdog = Channel.from_fd(watchdog_fd)
@@ -175,11 +183,11 @@ def serve(
     process = Preloader(role, server=Channel.from_fd(server_fd), watchdog=watchdog, broken=broken)
 
     def order_standby() -> None:
-        against = standby.reason_against(
+        reason = standby.reason_against(
             sources.environment(), sys.modules, has_hook=has_hook, reloads=watch is not None,
             wanted=role.settings.standby_preloader,
         )
-        _order_standby(watchdog, None if against else framework)
+        _order_standby(watchdog, None if reason else framework)
 
     process.run(lambda: _load(load, banner, urls), loaded=order_standby)
     sys.exit(0 if process.loaded else 1)
@@ -199,7 +207,10 @@ def _load(
 
 
 def _order_standby(watchdog: Channel, framework: Framework | None) -> None:
-    """Have the watchdog start the next preloader ahead, or none. Without it the next save only takes longer."""
+    """Request the standby preloader from the watchdog, or that there is none.
+
+    A failure is ignored: without a standby preloader the next reload only takes longer.
+    """
     prepare = Prepare([])
     if framework is not None:
         prepare = standby.order(framework.packages, framework.excluded, framework.variables, sys.modules)

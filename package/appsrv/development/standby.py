@@ -1,11 +1,11 @@
-"""Inside a standby preloader: the next preloader of a development server, started before a save needs it.
+"""The standby preloader: the next preloader of a development server, started before a save needs it.
 
-It runs the very command that was typed, but stops in the start-up hook, before a line of the project is run. There it
-imports what the framework had loaded the last time and waits until the watchdog sends it its configuration; then the
-command goes on, with everything imported already that no save can have changed. What has changed all the same (an
-upgrade of the framework, an installed package), or is not what the project uses (a copy of its own), makes it begin
-anew. Which packages are the framework's is for the integrations to say; nothing of the project is imported ahead, nor
-any other library by its own name: what they do may depend on the environment that the project makes for them.
+It runs the typed command, but stops in the start-up hook, before any code of the project runs. There it imports the
+framework's modules that the last preloader had loaded, and waits until the watchdog sends its configuration. Then the
+command continues, with all modules imported that a save cannot have changed. It starts again from the beginning if they
+have changed after all (an upgrade of the framework, an installed package), or if the project uses other files (a copy
+of its own). The integrations name the framework's packages. No module of the project is imported ahead, and no other
+library by its own name: their imports may depend on the environment that the project sets up for them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OWN_PACKAGES = ("appsrv", "appsrv_django", "appsrv_flask")
 
 
 def wait() -> None:
-    """Called by the start-up hook where APPSRV_STANDBY is set; returns when the command is to go on."""
+    """Called by the start-up hook if APPSRV_STANDBY is set; returns when the command has to continue."""
     variables = sources.environment()
     if sources.take_variable(STANDBY) != WAIT or PRELOADER not in variables:
         return
@@ -42,18 +42,19 @@ def wait() -> None:
     path = list(sys.path)
     startup = startup_files(path)
     try:
-        as_before = _be_ready(Channel.from_fd(fds[1]))
+        as_before = _import_and_wait(Channel.from_fd(fds[1]))
     except BaseException:
-        # The watchdog starts another one when it needs it; this one must not load the application before.
+        # This process must not load the application before it is needed, so it ends. The watchdog starts an ordinary
+        # preloader when it needs one.
         os._exit(1)
     if not as_before or startup != startup_files(path) or reloader.loaded_have_changed():
-        _begin_anew(fds)
-    # Directories that were not there are remembered as such.
+        _restart(fds)
+    # Python's finders cache the content of directories, also that a directory did not exist.
     importlib.invalidate_caches()
 
 
-def _be_ready(watchdog: Channel) -> bool:
-    """Import and wait; whether what was imported is what the last preloader had."""
+def _import_and_wait(watchdog: Channel) -> bool:
+    """Import the modules and wait; whether the imported files are those of the last preloader."""
     title = _name_process("appsrv standby")
     order, _ = watchdog.receive_one(messages.Prepare)
     reloader.remember_loaded()
@@ -64,30 +65,30 @@ def _be_ready(watchdog: Channel) -> bool:
     if not watchdog.sock.recv(1, socket.MSG_PEEK):
         os._exit(0)
     _name_process(title)
-    # The number stays open: it is in the environment for `development.serve`.
+    # The descriptor stays open: `run.serve` uses it, by its number in the environment.
     watchdog.sock.detach()
-    return not others(order.origins, sys.modules)
+    return not replaced_modules(order.origins, sys.modules)
 
 
 def startup_files(path: Iterable[str]) -> dict[str, reloader.Stamp | None]:
-    """The files by which Python learns at its start where modules are (`site`, editable installs), with their state."""
+    """The files that tell Python at its start where modules are (`site`, editable installs), each with its stamp."""
     patterns = [os.path.join(glob.escape(directory), kind) for directory in path for kind in STARTUP_KINDS]
     return {file: reloader.stamp(file) for pattern in patterns for file in glob.glob(pattern)}
 
 
-def others(origins: Mapping[str, str], modules: Mapping[str, ModuleType]) -> list[str]:
-    """The names at the top that mean another file here than in `origins`: a project may bring its own of a package."""
+def replaced_modules(origins: Mapping[str, str], modules: Mapping[str, ModuleType]) -> list[str]:
+    """The top-level modules with another file than in `origins`: a project may contain its own copy of a package."""
     return [name for name, file in origins_of(modules).items() if origins.get(name, file) != file]
 
 
 def origins_of(modules: Mapping[str, ModuleType]) -> dict[str, str]:
-    """The files of the packages and modules at the top."""
+    """The file of each top-level module or package."""
     files = {name: getattr(module, "__file__", None) for name, module in list(modules.items()) if "." not in name}
     return {name: file for name, file in files.items() if isinstance(file, str) and name != "__main__"}
 
 
 def _name_process(title: str) -> str:
-    """Give this process a title; returns the one it had."""
+    """Set the process title; returns the previous one."""
     import setproctitle
 
     before: str = setproctitle.getproctitle()
@@ -96,7 +97,10 @@ def _name_process(title: str) -> str:
 
 
 def _customize() -> None:
-    """What Python does after the start-up hooks: tools that watch imports get into place there."""
+    """Run `sitecustomize` and `usercustomize`, as Python does after the start-up hooks.
+
+    Tools that observe imports are installed there, so they have to run before the imports.
+    """
     customize: Any = site
     customize.execsitecustomize()
     if site.ENABLE_USER_SITE:
@@ -105,7 +109,7 @@ def _customize() -> None:
 
 @contextlib.contextmanager
 def _hidden(names: Iterable[str]) -> Iterator[None]:
-    """Without these variables of the environment, by which a framework finds the project."""
+    """Remove these environment variables, by which a framework finds the project, for the duration of the block."""
     taken = {name: sources.take_variable(name) for name in names}
     try:
         yield
@@ -114,32 +118,32 @@ def _hidden(names: Iterable[str]) -> Iterator[None]:
 
 
 def import_ahead(modules: Iterable[str]) -> None:
-    """Import what can be imported now; what needs the project is imported when the project is."""
+    """Import these modules. An import that fails without the project is ignored; it is repeated with the project."""
     for name in modules:
         with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
 
 
-def _begin_anew(fds: Iterable[int]) -> NoReturn:
+def _restart(fds: Iterable[int]) -> NoReturn:
     for fd in fds:
         os.set_inheritable(fd, True)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-# -- what a preloader that has loaded the application says of the next one ---------------------------------------------
+# -- in a preloader that has loaded the application: the order for the next one ----------------------------------------
 
 
 def order(
     packages: Iterable[str], excluded: Iterable[str], hidden: Iterable[str], modules: Mapping[str, ModuleType]
 ) -> messages.Prepare:
-    """What the next preloader may import ahead: of the loaded `modules` those in these `packages` and in appsrv's own.
+    """The order for the standby preloader: the loaded `modules` that are in these `packages` or in appsrv's own.
 
-    `excluded` are packages below them that ask for the project's settings, and go on without. `hidden` are variables of
-    the environment by which the framework finds the project.
+    `excluded`: packages below them that read the project's settings, but do not fail without them. `hidden`: the
+    environment variables by which the framework finds the project.
     """
     wanted = {*packages, *OWN_PACKAGES}
     barred = tuple(f"{name}." for name in (*excluded, __name__))
-    # A copy: threads that the application has started may be importing.
+    # `list` makes a copy, because threads of the application may be importing modules meanwhile.
     loaded = list(modules)
     named = [name for name in loaded if name.partition(".")[0] in wanted and not f"{name}.".startswith(barred)]
     return messages.Prepare(named, list(hidden), origins_of(modules))
@@ -148,22 +152,23 @@ def order(
 def reason_against(
     environ: Mapping[str, str], modules: Mapping[str, ModuleType], *, has_hook: bool, reloads: bool, wanted: bool
 ) -> str | None:
-    """Why the next preloader of this command must not be started ahead, or None.
+    """The reason why this command must not have a standby preloader, or None.
 
-    `modules` are those that are loaded, `reloads` is whether the code is loaded anew when it has changed.
+    `modules`: the loaded modules. `has_hook`: the start-up hook is installed. `reloads`: changed code is loaded again.
+    `wanted`: the setting `standby_preloader`.
     """
     if not (wanted and reloads):
         return "nobody wants it"
     if not has_hook:
         return "the start-up hook is not installed: the command would not stop there"
-    if _says_something(environ):
+    if _imports_print(environ):
         return "importing says something, which belongs to the start"
     if _is_patched(modules):
         return "the standard library was monkey-patched, which has to come first"
     return None
 
 
-def _says_something(environ: Mapping[str, str]) -> bool:
+def _imports_print(environ: Mapping[str, str]) -> bool:
     traced = "importtime" in sys._xoptions or bool(environ.get("PYTHONPROFILEIMPORTTIME"))
     return bool(sys.warnoptions or sys.flags.verbose or sys.flags.dev_mode or traced)
 

@@ -1,4 +1,4 @@
-"""Whether appsrv takes over `runserver` and `flask run`: what is asked for both frameworks. Starts nothing."""
+"""The conditions, common to both frameworks, for appsrv to serve `runserver` and `flask run`. It starts nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ _DEBUGGERS = frozenset({"pydevd", "debugpy", "_pydevd_bundle"})
 
 
 def switched_off(environ: Mapping[str, str]) -> bool:
-    """True when APPSRV_RUNSERVER=0 (or false, no, off)."""
+    """Whether the environment has APPSRV_RUNSERVER=0 (or false, no, off)."""
     return environ.get(RUNSERVER, "").strip().lower() in _OFF
 
 
 def debugger_attached(modules: Iterable[str]) -> bool:
-    """Whether a debugger holds this process, which would lose it in the workers. `modules`: names of those loaded."""
+    """Whether a debugger is attached to this process; it could not follow the requests into the workers.
+
+    `modules`: the names of the loaded modules.
+    """
     return sys.gettrace() is not None or not _DEBUGGERS.isdisjoint(modules)

@@ -34,14 +34,14 @@ class FileWatch(Protocol):
         remembered of the files, and the other processes are to do so, too.
         """
 
-    def heed(self, paths: list[str], /) -> None:
+    def forget(self, paths: list[str], /) -> None:
         """Forget, in this process, what is remembered of these files."""
 
 
 def forget_files(watch: FileWatch, paths: list[str]) -> None:
     """Have `watch` forget these files. An exception that it raises is printed and changes nothing else."""
     try:
-        watch.heed(paths)
+        watch.forget(paths)
     except Exception as error:
         own_lines.write_traceback(error)
 

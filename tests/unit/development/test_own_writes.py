@@ -20,7 +20,7 @@ open("read.py").close()
 {action}
 own_writes.stop()
 open("later.py", "w").close()
-print([name for name in {names!r} if own_writes.wrote(name)])
+print([name for name in {names!r} if own_writes.is_own_write(name)])
 """
 
 

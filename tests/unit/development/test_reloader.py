@@ -161,7 +161,7 @@ def test_looking_takes_a_bounded_share_of_the_processor(monkeypatch: pytest.Monk
     now = {"monotonic": 100.0, "thread_time": 1.0}
     for name in now:
         monkeypatch.setattr(time, name, lambda name=name: now[name])
-    budget = reloader.Budget(1.0)
+    budget = reloader.CpuBudget(1.0)
     with budget:
         now["thread_time"] += 0.05
     assert budget.interval == pytest.approx(0.05 / reloader.MAX_CPU_SHARE)
@@ -178,10 +178,10 @@ def test_files_are_asked_for_again_when_modules_were_imported(monkeypatch: pytes
     files = ["one.py"]
     known = reloader.KnownFiles(lambda: files)
     files.append("two.py")
-    now[0] += reloader.REFRESH / 2
+    now[0] += reloader.REFRESH_SECONDS / 2
     assert not known.refresh()
     monkeypatch.setitem(sys.modules, "imported_late", sys)
-    now[0] += reloader.REFRESH / 2
+    now[0] += reloader.REFRESH_SECONDS / 2
     assert known.refresh()
     assert known.paths == {"one.py", "two.py"}
 
@@ -195,7 +195,7 @@ def notice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         pytest.importorskip("watchfiles")
     else:
         monkeypatch.setattr(reloader, "has_watchfiles", lambda: False)
-        monkeypatch.setattr(reloader, "INTERVAL", 0.01)
+        monkeypatch.setattr(reloader, "POLL_SECONDS", 0.01)
     return str(request.param)
 
 
@@ -267,7 +267,7 @@ def test_a_change_somebody_handled_does_not_end_the_watch(tmp_path: Path) -> Non
 def test_files_that_go_away_while_they_are_gone_through_do_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(reloader, "REFRESH", 0.05)
+    monkeypatch.setattr(reloader, "REFRESH_SECONDS", 0.05)
     path = save(tmp_path / "one.py", "a", age=9)
     asked: list[None] = []
 
@@ -299,6 +299,6 @@ def test_without_inotify_watches_it_polls(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(reloader, "has_watchfiles", lambda: True)
     monkeypatch.setattr(reloader, "_system_changes", refuse)
-    monkeypatch.setattr(reloader, "INTERVAL", 0.01)
+    monkeypatch.setattr(reloader, "POLL_SECONDS", 0.01)
     with Watching(lambda: [path]) as watching:
         assert report_of(watching, lambda: (tmp_path / "one.py").write_text("b")) == [path]

@@ -43,8 +43,8 @@ def test_a_copy_that_the_project_brings_is_another_module() -> None:
     origins = standby.order(["django"], [], [], project).origins
     assert set(origins) == {"django", "sqlite3", "shop"}
     ahead = placed(django="/site/django/__init__.py", sqlite3="/lib/sqlite3/__init__.py", json="/lib/json/__init__.py")
-    assert standby.others(origins, ahead) == ["django", "sqlite3"]
-    assert standby.others(origins, project) == []
+    assert standby.replaced_modules(origins, ahead) == ["django", "sqlite3"]
+    assert standby.replaced_modules(origins, project) == []
 
 
 def test_what_is_installed_meanwhile_shows(tmp_path: Path) -> None:

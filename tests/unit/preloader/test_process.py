@@ -77,7 +77,7 @@ class Watching:
     def __call__(self, code_changed: Tell, _files_changed: Tell, /) -> None:
         self.code_changed = code_changed
 
-    def heed(self, paths: list[str], /) -> None:
+    def forget(self, paths: list[str], /) -> None:
         self.seen += paths
 
 

@@ -358,7 +358,7 @@ class Watch:
         code_changed(["views.py"])
         files_changed(["page.html"])
 
-    def heed(self, paths: list[str]) -> None:
+    def forget(self, paths: list[str]) -> None:
         self.forgotten += paths
 
 
