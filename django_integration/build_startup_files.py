@@ -1,8 +1,8 @@
-"""Build command that ships `appsrv_django.pth` and `appsrv_django.start` beside the packages.
+"""A build command that installs `appsrv_django.pth` and `appsrv_django.start` beside the packages.
 
-setuptools has no setting for a file in the root of a wheel, where site.py looks for start-up files, so the
-`build_py` step copies them there itself: for a wheel into the build directory, for an editable install into
-the wheel being put together. Used only while building; it knows nothing of what the files do.
+The module `site` reads start-up files in the root of a wheel, and setuptools has no setting for such files. So the
+`build_py` step copies them there: for a wheel into the build directory, for an editable install into the wheel that is
+being made. It is used only in builds and does not depend on the files' content.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STARTUP_FILES = ("appsrv_django.pth", "appsrv_django.start")
 
 
 class BuildStartupFiles(build_py):
-    """`build_py`, and after it the start-up files."""
+    """`build_py` that also copies the start-up files."""
 
     def run(self) -> None:
         super().run()
@@ -25,7 +25,7 @@ class BuildStartupFiles(build_py):
             self.copy_file(str(HERE / name), str(self._wheel_root() / name))
 
     def _wheel_root(self) -> Path:
-        """Directory whose content becomes the root of the wheel (site-packages, once installed)."""
+        """The directory whose content becomes the root of the wheel (site-packages after the installation)."""
         if not self.editable_mode:
             return Path(self.build_lib)
         install = self.get_finalized_command("install")
@@ -42,7 +42,7 @@ class BuildStartupFiles(build_py):
         return outputs
 
     def get_source_files(self) -> list[str]:
-        """What a source distribution needs besides the packages: these files and this one."""
+        """The files for a source distribution: those of the packages, the start-up files and this module."""
         sources: list[str] = list(super().get_source_files())  # type: ignore[no-untyped-call]
         names = [*STARTUP_FILES, Path(__file__).name]
         return [*sources, *(f"{HERE.name}/{name}" for name in names)]

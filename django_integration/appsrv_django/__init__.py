@@ -1,5 +1,5 @@
 """Django's side of appsrv: `manage.py runserver` served by appsrv.
 
-Two ways lead here: the start-up hook (hook.py), for projects whose dependency files name appsrv, and
-INSTALLED_APPS containing "appsrv_django". Nothing is imported here: the hook pays for it at every start.
+It is used in two ways: by the start-up hook (hook.py) in projects whose dependency files name appsrv, and by
+"appsrv_django" in INSTALLED_APPS. This module imports nothing, because the hook loads it at every start of Python.
 """

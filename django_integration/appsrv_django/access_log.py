@@ -1,4 +1,4 @@
-"""The access lines of runserver: Django's own code writes them to its own logger, `django.server`."""
+"""The access log of runserver: Django's own code writes the lines to its own logger, `django.server`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ _handler.request = cast(Any, None)
 
 
 def log_request(environ: Mapping[str, Any], status: int, size: int, started: float) -> None:
-    """Log one answered request; `size` is the body's length in bytes."""
+    """Log one answered request; `size`: the length of the body in bytes."""
     line = f"{environ['REQUEST_METHOD']} {environ.get('RAW_URI', '')} {environ['SERVER_PROTOCOL']}"
     _handler.log_message('"%s" %s %s', line, str(status), str(size))

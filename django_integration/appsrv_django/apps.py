@@ -6,11 +6,11 @@ from django.apps import AppConfig
 
 
 class AppsrvConfig(AppConfig):
-    """Registers the checks; the commands Django finds by itself."""
+    """Registers the checks. Django finds the commands by itself."""
 
     name = "appsrv_django"
     verbose_name = "appsrv"
 
     def ready(self) -> None:
-        """What `manage.py check --deploy` has to know."""
+        """Register the checks for `manage.py check --deploy`."""
         import appsrv_django.checks  # noqa: F401 - registers them

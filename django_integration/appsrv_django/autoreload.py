@@ -1,8 +1,8 @@
-"""Watching for changes as Django does, with its reloader and its signals; a change is reported, not acted on.
+"""Watches for changes with Django's reloader and its signals. It reports changes and restarts nothing.
 
-Runs in a worker, so that receivers of `file_changed` (templates, translations, django-browser-reload) act on
-the memory of the process that serves; where several do, the others and the preloader heed what it saw. Where
-Django could not be set up it runs in the preloader instead.
+It runs in a worker, so that the receivers of `file_changed` (templates, translations, django-browser-reload) act on the
+memory of the serving process. Other workers and the preloader get the changed paths from it and call the receivers,
+too. If Django could not be set up, it runs in the preloader instead.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Report = Callable[[list[str]], None]
 
 
 class _Watching(autoreload.BaseReloader):
-    """Django's reloader, which knows the files, on appsrv's way of noticing changes."""
+    """Django's reloader, which knows the files, with appsrv's detection of changes."""
 
     suspects: frozenset[str] = frozenset()
-    """Files that kept the application from being loaded."""
+    """Files that prevented the loading of the application."""
 
     def run_loop(self) -> None:
-        """Watch until somebody stops it; what was saved while Django was loading counts as changed."""
+        """Watch until `stop` is called. Files that were saved while Django was loading count as changed."""
         stop = cast(Any, self)._stop_condition
         reloader.watch(self._files, self._notify, stop=stop, since=hook.STARTED, suspects=self.suspects)
         self.stop()
@@ -49,15 +49,15 @@ class _Watching(autoreload.BaseReloader):
 
 
 class WatchfilesReloader(_Watching):
-    """The system reports changes."""
+    """The operating system reports the changes. Django prints the name of this class."""
 
 
 class StatReloader(_Watching, autoreload.StatReloader):
-    """Compares the files once a second, as Django's of this name."""
+    """Compares the files at intervals, as Django's class of the same name does. Django prints this name."""
 
 
 def get_reloader() -> autoreload.BaseReloader:
-    """Django's choice, or that of a package that replaced it; watchfiles instead of comparing files."""
+    """The reloader that Django, or a package that replaces it, has chosen; instead of StatReloader one of the above."""
     found = autoreload.get_reloader()
     if type(found) is not autoreload.StatReloader:
         return found
@@ -65,26 +65,31 @@ def get_reloader() -> autoreload.BaseReloader:
 
 
 def announce() -> None:
-    """The first line of Django's runserver with reloading."""
+    """Log the first line of Django's runserver with reloading."""
     logger.info("Watching for file changes with %s", type(get_reloader()).__name__)
 
 
 class DjangoFileWatch:
-    """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
+    """The watch for changes; a worker calls it in a thread of its own, until the worker ends."""
 
     def __init__(self, error: BaseException | None = None) -> None:
-        """`error`: why the application could not be loaded; its files are watched too."""
+        """`error`: the error that prevented the loading of the application; its files are watched, too."""
         self._error = error
 
     def __call__(self, code_changed: Report, files_changed: Report) -> None:
-        """Tell of `files_changed` that a receiver of `file_changed` took care of, of all others as `code_changed`."""
+        """Watch and report changed files; blocks until the process ends.
+
+        Files that a receiver of `file_changed` has handled are reported by `files_changed`, all others by
+        `code_changed`.
+        """
         found = get_reloader()
         if self._error is None:
             _notify(found, partial(_notify_changed, found, code_changed, files_changed))
-            # A thread that never ran tells Django that nothing has to be waited for.
+            # Django waits until this thread has loaded the application. A thread that never ran is not alive, so Django
+            # does not wait.
             found.run(threading.Thread())
         else:
-            # No signals: their receivers read settings, which may be what is broken.
+            # No signals are sent, because their receivers read the settings, which may be the broken part.
             files = reloader.traceback_files(self._error) | _settings_file()
             found.extra_files.update(map(Path, files))
             _notify(found, partial(_report_changed, code_changed))
@@ -93,28 +98,32 @@ class DjangoFileWatch:
             found.run_loop()
 
     def forget(self, paths: list[str]) -> None:
-        """Call the receivers of `file_changed` here, too: templates, say, are kept by each process for itself."""
+        """Call the receivers of `file_changed` in this process, which has its own cache of templates, for example."""
         sender = get_reloader()
         for path in paths:
             autoreload.file_changed.send(sender=sender, file_path=Path(path))
 
 
 def _notify(found: autoreload.BaseReloader, notify_file_changed: Callable[[Path], None]) -> None:
-    """Have a reloader call this instead of ending the process."""
+    """Make a reloader call this function instead of ending the process."""
     found.notify_file_changed = notify_file_changed  # type: ignore[method-assign,assignment]
 
 
 def _notify_changed(
     found: autoreload.BaseReloader, code_changed: Report, files_changed: Report, path: Path
 ) -> None:
-    if _taken_care_of(found, path):
+    if _is_handled(found, path):
         files_changed([str(path)])
     else:
         _report_changed(code_changed, path)
 
 
-def _taken_care_of(found: autoreload.BaseReloader, path: Path) -> bool:
-    """Whether a receiver says so. One that fails must not end the watching: a new process remembers no old file."""
+def _is_handled(found: autoreload.BaseReloader, path: Path) -> bool:
+    """Whether a receiver has handled the change.
+
+    An error in a receiver must not end the watch. It counts as not handled, so the process is replaced by one without
+    the old file in memory.
+    """
     try:
         return any(answer for _, answer in autoreload.file_changed.send(sender=found, file_path=path))
     except Exception as error:
@@ -129,7 +138,7 @@ def _report_changed(report: Report, path: Path) -> None:
 
 
 def _settings_file() -> set[str]:
-    """The settings module, which a traceback does not show when it could be read at the second attempt."""
+    """The file of the settings module; a traceback does not contain it if a second import of it has succeeded."""
     module = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
     path = getattr(module, "__file__", None)
     return {os.path.abspath(path)} if path else set()

@@ -1,4 +1,4 @@
-"""A Django that cannot be loaded, after a change: say why, keep the address, and wait for the next change."""
+"""Serves the error when Django cannot be loaded after a change, keeps the address, and waits for the next change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import django
 
 
 def serve(error: BaseException) -> NoReturn:
-    """Offer the error instead of an application; who has caught it has printed it."""
+    """Serve the error instead of an application. The caller has printed it already."""
     from appsrv.app_process import own_lines
     from appsrv.development import run
     from appsrv_django.autoreload import DjangoFileWatch
@@ -25,7 +25,10 @@ def serve(error: BaseException) -> NoReturn:
 
 
 def _application_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Without the frames of Django and of this package above the application's, where it has any."""
+    """The traceback without the frames of Django and of this package before the application's first frame.
+
+    The whole traceback if the application has no frame in it.
+    """
     here = frames
     while here is not None and _is_machinery(here.tb_frame.f_code.co_filename):
         here = here.tb_next

@@ -1,11 +1,11 @@
-"""What `manage.py check --deploy` says about serving this project with appsrv. Each check is a pure question.
+"""The checks of `manage.py check --deploy` about this project on appsrv. Each check is a pure function.
 
     appsrv.E001  the settings of appsrv cannot be read
-    appsrv.W001  another application's runserver stands before ours
+    appsrv.W001  an application with a runserver comes before appsrv_django in INSTALLED_APPS
     appsrv.W002  every Host is allowed
     appsrv.W003  threads keep database connections open
-    appsrv.W004  more connections than the database takes
-    appsrv.W005  nobody may ask for health_path
+    appsrv.W004  more connections than the database accepts
+    appsrv.W005  ALLOWED_HOSTS refuses the request for health_path
     appsrv.W006  a variable APPSRV_* has no effect
     appsrv.W007  the proxy that ends TLS is not trusted
 """
@@ -32,18 +32,18 @@ from appsrv.settings import sources
 from appsrv.settings.table import Settings
 
 OURS = "appsrv_django"
-HOW_MANY = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connections"}
+MAX_CONNECTIONS_QUERIES = {"postgresql": "SHOW max_connections", "mysql": "SELECT @@max_connections"}
 
 
 def server_settings() -> Settings:
-    """Those that `appsrv start` would find. Raises SettingsError."""
+    """The settings that `appsrv start` would use. Raises `SettingsError`."""
     place = Path(dependency_files.script_directory(sys.argv[0]))
     return sources.load({}, sources.environment(), place, cwd=place)
 
 
 @register("appsrv", deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """All that can be told without a database."""
+    """The checks that need no database."""
     try:
         server = server_settings()
     except SettingsError as error:
@@ -129,7 +129,7 @@ def _check_connection_age(databases: dict[str, dict[str, Any]], server: Settings
 
 
 def _check_proxy(redirects: bool, header: tuple[str, str] | None, server: Settings) -> list[CheckMessage]:
-    """Whether what the proxy in front says about https arrives: removed, it makes SECURE_SSL_REDIRECT endless."""
+    """Whether the proxy's header about https reaches Django. Without it, SECURE_SSL_REDIRECT redirects endlessly."""
     by_header = header is not None and header[0] in FORWARDING
     by_redirect = redirects and header is None and server.ssl_certificate is None
     where = _untrusted_peers(server) if by_header or by_redirect else None
@@ -147,7 +147,7 @@ def _check_proxy(redirects: bool, header: tuple[str, str] | None, server: Settin
 
 
 def _untrusted_peers(server: Settings) -> str | None:
-    """From where the proxy comes, where none of those that may come from there is trusted."""
+    """The origin of the proxy's connections, in words, if no proxy from there is trusted; else None."""
     trusted = set(server.forwarded_allow_ips)
     if ANYBODY in trusted:
         return None
@@ -155,7 +155,8 @@ def _untrusted_peers(server: Settings) -> str | None:
         return None if UNIX in trusted else "to the unix socket"
     if _is_loopback(server.address):
         return None if any(_is_loopback(member) for member in trusted) else "from this machine"
-    # A proxy on this machine would not need an address that others reach.
+    # The address is reachable from other machines, so the proxy runs on one of them: a proxy on this machine would not
+    # need such an address.
     return None if any(not _is_loopback(member) for member in trusted - {UNIX}) else "from another machine or container"
 
 
@@ -167,7 +168,7 @@ def _is_loopback(member: str) -> bool:
 def check_database_connections(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
-    """Asks the database: `manage.py check --deploy --database default`."""
+    """The check that queries the database: `manage.py check --deploy --database default`."""
     try:
         server = server_settings()
     except SettingsError:
@@ -177,7 +178,7 @@ def check_database_connections(
 
 
 def _most_connections(connection: Any) -> int | None:
-    question = HOW_MANY.get(connection.vendor)
+    question = MAX_CONNECTIONS_QUERIES.get(connection.vendor)
     if question is None:
         return None
     with connection.cursor() as cursor:

@@ -1,9 +1,9 @@
-"""The start-up hook: lets `runserver` be looked up, and then decides whether appsrv serves it. In the same way
-`manage.py appsrv` is found, and `manage.py check` knows what appsrv has to say, without a line in INSTALLED_APPS.
+"""The start-up hook: adds appsrv to `runserver`, `manage.py appsrv` and `manage.py check` without INSTALLED_APPS.
 
-Called by appsrv_django.pth (appsrv_django.start from Python 3.15 on) at every start of Python in this
-environment, twice in a virtual environment: it must be cheap, idempotent and must never raise. It waits for
-django.core.management to be imported and wraps the one function in which Django loads a command.
+appsrv_django.pth (appsrv_django.start from Python 3.15 on) calls it at every start of Python in this environment, and
+twice in a virtual environment. So it must be cheap and idempotent, and must never raise. It waits for the import of
+django.core.management and wraps the function in which Django loads a command: after Django has found its `runserver`,
+the wrapper decides whether appsrv serves it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-# What type checkers take for typing.TYPE_CHECKING: typing itself would double the cost of this module.
+# Type checkers treat this name as typing.TYPE_CHECKING. An import of typing would double the cost of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,39 +21,43 @@ if TYPE_CHECKING:
     from typing import Any
 
 STARTED = time.time()
-"""When this Python started, near enough, or was needed: files saved later may have been imported in their old form."""
+"""The approximate time when this Python started, or when a standby preloader was needed.
+
+A file that was saved later may have been imported before the save.
+"""
 
 COMMAND = "runserver"
 OWN_COMMAND = "appsrv"
-CONCERNED = (COMMAND, OWN_COMMAND, "check")
-"""The commands of manage.py that this is about."""
+WRAPPED_COMMANDS = (COMMAND, OWN_COMMAND, "check")
+"""The commands of manage.py that the hook changes."""
 
 MODULE = "django.core.management"
 PRELOADER = "APPSRV_PRELOADER"
-"""In the environment of a preloader, see appsrv.development.run."""
+"""Set in the environment of a preloader, see appsrv.development.run."""
 
 
 STANDBY = "APPSRV_STANDBY"
-"""The same, whatever the framework: whether it is a standby preloader, see appsrv.development.standby."""
+"""Set in the environment of a preloader of any framework: whether it is a standby, see appsrv.development.standby."""
 
 
 def install() -> None:
-    """Wait for Django's commands, if this could be one of those concerned at all."""
+    """Wait for the import of Django's commands if this process may run one of WRAPPED_COMMANDS."""
     if STANDBY in os.environ:
         _stand_by()
     argv = getattr(sys, "argv", ())
-    if not any(name in argv for name in CONCERNED) or any(isinstance(item, Waiting) for item in sys.meta_path):
+    observed = any(isinstance(item, ImportObserver) for item in sys.meta_path)
+    if observed or not any(name in argv for name in WRAPPED_COMMANDS):
         return
     if PRELOADER in os.environ and "--noreload" not in sys.argv:
-        _outlive_errors()
+        _serve_errors()
     if MODULE in sys.modules:
         wrap(sys.modules[MODULE])
     else:
-        sys.meta_path.insert(0, Waiting())
+        sys.meta_path.insert(0, ImportObserver())
 
 
 def _stand_by() -> None:
-    """Wait here until this preloader is needed, if it was started ahead."""
+    """In a standby preloader, wait here until it is needed."""
     global STARTED
     waits = os.environ[STANDBY] == "wait"
     try:
@@ -61,20 +65,21 @@ def _stand_by() -> None:
 
         standby.wait()
     except BaseException:
-        # Half an upgrade: a preloader that was started ahead must not load the application before it is needed.
+        # appsrv cannot be imported, for example during an upgrade. A standby preloader must not load the application
+        # before it is needed, so it ends.
         if waits:
             os._exit(1)
         raise
     STARTED = time.time()
 
 
-class Waiting:
-    """A finder that finds nothing itself: it only sees django.core.management go by, once."""
+class ImportObserver:
+    """A finder in `sys.meta_path` that finds no modules itself; it observes the import of django.core.management."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of django.core.management as others find it, with the wrapping added to its loading."""
+        """The spec of django.core.management from the other finders; its loader wraps the module afterwards."""
         if name != MODULE:
             return None
         sys.meta_path.remove(self)
@@ -99,38 +104,38 @@ def _wrap_when_loaded(loader: Any) -> None:
     try:
         loader.exec_module = exec_module
     except AttributeError:
-        # A loader that cannot be changed: INSTALLED_APPS remains as the way.
+        # This loader does not allow attributes. Such a project can still use INSTALLED_APPS.
         return
 
 
 def wrap(module: Any) -> None:
-    """Make django.core.management ask appsrv about the commands concerned."""
+    """Wrap the functions of django.core.management that load and list commands."""
     _wrap_loading(module)
     if PRELOADER in os.environ:
         from appsrv.development import reloader
 
-        # Before Django loads the settings, and all that they name.
+        # This has to happen before Django imports the settings and the modules that they name.
         reloader.remember_loaded()
     if sys.argv[1:2] == [OWN_COMMAND]:
         _wrap_listing(module)
     elif sys.argv[1:2] == ["check"]:
-        from appsrv_django.takeover import concerns_project
+        from appsrv_django.takeover import project_names_appsrv
 
-        if concerns_project():
+        if project_names_appsrv():
             import appsrv_django.checks  # noqa: F401 - registers them
 
 
 def _wrap_listing(module: Any) -> None:
-    """Let `manage.py appsrv` be found where only the dependencies name appsrv."""
+    """Add the command `appsrv` for a project whose dependencies name appsrv, without INSTALLED_APPS."""
     original = getattr(module, "get_commands", None)
     if original is None or getattr(original, "appsrv_wrapped", False):
         return
 
     def get_commands() -> dict[str, Any]:
         commands: dict[str, Any] = original()
-        from appsrv_django.takeover import OURS, concerns_project
+        from appsrv_django.takeover import OURS, project_names_appsrv
 
-        return {OWN_COMMAND: OURS, **commands} if concerns_project() else commands
+        return {OWN_COMMAND: OURS, **commands} if project_names_appsrv() else commands
 
     get_commands.appsrv_wrapped = True  # type: ignore[attr-defined]
     get_commands.__doc__ = original.__doc__
@@ -155,13 +160,13 @@ def _wrap_loading(module: Any) -> None:
     module.load_command_class = load_command_class
 
 
-def _outlive_errors() -> None:
-    """After a change, manage.py or settings may break Django before its runserver is even looked up."""
+def _serve_errors() -> None:
+    """Serve errors in manage.py or in the settings after a change: they may occur before Django looks up runserver."""
     previous = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         previous(kind, error, traceback)
-        # Once it serves, the variable is gone: then errors are the worker's.
+        # `run.serve` removes the variable. Errors after that are errors of the worker.
         if isinstance(error, Exception) and PRELOADER in os.environ:
             from appsrv_django import broken
 

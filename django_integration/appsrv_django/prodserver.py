@@ -4,7 +4,7 @@
         "web": {"BACKEND": "appsrv_django.prodserver.AppsrvServer", "ARGS": {"port": "8000"}},
     }
 
-Each of ARGS is an option of `appsrv start`; None stands for one without a value.
+Each of ARGS is an option of `appsrv start`; the value None means an option without a value.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from appsrv.development.exec_appsrv import become_appsrv
 
 
 class AppsrvServer(BaseServerBackend):
-    """Becomes `appsrv start`."""
+    """The backend: replaces the process by `appsrv start`."""
 
     def start_server(self, *args: str) -> None:
-        """`args`: what `prep_server_args` has made of ARGS."""
+        """Start appsrv. `args`: the words that `prep_server_args` has made of ARGS."""
         become_appsrv(["start", *args], dependency_files.script_directory(sys.argv[0]), os.environ)

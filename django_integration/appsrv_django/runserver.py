@@ -1,8 +1,8 @@
-"""`runserver` on appsrv: a subclass of whatever runserver Django found, whose server is appsrv.
+"""`runserver` on appsrv: a subclass of the runserver that Django has found, with appsrv as the server.
 
-Django's own command parses, checks and prints; it is only handed another server class. In the process that
-was typed, `run` starts a watchdog in its place; the watchdog starts the same command again as its preloader,
-and there `run` goes on to the server class, which waits for workers to be wanted.
+Django's own command parses, checks and prints; only the server class is replaced. In the process of the typed command,
+`run` replaces the process by a watchdog. The watchdog starts the same command again as its preloader. There `run` calls
+the server class, which becomes the preloader.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ else:
 WSGIApplication = Callable[..., Iterable[bytes]]
 
 DEFAULTS = {"max_pool_size": 1, "threads": 8}
-"""One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
+"""One process, because a developer's code may rely on data in memory; threads, for concurrent requests."""
 
 FRAMEWORK = development.Framework(
     packages=("django", "asgiref", "sqlparse"),
     variables=("DJANGO_SETTINGS_MODULE",),
-    # Its libraries are looked for where the settings say, or else anywhere.
+    # GeoDjango takes the paths of its libraries from the settings; without settings it searches the system.
     excluded=("django.contrib.gis",),
 )
 
@@ -49,27 +49,27 @@ MAX_PORT = 65535
 
 
 class Runserver(Base):
-    """The part that is ours; `subclass` puts it in front of a runserver."""
+    """appsrv's part of the command; `subclass` puts it in front of a runserver class."""
 
     # Set by Django's handle().
     addr: str
     port: str
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Django's options and ours."""
+        """Add Django's options and appsrv's."""
         super().add_arguments(parser)
         group = parser.add_argument_group("appsrv")
         _add_number(group, "--max-pool-size", "Number of worker processes at most (default: 1).")
         _add_number(group, "--threads", "Number of threads in each worker process (default: 8).")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Django's, with colours if the terminal behind the watchdog shows them."""
+        """Execute Django's command, with colours if the watchdog's terminal shows them."""
         if development.inside_preloader() and internal_variables.COLOUR in os.environ:
             options["force_color"] = not options["no_color"]
         return super().execute(*args, **options)
 
     def handle(self, *args: Any, **options: Any) -> str | None:
-        """Django's; after a change that broke the settings, wait for the next change."""
+        """Run Django's command; if a change has broken the settings, serve the error and wait for the next change."""
         try:
             return super().handle(*args, **options)
         except Exception as error:
@@ -79,7 +79,7 @@ class Runserver(Base):
             broken.serve(error)
 
     def run(self, **options: Any) -> None:
-        """Called by Django when the address is known."""
+        """Start the server; Django calls this when the address is known."""
         if development.inside_preloader():
             self._preload(options)
         elif reason_to_step_aside(self, options, os.environ, sys.modules):
@@ -102,9 +102,9 @@ class Runserver(Base):
         )
 
     def _environ(self, options: dict[str, Any]) -> dict[str, str]:
-        """What the preloader finds in its environment."""
+        """The additional environment variables of the preloader."""
         environ = {RELOADER_VARIABLE: "true"} if options["use_reloader"] else {}
-        if not options["no_color"] and colours.wanted(os.environ):
+        if not options["no_color"] and colours.are_wanted(os.environ):
             environ[internal_variables.COLOUR] = "1"
         return environ
 
@@ -112,22 +112,22 @@ class Runserver(Base):
         if options["use_reloader"]:
             autoreload.announce()
         self.server_cls = cast(Any, type("Server", (PreloadingServer,), {"command": self, "options": options}))
-        # check_errors remembers the file of an error: Django's reloaders watch it.
+        # check_errors remembers the file of an error, so that Django's reloaders watch it.
         django_autoreload.check_errors(self.inner_run)(None, **options)
 
     def on_bind(self, server_port: int) -> None:
-        """Nothing yet: Django calls it before there is an application, the banner comes when both exist."""
+        """In a preloader, print nothing yet: Django calls this before the application is loaded (see `announce`)."""
         if not development.inside_preloader():
             super().on_bind(server_port)
 
     def announce(self, urls: list[str]) -> None:
-        """Django's banner."""
+        """Print Django's banner."""
         super().on_bind(urlsplit(urls[0]).port or int(self.port))
         own_lines.flush()
 
 
 class PreloadingServer:
-    """Stands where Django's runserver expects its WSGIServer. Knows no sockets: those are the watchdog's."""
+    """The server class in place of Django's WSGIServer. It has no sockets: the watchdog holds them."""
 
     command: Runserver
     options: dict[str, Any]
@@ -136,13 +136,13 @@ class PreloadingServer:
         self.server_port = address[1]
 
     def set_app(self, application: WSGIApplication) -> None:
-        """What the workers will call."""
+        """Set the application that the workers will call."""
         self._application = application
 
     def serve_forever(self) -> NoReturn:
-        """Become the preloader; raises OSError where the watchdog could not bind, as a real server would."""
+        """Become the preloader. Raises `OSError`, as Django's server does, if the watchdog did not bind the address."""
         if self.options["force_color"] and internal_variables.COLOUR in os.environ:
-            # Only now: loading the application sets up Django, and its loggers, once more.
+            # Not earlier, because loading the application sets up Django and its loggers again.
             colours.force_on_loggers()
         connections.close_all()
         own_lines.flush()
@@ -159,7 +159,7 @@ class PreloadingServer:
 
 
 def subclass(base: type[BaseCommand]) -> type[BaseCommand]:
-    """A runserver that does what `base` does, served by appsrv."""
+    """A subclass of the runserver `base` that is served by appsrv."""
     if issubclass(base, Runserver):
         return base
     attributes = {"__module__": __name__, "__doc__": base.__doc__}
@@ -170,5 +170,5 @@ def _add_number(group: argparse._ArgumentGroup, flag: str, text: str) -> None:
     try:
         group.add_argument(flag, type=int, metavar="N", help=text)
     except argparse.ArgumentError:
-        # The runserver below has an option of this name: it is the one that is meant.
+        # The replaced runserver has an option of this name; that one stays.
         return

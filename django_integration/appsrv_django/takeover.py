@@ -1,4 +1,4 @@
-"""Decides whether appsrv serves this runserver or steps aside for the original. Starts nothing."""
+"""Decides whether appsrv or the original command serves a runserver. It starts nothing."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ RELOADER_VARIABLE = "RUN_MAIN"
 
 OURS = "appsrv_django"
 REPLACED = ("django.core", "django.contrib.staticfiles", "whitenoise.runserver_nostatic")
-"""The applications whose runserver only says what to serve, not how; any other has its reasons."""
+"""The applications whose runserver appsrv may replace: they change what is served, not the server itself."""
 
 
 def replacement(app_name: str, command: BaseCommand) -> BaseCommand:
-    """What load_command_class answers for runserver: ours where the project asks for it."""
-    # In a preloader appsrv serves already, whatever has become of the dependency files since: half saved, or another
-    # branch's. The watchdog has the address, and Django's own server could not take it.
-    if app_name == OURS or not (PRELOADER in os.environ or (not switched_off(os.environ) and concerns_project())):
+    """The result of load_command_class for runserver: appsrv's command if the project names appsrv, else `command`."""
+    # In a preloader appsrv serves already, and the watchdog holds the address, which Django's own server could not
+    # bind. So the dependency files are not read again: they may be incomplete during a save, or belong to another
+    # branch.
+    if app_name == OURS or not (PRELOADER in os.environ or (not switched_off(os.environ) and project_names_appsrv())):
         return command
     if app_name not in REPLACED:
-        _say_that(app_name)
+        _print_reason(app_name)
         return command
     from appsrv_django.runserver import subclass
 
     return subclass(type(command))()
 
 
-def concerns_project() -> bool:
-    """Whether the dependency files of the project whose manage.py runs name appsrv."""
+def project_names_appsrv() -> bool:
+    """Whether the dependency files of the project, whose manage.py is running, name appsrv."""
     return dependency_files.names_appsrv(dependency_files.script_directory(sys.argv[0]))
 
 
-def _say_that(app_name: str) -> None:
+def _print_reason(app_name: str) -> None:
     if sys.argv[1:2] == ["runserver"] and os.environ.get(RELOADER_VARIABLE) != "true":
         sys.stderr.write(f"appsrv steps aside: runserver is provided by {app_name}.\n")
 
@@ -49,7 +50,7 @@ def _say_that(app_name: str) -> None:
 def reason_to_step_aside(
     command: BaseCommand, options: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]
 ) -> str | None:
-    """Why the original has to serve, or None. `modules` are the names of the loaded modules."""
+    """The reason why the original command has to serve, or None. `modules`: the names of the loaded modules."""
     if switched_off(environ):
         return f"{RUNSERVER} is off"
     if not getattr(command, "_called_from_command_line", False):
@@ -68,7 +69,7 @@ def reason_to_step_aside(
 
 
 def serves_itself(command: type[BaseCommand]) -> bool:
-    """True for a runserver that replaced the part of Django's which starts the server (daphne's does)."""
+    """Whether a runserver replaces the part of Django's command that starts the server, as daphne's does."""
     if not issubclass(command, CoreCommand):
         return True
     replaced = [cls for cls in command.__mro__ if "inner_run" in vars(cls) or "run" in vars(cls)]

@@ -1,1 +1,1 @@
-"""Makes `runserver` known to Django when "appsrv_django" stands in INSTALLED_APPS."""
+"""The package in which Django looks for the commands of "appsrv_django" in INSTALLED_APPS."""

@@ -307,7 +307,7 @@ def quiet_meta_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def waiting() -> int:
-    return sum(isinstance(finder, hook.Waiting) for finder in sys.meta_path)
+    return sum(isinstance(finder, hook.ImportObserver) for finder in sys.meta_path)
 
 
 @pytest.mark.usefixtures("quiet_meta_path")

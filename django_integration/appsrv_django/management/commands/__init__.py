@@ -1,1 +1,1 @@
-"""The management commands: runserver."""
+"""The management commands: `runserver` and `appsrv`."""

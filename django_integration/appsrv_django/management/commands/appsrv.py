@@ -14,29 +14,29 @@ from appsrv.settings import sources
 
 
 class Command(BaseCommand):
-    """Hands every word on as it is, `--help` included."""
+    """Passes all arguments on unchanged, `--help` included."""
 
     help = "Runs a command of appsrv for this project: start, status, restart-app, stop, ... (appsrv --help)"
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """For `call_command("appsrv", "status")`."""
+        """Accept positional arguments, for `call_command("appsrv", "status")`."""
         parser.add_argument("words", nargs="*")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """`argv`: manage.py, appsrv, and what is meant for appsrv."""
+        """Run the command. `argv`: manage.py, appsrv, and the arguments for appsrv."""
         _become(argv[2:], dependency_files.script_directory(argv[0]))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """As typed: there is no way back to who has called."""
+        """Run the command as if typed. It replaces the process, so it does not return to the caller."""
         _become(options["words"], dependency_files.script_directory(""))
 
 
 def _become(words: list[str], directory: str) -> NoReturn:
-    """Without what Django and manage.py have put into the environment.
+    """Replace this process by appsrv, without the environment variables that Django and manage.py have set.
 
-    The settings module of manage.py is for its own commands: it would win over that of the WSGI module, as one from
-    outside does. TZ is the TIME_ZONE of the settings: the server log is in the machine's time.
+    manage.py sets a settings module for its own commands. In the environment it would win over that of the WSGI module.
+    Django sets TZ to the TIME_ZONE of the settings, but the server log uses the machine's time zone.
     """
     first, environ = sources.first_environment(), dict(os.environ)
     named = finder.settings_of_manage(Path(directory))

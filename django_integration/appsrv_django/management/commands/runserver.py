@@ -1,4 +1,4 @@
-"""`runserver` for projects with "appsrv_django" in INSTALLED_APPS: the next one down, served by appsrv."""
+"""`runserver` for projects with "appsrv_django" in INSTALLED_APPS: that of the next application, served by appsrv."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APP = "appsrv_django"
 
 
 def next_runserver() -> type[BaseCommand]:
-    """The runserver that Django would take if this application were not installed."""
+    """The runserver that Django would use without this application."""
     for app in _applications_below():
         try:
             command: type[BaseCommand] = import_module(f"{app}.management.commands.runserver").Command
