@@ -78,7 +78,7 @@ def test_a_worker_that_is_told_to_leave_while_a_request_comes_loses_it_not(serve
             reply = connection.exchange("GET", "/")
             assert reply.status == 200, f"request {number}"
             pids.add(reply.text)
-            # Before, at and after the time at which the lookout, every 20 ms, finds it idle.
+            # Before, at and after the time at which the load monitor, every 20 ms, finds it idle.
             time.sleep(0.05 + number % 8 * 0.005)
     assert len(pids) > 3, "workers have left in between"
     assert "ERROR" not in server.log()

@@ -164,7 +164,7 @@ class Lifecycle:
         self.availability.end_outage()
         generation = self._generations.take()
         self._replace(generation, reason, LET_GO_SECONDS)
-        # A restart may be running: its generation is older than this one and will never serve.
+        # A restart may be running. Its generation is older than this one and will never serve: it ends here.
         reason = "the code changed meanwhile and is loaded anew"
         self.restarts.over(RestartOutcome(False, generation, reason, superseded=True))
 
@@ -176,6 +176,7 @@ class Lifecycle:
         `seconds`, `kill`: see `Succession.start`.
         """
         self.preloaders.dismiss(iter(self.preloaders), at_once=True)
+        # From here on the pool's generation is one that is not loaded: it spawns nothing, and requests wait.
         self._act(self._pool.replace(generation, self._now(), reason))
         self._send_to_watchdog(messages.Serving(self._name, generation))
         self._succession.start(generation, seconds, kill)
@@ -248,6 +249,8 @@ class Lifecycle:
         if not self._direct:
             self.availability.end_load()
         if generation > self._pool.generation:
+            # A restart: the old generation serves until the new one is ready. If a reload had taken the pool to a later
+            # generation meanwhile, this preloader would be dismissed and its message not handled.
             self._act(self._pool.roll(generation, self._now(), self.restarts.parallel))
             return
         self._act(self._pool.loaded(generation, self._now()))
@@ -260,6 +263,7 @@ class Lifecycle:
 
     def _load_failed(self, handle: PreloaderHandle, failure: Failure) -> None:
         if handle.generation != self._pool.generation:
+            # Loaded by a restart, while the old code serves and may hold a port or a lock.
             hint = conflict_hint(failure, self._generations.addresses_of_older(handle.generation))
             failure = replace(failure, message=failure.message + hint)
         self.availability.set_load_failure(handle.generation, failure)
@@ -293,6 +297,9 @@ class Lifecycle:
         self._succession.failed(generation)
 
     def _preloader_ended(self, handle: PreloaderHandle, cause: str) -> None:
+        # If a restart was rolling this generation in, the pool gives it up. If it is the generation that serves, its
+        # workers serve on, and a new preloader forks the next ones. Workers that this one was ordered to fork and has
+        # not forked are forgotten: otherwise the pool would wait for them until start_timeout.
         self._act(self._pool.lost(handle.generation, self._now(), f"its preloader ended: {cause}"))
         self.driver.forget_not_forked(handle.generation)
         if handle.generation == self._pool.generation and handle.loaded and self._no_worker_ready():
@@ -349,6 +356,7 @@ class Lifecycle:
             self.availability.clear_failure()
         self.availability.end_outage()
         self.availability.end_load()
+        # An old worker that becomes ready during a restart counts as well: it serves until its replacement is ready.
         self._act(self._pool.ready(handle.serial, self._now()))
         self.availability.set_booted()
         self._serves(handle.generation)

@@ -173,13 +173,16 @@ class PoolDriver:
         handle = self.workers.get(serial)
         if handle is None:
             return
-        # The last messages of the worker may still be unread: its channel and the report of its end are two sockets.
+        # The preloader or the watchdog reports the end, on another socket than that of the worker. The worker's last
+        # messages, such as the reason why it could not start, may still be unread.
         self.workers.receive(handle)
         cause = self.deaths.cause(status, handle.reason)
         served = [cell for cell in handle.slot.read() if cell.cid]
         self._log_end(handle, status, cause, served)
         self.monitor.worker_ended(handle.slot.taken)
         self.workers.forget(handle)
+        # If this was the last old worker or the first new one of a restart, the pool decides here that the restart is
+        # done or has failed. Only then `worker_ended` checks for a crash loop.
         self.act(self._pool.gone(serial, self._now(), cause, served=bool(served)))
         self._events.worker_ended(cause)
 

@@ -1,7 +1,7 @@
 """The queue of requests that no worker has taken: how many may wait, for how long, and for which clients.
 
-Decides by the readings of `lookout` and by `admission`; acts through the back end. The front end owns the connections,
-the ready queue decides in which order workers take them.
+Decides by the readings of `load_monitor` and by `admission`; acts through the back end. The front end owns the
+connections, the ready queue decides in which order workers take them.
 
 The request of a client that has gone is dropped before a worker runs the application for it. A broken connection shows
 that the client has gone. A client that has closed its sending side only may have gone, or may wait for its response

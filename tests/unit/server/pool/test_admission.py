@@ -1,4 +1,4 @@
-"""Who may still wait: the queue's limit, told with views as a lookout would give them."""
+"""Which requests may still wait, by readings of the load as the load monitor makes them."""
 
 from __future__ import annotations
 

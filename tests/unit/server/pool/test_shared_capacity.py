@@ -28,35 +28,35 @@ def test_nobody_has_to_go_while_there_is_room() -> None:
 
 def test_the_one_idle_longest_beyond_what_is_kept_makes_room() -> None:
     loads = {
-        "hungry": load(0, waiting=1),
+        "waits": load(0, waiting=1),
         "kept": load(1, idle={1: 1.0}),
         "large": load(3, idle={2: 50.0, 3: 40.0}, busy=(4,)),
     }
-    assert SharedCapacity(4).request_room("hungry", loads, 100.0) == Eviction("large", 3)
+    assert SharedCapacity(4).request_room("waits", loads, 100.0) == Eviction("large", 3)
 
 
 def test_kept_ones_go_when_no_other_is_idle() -> None:
-    loads = {"hungry": load(0, waiting=1), "kept": load(1, idle={1: 1.0}), "large": load(2, busy=(2, 3))}
-    assert SharedCapacity(3).request_room("hungry", loads, 100.0) == Eviction("kept", 1)
+    loads = {"waits": load(0, waiting=1), "kept": load(1, idle={1: 1.0}), "large": load(2, busy=(2, 3))}
+    assert SharedCapacity(3).request_room("waits", loads, 100.0) == Eviction("kept", 1)
 
 
 def test_one_whose_requests_wait_is_not_idle() -> None:
-    loads = {"hungry": load(0, waiting=1), "asked": load(1, idle={1: 1.0}, waiting=1)}
-    assert SharedCapacity(1).request_room("hungry", loads, 100.0) is None
+    loads = {"waits": load(0, waiting=1), "asked": load(1, idle={1: 1.0}, waiting=1)}
+    assert SharedCapacity(1).request_room("waits", loads, 100.0) is None
 
 
 @pytest.mark.parametrize(("mine", "evicted"), [(0, Eviction("large", 7)), (1, Eviction("large", 7)), (2, None)])
 def test_a_busy_one_of_a_much_larger_group_finishes_and_goes(mine: int, evicted: Eviction | None) -> None:
-    loads = {"hungry": load(mine, waiting=1), "large": load(3, busy=(7, 8, 9), waiting=5), "small": load(1, busy=(1,))}
-    assert SharedCapacity(4).request_room("hungry", loads, 100.0) == evicted
+    loads = {"waits": load(mine, waiting=1), "large": load(3, busy=(7, 8, 9), waiting=5), "small": load(1, busy=(1,))}
+    assert SharedCapacity(4).request_room("waits", loads, 100.0) == evicted
 
 
 def test_who_has_workers_takes_no_place_that_was_needed_a_moment_ago() -> None:
-    loads = {"hungry": load(1, waiting=1, busy=(1,)), "other": load(2, idle={2: 99.5, 3: 99.6})}
+    loads = {"waits": load(1, waiting=1, busy=(1,)), "other": load(2, idle={2: 99.5, 3: 99.6})}
     capacity = SharedCapacity(3)
-    assert capacity.request_room("hungry", loads, 100.0) is None
-    assert capacity.request_room("hungry", loads, 100.6) == Eviction("other", 2)
-    assert capacity.request_room("other", {**loads, "hungry": load(0)}, 100.0) is None
+    assert capacity.request_room("waits", loads, 100.0) is None
+    assert capacity.request_room("waits", loads, 100.6) == Eviction("other", 2)
+    assert capacity.request_room("other", {**loads, "waits": load(0)}, 100.0) is None
 
 
 def test_a_place_that_comes_free_is_of_who_has_waited_longest() -> None:
