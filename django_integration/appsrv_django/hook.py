@@ -45,8 +45,9 @@ def install() -> None:
     if STANDBY in os.environ:
         _stand_by()
     argv = getattr(sys, "argv", ())
-    observed = any(isinstance(item, ImportObserver) for item in sys.meta_path)
-    if observed or not any(name in argv for name in WRAPPED_COMMANDS):
+    if not any(name in argv for name in WRAPPED_COMMANDS):
+        return
+    if any(isinstance(item, ImportObserver) for item in sys.meta_path):
         return
     if PRELOADER in os.environ and "--noreload" not in sys.argv:
         _serve_errors()

@@ -1,4 +1,4 @@
 """Flask's side of appsrv: `flask run` served by appsrv.
 
-The entry point `run` of the group `flask.commands` leads to command.py. Nothing is imported here.
+The entry point `run` of the group `flask.commands` is in command.py. This module imports nothing.
 """

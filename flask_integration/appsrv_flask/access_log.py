@@ -1,4 +1,4 @@
-"""The access lines of `flask run`: Werkzeug's own code writes them to its own logger, `werkzeug`."""
+"""The access log of `flask run`: Werkzeug's own code writes the lines to its own logger, `werkzeug`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 
 def log_request(environ: Mapping[str, Any], status: int, size: int, started: float) -> None:
-    """Log one answered request; Werkzeug writes "-" for the size."""
+    """Log one answered request. Werkzeug writes "-" for the size."""
     handler = WSGIRequestHandler.__new__(WSGIRequestHandler)
     vars(handler).update(
         environ=environ,

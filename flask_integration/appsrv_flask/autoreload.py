@@ -1,4 +1,4 @@
-"""Watching for changes by Werkzeug's rules: what it watches, extra files, exclude patterns, and its lines."""
+"""Watches for changes by Werkzeug's rules: its set of files, extra files and exclude patterns, and its log lines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from werkzeug._internal import _log
 from appsrv.development import reloader
 
 STARTED = time.time()
-"""When this command began, near enough, or was needed: files saved later may have been imported in their old form."""
+"""The approximate time when this command started, or when a standby preloader was needed.
+
+A file that was saved later may have been imported before the save.
+"""
 
 Report = Callable[[list[str]], None]
 
 
 def name() -> str:
-    """What the line "Restarting with ..." names."""
+    """The name of the reloader in the line "Restarting with ..."."""
     loop = cast(Any, _reloader.reloader_loops["auto"])
     if reloader.has_watchfiles() and loop is _reloader.StatReloaderLoop:
         return "watchfiles"
@@ -27,28 +30,31 @@ def name() -> str:
 
 
 class FlaskFileWatch:
-    """What a worker runs in a thread of its own to learn about changes, for as long as it lives."""
+    """The watch for changes; a worker calls it in a thread of its own, until the worker ends."""
 
     def __init__(
         self, extra_files: Iterable[str], exclude_patterns: Iterable[str], error: BaseException | None = None,
-        told: Callable[[], None] | None = None,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
-        """`error`: why the application could not be loaded; its files are watched too. `told`: called at a change."""
+        """`error`: the error that prevented the loading of the application; its files are watched, too.
+
+        `on_change`: called at each change.
+        """
         broken = reloader.traceback_files(error) if error else set()
         self._extra_files = {*extra_files, *broken}
         self._exclude_patterns = set(exclude_patterns)
-        self._told = told
+        self._on_change = on_change
 
     def __call__(self, report: Report, _files_changed: Report) -> None:
-        """`report` each change: Flask's templates look at their files themselves."""
+        """Call `report` for each change; blocks. Flask's template loader checks its files itself."""
 
         def changed(paths: list[str]) -> bool:
             for path in paths:
                 _log("info", f" * Detected change in {path!r}, reloading")
                 reloader.forget_compiled(path)
             report(paths)
-            if self._told is not None:
-                self._told()
+            if self._on_change is not None:
+                self._on_change()
             return False
 
         if name() in ("stat", "watchfiles"):
@@ -57,13 +63,13 @@ class FlaskFileWatch:
             self._run_watchdog(changed)
 
     def forget(self, paths: list[str]) -> None:
-        """Nothing here remembers files."""
+        """Do nothing: Flask keeps no files in memory that would have to be dropped."""
 
     def _files(self) -> Iterable[str]:
         return _reloader._find_stat_paths(self._extra_files, self._exclude_patterns)
 
     def _run_watchdog(self, changed: Callable[[list[str]], bool]) -> None:
-        """Werkzeug's own loop on the package watchdog, told to report instead of to exit."""
+        """Run Werkzeug's own loop with the package watchdog, changed to report instead of ending the process."""
 
         def trigger_reload(_: Any, filename: str | bytes) -> None:
             changed([os.fsdecode(filename)])

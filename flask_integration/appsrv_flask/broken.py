@@ -1,4 +1,7 @@
-"""A Flask application that cannot be loaded, after a change: the debugger's page or a plain one, which heals itself."""
+"""The page about a Flask application that cannot be loaded after a change: the debugger's or a plain one.
+
+The page reloads itself when the code has changed (`self_reloading_page`).
+"""
 
 from __future__ import annotations
 
@@ -13,37 +16,37 @@ from appsrv.http import self_reloading_page
 WSGIApplication = Callable[..., Iterable[bytes]]
 AccessLog = Callable[[Mapping[str, Any], int, int, float], None]
 
-PATIENCE = 2.0
-"""Seconds that a page's question is kept: not long, for it has one of the worker's threads meanwhile."""
+POLL_HOLD_SECONDS = 2.0
+"""The time for which a poll of a page is held. It is short, because the poll occupies a thread of the worker."""
 
-MOST_KEPT = 4
-"""Questions kept at a time; the other threads are for pages and the debugger."""
+MAX_HELD_POLLS = 4
+"""The number of polls held at a time; the other threads serve pages and the debugger."""
 
 
 def raising(error: Exception) -> WSGIApplication:
-    """An application that only raises, so that the debugger shows the error."""
+    """An application that raises the error for each request, so that the debugger shows it."""
 
     raised_at = error.__traceback__
 
     def application(environ: object, start_response: object) -> Iterable[bytes]:
-        # Each raising adds its frames to those that the error has: not those of the requests before.
+        # Each `raise` adds frames to the error's traceback. Without the reset it would show those of earlier requests.
         raise error.with_traceback(raised_at) from None
 
     return application
 
 
-class Healing:
-    """In front of an application that raises what kept the real one from loading."""
+class SelfReloadingError:
+    """A middleware around the application of `raising`: makes its pages reload themselves, and answers their polls."""
 
     def __init__(self, application: WSGIApplication, error: Exception) -> None:
         self.failure = f"{time.time():.6f}"
         self._application = application
         self._error = error
         self._changed = threading.Event()
-        self._room = threading.BoundedSemaphore(MOST_KEPT)
+        self._poll_slots = threading.BoundedSemaphore(MAX_HELD_POLLS)
 
     def changed(self) -> None:
-        """A file has changed: pages are to ask for the next generation."""
+        """A file has changed: end the held polls, so that the pages ask for the next generation."""
         self._changed.set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -54,7 +57,7 @@ class Healing:
             answer = self._application(environ, lambda status, fields, *_: started.append((status, list(fields))))
             body = b"".join(answer)
         except Exception:
-            # Without a debugger.
+            # The exception arrives here only without a debugger.
             text = "".join(traceback.format_exception(self._error))
             title = f"The application cannot be loaded: {self._error}"
             page = self_reloading_page.page(title, text, self.failure, environ)
@@ -66,7 +69,7 @@ class Healing:
     def _with_script(
         self, status: str, fields: list[tuple[str, str]], body: bytes, start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        # Not the style sheets and answers of the console.
+        # Only error pages get the script, not the debugger's style sheets and console responses.
         if status.startswith("500"):
             body = body.replace(b"<head>", b"<head>" + self_reloading_page.script(self.failure).encode(), 1)
             fields = [(name, value) for name, value in fields if name.lower() != "content-length"]
@@ -75,17 +78,17 @@ class Healing:
         return [body]
 
     def _answer_poll(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if self._room.acquire(blocking=False):
+        if self._poll_slots.acquire(blocking=False):
             try:
-                self._changed.wait(PATIENCE)
+                self._changed.wait(POLL_HOLD_SECONDS)
             finally:
-                self._room.release()
+                self._poll_slots.release()
         fields = [] if self._changed.is_set() else [(self_reloading_page.FIELD, self.failure)]
         start_response("204 No Content", [*fields, ("Cache-Control", "no-store")])
         return []
 
-    def logging(self, log: AccessLog) -> AccessLog:
-        """The access log without the questions."""
+    def without_polls(self, log: AccessLog) -> AccessLog:
+        """The access log without the polls of pages."""
 
         def log_request(environ: Mapping[str, Any], status: int, size: int, started: float) -> None:
             if not self_reloading_page.is_poll_about(environ, self.failure):

@@ -1,8 +1,8 @@
 """`flask run`: the command that Flask finds by the entry point, in every project of the environment.
 
-It has all options of the built-in command and two of ours. Where the project's dependency files do not name
-appsrv, or appsrv cannot do what is asked, it calls the built-in. A failing import here would break every
-flask command of the environment: whatever goes wrong, `run` is then the built-in itself.
+It has all options of the built-in command and two more. It calls the built-in command if the project's dependency files
+do not name appsrv, or if appsrv does not support the options. An error in the import of this module would break every
+flask command of the environment, so after any error `run` is the built-in command itself.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from flask.cli import ScriptInfo, run_command
 
 RELOADER_VARIABLE = "WERKZEUG_RUN_MAIN"
 PRELOADER = "APPSRV_PRELOADER"
-"""In the environment of a preloader, see appsrv.development.run."""
+"""Set in the environment of a preloader, see appsrv.development.run."""
 
 
 class RunCommand(click.Command):
-    """The built-in's twin; shows and takes our options only in a project that names appsrv."""
+    """A copy of the built-in command. It has appsrv's options only in a project that names appsrv."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All parameters where appsrv may serve, else the built-in's alone."""
+        """All parameters if appsrv may serve, else only those of the built-in command."""
         params = super().get_params(ctx)
         info = ctx.find_object(ScriptInfo)
-        if concerns(info.app_import_path if info else None):
+        if may_serve(info.app_import_path if info else None):
             return params
-        return [param for param in params if param.name not in OURS]
+        return [param for param in params if param.name not in APPSRV_OPTIONS]
 
 
-OURS = ("max_pool_size", "threads")
+APPSRV_OPTIONS = ("max_pool_size", "threads")
 
 
 @click.pass_context
 def callback(
     ctx: click.Context, /, max_pool_size: int | None = None, threads: int | None = None, **params: Any
 ) -> None:
-    """Serve with appsrv, or call the built-in with its own parameters."""
+    """Serve with appsrv, or call the built-in command with its own parameters."""
     info = ctx.ensure_object(ScriptInfo)
-    if not concerns(info.app_import_path):
+    if not may_serve(info.app_import_path):
         call_original(ctx, params)
         return
     from appsrv.development import run as development
@@ -58,15 +58,16 @@ def callback(
 
 
 def call_original(ctx: click.Context, params: Mapping[str, Any]) -> None:
-    """The built-in's own function; calling it as a command would name it "flask run run" in its errors."""
+    """Call the function of the built-in command. As a command it would appear as "flask run run" in its errors."""
     assert run_command.callback is not None
     ctx.invoke(run_command.callback, **params)
 
 
-def concerns(app: str | None) -> bool:
-    """Whether this command is appsrv's: in a preloader always, whatever has become of the dependency files since.
+def may_serve(app: str | None) -> bool:
+    """Whether appsrv may serve this command: always in a preloader, else if the project names appsrv.
 
-    They may be half saved, or those of another branch; and the watchdog, which has the address, is appsrv.
+    In a preloader the dependency files are not read again. They may be incomplete during a save, or belong to another
+    branch, and the watchdog already holds the address.
     """
     from appsrv.development.takeover import switched_off
 
@@ -74,7 +75,7 @@ def concerns(app: str | None) -> bool:
 
 
 def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], modules: Iterable[str]) -> str | None:
-    """Why the built-in has to serve, or None. `modules` are the names of the loaded modules."""
+    """The reason why the built-in command has to serve, or None. `modules`: the names of the loaded modules."""
     from appsrv.development.takeover import debugger_attached
 
     if sys.platform == "win32":
@@ -93,7 +94,7 @@ def reason_to_step_aside(params: Mapping[str, Any], environ: Mapping[str, str], 
 
 
 def project_names_appsrv(app: str | None) -> bool:
-    """True when the project of the command, or that of an --app given as a path, names appsrv."""
+    """Whether the project of the command, or that of an --app given as a path, names appsrv."""
     from appsrv.apps import dependency_files
 
     directories = {dependency_files.script_directory(sys.argv[0]): None}
@@ -103,7 +104,7 @@ def project_names_appsrv(app: str | None) -> bool:
 
 
 def build() -> click.Command:
-    """The built-in's twin."""
+    """Make the command from the built-in one."""
     ours: list[click.Parameter] = [
         click.Option(["--max-pool-size"], type=click.IntRange(min=1), help="Worker processes at most. [appsrv]"),
         click.Option(["--threads"], type=click.IntRange(min=1), help="Threads in each worker. [appsrv]"),
@@ -118,7 +119,10 @@ def build() -> click.Command:
 
 
 def remember_loaded() -> None:
-    """In a preloader: before Flask loads the application, which it does once it has found its commands."""
+    """In a preloader, remember the state of loaded sources.
+
+    This runs early enough: Flask finds its commands before it loads the application.
+    """
     if PRELOADER in os.environ:
         from appsrv.development import reloader
 
@@ -129,5 +133,5 @@ try:
     remember_loaded()
     run: click.Command = build()
 except Exception:
-    # A Flask or click this was not written for.
+    # This version of Flask or click is not supported.
     run = run_command

@@ -1,4 +1,4 @@
-"""`flask appsrv start|status|restart-app|...`: appsrv's own commands for the application that Flask was told of."""
+"""`flask appsrv start|status|restart-app|...`: appsrv's own commands for the application of `flask --app`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def appsrv(ctx: click.Context, words: tuple[str, ...]) -> None:
     from appsrv.development.exec_appsrv import become_appsrv
 
     info = ctx.find_object(ScriptInfo)
-    # What `flask --app` said, where `appsrv start` looks.
+    # `appsrv start` reads the application of `flask --app` from this variable.
     named = {"FLASK_APP": info.app_import_path} if info is not None and info.app_import_path else {}
     become_appsrv(words, os.getcwd(), {**os.environ, **named})

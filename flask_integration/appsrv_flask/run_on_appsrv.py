@@ -1,7 +1,7 @@
-"""What `flask run` does once appsrv serves: the steps and lines of the built-in, with appsrv as the server.
+"""`flask run` served by appsrv: the steps and the output of the built-in command, with appsrv as the server.
 
-`start` runs in the process that was typed and becomes the watchdog; `preload` runs when the watchdog starts
-the same command again, loads the application and waits for workers to be wanted.
+`start` runs in the process of the typed command and replaces it by the watchdog. `preload` runs when the watchdog
+starts the same command again: it loads the application and becomes the preloader.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from appsrv.errors import ListenError
 from appsrv.settings.internal_variables import BOOT
 from appsrv_flask import autoreload
 from appsrv_flask.access_log import log_request
-from appsrv_flask.broken import Healing, raising
+from appsrv_flask.broken import SelfReloadingError, raising
 from appsrv_flask.command import RELOADER_VARIABLE
 
 WSGIApplication = Callable[..., Iterable[bytes]]
 
 DEFAULTS = {"max_pool_size": 1, "threads": 8}
-"""One process, so that what a developer keeps in memory goes on working; threads for concurrent requests."""
+"""One process, because a developer's code may rely on data in memory; threads, for concurrent requests."""
 
 FRAMEWORK = run.Framework(
     packages=("flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "click", "blinker")
@@ -46,16 +46,19 @@ FRAMEWORK = run.Framework(
 
 MAX_PORT = 65535
 
-TICK = 0.1
-"""Seconds that the clock of files may be behind. What was saved so shortly before is compared, not held for changed."""
+CLOCK_LAG_SECONDS = 0.1
+"""The time, in seconds, by which the time stamps of files may lag behind the clock.
 
-SKIP_DOTENV, NOT_TWICE = "FLASK_SKIP_DOTENV", "appsrv"
-"""Flask's variable, and the value by which ours is known."""
+A file that was saved within this time before the start is compared with the imported source.
+"""
+
+SKIP_DOTENV, SET_BY_APPSRV = "FLASK_SKIP_DOTENV", "appsrv"
+"""A variable of Flask, and the value that appsrv sets, by which it recognizes its own setting."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The built-in's parameters that matter here, with debug mode's defaults filled in."""
+    """The parameters of the built-in command that appsrv uses, with the defaults of debug mode filled in."""
 
     host: str
     port: int
@@ -66,7 +69,7 @@ class Options:
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Options:
-        """From the parameters as click parsed them."""
+        """Make the options from the parameters that click has parsed."""
         debug = get_debug_flag()
         unset: dict[str, Any] = {
             "reload": debug,
@@ -76,19 +79,19 @@ class Options:
         }
         chosen: dict[str, Any] = {field.name: params[field.name] for field in fields(cls)}
         if chosen["host"].startswith("[") and chosen["host"].endswith("]"):
-            # The URLs that Werkzeug prints have brackets of their own.
+            # Werkzeug adds brackets when it prints a URL.
             chosen["host"] = chosen["host"][1:-1]
         return cls(**{name: unset[name] if value is None else value for name, value in chosen.items()})
 
 
 def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
-    """Become the watchdog of this command."""
+    """Replace this process by the watchdog of this command."""
     if not 0 <= options.port <= MAX_PORT:
         raise click.BadParameter(f"{options.port} is not a port: 0 to {MAX_PORT}.", param_hint="--port")
     run.start(
         argv=run.same_command(),
         root=dependency_files.script_directory(sys.argv[0]),
-        # Werkzeug takes none for every address of IPv4.
+        # For Werkzeug an empty host means all IPv4 addresses.
         host=options.host or "0.0.0.0",
         port=options.port,
         defaults=DEFAULTS,
@@ -98,11 +101,11 @@ def start(options: Options, flags: Mapping[str, int | str]) -> NoReturn:
 
 
 def preload(info: ScriptInfo, options: Options) -> NoReturn:
-    """Load the application and serve it."""
-    if os.environ.get(SKIP_DOTENV) == NOT_TWICE:
+    """Load the application and serve it, as the preloader."""
+    if os.environ.get(SKIP_DOTENV) == SET_BY_APPSRV:
         del os.environ[SKIP_DOTENV]
-    # Files are stamped with the time of the kernel's last tick, which a busy machine may have missed.
-    autoreload.STARTED = time.time() - TICK
+    # The kernel takes the time stamp of a file from its last timer tick, which may be late on a busy machine.
+    autoreload.STARTED = time.time() - CLOCK_LAG_SECONDS
     first = os.environ.get(BOOT, "1") == "1"
     if not first:
         _log("info", f" * Restarting with {autoreload.name()}")
@@ -110,16 +113,16 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
     with _as_first_process():
         if first:
             show_server_banner(get_debug_flag(), info.app_import_path)
-        # Wrapped before the fork: all workers have the same secret and count wrong PINs together.
+        # Wrapped before the fork, so that all workers have the same secret and share the count of wrong PINs.
         debugged = with_debugger(application, options)
-    broken = Healing(debugged, error) if error else None
+    broken = SelfReloadingError(debugged, error) if error else None
     own_lines.flush()
     try:
         run.serve(
             lambda: broken or debugged,
             banner=Banner(options, debugged, first),
             watch=watch(options, error, broken) if options.reload else None,
-            log_request=broken.logging(log_request) if broken else log_request,
+            log_request=broken.without_polls(log_request) if broken else log_request,
             framework=FRAMEWORK,
             broken=error is not None,
         )
@@ -128,18 +131,21 @@ def preload(info: ScriptInfo, options: Options) -> NoReturn:
 
 
 def _without_fifo() -> dict[str, str]:
-    """Keeps Flask from reading a FIFO again: its writer may serve it once, and its variables are in the environment."""
+    """The variable that keeps Flask from reading a FIFO a second time.
+
+    The writer of the FIFO may write its content once only, and the variables are in the environment already.
+    """
     try:
         import dotenv
     except ImportError:
         return {}
     files = (dotenv.find_dotenv(name, usecwd=True) for name in (".flaskenv", ".env"))
     fifos = any(run.is_fifo(file) for file in files if file)
-    return {SKIP_DOTENV: NOT_TWICE} if fifos and not os.environ.get(SKIP_DOTENV) else {}
+    return {SKIP_DOTENV: SET_BY_APPSRV} if fifos and not os.environ.get(SKIP_DOTENV) else {}
 
 
 def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exception | None]:
-    """The application; after a change, one that raises what kept the real one from loading."""
+    """The application and None; with `may_fail`, after an error, an application that raises it, and the error."""
     try:
         return cast(WSGIApplication, info.load_app()), None
     except Exception as error:
@@ -149,14 +155,14 @@ def load(info: ScriptInfo, *, may_fail: bool) -> tuple[WSGIApplication, Exceptio
         return raising(error), error
 
 
-def watch(options: Options, error: Exception | None, broken: Healing | None) -> autoreload.FlaskFileWatch:
-    """The watching for changes; pages about an application that could not be loaded hear of them too."""
-    told = broken.changed if broken else None
-    return autoreload.FlaskFileWatch(options.extra_files, options.exclude_patterns, error, told)
+def watch(options: Options, error: Exception | None, broken: SelfReloadingError | None) -> autoreload.FlaskFileWatch:
+    """The watch for changes; it also notifies the pages about an application that could not be loaded."""
+    on_change = broken.changed if broken else None
+    return autoreload.FlaskFileWatch(options.extra_files, options.exclude_patterns, error, on_change)
 
 
 def with_debugger(application: WSGIApplication, options: Options) -> WSGIApplication:
-    """The application as Werkzeug's run_simple wraps it."""
+    """The application, wrapped in the debugger as by Werkzeug's run_simple."""
     if not options.debugger:
         return application
     debugged = DebuggedApplication(cast(Any, application), evalex=True)
@@ -166,7 +172,10 @@ def with_debugger(application: WSGIApplication, options: Options) -> WSGIApplica
 
 @contextmanager
 def _as_first_process() -> Iterator[None]:
-    """Without the reloader's mark, with which Flask prints no banner and the debugger's lines come early."""
+    """Remove the reloader's variable for the duration of the block.
+
+    With the variable Flask prints no banner, and the debugger prints its lines too early.
+    """
     mark = os.environ.pop(RELOADER_VARIABLE, None)
     try:
         yield
@@ -176,7 +185,7 @@ def _as_first_process() -> Iterator[None]:
 
 
 class Banner:
-    """The built-in's lines about where it runs and about the debugger, through Werkzeug's own code."""
+    """Prints the built-in command's lines about the addresses and the debugger, by Werkzeug's own code."""
 
     def __init__(self, options: Options, application: WSGIApplication, first: bool) -> None:
         self._options = options
@@ -184,7 +193,7 @@ class Banner:
         self._first = first
 
     def __call__(self, urls: list[str]) -> None:
-        """Print them; `urls` are where the watchdog really listens."""
+        """Print the lines. `urls`: the addresses on which the watchdog listens."""
         if self._first:
             url = urlsplit(urls[0])
             self._print_addresses(url.port or self._options.port, tls=url.scheme == "https")
@@ -195,7 +204,7 @@ class Banner:
 
     def _print_addresses(self, port: int, *, tls: bool) -> None:
         family = socket.AF_INET6 if ":" in self._options.host else socket.AF_INET
-        # It is only looked at whether there is a context.
+        # Werkzeug only tests whether there is a context.
         context = tls or None
         server = SimpleNamespace(host=self._options.host, port=port, address_family=family, ssl_context=context)
         BaseWSGIServer.log_startup(cast(Any, server))
@@ -210,7 +219,7 @@ class Banner:
 
 
 def exit_without_address(options: Options, failure: ListenError | OSError) -> NoReturn:
-    """Werkzeug's words when the address cannot be had."""
+    """Print Werkzeug's messages about an address that cannot be bound, and exit with 1."""
     click.echo(failure.reason if isinstance(failure, ListenError) else failure.strerror, err=True)
     if failure.errno == errno.EADDRINUSE:
         click.echo(

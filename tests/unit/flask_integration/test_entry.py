@@ -164,7 +164,7 @@ def test_a_certificate_made_up_is_kept(started: list[dict[str, Any]], tmp_path: 
     flask_run("--cert", "adhoc", XDG_STATE_HOME=str(state))
     assert path.read_bytes() == first
     # Before it expires there is another one.
-    old = path.stat().st_mtime - certificate.KEPT - 1
+    old = path.stat().st_mtime - certificate.CERTIFICATE_REUSE_SECONDS - 1
     os.utime(path, (old, old))
     flask_run("--cert", "adhoc", XDG_STATE_HOME=str(state))
     assert path.read_bytes() != first
@@ -366,8 +366,8 @@ def test_after_a_change_it_is_shown_instead(served: Served, capfd: pytest.Captur
     assert __file__ in served.watch._extra_files
     assert served.broken
     failure = dict(answers[0][1])["Appsrv-Failure"]
-    assert served.watch._told is not None
-    served.watch._told()
+    assert served.watch._on_change is not None
+    served.watch._on_change()
     served.application({"HTTP_APPSRV_FAILURE": failure}, lambda *answer: answers.append(answer))
     assert (answers[1][0], "Appsrv-Failure" in dict(answers[1][1])) == ("204 No Content", False)
 
