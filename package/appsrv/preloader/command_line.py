@@ -31,7 +31,7 @@ def take_over(spec: AppSpec, main: ModuleType) -> None:
 
 
 def application_file(spec: AppSpec) -> str | None:
-    """The file of the application, found without importing anything; None when it cannot be told."""
+    """The file of the application, found without importing anything; None when that is not possible."""
     if spec.startup_file is not None:
         return spec.startup_file
     module = spec.target.partition(":")[0]

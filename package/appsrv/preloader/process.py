@@ -100,12 +100,13 @@ class Preloader:
     def run(self, load: Load, loaded: Callable[[], None] = lambda: None) -> None:
         """Import the application with `load`, call `loaded`, then fork workers as the server asks for them.
 
-        Returns when the server or the watchdog has told it to end, or has gone, and the last worker has ended. A worker
+        Returns when the last worker has ended, and the server has sent Quit, or server or watchdog have gone. A worker
         returns from here, too.
         """
         set_title(f"appsrv preloader {self._role.name}")
         forked_child.on_fork(self._let_child_go)
-        # What is here already is no garbage: the collector need not walk it while the application loads.
+        # The modules of appsrv live as long as the process. Frozen, they are not walked by each collection of garbage
+        # while the application loads.
         gc.freeze()
         try:
             with forked_child.ending_children():

@@ -109,7 +109,8 @@ class WatchedInstance:
         stack_dump.listen(self.resources.directory.path)
         # Before the first child: a worker whose preloader dies becomes a child of this process, not of init.
         become_subreaper()
-        log, output = self.resources.log, Collector(self._selector, self.resources.log)
+        clock, log = time.monotonic, self.resources.log
+        output = Collector(self._selector, log, clock)
         groups = groups_of(self._plan, self.resources, self._identities)
         with contextlib.ExitStack() as at_end:
             at_end.callback(self._close, output, groups)
@@ -121,7 +122,7 @@ class WatchedInstance:
             watchdog = watchdog_of(
                 self._plan, self.resources, groups=groups, output=output, selector=self._selector,
                 signals=self._signals, hangup=self._hangup, spawner=Spawner(self._plan.child_environ, output),
-                processes=ProcessTable(), clock=time.monotonic, on_booted=on_booted,
+                processes=ProcessTable(), clock=clock, on_booted=on_booted,
             )
             return watchdog.run()
 

@@ -83,7 +83,7 @@ class Children:
             self.server.send(serve_group(group, preloader))
             for obsolete in group.obsolete(preloader):
                 self._processes.send_signal(obsolete.pid, signal.SIGTERM)
-        # After all groups: the server reads as many ServeGroup as Configure tells before it reads anything else.
+        # After all groups: the server reads as many ServeGroup as Configure announces before any other message.
         for preloader in filter(None, kept.values()):
             self.preloaders.introduce(preloader)
 
@@ -119,7 +119,7 @@ class Children:
         self.server.send(messages.ProcessExited(pid, status))
 
     def _preloader_exited(self, preloader: PreloaderRecord, status: int) -> bool:
-        """Whether to tell the server now."""
+        """Close its channels; whether to send ProcessExited now."""
         if self._is_startup_failure(status):
             preloader.close()
             self._on_startup_failure(os.WEXITSTATUS(status))

@@ -41,7 +41,7 @@ class InstanceLogs:
         self.of_group: dict[str, ServerLog] = {}
 
     def open_main(self, terminal: TextIO | None, places: Iterable[Place]) -> str | None:
-        """Open the log of the instance: as the settings tell, else at the first of `places` that can be written.
+        """Open the log of the instance: at the place of the setting, else at the first of `places` that can be written.
 
         Returns why it is at another than the first place, as a line for the log. Raises RunDirectoryError. `terminal`
         shows all lines, too.

@@ -1,6 +1,6 @@
 """The listening sockets of an instance: HTTP, HTTPS and metrics, opened here or passed by the service manager.
 
-Knows addresses and sockets; what is served on them is the server's business.
+Knows addresses and sockets. The server process serves on them.
 """
 
 from __future__ import annotations

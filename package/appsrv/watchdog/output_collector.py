@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import selectors
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -98,9 +97,7 @@ class _ApplicationPipe:
 class Collector:
     """Reads pipes when `selector` finds them readable: the loop then calls the `data` of the selector's key."""
 
-    def __init__(
-        self, selector: selectors.BaseSelector, log: ServerLog, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, selector: selectors.BaseSelector, log: ServerLog, clock: Callable[[], float]) -> None:
         self._selector = selector
         self._clock = clock
         self._log = log

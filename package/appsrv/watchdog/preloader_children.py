@@ -81,7 +81,8 @@ class PreloaderChildren:
         """The server wants a preloader. The answer is PreloaderStarted or PreloaderNotStarted."""
         if not self._accepts_requests:
             if order.serial:
-                # The server waits for each worker that it has asked for, so it is told that this one will not come.
+                # The server waits for each worker that it has asked for. Without an answer its stop would take until
+                # the deadline.
                 self._send(messages.PreloaderNotStarted(order.group, order.generation, order.serial, ""))
             return
         try:
@@ -118,7 +119,7 @@ class PreloaderChildren:
         )
         self._records[preloader.pid] = preloader
         group.add(preloader)
-        # The process may have ended already: then nothing reads the message, and its wait status tells the reason.
+        # The process may have ended already: then nothing reads the message, and the wait status has the reason.
         with contextlib.suppress(ChannelClosed):
             preloader.channel.send(self._configuration.for_preloader(group))
         self._selector.register(preloader.channel, selectors.EVENT_READ, lambda: self._receive(preloader))
@@ -142,7 +143,7 @@ class PreloaderChildren:
     def find_output_of(self, pid: int) -> None:
         """Read from the preloaders until the pipes of this worker have come, or nothing more has.
 
-        A preloader sends the pipes of a worker to the watchdog before it tells the server of the worker, but over
+        A preloader sends the pipes of a worker to the watchdog before it reports the worker to the server, but over
         another channel. So the server may ask about a worker whose pipes have arrived and were not read yet.
         """
         for preloader in list(self._records.values()):

@@ -52,7 +52,7 @@ class Resources:
     ) -> None:
         """Takes nothing yet. It is made before a daemon is forked, since passed sockets belong to the pid of that time.
 
-        A development server takes no passed sockets: the framework's own command listens where its arguments tell.
+        A development server takes no passed sockets: the framework's own command has an address among its arguments.
         """
         self._settings = settings
         self._root = root

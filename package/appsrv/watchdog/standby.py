@@ -7,7 +7,6 @@ Starts no process itself: the caller passes a function that does. What the proce
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ class StandbyPreloader:
 
     def __init__(
         self, launch: Callable[[], Launched], kill: Callable[[int], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
     ) -> None:
         """`launch` starts a process, or raises OSError; `kill` ends one by its pid."""
         self._launch = launch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class Ears:
         self.path = path
         self.log = ServerLog(str(path), "info", None)
         self.selector = selectors.DefaultSelector()
-        self.collector = Collector(self.selector, self.log)
+        self.collector = Collector(self.selector, self.log, time.monotonic)
 
     def process(self, pid: int, *, is_server: bool = False) -> tuple[int, int]:
         """The write ends of the pipes of a new process."""
