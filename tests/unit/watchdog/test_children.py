@@ -124,10 +124,12 @@ def test_no_room_for_a_preloader(world: World) -> None:
 def test_new_server_goes_on_with_the_preloader_of_the_generation_that_serves(world: World) -> None:
     def scenario() -> Scenario:
         yield from ask_for_preloader(world, 1)
-        serving = world.preloader
+        before = world.preloader
         yield from ask_for_preloader(world, 2)
+        serving = world.preloader
+        yield from ask_for_preloader(world, 3)
         failed = world.preloader
-        world.server.send(messages.Serving("shop", 1))
+        world.server.send(messages.Serving("shop", 2))
         yield
         world.now += 60
         world.exits(world.server, KILLED)
@@ -137,9 +139,9 @@ def test_new_server_goes_on_with_the_preloader_of_the_generation_that_serves(wor
         assert isinstance(configure, messages.Configure)
         assert configure.restarts == 1
         assert isinstance(serve, messages.ServeGroup)
-        assert (serve.generation, serve.last_generation, serve.have_preloader) == (1, 2, True)
-        assert started == messages.PreloaderStarted("shop", 1, 0, serving.pid)
-        assert world.sent == [(failed.pid, signal.SIGTERM)]
+        assert (serve.generation, serve.last_generation, serve.have_preloader) == (2, 3, True)
+        assert started == messages.PreloaderStarted("shop", 2, 0, serving.pid)
+        assert world.sent == [(before.pid, signal.SIGTERM), (failed.pid, signal.SIGTERM)]
         yield from world.stop()
 
     assert world.run(scenario()) == 0

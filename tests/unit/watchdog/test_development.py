@@ -92,6 +92,22 @@ def test_command_that_ends_after_it_has_served_does_not_end_the_instance(world: 
     assert world.run(scenario(), development=COMMAND) == 0
 
 
+def test_only_the_first_command_can_end_the_instance(world: World) -> None:
+    """Whatever keeps a later one from starting, the next save may mend it."""
+
+    def scenario() -> Scenario:
+        yield from ask_for_preloader(world, 1)
+        yield from ask_for_preloader(world, 2)
+        world.server.read()
+        ended = command(world)
+        world.exits(ended, exit_status(3))
+        yield
+        assert world.server.read() == [messages.ProcessExited(ended.pid, exit_status(3))]
+        yield from world.stop()
+
+    assert world.run(scenario(), development=COMMAND) == 0
+
+
 def test_prepare_counts_only_where_the_application_is_developed(world: World) -> None:
     def scenario() -> Scenario:
         world.preloader.send(messages.Prepare(["framework"]))

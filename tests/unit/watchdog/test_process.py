@@ -16,6 +16,7 @@ from appsrv.instance.kept_directory import CHECK_INTERVAL_SECONDS
 from appsrv.ipc import messages
 from appsrv.settings.table import Settings
 from appsrv.system.hangup import SHELL_HANGUP_DELAY_SECONDS
+from appsrv.watchdog.server_child import FLUSH_INTERVAL_SECONDS
 from appsrv.watchdog.spawner import Development
 from support.fake_processes import TERMINAL_SHELL, Scenario, World, ask_for_preloader
 
@@ -198,6 +199,29 @@ def test_signals_that_the_server_gets_as_messages(world: World) -> None:
     assert world.run(scenario()) == 0
 
 
+def test_messages_wait_for_a_server_that_does_not_read(world: World) -> None:
+    """The watchdog must not wait itself: it has to end a server that hangs."""
+    sent = 5_000
+
+    def scenario() -> Scenario:
+        world.server.read()
+        for _ in range(sent):
+            world.signal(signal.SIGTTIN, sender=1)
+        yield
+        assert world.timeout == pytest.approx(FLUSH_INTERVAL_SECONDS)
+        received = 0
+        while received < sent:
+            new = world.server.read_of(messages.ResizePool)
+            assert new
+            received += len(new)
+            yield
+        assert world.timeout is not None
+        assert world.timeout > FLUSH_INTERVAL_SECONDS
+        yield from world.stop()
+
+    assert world.run(scenario()) == 0
+
+
 @pytest.mark.parametrize("development", [None, COMMAND])
 def test_terminal_that_is_closed_ends_the_instance(world: World, development: Development | None) -> None:
     def scenario() -> Scenario:
@@ -222,12 +246,15 @@ def test_terminal_that_is_closed_ends_the_instance(world: World, development: De
 def test_run_directory_that_was_removed_is_made_again(world: World) -> None:
     def scenario() -> Scenario:
         world.server.read()
+        (group,) = world.groups
+        assert os.path.dirname(group.multiproc) == str(world.resources.directory.path)
         shutil.rmtree(world.resources.directory.path)
         world.now += CHECK_INTERVAL_SECONDS
         yield
         assert world.server.read() == [messages.AdminSocket()]
         assert len(world.server.fds) == 2
         assert world.resources.directory.is_in_place()
+        assert os.path.isdir(group.multiproc)
         yield from world.stop()
 
-    assert world.run(scenario()) == 0
+    assert world.run(scenario(), settings=world.settings(prometheus_multiproc=True)) == 0

@@ -50,6 +50,7 @@ def test_stop_that_a_command_asked_the_server_for(world: World) -> None:
 
     assert world.run(scenario()) == 0
     assert len(world.processes("server")) == 1
+    assert "starting another one" not in world.log
 
 
 def test_stop_at_once_starts_no_more_processes(world: World) -> None:
