@@ -24,7 +24,7 @@ from appsrv.server.pool.load_monitor import View
 from appsrv.server.pool.pool import Pool, RestartDone, RestartFailed
 from appsrv.server.pool.pool_driver import PoolDriver, PoolEvents
 from appsrv.server.pool.preloaders import PreloaderEvents, Preloaders
-from appsrv.server.pool.reload_brake import ReloadBrake
+from appsrv.server.pool.reloading import Reloading
 from appsrv.server.pool.restarts import Restarts, conflict_hint
 from appsrv.server.pool.succession import LET_GO_SECONDS, Succession
 from appsrv.server.pool.workers import WorkerEvents
@@ -37,7 +37,7 @@ STOP_MARGIN_SECONDS = 2.0
 
 
 class Lifecycle:
-    """`preloaders`, `driver`, `availability`, `restarts` and `idle_unload` are read by the manager's reports."""
+    """`preloaders`, `driver`, `availability`, `restarts`, `reloading` and `idle_unload` are used by the manager."""
 
     def __init__(self, context: GroupContext, pool: Pool) -> None:
         group, settings = context.group, context.group.settings
@@ -55,6 +55,8 @@ class Lifecycle:
         """The directory of the application's own metrics, if it has one."""
         self._unloaded_before_restart = False
         self.availability = Availability(context)
+        self.restarts = Restarts(self._start_restart)
+        self.reloading = Reloading(context, pool, self.availability, self.restarts, load=self._load_anew)
         kernel = OutOfMemoryKills()
         self.preloaders = Preloaders(
             group.name, board=context.board, parking=context.backend.parking, events=self._preloader_events(),
@@ -67,11 +69,9 @@ class Lifecycle:
         self._workers = self.driver.workers
         self._generations = Generations(group.name, self._workers, self.preloaders)
         self._act = self.driver.act
-        self.restarts = Restarts(self._start_restart)
         self._succession = Succession(
-            self._generations.has_older, self._start_preloader, self._load_again, later=context.later
+            self._generations.has_older, self._start_preloader, self.reloading.load_again, later=context.later
         )
-        self._brake = ReloadBrake(group.name, self._reload, later=context.later, now=context.now)
         keeps_none = not settings.min_instances and not self._direct and not context.development
         self.idle_unload = IdleUnload(settings.max_preloader_idle_time if keeps_none else 0.0)
 
@@ -84,7 +84,7 @@ class Lifecycle:
     def _worker_events(self) -> WorkerEvents:
         return WorkerEvents(
             ready=self._worker_ready, unhealthy=self._worker_unhealthy, not_started=self._worker_not_started,
-            code_changed=self._worker_saw_change, files_changed=self._files_changed,
+            code_changed=self.reloading.worker_saw_change, files_changed=self._files_changed,
             process_ended=self._events.process_ended,
         )
 
@@ -94,7 +94,7 @@ class Lifecycle:
             unloaded=self._pool.unloaded, ended=self._preloader_ended,
             forked=lambda serial, pid, error: self.driver.forked(serial, pid, error),
             worker_exited=lambda serial, status: self.driver.worker_exited(serial, status),
-            code_changed=self.code_changed,
+            code_changed=self.reloading.code_changed,
         )
 
     def _no_worker_ready(self) -> bool:
@@ -122,7 +122,7 @@ class Lifecycle:
     def close(self, reason: str) -> None:
         """Start nothing more, and let all workers and preloaders end."""
         self._succession.stop()
-        self._brake.stop()
+        self.reloading.stop()
         self._act(self._pool.close(self._now(), reason))
         self.preloaders.dismiss(iter(self.preloaders))
         self.restarts.end(RestartOutcome(False, self._pool.generation, reason))
@@ -142,31 +142,10 @@ class Lifecycle:
             log.info("restarting %s: generation %d boots", self._name, generation)
             self._start_preloader(generation)
 
-    def code_changed(self, paths: list[str]) -> None:
-        """Files of the application have changed (development)."""
-        self._brake.changed(paths)
-
-    def _reload(self, paths: list[str]) -> None:
-        """Development: all requests from now on are served by the new code."""
-        if self._pool.closed:
-            return
-        log.info("%s changed, reloading %s", ", ".join(sorted(paths)[:3]) or "a file", self._name)
-        self.availability.clear_failure()
-        self.restarts.set_resisting(None)
-        self._load_anew("the code has changed")
-
-    def _load_again(self) -> None:
-        """Development: load a generation again that could not be loaded while the old processes lived."""
-        log.info("loading %s again: the code before it, which may have held what it needs, has ended", self._name)
-        self._load_anew("it is loaded again")
-
-    def _load_anew(self, reason: str) -> None:
-        self.availability.end_outage()
+    def _load_anew(self, reason: str) -> int:
         generation = self._generations.take()
         self._replace(generation, reason, LET_GO_SECONDS)
-        # A restart may be running. Its generation is older than this one and will never serve: it ends here.
-        reason = "the code changed meanwhile and is loaded anew"
-        self.restarts.over(RestartOutcome(False, generation, reason, superseded=True))
+        return generation
 
     def _replace(
         self, generation: int, reason: str, seconds: float, kill: Callable[[int], None] | None = None
@@ -267,7 +246,7 @@ class Lifecycle:
             hint = conflict_hint(failure, self._generations.addresses_of_older(handle.generation))
             failure = replace(failure, message=failure.message + hint)
         self.availability.set_load_failure(handle.generation, failure)
-        self._brake.loaded()
+        self.reloading.loaded()
         self.availability.end_load()
         if handle.serial:
             self.driver.not_made(handle.serial, failure.message)
@@ -351,7 +330,7 @@ class Lifecycle:
     def _worker_ready(self, handle: WorkerHandle) -> None:
         log.info("worker %d of %s is ready (generation %d)", handle.pid, self._name, handle.generation)
         self._backend.worker_joined(handle)
-        self._brake.loaded()
+        self.reloading.loaded()
         if handle.generation == self._pool.generation:
             self.availability.clear_failure()
         self.availability.end_outage()
@@ -374,12 +353,6 @@ class Lifecycle:
             self.availability.fail_boot(failure)
         else:
             self.availability.set_failure(failure)
-
-    def _worker_saw_change(self, handle: WorkerHandle, paths: list[str]) -> None:
-        # A worker that retires may report a change that its successor has loaded already. A worker that boots reports
-        # changes before it is ready.
-        if self._pool.stays(handle.serial):
-            self.code_changed(paths)
 
     def _files_changed(self, paths: list[str]) -> None:
         """Files have changed that need no new code (development): processes that cache their content drop it."""

@@ -169,7 +169,7 @@ class Manager:
 
     def code_changed(self, paths: list[str]) -> None:
         """Files of the application have changed (development)."""
-        self._lifecycle.code_changed(paths)
+        self._lifecycle.reloading.code_changed(paths)
 
     def announce_stop(self) -> None:
         """Answer health probes with 503 from now on; all other requests are served."""
