@@ -27,7 +27,7 @@ from django.http.request import split_domain_port, validate_host
 from appsrv.apps import dependency_files
 from appsrv.errors import SettingsError
 from appsrv.http.syntax import FORWARDING
-from appsrv.http.trusted_proxies import ANYBODY, UNIX
+from appsrv.http.trusted_proxies import ANY_PEER, UNIX
 from appsrv.settings import sources
 from appsrv.settings.table import Settings
 
@@ -149,7 +149,7 @@ def _check_proxy(redirects: bool, header: tuple[str, str] | None, server: Settin
 def _untrusted_peers(server: Settings) -> str | None:
     """The origin of the proxy's connections, in words, if no proxy from there is trusted; else None."""
     trusted = set(server.forwarded_allow_ips)
-    if ANYBODY in trusted:
+    if ANY_PEER in trusted:
         return None
     if server.socket is not None:
         return None if UNIX in trusted else "to the unix socket"

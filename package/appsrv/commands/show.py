@@ -239,19 +239,19 @@ def trace(pid: int, as_json: bool) -> int:
     return 0
 
 
-def _stacks(whose: Instance, pid: int) -> dict[str, Any]:
+def _stacks(instance: Instance, pid: int) -> dict[str, Any]:
     import dataclasses
 
     from appsrv.system import process_tree
     from appsrv.system import stack_dump as stacks
 
-    threads = [dataclasses.asdict(thread) for thread in stacks.ask(whose.directory, pid)]
-    return {"pid": pid, "title": process_tree.title(pid), "instance": whose.info.name, "threads": threads}
+    threads = [dataclasses.asdict(thread) for thread in stacks.ask(instance.directory, pid)]
+    return {"pid": pid, "title": process_tree.title(pid), "instance": instance.info.name, "threads": threads}
 
 
-def _stacks_as_text(whose: Instance, pid: int) -> str:
+def _stacks_as_text(instance: Instance, pid: int) -> str:
     from appsrv.system import process_tree
     from appsrv.system import stack_dump as stacks
 
-    threads = stacks.ask(whose.directory, pid)
+    threads = stacks.ask(instance.directory, pid)
     return "\n".join([f"{printable(process_tree.title(pid))} (PID {pid})", *stacks.as_text(threads, linecache.getline)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
-ANYBODY, UNIX = "*", "unix"
+ANY_PEER, UNIX = "*", "unix"
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _MAX_CACHED_ADDRESSES = 1024
 
@@ -30,14 +30,14 @@ class TrustedProxies:
 
     def __init__(self, entries: Iterable[str], *, carried: bool = False) -> None:
         names = set(entries)
-        self._anybody = ANYBODY in names and not carried
+        self._any_peer = ANY_PEER in names and not carried
         self._unix = UNIX in names and not carried
-        self._networks = [_network(name) for name in names - {ANYBODY, UNIX}]
+        self._networks = [_network(name) for name in names - {ANY_PEER, UNIX}]
         self._known: dict[str, bool] = {}
 
     def peer(self, address: str) -> bool:
         """Whether the peer of a connection is trusted. Its address is "" on a unix socket."""
-        return self._anybody or (self.hop(address) if address else self._unix)
+        return self._any_peer or (self.hop(address) if address else self._unix)
 
     def hop(self, address: str) -> bool:
         """Whether an address in a header of a trusted proxy is a trusted proxy, too."""

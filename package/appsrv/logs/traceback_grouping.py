@@ -38,7 +38,7 @@ class _Block:
         return min(self.quiet_at, self.deadline)
 
     @property
-    def looks_whole(self) -> bool:
+    def looks_complete(self) -> bool:
         """Whether the last line can be the end of a traceback, which names the exception."""
         last = self.lines[-1]
         return bool(last) and not last[0].isspace() and not last.startswith((*BEGINNINGS, *JOINTS))
@@ -79,7 +79,7 @@ class Tracebacks:
         The collector calls this before it adds a line of the same process that was written after them, such as the
         access log's line of the request: otherwise that line would be logged first.
         """
-        for origin in [origin for origin, block in self._blocks.items() if is_of(origin) and block.looks_whole]:
+        for origin in [origin for origin, block in self._blocks.items() if is_of(origin) and block.looks_complete]:
             self._emit(origin)
 
     @property

@@ -84,6 +84,6 @@ class AppWatch:
         while group in self._groups.all():
             gevent.sleep(root_watch.CHECK_INTERVAL_SECONDS)
             # In a thread: a network file system that hangs must not hold up the server.
-            line = get_hub().threadpool.apply(watch.look, (group.preloaders.loaded_from,))
+            line = get_hub().threadpool.apply(watch.check, (group.preloaders.loaded_from,))
             if line is not None:
                 log.warning("%s", line)

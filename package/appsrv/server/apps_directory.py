@@ -79,7 +79,7 @@ class AppsDirectory:
             gevent.sleep(SCAN_SECONDS)
             # In a thread: these are many files, perhaps on a network file system that hangs, and must not hold up the
             # server.
-            found = get_hub().threadpool.apply(self.look)
+            found = get_hub().threadpool.apply(self.scan)
             if found is not None:
                 self._report(report, found)
 
@@ -90,7 +90,7 @@ class AppsDirectory:
             # The process is out of descriptors, for example. The next look finds again what could not be served.
             log.error("the applications of %s cannot all be served: %s", self._settings.apps_directory, error)
 
-    def look(self) -> dict[str, AppGroup | str] | None:
+    def scan(self) -> dict[str, AppGroup | str] | None:
         """What the directory holds now; None when it cannot be read, which is no reason to drop all applications."""
         try:
             places = hosting.app_directories(self._settings.apps_directory)

@@ -27,7 +27,7 @@ def cause_of_death(status: int) -> str:
     return f"exit code {os.WEXITSTATUS(status)}"
 
 
-def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str:
+def attributed_cause(status: int, reason: str, kernel: OutOfMemory, now: float) -> str:
     """As `cause_of_death`, but names the sender of a SIGKILL.
 
     `reason`: why appsrv has sent a signal to the process, "" if it has not. `now` is `time.monotonic()`.
@@ -46,7 +46,7 @@ def who_killed(status: int, reason: str, kernel: OutOfMemory, now: float) -> str
 
 
 def kind_of(cause: str, reason: str) -> str:
-    """The kind of a cause that `who_killed` has described: `exit`, a signal's name, `out_of_memory`, `appsrv`.
+    """The kind of a cause that `attributed_cause` has described: `exit`, a signal's name, `out_of_memory`, `appsrv`.
 
     `appsrv`: appsrv ended it because of a limit. `unknown`: its status is not known.
     """

@@ -22,7 +22,7 @@ class RootWatch:
         self._seen: tuple[int, ...] | None = None
         self._reported: tuple[int, ...] | None = None
 
-    def look(self, loaded_from: Sequence[int]) -> str | None:
+    def check(self, loaded_from: Sequence[int]) -> str | None:
         """A log line about a change of the directory; None if it has not changed or the change was reported.
 
         `loaded_from`: the `identity` of the directory when the generation that serves was loaded.

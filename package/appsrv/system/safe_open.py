@@ -20,7 +20,7 @@ class OutsideRoot(Exception):
     """The name resolves to a file outside the directory."""
 
 
-def open_beneath(root: bytes, name: bytes) -> int:
+def open_below(root: bytes, name: bytes) -> int:
     """A descriptor, for reading, of the regular file `name` (absolute, or relative to `root`).
 
     A link is followed if its target is below `root`, which may itself be a link. Raises OutsideRoot if the file is

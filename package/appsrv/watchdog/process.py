@@ -75,7 +75,7 @@ class Watchdog:
             on(messages.BootFailed, self._on_boot_failed),
             on(messages.Serving, self._on_serving),
             on(messages.Pulse, service.on_pulse),
-            on(messages.LastLinesRequested, self._on_last_words_wanted),
+            on(messages.LastLinesRequested, self._on_last_lines_requested),
         )
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class Watchdog:
         if group is not None:
             group.serving = msg.generation
 
-    def _on_last_words_wanted(self, msg: messages.LastLinesRequested) -> None:
+    def _on_last_lines_requested(self, msg: messages.LastLinesRequested) -> None:
         # The server attributes the kernel's kills to its workers before it asks. What is counted until now is not the
         # reason for which the server itself may end later.
         self._oom_kills.forget()

@@ -15,7 +15,7 @@ from appsrv.ipc import channel as channels
 from appsrv.ipc.channel import Channel, ChannelClosed, Outbox
 from appsrv.ipc.message_format import Message
 from appsrv.logs.server_log import ServerLog
-from appsrv.system.exit_status import who_killed
+from appsrv.system.exit_status import attributed_cause
 from appsrv.system.oom_kills import OutOfMemoryKills
 from appsrv.watchdog.spawner import Spawner, closing_on_error
 
@@ -121,7 +121,7 @@ class ServerChild:
         assert self._running is not None
         pid, lived = self._running.pid, self._clock() - self._running.started
         self.close()
-        cause = who_killed(status, "", self._oom_kills, self._clock())
+        cause = attributed_cause(status, "", self._oom_kills, self._clock())
         self._log.event(logging.ERROR, f"the server {pid} ended: {cause}; starting another one")
         self.restarts += 1
         self._early_deaths = self._early_deaths + 1 if lived < RESTART_DELAY_SECONDS else 0

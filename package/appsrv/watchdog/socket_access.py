@@ -76,9 +76,9 @@ class SocketAccess:
         gid = self.gid if self.gid is not None else shared_gid
         for directory, found in _above(path):
             if not _may_pass(found, gid):
-                who = "other users, such as a web server's," if self.gid is None else "socket_group"
+                clients = "other users, such as a web server's," if self.gid is None else "socket_group"
                 return (
-                    f"{who} cannot connect to {path}: the directory {directory} is closed to them (mode "
+                    f"{clients} cannot connect to {path}: the directory {directory} is closed to them (mode "
                     f"{stat.S_IMODE(found.st_mode):04o}); open it or put the socket elsewhere"
                     + (", or set socket_mode = \"600\" if that is intended" if self.gid is None else "")
                 )

@@ -20,7 +20,7 @@ from typing import Any
 OWN_PREFIX = "appsrv-"
 """The names of appsrv's own threads begin with this."""
 
-STEP = 0.05
+POLL_INTERVAL_SECONDS = 0.05
 # A thread that ends within this time, once it is told that the process ends, gets no line in the log.
 GRACE = 1.0
 MOST_NAMED = 10
@@ -157,7 +157,7 @@ class LastThreads:
         """The process ends: name the children that Python waits for; without `waits`, have it not wait."""
         until = self._clock() + min(GRACE, self._stop_timeout / 4)
         while waits and self._children() and self._clock() < until:
-            self._sleep(STEP)
+            self._sleep(POLL_INTERVAL_SECONDS)
         left = self._children()
         if not left:
             return
@@ -180,7 +180,7 @@ class LastThreads:
             self._count(len(left))
             if not left or self._clock() >= until:
                 return left
-            self._sleep(STEP)
+            self._sleep(POLL_INTERVAL_SECONDS)
 
     def _name(self, threads: list[BusyThread], what: str, limit: float = 0.0) -> None:
         named = "; ".join(str(thread) for thread in threads[:MOST_NAMED])

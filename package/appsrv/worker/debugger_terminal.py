@@ -64,7 +64,7 @@ class DebuggerTerminal:
         """Borrow the terminal, and wait for it; False when there is none, or when it cannot be had."""
         if self._holder == threading.get_ident():
             return True
-        terminal = self._borrow() if self.exists else None
+        terminal = self._receive_terminal() if self.exists else None
         if terminal is None:
             if os.path.samestat(os.fstat(0), os.stat(os.devnull)):
                 own_lines.complain(
@@ -91,7 +91,7 @@ class DebuggerTerminal:
         if self._slot is not None:
             self._slot.at_terminal = at_terminal
 
-    def _borrow(self) -> int | None:
+    def _receive_terminal(self) -> int | None:
         connection = unpatched.without_timeout(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             connection.connect(self._path)

@@ -74,10 +74,10 @@ def _maker(role: WorkerRole, terminal: DebuggerTerminal) -> Callable[..., Connec
         return ConnectionHandler
     # Imported here: only an application in another language needs what the proxy needs.
     from appsrv.worker.proxied_handler import ProxiedConnectionHandler
-    from appsrv.worker.streamed_input import BodyPace
+    from appsrv.worker.streamed_input import BodyRate
 
-    body_pace = None if settings.buffers_bodies else BodyPace(settings.body_timeout, settings.min_data_rate)
-    return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, body_pace=body_pace)
+    body_rate = None if settings.buffers_bodies else BodyRate(settings.body_timeout, settings.min_data_rate)
+    return functools.partial(ProxiedConnectionHandler, relays=upstream.relays, body_rate=body_rate)
 
 
 def _access_log(role: WorkerRole, context: WorkerContext, slot: Slot) -> WorkerAccessLog | None:

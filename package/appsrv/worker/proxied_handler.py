@@ -17,22 +17,22 @@ from appsrv.ipc.scoreboard import Cell
 from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions
 from appsrv.worker.ready_queue import Connection, ReadyQueue, Spooled
 from appsrv.worker.response_writer import ResponseWriter
-from appsrv.worker.streamed_input import BodyPace, StreamedInput
+from appsrv.worker.streamed_input import BodyRate, StreamedInput
 from appsrv.wsgi.environ import Environ
 from appsrv.wsgi.run import ResponseOutcome
 from appsrv.wsgi.upstream_hooks import KEY, Proxied
 
 
 class ProxiedConnectionHandler(ConnectionHandler):
-    """`relays` has the connections that have switched protocols. `body_pace` is for bodies; None: they are buffered."""
+    """`relays` has the connections that have switched protocols. `body_rate` is for bodies; None: they are buffered."""
 
     def __init__(
         self, options: HandlerOptions, queue: ReadyQueue, cell: Cell, tally: Tally | None = None, *, relays: Relays,
-        body_pace: BodyPace | None,
+        body_rate: BodyRate | None,
     ) -> None:
         super().__init__(options, queue, cell, tally)
         self._relays = relays
-        self._body_pace = body_pace
+        self._body_rate = body_rate
         self._observed = True
         self._input: StreamedInput | None = None
         self._followed = False
@@ -61,10 +61,10 @@ class ProxiedConnectionHandler(ConnectionHandler):
     def _serve_body(
         self, connection: Connection, head: RequestHead, data: bytes, offset: int
     ) -> tuple[bool, bytes] | None:
-        if self._body_pace is None or _is_whole(head, data, offset):
+        if self._body_rate is None or _is_whole(head, data, offset):
             return super()._serve_body(connection, head, data, offset)
         limits, self._writer.sock = self._options.limits, connection.sock
-        body = StreamedInput(connection.sock, head, data[offset:], limits, self._body_pace)
+        body = StreamedInput(connection.sock, head, data[offset:], limits, self._body_rate)
         self._input = body
         try:
             # Whether a further request has arrived is known only at the end of the body.
@@ -81,7 +81,7 @@ class ProxiedConnectionHandler(ConnectionHandler):
         return bool(body.rest), body.rest
 
     def _serve_spooled(self, connection: Connection, spooled: Spooled) -> int:
-        if spooled.body or spooled.file is not None or self._body_pace is None:
+        if spooled.body or spooled.file is not None or self._body_rate is None:
             return super()._serve_spooled(connection, spooled)
         # The slow lane has read the head only.
         connection.spooled = None

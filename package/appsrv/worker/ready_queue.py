@@ -200,13 +200,13 @@ class ReadyQueue:
     def _handle_message(self, msg: Message) -> None:
         """Handle a message on the worker's channel to the server."""
         # A branch and not a Dispatcher, which takes three times as long for the one message that is handled here. The
-        # other message of this direction is DescriptorSent: `_borrow` waits for it.
+        # other message of this direction is DescriptorSent: `_request_descriptor` waits for it.
         if isinstance(msg, connection_messages.Gone):
             held = self._held.pop(msg.cid, None)
             if held is not None:
                 held.sock.close()
 
-    def _borrow(self, cid: int) -> Connection | None:
+    def _request_descriptor(self, cid: int) -> Connection | None:
         """Have the front end send the descriptor of a connection that this worker does not hold; None when it has
         ended.
         """
@@ -218,7 +218,7 @@ class ReadyQueue:
                 raise Orphaned from error
             self._handle_message(answer)
             if isinstance(answer, connection_messages.DescriptorSent):
-                return _from_lent(answer, fds, self.client_socket)
+                return _from_descriptor(answer, fds, self.client_socket)
             if isinstance(answer, connection_messages.Gone) and answer.cid == cid:
                 return None
 
@@ -307,7 +307,7 @@ class PortableQueue(ReadyQueue):
         if data[0] != connection_messages.Readable.TAG:
             return self._from_hand_off(connection_messages.HandOff.unpack(data), fds)
         (cid,) = _readable(data)
-        return self._held.get(cid) or self._borrow(cid)
+        return self._held.get(cid) or self._request_descriptor(cid)
 
 
 class NonblockingPortableQueue(PortableQueue):
@@ -365,7 +365,7 @@ class EpollQueue(ReadyQueue):
         return None if cid is None else self._held.get(cid) or self._take_unknown(cid)
 
     def _take_unknown(self, cid: int) -> Connection | None:
-        return self._borrow(cid) if cid != HAND_OFF else self._take_hand_off()
+        return self._request_descriptor(cid) if cid != HAND_OFF else self._take_hand_off()
 
     def park(self, connection: Connection, now: float) -> None:
         self._board.park(connection.cid, now)
@@ -423,7 +423,7 @@ class NonblockingEpollQueue(EpollQueue):
         self._next = lambda timeout_ms: waiter.next(min(timeout_ms, 0))
 
 
-def _from_lent(
+def _from_descriptor(
     msg: connection_messages.DescriptorSent, fds: list[int], make_socket: Callable[[int], socket.socket]
 ) -> Connection:
     address = msg.data[: msg.peer].decode()

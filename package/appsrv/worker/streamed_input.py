@@ -22,7 +22,7 @@ READ = 64 * 1024
 
 
 @dataclass(frozen=True)
-class BodyPace:
+class BodyRate:
     """The longest pause of a client in seconds, and the lowest rate in bytes per second (0.0: any)."""
 
     pause: float = 60.0
@@ -33,12 +33,12 @@ class StreamedInput:
     """`read` gives what has arrived. `complete`: the whole body was read; `rest`: the bytes after it."""
 
     def __init__(
-        self, sock: socket.socket, head: RequestHead, data: bytes, limits: Limits, body_pace: BodyPace
+        self, sock: socket.socket, head: RequestHead, data: bytes, limits: Limits, body_rate: BodyRate
     ) -> None:
         self._sock = sock
         self._reader = body_reader(head, limits)
         self._since = time.monotonic()
-        self._min_rate = MinRate(body_pace.pause, body_pace.rate, self._since)
+        self._min_rate = MinRate(body_rate.pause, body_rate.rate, self._since)
         self.rest = data
 
     @property

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from appsrv.errors import ApplicationError
 from appsrv.http.conditional import Part, Representation, part_for
 from appsrv.http.response import error_response, reason_of
-from appsrv.system.safe_open import OutsideRoot, open_beneath
+from appsrv.system.safe_open import OutsideRoot, open_below
 from appsrv.wsgi.environ import Environ
 from appsrv.wsgi.file_wrapper import FileWrapper
 from appsrv.wsgi.request_id import error_id_of
@@ -97,7 +97,7 @@ class _XSendfile:
             raise ApplicationError(f"X-Sendfile is not an absolute path: {value!r}")
         for root in self._roots:
             with contextlib.suppress(OutsideRoot):
-                return open_beneath(root, path)
+                return open_below(root, path)
         raise OutsideRoot(value)
 
     def _open_uri(self, value: str) -> int:
@@ -106,7 +106,7 @@ class _XSendfile:
             raise ApplicationError(f"X-Accel-Redirect has a NUL character: {value!r}")
         for prefix, directory in self._mounts:
             if uri.startswith(prefix):
-                return open_beneath(directory, uri[len(prefix) :].lstrip(b"/"))
+                return open_below(directory, uri[len(prefix) :].lstrip(b"/"))
         raise OutsideRoot(value)
 
 

@@ -57,29 +57,29 @@ def apps(tmp_path: Path) -> Path:
 
 def test_looking_again_and_again(apps: Path) -> None:
     directory = AppsDirectory(Settings(apps_directory=str(apps)), {})
-    first = directory.look()
+    first = directory.scan()
     assert first is not None
     assert list(first) == [str(apps / "one"), str(apps / "two")]
-    assert directory.look() == first
+    assert directory.scan() == first
     (apps / "one" / "appsrv.toml").write_text("threads = 3\n")
     (apps / "three").mkdir()
     shutil.rmtree(apps / "two")
-    second = directory.look()
+    second = directory.scan()
     assert second is not None
     changed = second[str(apps / "one")]
     assert isinstance(changed, AppGroup)
     assert changed.settings.threads == 3
     assert "no application found" in str(second[str(apps / "three")])
     (apps / "three" / "app.py").write_text("application = print\n")
-    third = directory.look()
+    third = directory.scan()
     assert third is not None
     assert isinstance(third[str(apps / "three")], AppGroup)
 
 
 def test_a_directory_that_cannot_be_read_drops_nobody(apps: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = AppsDirectory(Settings(apps_directory=str(apps / "gone")), {})
-    assert directory.look() is None
-    assert directory.look() is None
+    assert directory.scan() is None
+    assert directory.scan() is None
     assert caplog.text.count("what is served goes on") == 1
 
 
@@ -99,12 +99,12 @@ def test_another_directory_in_its_place_is_looked_at(apps: Path, monkeypatch: py
     monkeypatch.setattr("appsrv.apps.hosting.user_of_owner", lambda user, place: str(Path(place).stat().st_uid))
     if os.geteuid() == 0:
         os.chown(apps / ".releases" / "wsgi", 65534, 65534)
-        looked = (directory.look() or {})[str(current)]
+        looked = (directory.scan() or {})[str(current)]
         assert isinstance(looked, AppGroup)
         assert looked.settings.user == "65534"
 
 
 def _target(directory: AppsDirectory, place: Path) -> str:
-    looked = (directory.look() or {})[str(place)]
+    looked = (directory.scan() or {})[str(place)]
     assert isinstance(looked, AppGroup)
     return looked.spec.target

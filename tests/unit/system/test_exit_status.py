@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appsrv.system.exit_status import cause_of_death, who_killed
+from appsrv.system.exit_status import attributed_cause, cause_of_death
 from appsrv.system.oom_kills import CLAIM_WITHIN_SECONDS, OutOfMemoryKills
 
 
@@ -94,18 +94,18 @@ def test_a_system_that_does_not_count(tmp_path: Path, content: str | None) -> No
 def test_who_killed(tmp_path: Path) -> None:
     group = Cgroup(tmp_path, "0::/", "memory.events")
     kernel = group.reader()
-    assert who_killed(signal.SIGKILL, "stop_timeout of 5 s is over", kernel, 1.0) == (
+    assert attributed_cause(signal.SIGKILL, "stop_timeout of 5 s is over", kernel, 1.0) == (
         "killed by appsrv: stop_timeout of 5 s is over"
     )
-    assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
+    assert attributed_cause(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
     group.kills(3)
-    assert who_killed(signal.SIGSEGV, "", kernel, 1.0) == "killed by SIGSEGV"
-    assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by the kernel, out of memory (SIGKILL)"
-    assert who_killed(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
-    assert who_killed(3 << 8, "memory_limit", kernel, 1.0) == "exit code 3 (memory_limit)"
-    assert who_killed(0, "the health check failed", kernel, 1.0) == "the health check failed"
+    assert attributed_cause(signal.SIGSEGV, "", kernel, 1.0) == "killed by SIGSEGV"
+    assert attributed_cause(signal.SIGKILL, "", kernel, 1.0) == "killed by the kernel, out of memory (SIGKILL)"
+    assert attributed_cause(signal.SIGKILL, "", kernel, 1.0) == "killed by SIGKILL, not by appsrv"
+    assert attributed_cause(3 << 8, "memory_limit", kernel, 1.0) == "exit code 3 (memory_limit)"
+    assert attributed_cause(0, "the health check failed", kernel, 1.0) == "the health check failed"
     group.counter.unlink()
-    assert "kernel, out of memory, or a person" in who_killed(signal.SIGKILL, "", group.reader(), 1.0)
+    assert "kernel, out of memory, or a person" in attributed_cause(signal.SIGKILL, "", group.reader(), 1.0)
 
 
 def test_a_kill_that_nobody_claims_is_forgotten(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is told of an application's directory that goes or is replaced."""
+"""What is reported of an application's directory that goes or is replaced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def test_a_directory_that_goes_is_told_once(tmp_path: Path) -> None:
     root = tmp_path / "releases" / "1"
     root.mkdir(parents=True)
     watch, loaded_from = RootWatch(str(root)), identity(str(root))
-    assert watch.look(loaded_from) is None
+    assert watch.check(loaded_from) is None
     root.rmdir()
-    told = [watch.look(loaded_from) for _ in range(5)]
-    assert [line is not None for line in told] == [False, True, False, False, False]
-    assert f"{root}, the directory of the application, has been removed" in str(told[1])
-    assert [watch.look(()) for _ in range(3)] == [None] * 3, "nothing is loaded"
+    reported = [watch.check(loaded_from) for _ in range(5)]
+    assert [line is not None for line in reported] == [False, True, False, False, False]
+    assert f"{root}, the directory of the application, has been removed" in str(reported[1])
+    assert [watch.check(()) for _ in range(3)] == [None] * 3, "nothing is loaded"
 
 
 def test_a_link_that_turns_is_told_unless_a_restart_follows(tmp_path: Path) -> None:
@@ -30,13 +30,13 @@ def test_a_link_that_turns_is_told_unless_a_restart_follows(tmp_path: Path) -> N
 
     turn("1")
     watch, first = RootWatch(str(current)), identity(str(current))
-    assert watch.look(first) is None
+    assert watch.check(first) is None
     turn("2")
     second = identity(str(current))
-    assert [watch.look(first), watch.look(second), watch.look(second)] == [None] * 3
+    assert [watch.check(first), watch.check(second), watch.check(second)] == [None] * 3
     turn("3")
-    told = [watch.look(second) for _ in range(4)]
-    assert [line is not None for line in told] == [False, True, False, False]
-    assert f"appsrv restart-app {current} loads" in str(told[1])
+    reported = [watch.check(second) for _ in range(4)]
+    assert [line is not None for line in reported] == [False, True, False, False]
+    assert f"appsrv restart-app {current} loads" in str(reported[1])
     turn("2")
-    assert [watch.look(second) for _ in range(3)] == [None] * 3, "as it was loaded from"
+    assert [watch.check(second) for _ in range(3)] == [None] * 3, "as it was loaded from"

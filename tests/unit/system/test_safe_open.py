@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appsrv.system.safe_open import OutsideRoot, open_beneath
+from appsrv.system.safe_open import OutsideRoot, open_below
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path, name: str) -> str:
-    fd = open_beneath(os.fsencode(root), os.fsencode(name))
+    fd = open_below(os.fsencode(root), os.fsencode(name))
     with open(fd) as file:
         assert not os.get_inheritable(fd)
         return file.read()

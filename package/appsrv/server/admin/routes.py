@@ -123,8 +123,8 @@ class AdminRoutes:
         manager = self._groups.of_worker(pid) if isinstance(pid, int) else None
         serial = manager.detach(pid) if manager is not None and isinstance(pid, int) else None
         if manager is None or serial is None:
-            whose = ", ".join(self._groups) if len(self._groups) == 1 else "any application here"
-            return 404, {"error": f"process {pid} is no worker of {whose}"}
+            owner = ", ".join(self._groups) if len(self._groups) == 1 else "any application here"
+            return 404, {"error": f"process {pid} is no worker of {owner}"}
         settings = manager.settings
         deadline = time.monotonic() + settings.start_timeout + settings.stop_timeout + KILL_SECONDS
         while serial in manager.workers and time.monotonic() < deadline:

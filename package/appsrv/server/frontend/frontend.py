@@ -336,11 +336,11 @@ class FrontEnd:
                 _end_of_sending(connection.sock)
                 self.close(connection)
 
-    def close_longest_idle(self, most: int, whose: Callable[[str], bool] | None = None) -> int:
-        """Close up to `most` idle connections, if `whose` is true for their addresses; return how many were closed."""
+    def close_longest_idle(self, most: int, among: Callable[[str], bool] | None = None) -> int:
+        """Close up to `most` idle connections, if `among` is true for their addresses; return how many were closed."""
         parked = [
             (_parked_since(connection), connection.cid, connection) for connection in self.connections.values()
-            if not connection.lane and _is_parked(connection) and (whose is None or whose(connection.address))
+            if not connection.lane and _is_parked(connection) and (among is None or among(connection.address))
         ]
         quiet = [
             connection for _, _, connection in heapq.nsmallest(most, parked) if not has_input(connection.sock.fileno())

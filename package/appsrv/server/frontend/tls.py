@@ -22,7 +22,7 @@ from appsrv.errors import CertificateError, ClientDisconnected, RequestError
 from appsrv.net import certificates
 from appsrv.server.frontend.lanes import Timeouts
 from appsrv.server.frontend.parking import ClientConnection
-from appsrv.server.frontend.tls_relay import TlsRelay, pace_of, retry
+from appsrv.server.frontend.tls_relay import TlsRelay, countdown, retry
 
 log = logging.getLogger("appsrv.tls")
 
@@ -96,7 +96,7 @@ class Tls:
 
         Raises ClientDisconnected when the handshake fails, and RequestError when the client sends HTTP without TLS.
         """
-        context, left = self._context, pace_of(self._timeouts.header)
+        context, left = self._context, countdown(self._timeouts.header)
         if context is None:
             raise ClientDisconnected("there is no usable certificate")
         try:

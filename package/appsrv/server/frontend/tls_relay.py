@@ -157,12 +157,12 @@ class TlsRelay:
         """
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLError):
             # `unwrap` sends our close_notify and then wants to read the client's, for which nothing has to wait.
-            retry(self._outside, self._outside.unwrap, pace_of(LINGER_SECONDS), reads=False)
+            retry(self._outside, self._outside.unwrap, countdown(LINGER_SECONDS), reads=False)
         with contextlib.suppress(OSError):
             self._outside.shutdown(socket.SHUT_WR)
         self._inside.close()
         self._sending = False
-        left, until = LINGER_BYTES, pace_of(LINGER_SECONDS)
+        left, until = LINGER_BYTES, countdown(LINGER_SECONDS)
         with contextlib.suppress(OSError):
             while left > 0:
                 # Read below TLS: the records are discarded, and need not be decrypted.
@@ -172,7 +172,7 @@ class TlsRelay:
                 left -= len(data)
 
 
-def pace_of(seconds: float) -> Callable[[float], float]:
+def countdown(seconds: float) -> Callable[[float], float]:
     """A function that gives how much is left of so many seconds from now on, by the time."""
     deadline = time.monotonic() + seconds
     return lambda now: max(0.0, deadline - now)

@@ -39,7 +39,7 @@ class Admission:
             self._full_since = math.inf
             return 0
         self._full_since = min(self._full_since, view.now)
-        if self.automatic and (view.now - self._full_since < GRACE_SECONDS or view.drains_soon):
+        if self.automatic and (view.now - self._full_since < GRACE_SECONDS or view.drains_in_time):
             return 0
         return max(0, view.waiting + more - coming - int(self.most))
 

@@ -33,7 +33,7 @@ class View:
     throughput: float
 
     @property
-    def drains_soon(self) -> bool:
+    def drains_in_time(self) -> bool:
         """Whether the queue is served within `SHORT_QUEUE_SECONDS` at this throughput, so that it is no overload."""
         return self.waiting <= self.throughput * SHORT_QUEUE_SECONDS
 
@@ -61,7 +61,7 @@ class LoadMonitor:
         self._idle_timer: Any = loop.timer(IDLE_PERIOD_SECONDS, repeat=IDLE_PERIOD_SECONDS)
         self._idle_timer.start(self._read_and_report)
 
-    def read_often(self) -> None:
+    def read_frequently(self) -> None:
         """Read the load often for a while: a request has arrived, or workers have done some."""
         self._active_until = self._now() + BUSY_AFTER_REQUEST_SECONDS
         if not self._busy_timer.active:
@@ -91,7 +91,7 @@ class LoadMonitor:
             self._processed = {serial: load.processed for serial, load in loads.items()}
             self._read_at = now
         if done:
-            self.read_often()
+            self.read_frequently()
         self.waiting, self._arrived = self._count_waiting(), 0
         return View(now, loads, self.waiting, self._throughput)
 

@@ -173,7 +173,7 @@ class Backoff:
 
 
 # A worker that ends so soon after it was ready, without a request done, has failed to start.
-YOUNG_SECONDS = 1.0
+EARLY_SECONDS = 1.0
 UNLIMITED = 1 << 30
 
 
@@ -247,10 +247,10 @@ class Pool:
         worker = self.workers.pop(serial, None)
         if worker is None:
             return []
-        failed_young = worker.state is WorkerState.BOOTING or (self._died_young(worker, now) and not served)
+        failed_early = worker.state is WorkerState.BOOTING or (self._died_early(worker, now) and not served)
         worker.move(WorkerState.GONE, now)
         actions: list[Action] = []
-        if failed_young:
+        if failed_early:
             self.backoff.failed(now)
             if worker.generation == self.successor:
                 actions = self._abandon_roll(now, reason)
@@ -467,12 +467,12 @@ class Pool:
     def _idle_too_long(self, worker: PoolWorker, now: float) -> bool:
         return not worker.load.sessions and now - worker.idle_since() > self.limits.pool_idle_time
 
-    def _died_young(self, worker: PoolWorker, now: float) -> bool:
-        return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < YOUNG_SECONDS
+    def _died_early(self, worker: PoolWorker, now: float) -> bool:
+        return worker.state is WorkerState.READY and not worker.load.processed and now - worker.since < EARLY_SECONDS
 
     def _proven(self, worker: PoolWorker, now: float) -> bool:
         """Whether this worker shows that workers spawned since the last failure can serve."""
-        return worker.since >= self.backoff.last and bool(worker.load.processed or now - worker.since >= YOUNG_SECONDS)
+        return worker.since >= self.backoff.last and bool(worker.load.processed or now - worker.since >= EARLY_SECONDS)
 
     def _of(self, state: WorkerState) -> Iterator[PoolWorker]:
         return (worker for worker in self.workers.values() if worker.state is state)

@@ -27,7 +27,7 @@ from appsrv.ipc.scoreboard import Scoreboard
 from appsrv.server.frontend.parking import READABLE, Parking
 from appsrv.server.pool.handles import Failure, PreloaderHandle, WorkerHandle, signal_or_delegate
 from appsrv.server.pool.pool import Backoff
-from appsrv.system.exit_status import who_killed
+from appsrv.system.exit_status import attributed_cause
 from appsrv.system.oom_kills import OutOfMemoryKills
 
 log = logging.getLogger("appsrv.preloaders")
@@ -219,7 +219,7 @@ class Preloaders:
         """The watchdog has reaped the process of this pid."""
         for handle in self:
             if handle.pid == pid:
-                self._exited(handle, who_killed(status, handle.reason, self._kernel, self._now()))
+                self._exited(handle, attributed_cause(status, handle.reason, self._kernel, self._now()))
 
     def _exited(self, handle: PreloaderHandle, cause: str) -> None:
         self._receive(handle)

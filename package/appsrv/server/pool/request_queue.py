@@ -57,7 +57,7 @@ class RequestQueue:
 
     def admit(self) -> Response | None:
         """Admit a request that is about to be handed to the workers (None); or the 503 when the queue is full."""
-        self._monitor.read_often()
+        self._monitor.read_frequently()
         if not self._monitor.may_exceed(self._admission.most - 1):
             return None
         view = self._monitor.read()
@@ -77,7 +77,7 @@ class RequestQueue:
             # Requests on parked connections reach the queue without `admit`.
             self._count_refused(self._backend.refuse_waiting(excess, busy_page()))
         if view.waiting:
-            self._monitor.read_often()
+            self._monitor.read_frequently()
             self._drop_late_and_gone(view.now)
 
     def waiting(self) -> list[tuple[ClientConnection, float]]:

@@ -16,7 +16,7 @@ from appsrv.ipc import messages
 from appsrv.ipc.message_format import Message
 from appsrv.ipc.scoreboard import GONE, CellReading, without_query
 from appsrv.server.pool.handles import WorkerHandle
-from appsrv.system.exit_status import kind_of, who_killed
+from appsrv.system.exit_status import attributed_cause, kind_of
 from appsrv.system.oom_kills import OutOfMemoryKills
 from appsrv.wsgi.request_id import new_error_id
 
@@ -60,7 +60,7 @@ class Deaths:
 
     def cause(self, status: int, reason: str) -> str:
         """Why a process has ended; `reason` is why this server has killed it, if it has."""
-        return who_killed(status, reason, self.kernel, self._now())
+        return attributed_cause(status, reason, self.kernel, self._now())
 
     def report(self, handle: WorkerHandle, cause: str, served: Sequence[CellReading], *, level: int) -> Death:
         """Log the end of a worker, with an error id for the pages of the requests that it was serving."""
@@ -88,7 +88,7 @@ class Deaths:
         if death is None or not lines:
             return
         death.last_lines = lines
-        whose = f"error id {death.error_id}: " if death.error_id else ""
-        log.log(death.level, "%sthe last lines that worker %d wrote:", whose, pid)
+        prefix = f"error id {death.error_id}: " if death.error_id else ""
+        log.log(death.level, "%sthe last lines that worker %d wrote:", prefix, pid)
         for line in lines:
             log.log(death.level, "  | %s", line)
