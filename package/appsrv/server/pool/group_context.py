@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 
@@ -21,8 +20,7 @@ def unlimited_room() -> int:
     return UNLIMITED
 
 
-@dataclass(frozen=True)
-class GroupEvents:
+class GroupEvents(NamedTuple):
     """The functions that are called for the events of one application group.
 
     `booted`: the first worker is ready or, where none is kept, the application is loaded. `boot_failed`: the first
@@ -38,8 +36,7 @@ class GroupEvents:
     process_ended: Callable[[], None]
 
 
-@dataclass(frozen=True)
-class GroupContext:
+class GroupContext(NamedTuple):
     """`stacks_of` returns the stacks of a process, by its pid. `now` is a monotonic clock.
     `later(seconds, function, *arguments)` calls the function after that time; its result has `kill`. `routes`: the
     descriptor of the route table where an instance may serve several applications, else empty. `room` returns how many

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gevent
 
@@ -31,8 +31,7 @@ from appsrv.system.oom_kills import OutOfMemoryKills
 log = logging.getLogger("appsrv.manager")
 
 
-@dataclass(frozen=True)
-class PoolEvents:
+class PoolEvents(NamedTuple):
     """The functions that are called when the pool or the processes have changed.
 
     `spawn`: make the process of this worker. `restart_done`, `restart_failed`: the pool has finished or given up the

@@ -11,8 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 from gevent import get_hub
@@ -39,8 +38,7 @@ EXIT_FUNCTIONS_SECONDS = 2.0
 """A preloader has at least so long for the exit functions of the application, where stop_timeout is shorter."""
 
 
-@dataclass(frozen=True)
-class PreloaderEvents:
+class PreloaderEvents(NamedTuple):
     """The functions that are called for the messages and the ends of preloaders.
 
     `loaded`: the preloader of this generation can fork workers. `loaded_broken` (development): its workers serve a page

@@ -27,7 +27,7 @@ log = logging.getLogger("appsrv.queue")
 # How long a request has waited before its client is checked, and how often that is done.
 CLIENT_CHECK_SECONDS = 0.25
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PEEK = 16 * 1024
+_PEEK_BYTES = 16 * 1024
 
 
 class RequestQueue:
@@ -146,5 +146,5 @@ def _probe(connection: ClientConnection, item: Queued) -> bool:
 
 def _first_line(connection: ClientConnection, item: Queued) -> bytes:
     """The request line. HTTP/1.0 has no interim responses, so such a client counts as present."""
-    data = item.read or connection.sock.recv(_PEEK, socket.MSG_PEEK)
+    data = item.read or connection.sock.recv(_PEEK_BYTES, socket.MSG_PEEK)
     return data.lstrip(b"\r\n").split(b"\r\n", 1)[0]

@@ -22,7 +22,7 @@ from appsrv.wsgi.request_id import new_error_id
 
 log = logging.getLogger("appsrv.deaths")
 
-KEPT = 20
+KEPT_DEATHS = 20
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Deaths:
         self, group: str, *, send_to_watchdog: Callable[[Message], None], kernel: OutOfMemoryKills,
         now: Callable[[], float],
     ) -> None:
-        self.recent: deque[Death] = deque(maxlen=KEPT)
+        self.recent: deque[Death] = deque(maxlen=KEPT_DEATHS)
         self.kinds: Counter[str] = Counter()
         self.kernel = kernel
         self._group = group

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gevent import get_hub
 
@@ -38,8 +38,7 @@ log = logging.getLogger("appsrv.workers")
 EXIT_REPORT_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class WorkerEvents:
+class WorkerEvents(NamedTuple):
     """The functions that are called for the messages of workers; those about connections go to the back end.
 
     `ready`: the worker waits for its first request. `unhealthy`: it has failed the health check (the reason) and ends.
