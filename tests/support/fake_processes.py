@@ -152,8 +152,8 @@ class ScriptedSelector(selectors.DefaultSelector):
         return super().select(0)
 
 
-class World(ProcessTable):
-    """All around one watchdog. `sent` are the signals that it has sent: (pid, number)."""
+class Harness(ProcessTable):
+    """Runs one watchdog, and is all that surrounds it. `sent` are the signals that it has sent: (pid, number)."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -315,8 +315,8 @@ def exit_status(code: int) -> int:
     return code << 8
 
 
-def ask_for_preloader(world: World, generation: int, serial: int = 0, group: str = "shop") -> Scenario:
+def ask_for_preloader(harness: Harness, generation: int, serial: int = 0, group: str = "shop") -> Scenario:
     """The server asks for a preloader; afterwards the watchdog has handled the message."""
-    world.server.read()
-    world.server.send(messages.StartPreloader(group, generation, serial))
+    harness.server.read()
+    harness.server.send(messages.StartPreloader(group, generation, serial))
     yield

@@ -85,7 +85,7 @@ class Children:
                 self._processes.send_signal(obsolete.pid, signal.SIGTERM)
         # After all groups: the server reads as many ServeGroup as Configure announces before any other message.
         for preloader in filter(None, kept.values()):
-            self.preloaders.introduce(preloader)
+            self.preloaders.pass_to_server(preloader)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class PreloaderChildren:
         preloader = group.take_early(order.generation, order.serial)
         if preloader is None:
             preloader = self._make(group, generation=order.generation, serial=order.serial)
-        self.introduce(preloader)
+        self.pass_to_server(preloader)
         if preloader.exit_status is not None:
             # It ended before the server knew of it. The server gets both messages now, in their order.
             preloader.close()
@@ -133,7 +133,7 @@ class PreloaderChildren:
         (group,) = self._groups
         return self._spawn(group, WAIT)
 
-    def introduce(self, preloader: PreloaderRecord) -> None:
+    def pass_to_server(self, preloader: PreloaderRecord) -> None:
         """Send the server its end of the channel to this preloader."""
         assert preloader.server_end is not None
         self._send(preloader_started(preloader), [preloader.server_end.fileno()])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from appsrv.apps.app_group import AppGroup
@@ -48,6 +47,9 @@ class PrivateDirectories:
             self.remove(name)
 
     def _make(self, prefix: str, identity: Identity | None) -> str:
+        # Few instances need such directories, and the import takes a millisecond of each start.
+        import tempfile
+
         if identity is None:
             return tempfile.mkdtemp(prefix=prefix, dir=self._run_directory)
         # Another user cannot enter the run directory, so the directory is made in the one for temporary files. Its

@@ -81,8 +81,11 @@ class Watching:
         self.seen += paths
 
 
-class World:
-    """All around one preloader. `pids` are those of the next forks; 0: the test goes on as the child."""
+class Harness:
+    """Runs one preloader, and is all that surrounds it.
+
+    `pids` are those of the next forks. With 0, the test continues as the child.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         FakeWorker.made = []
@@ -234,9 +237,9 @@ def _is_open(fd: int) -> bool:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGTERM)}
-    made = World(monkeypatch)
+    made = Harness(monkeypatch)
     yield made
     made.close()
     signal.set_wakeup_fd(-1)
@@ -248,131 +251,131 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 # -- a preloader and its workers --------------------------------------------------------------------------------------
 
 
-def test_forks_workers_and_reports_their_ends(world: World) -> None:
+def test_forks_workers_and_reports_their_ends(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        assert world.read() == [messages.Loaded(model=Settings().model, concurrency=Settings().concurrency)]
-        yield from world.spawn(1)
-        yield from world.spawn(2)
-        assert world.read() == [messages.Spawned(900, 1, 5001), messages.Spawned(900, 2, 5002)]
+        yield from harness.attach()
+        assert harness.read() == [messages.Loaded(model=Settings().model, concurrency=Settings().concurrency)]
+        yield from harness.spawn(1)
+        yield from harness.spawn(2)
+        assert harness.read() == [messages.Spawned(900, 1, 5001), messages.Spawned(900, 2, 5002)]
         # The watchdog gets the read ends of their stdout and stderr before the server can ask for their last lines.
-        assert world.read_by_watchdog() == [messages.OutputPipes(5001), messages.OutputPipes(5002)]
-        yield from world.exits(5002, 9)
-        assert world.read() == [messages.WorkerExited(900, 2, 5002, 9)]
-        world.server.send(messages.Quit())
+        assert harness.read_by_watchdog() == [messages.OutputPipes(5001), messages.OutputPipes(5002)]
+        yield from harness.exits(5002, 9)
+        assert harness.read() == [messages.WorkerExited(900, 2, 5002, 9)]
+        harness.server.send(messages.Quit())
         yield
         # It lives as long as its last worker.
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-        yield from world.exits(5001)
+        yield from harness.exits(5001)
 
-    process = world.run(scenario())
-    assert world.read() == [messages.WorkerExited(900, 1, 5001, 0)]
+    process = harness.run(scenario())
+    assert harness.read() == [messages.WorkerExited(900, 1, 5001, 0)]
     assert process.loaded
-    assert (world.before_fork, world.killed_groups, FakeWorker.made) == (1, [], [])
+    assert (harness.before_fork, harness.killed_groups, FakeWorker.made) == (1, [], [])
 
 
-def test_quit_without_workers(world: World) -> None:
+def test_quit_without_workers(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        world.server.send(messages.Quit())
+        yield from harness.attach()
+        harness.server.send(messages.Quit())
         yield
 
-    world.run(scenario())
-    assert world.forks == 0
+    harness.run(scenario())
+    assert harness.forks == 0
 
 
-def test_no_room_for_a_worker(world: World) -> None:
+def test_no_room_for_a_worker(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        world.read()
-        world.no_room = True
-        yield from world.spawn(1)
-        assert world.read() == [messages.Spawned(900, 1, -1, "no room for another process")]
-        world.server.send(messages.Quit())
+        yield from harness.attach()
+        harness.read()
+        harness.no_room = True
+        yield from harness.spawn(1)
+        assert harness.read() == [messages.Spawned(900, 1, -1, "no room for another process")]
+        harness.server.send(messages.Quit())
         yield
 
-    world.run(scenario())
+    harness.run(scenario())
 
 
-def test_child_that_the_application_has_waited_for(world: World) -> None:
+def test_child_that_the_application_has_waited_for(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(1)
-        world.read()
-        world.lost.add(5001)
-        yield from world.exits(5001, 9)
+        yield from harness.attach()
+        yield from harness.spawn(1)
+        harness.read()
+        harness.lost.add(5001)
+        yield from harness.exits(5001, 9)
         # How it has ended is lost.
-        assert world.read() == [messages.WorkerExited(900, 1, 5001, 0)]
-        world.server.send(messages.Quit())
+        assert harness.read() == [messages.WorkerExited(900, 1, 5001, 0)]
+        harness.server.send(messages.Quit())
         yield
 
-    world.run(scenario())
+    harness.run(scenario())
 
 
-def test_worker_of_a_generic_application_leaves_no_processes(world: World) -> None:
+def test_worker_of_a_generic_application_leaves_no_processes(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(1)
-        yield from world.exits(5001)
-        world.server.send(messages.Quit())
+        yield from harness.attach()
+        yield from harness.spawn(1)
+        yield from harness.exits(5001)
+        harness.server.send(messages.Quit())
         yield
 
-    world.run(scenario(), upstream=object())
-    assert world.killed_groups == [5001]
+    harness.run(scenario(), upstream=object())
+    assert harness.killed_groups == [5001]
 
 
 # -- another server ---------------------------------------------------------------------------------------------------
 
 
-def test_new_server_goes_on_with_the_preloader(world: World) -> None:
+def test_new_server_goes_on_with_the_preloader(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(1)
-        world.server.send(messages.Quit())
+        yield from harness.attach()
+        yield from harness.spawn(1)
+        harness.server.send(messages.Quit())
         yield
-        world.read()
+        harness.read()
         # The server that wanted it to end has died; the next one needs it.
-        yield from world.attach(server=901)
+        yield from harness.attach(server=901)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-        assert len(world.read()) == 1
-        yield from world.spawn(1)
-        assert world.read() == [messages.Spawned(901, 1, 5002)]
+        assert len(harness.read()) == 1
+        yield from harness.spawn(1)
+        assert harness.read() == [messages.Spawned(901, 1, 5002)]
         # The worker of the server before is told apart by that server's pid.
-        yield from world.exits(5001)
-        assert world.read() == [messages.WorkerExited(900, 1, 5001, 0)]
-        world.server.send(messages.Quit())
+        yield from harness.exits(5001)
+        assert harness.read() == [messages.WorkerExited(900, 1, 5001, 0)]
+        harness.server.send(messages.Quit())
         yield
-        yield from world.exits(5002)
+        yield from harness.exits(5002)
 
-    world.run(scenario())
+    harness.run(scenario())
 
 
 @pytest.mark.parametrize("which", ["server", "watchdog"])
-def test_outlives_its_workers_where_server_or_watchdog_has_gone(world: World, which: str) -> None:
+def test_outlives_its_workers_where_server_or_watchdog_has_gone(harness: Harness, which: str) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(1)
-        world.read()
-        getattr(world, which).close()
+        yield from harness.attach()
+        yield from harness.spawn(1)
+        harness.read()
+        getattr(harness, which).close()
         yield
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-        yield from world.exits(5001)
+        yield from harness.exits(5001)
 
-    world.run(scenario())
+    harness.run(scenario())
 
 
 # -- in a worker ------------------------------------------------------------------------------------------------------
 
 
-def test_child_becomes_a_worker_and_keeps_nothing_of_the_preloader(world: World) -> None:
+def test_child_becomes_a_worker_and_keeps_nothing_of_the_preloader(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(1)
-        world.pids.appendleft(0)
-        yield from world.spawn(2, changes=True)
+        yield from harness.attach()
+        yield from harness.spawn(1)
+        harness.pids.appendleft(0)
+        yield from harness.spawn(2, changes=True)
 
     before = signal.getsignal(signal.SIGCHLD)
-    process = world.run(scenario())
+    process = harness.run(scenario())
     (worker,) = FakeWorker.made
     assert worker.ran
     assert (worker.slot, worker.first, worker.check, worker.changes is not None) == (1, False, True, True)
@@ -380,29 +383,31 @@ def test_child_becomes_a_worker_and_keeps_nothing_of_the_preloader(world: World)
     assert signal.getsignal(signal.SIGCHLD) == before
     assert process._server.fileno() == process._watchdog.fileno() == -1
     # The parent in the test has told the server of the first one alone.
-    assert world.read()[1:] == [messages.Spawned(900, 1, 5001)]
+    assert harness.read()[1:] == [messages.Spawned(900, 1, 5001)]
 
 
-def test_with_direct_spawning_the_preloader_itself_becomes_the_worker(world: World) -> None:
+def test_with_direct_spawning_the_preloader_itself_becomes_the_worker(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(1, become=True)
+        yield from harness.attach()
+        yield from harness.spawn(1, become=True)
 
-    world.run(scenario(), settings=Settings(spawn_method="direct"))
+    harness.run(scenario(), settings=Settings(spawn_method="direct"))
     (worker,) = FakeWorker.made
-    assert (worker.ran, worker.first, world.forks) == (True, True, 0)
+    assert (worker.ran, worker.first, harness.forks) == (True, True, 0)
     # Nothing is shared, so there is nothing to do before a fork.
-    assert world.before_fork == 0
+    assert harness.before_fork == 0
 
 
-def test_only_the_first_worker_of_a_development_server_is_marked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_worker_of_a_development_server_is_marked(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RUN_MAIN", "true")
 
     def scenario(serial: int) -> Scenario:
-        yield from world.attach()
-        yield from world.spawn(serial, become=True)
+        yield from harness.attach()
+        yield from harness.spawn(serial, become=True)
 
-    world.run(scenario(2), development=True)
+    harness.run(scenario(2), development=True)
     assert "RUN_MAIN" not in os.environ
 
 
@@ -413,36 +418,36 @@ def failing() -> None:
     raise AppLoadError("no module named shop", "Traceback")
 
 
-def test_application_that_cannot_be_loaded(world: World) -> None:
-    process = world.run(iter(()), load=failing)
-    assert world.read() == [messages.LoadFailed("no module named shop", "Traceback", AppLoadError.exit_code)]
+def test_application_that_cannot_be_loaded(harness: Harness) -> None:
+    process = harness.run(iter(()), load=failing)
+    assert harness.read() == [messages.LoadFailed("no module named shop", "Traceback", AppLoadError.exit_code)]
     assert not process.loaded
 
 
-def test_failed_development_preloader_reports_changed_files(world: World) -> None:
+def test_failed_development_preloader_reports_changed_files(harness: Harness) -> None:
     watch = Watching()
-    world.run(iter(()), load=failing, watch=watch, development=True)
+    harness.run(iter(()), load=failing, watch=watch, development=True)
     assert watch.code_changed is not None
-    world.read()
+    harness.read()
     watch.code_changed(["shop/views.py"])
-    assert world.read() == [messages.CodeChanged(["shop/views.py"])]
+    assert harness.read() == [messages.CodeChanged(["shop/views.py"])]
 
 
-def test_files_that_another_process_has_seen_change(world: World) -> None:
+def test_files_that_another_process_has_seen_change(harness: Harness) -> None:
     watch = Watching()
 
     def scenario() -> Scenario:
-        yield from world.attach()
-        world.server.send(messages.FilesChanged(["shop/base.html"]))
+        yield from harness.attach()
+        harness.server.send(messages.FilesChanged(["shop/base.html"]))
         yield
         assert watch.seen == ["shop/base.html"]
-        world.server.send(messages.Quit())
+        harness.server.send(messages.Quit())
         yield
 
-    world.run(scenario(), watch=watch, development=True)
+    harness.run(scenario(), watch=watch, development=True)
 
 
-def test_warm_up_request(world: World) -> None:
+def test_warm_up_request(harness: Harness) -> None:
     paths = []
 
     def refusing(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -451,13 +456,13 @@ def test_warm_up_request(world: World) -> None:
         return []
 
     def scenario() -> Scenario:
-        yield from world.attach()
-        world.server.send(messages.Quit())
+        yield from harness.attach()
+        harness.server.send(messages.Quit())
         yield
 
-    world.run(scenario(), settings=Settings(warm_up_path="/front"), load=lambda: refusing)
+    harness.run(scenario(), settings=Settings(warm_up_path="/front"), load=lambda: refusing)
     assert paths == ["/front"]
-    assert world.complaints == ["the warm-up request GET /front was answered with 404"]
+    assert harness.complaints == ["the warm-up request GET /front was answered with 404"]
 
 
 def test_first_message_has_to_be_the_configuration() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_processes import World
+from support.fake_processes import Harness
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def harness() -> Iterator[Harness]:
     """Its directory has a short path, since unix sockets are made below it."""
     with tempfile.TemporaryDirectory() as directory:
-        yield World(Path(directory))
+        yield Harness(Path(directory))

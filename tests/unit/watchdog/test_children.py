@@ -13,260 +13,260 @@ from appsrv.ipc import messages
 from appsrv.ipc.channel import Channel
 from appsrv.watchdog.assembly import notices
 from appsrv.watchdog.server_child import RESTART_DELAY_SECONDS
-from support.fake_processes import KILLED, Scenario, World, ask_for_preloader, exit_status
+from support.fake_processes import KILLED, Harness, Scenario, ask_for_preloader, exit_status
 
 
-def test_server_and_first_preloader_start_together(world: World) -> None:
+def test_server_and_first_preloader_start_together(harness: Harness) -> None:
     def scenario() -> Scenario:
-        assert [process.kind for process in world.spawner.processes] == ["preloader", "server"]
-        configure, serve = world.server.read()
+        assert [process.kind for process in harness.spawner.processes] == ["preloader", "server"]
+        configure, serve = harness.server.read()
         assert isinstance(configure, messages.Configure)
         assert (configure.groups, configure.restarts, configure.development, configure.pulse) == (1, 0, False, 0.0)
         assert configure.problems == {"other": "no such directory"}
-        with socket.socket(fileno=world.server.fds.pop()) as listening:
-            assert listening.getsockname() == str(world.directory / "sock")
+        with socket.socket(fileno=harness.server.fds.pop()) as listening:
+            assert listening.getsockname() == str(harness.directory / "sock")
         assert isinstance(serve, messages.ServeGroup)
         assert (serve.generation, serve.last_generation, serve.have_preloader) == (0, 1, False)
-        (configure,) = world.preloader.read_of(messages.Configure)
+        (configure,) = harness.preloader.read_of(messages.Configure)
         assert (configure.groups, configure.problems) == (0, {})
-        assert world.preloader.environ["APPSRV_ENV"] == "production"
-        yield from ask_for_preloader(world, 1)
+        assert harness.preloader.environ["APPSRV_ENV"] == "production"
+        yield from ask_for_preloader(harness, 1)
         # It runs already.
-        assert world.server.read() == [messages.PreloaderStarted("shop", 1, 0, world.preloader.pid)]
-        assert len(world.processes("preloader")) == 1
+        assert harness.server.read() == [messages.PreloaderStarted("shop", 1, 0, harness.preloader.pid)]
+        assert len(harness.processes("preloader")) == 1
         # The descriptor that came along is the server's end of the channel to the preloader.
-        to_preloader = Channel.from_fd(world.server.fds.pop())
+        to_preloader = Channel.from_fd(harness.server.fds.pop())
         to_preloader.send(messages.Quit())
-        assert world.preloader.channels[0].receive() == (messages.Quit(), [])
+        assert harness.preloader.channels[0].receive() == (messages.Quit(), [])
         to_preloader.close()
-        yield from world.stop()
+        yield from harness.stop()
 
-    assert world.run(scenario(), problems={"other": "no such directory"}) == 0
-    assert list(notices(world.plan, world.groups, is_root=True)) == [
+    assert harness.run(scenario(), problems={"other": "no such directory"}) == 0
+    assert list(notices(harness.plan, harness.groups, is_root=True)) == [
         (logging.WARNING, "the application runs as root: name another user with --user"),
         (logging.ERROR, "other is not served: no such directory"),
     ]
 
 
-def test_preloaders_of_several_applications_start_when_the_server_asks(world: World) -> None:
+def test_preloaders_of_several_applications_start_when_the_server_asks(harness: Harness) -> None:
     def scenario() -> Scenario:
-        assert world.processes("preloader") == []
-        assert len(world.server.read_of(messages.ServeGroup)) == 2
-        yield from ask_for_preloader(world, 1, group="forum")
-        (started,) = world.server.read()
-        assert started == messages.PreloaderStarted("forum", 1, 0, world.preloader.pid)
-        yield from world.stop()
+        assert harness.processes("preloader") == []
+        assert len(harness.server.read_of(messages.ServeGroup)) == 2
+        yield from ask_for_preloader(harness, 1, group="forum")
+        (started,) = harness.server.read()
+        assert started == messages.PreloaderStarted("forum", 1, 0, harness.preloader.pid)
+        yield from harness.stop()
 
-    assert world.run(scenario(), groups=[world.group("shop"), world.group("forum")]) == 0
+    assert harness.run(scenario(), groups=[harness.group("shop"), harness.group("forum")]) == 0
 
 
 @pytest.mark.parametrize(("minimum", "processes"), [(0, 0), (1, 1)])
-def test_with_direct_spawning_the_first_worker_starts_early(world: World, minimum: int, processes: int) -> None:
+def test_with_direct_spawning_the_first_worker_starts_early(harness: Harness, minimum: int, processes: int) -> None:
     def scenario() -> Scenario:
-        assert len(world.processes("preloader")) == processes
-        yield from ask_for_preloader(world, 1, serial=1)
-        assert world.server.read() == [messages.PreloaderStarted("shop", 1, 1, world.preloader.pid)]
-        assert len(world.processes("preloader")) == 1
-        yield from world.stop()
+        assert len(harness.processes("preloader")) == processes
+        yield from ask_for_preloader(harness, 1, serial=1)
+        assert harness.server.read() == [messages.PreloaderStarted("shop", 1, 1, harness.preloader.pid)]
+        assert len(harness.processes("preloader")) == 1
+        yield from harness.stop()
 
-    assert world.run(scenario(), groups=[world.group(spawn_method="direct", min_instances=minimum)]) == 0
+    assert harness.run(scenario(), groups=[harness.group(spawn_method="direct", min_instances=minimum)]) == 0
 
 
-def test_another_preloader_than_the_early_one(world: World) -> None:
+def test_another_preloader_than_the_early_one(harness: Harness) -> None:
     """The server asks for another generation first, as one does that was started again."""
 
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 4)
-        assert len(world.processes("preloader")) == 2
-        assert world.server.read() == [messages.PreloaderStarted("shop", 4, 0, world.preloader.pid)]
-        yield from world.stop()
+        yield from ask_for_preloader(harness, 4)
+        assert len(harness.processes("preloader")) == 2
+        assert harness.server.read() == [messages.PreloaderStarted("shop", 4, 0, harness.preloader.pid)]
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
-def test_early_preloader_that_ends_before_the_server_asks(world: World) -> None:
+def test_early_preloader_that_ends_before_the_server_asks(harness: Harness) -> None:
     """The server gets to know of the process first, then of its end."""
 
     def scenario() -> Scenario:
-        early = world.preloader
-        world.server.read()
-        world.exits(early, exit_status(1))
+        early = harness.preloader
+        harness.server.read()
+        harness.exits(early, exit_status(1))
         yield
-        assert world.server.read() == []
-        yield from ask_for_preloader(world, 1)
-        assert world.server.read() == [
+        assert harness.server.read() == []
+        yield from ask_for_preloader(harness, 1)
+        assert harness.server.read() == [
             messages.PreloaderStarted("shop", 1, 0, early.pid), messages.ProcessExited(early.pid, exit_status(1))
         ]
-        yield from world.stop()
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
-def test_no_room_for_a_preloader(world: World) -> None:
+def test_no_room_for_a_preloader(harness: Harness) -> None:
     def scenario() -> Scenario:
-        world.spawner.full = 1
-        yield from ask_for_preloader(world, 2)
-        yield from ask_for_preloader(world, 1, group="unknown")
-        assert world.server.received[-1:] == [
+        harness.spawner.full = 1
+        yield from ask_for_preloader(harness, 2)
+        yield from ask_for_preloader(harness, 1, group="unknown")
+        assert harness.server.received[-1:] == [
             messages.PreloaderNotStarted("shop", 2, 0, "no room for another process")
         ]
-        assert world.server.read() == [
+        assert harness.server.read() == [
             messages.PreloaderNotStarted("unknown", 1, 0, "unknown is not to be served")
         ]
-        yield from world.stop()
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
 # -- a server that ends ---------------------------------------------------------------------------------------------
 
 
-def test_new_server_goes_on_with_the_preloader_of_the_generation_that_serves(world: World) -> None:
+def test_new_server_goes_on_with_the_preloader_of_the_generation_that_serves(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 1)
-        before = world.preloader
-        yield from ask_for_preloader(world, 2)
-        serving = world.preloader
-        yield from ask_for_preloader(world, 3)
-        failed = world.preloader
-        world.server.send(messages.Serving("shop", 2))
+        yield from ask_for_preloader(harness, 1)
+        before = harness.preloader
+        yield from ask_for_preloader(harness, 2)
+        serving = harness.preloader
+        yield from ask_for_preloader(harness, 3)
+        failed = harness.preloader
+        harness.server.send(messages.Serving("shop", 2))
         yield
-        world.now += 60
-        world.exits(world.server, KILLED)
+        harness.now += 60
+        harness.exits(harness.server, KILLED)
         yield
-        assert len(world.processes("server")) == 2
-        configure, serve, started = world.server.read()
+        assert len(harness.processes("server")) == 2
+        configure, serve, started = harness.server.read()
         assert isinstance(configure, messages.Configure)
         assert configure.restarts == 1
         assert isinstance(serve, messages.ServeGroup)
         assert (serve.generation, serve.last_generation, serve.have_preloader) == (2, 3, True)
         assert started == messages.PreloaderStarted("shop", 2, 0, serving.pid)
-        assert world.sent == [(before.pid, signal.SIGTERM), (failed.pid, signal.SIGTERM)]
-        yield from world.stop()
+        assert harness.sent == [(before.pid, signal.SIGTERM), (failed.pid, signal.SIGTERM)]
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
-    assert f"the server {world.processes('server')[0].pid} ended: killed by SIGKILL" in world.log
+    assert harness.run(scenario()) == 0
+    assert f"the server {harness.processes('server')[0].pid} ended: killed by SIGKILL" in harness.log
 
 
-def test_new_server_without_preloader_begins_with_the_generation_that_served(world: World) -> None:
+def test_new_server_without_preloader_begins_with_the_generation_that_served(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 1)
-        yield from ask_for_preloader(world, 3)
-        world.server.send(messages.Serving("shop", 3))
+        yield from ask_for_preloader(harness, 1)
+        yield from ask_for_preloader(harness, 3)
+        harness.server.send(messages.Serving("shop", 3))
         yield
-        for process in world.processes("preloader"):
-            world.exits(process)
+        for process in harness.processes("preloader"):
+            harness.exits(process)
         yield
-        world.exits(world.server, exit_status(1))
+        harness.exits(harness.server, exit_status(1))
         yield
-        (serve,) = world.server.read_of(messages.ServeGroup)
+        (serve,) = harness.server.read_of(messages.ServeGroup)
         assert (serve.generation, serve.last_generation, serve.have_preloader) == (3, 3, False)
-        yield from world.stop()
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
-def test_worker_that_was_spawned_directly_is_of_no_use_to_a_new_server(world: World) -> None:
+def test_worker_that_was_spawned_directly_is_of_no_use_to_a_new_server(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 1, serial=1)
-        worker = world.preloader
-        world.exits(world.server, exit_status(1))
+        yield from ask_for_preloader(harness, 1, serial=1)
+        worker = harness.preloader
+        harness.exits(harness.server, exit_status(1))
         yield
-        (serve,) = world.server.read_of(messages.ServeGroup)
+        (serve,) = harness.server.read_of(messages.ServeGroup)
         assert not serve.have_preloader
-        assert world.sent == [(worker.pid, signal.SIGTERM)]
-        yield from world.stop()
+        assert harness.sent == [(worker.pid, signal.SIGTERM)]
+        yield from harness.stop()
 
-    assert world.run(scenario(), groups=[world.group(spawn_method="direct")]) == 0
+    assert harness.run(scenario(), groups=[harness.group(spawn_method="direct")]) == 0
 
 
-def test_servers_that_end_at_once_are_started_ever_more_slowly(world: World) -> None:
+def test_servers_that_end_at_once_are_started_ever_more_slowly(harness: Harness) -> None:
     def scenario() -> Scenario:
-        world.exits(world.server, exit_status(1))
+        harness.exits(harness.server, exit_status(1))
         yield
-        assert len(world.processes("server")) == 2
-        world.exits(world.server, exit_status(1))
+        assert len(harness.processes("server")) == 2
+        harness.exits(harness.server, exit_status(1))
         yield
-        assert (len(world.processes("server")), world.timeout) == (2, RESTART_DELAY_SECONDS)
-        world.now += RESTART_DELAY_SECONDS
+        assert (len(harness.processes("server")), harness.timeout) == (2, RESTART_DELAY_SECONDS)
+        harness.now += RESTART_DELAY_SECONDS
         yield
-        assert len(world.processes("server")) == 3
-        world.now += RESTART_DELAY_SECONDS
+        assert len(harness.processes("server")) == 3
+        harness.now += RESTART_DELAY_SECONDS
         # This one has lived long enough.
-        world.exits(world.server, exit_status(1))
+        harness.exits(harness.server, exit_status(1))
         yield
-        assert len(world.processes("server")) == 4
-        yield from world.stop()
+        assert len(harness.processes("server")) == 4
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
-def test_server_that_cannot_be_started_is_tried_again(world: World) -> None:
+def test_server_that_cannot_be_started_is_tried_again(harness: Harness) -> None:
     def scenario() -> Scenario:
-        world.spawner.full = 1
-        world.exits(world.server, exit_status(1))
+        harness.spawner.full = 1
+        harness.exits(harness.server, exit_status(1))
         yield
-        assert world.timeout == RESTART_DELAY_SECONDS
-        world.now += RESTART_DELAY_SECONDS
+        assert harness.timeout == RESTART_DELAY_SECONDS
+        harness.now += RESTART_DELAY_SECONDS
         yield
-        assert len(world.processes("server")) == 2
-        yield from world.stop()
+        assert len(harness.processes("server")) == 2
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
-    assert "the server cannot be started: no room for another process; trying again" in world.log
+    assert harness.run(scenario()) == 0
+    assert "the server cannot be started: no room for another process; trying again" in harness.log
 
 
-def test_end_of_the_channel_and_end_of_the_process_are_two_events(world: World) -> None:
+def test_end_of_the_channel_and_end_of_the_process_are_two_events(harness: Harness) -> None:
     """A server may have closed its channel some time before it can be reaped."""
 
     def scenario() -> Scenario:
-        for process in world.spawner.processes:
+        for process in harness.spawner.processes:
             process.to_watchdog.close()
         yield
-        assert len(world.processes("server")) == 1
-        for process in list(world.spawner.processes):
-            world.exits(process)
+        assert len(harness.processes("server")) == 1
+        for process in list(harness.spawner.processes):
+            harness.exits(process)
         yield
-        assert len(world.processes("server")) == 2
-        yield from world.stop()
+        assert len(harness.processes("server")) == 2
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
 # -- processes that end ---------------------------------------------------------------------------------------------
 
 
-def test_preloader_and_worker_that_end(world: World) -> None:
+def test_preloader_and_worker_that_end(harness: Harness) -> None:
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 1)
-        preloader = world.preloader
+        yield from ask_for_preloader(harness, 1)
+        preloader = harness.preloader
         out, err = os.pipe(), os.pipe()
         preloader.send(messages.OutputPipes(5001), [out[0], err[0]])
         for fd in (*out, *err):
             os.close(fd)
         yield
-        world.server.read()
-        world.exits(preloader, KILLED)
+        harness.server.read()
+        harness.exits(preloader, KILLED)
         # Its worker is the watchdog's child now. What the application's own processes leave is none of its business.
-        world.reaps(5001, exit_status(2))
-        world.reaps(5002)
+        harness.reaps(5001, exit_status(2))
+        harness.reaps(5002)
         yield
-        assert world.server.read() == [
+        assert harness.server.read() == [
             messages.ProcessExited(preloader.pid, KILLED), messages.ProcessExited(5001, exit_status(2)),
             messages.ProcessExited(5002, 0),
         ]
-        assert world.killed_groups == [5001]
-        yield from world.stop()
+        assert harness.killed_groups == [5001]
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
 
 
-def test_nonsense_from_a_preloader_is_logged_and_passed_over(world: World) -> None:
+def test_nonsense_from_a_preloader_is_logged_and_passed_over(harness: Harness) -> None:
     """The application has the channel in its process, and can write into it."""
 
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 1)
-        preloader, (out, err) = world.preloader, (os.pipe(), os.pipe())
+        yield from ask_for_preloader(harness, 1)
+        preloader, (out, err) = harness.preloader, (os.pipe(), os.pipe())
         preloader.to_watchdog.sock.send(b"junk")
         preloader.send(messages.Quit(), [out[0]])
         preloader.send(messages.OutputPipes(5001), [out[0]])
@@ -274,42 +274,42 @@ def test_nonsense_from_a_preloader_is_logged_and_passed_over(world: World) -> No
         preloader.send(messages.OutputPipes(5002), [out[0], err[0]])
         for fd in (*out, *err):
             os.close(fd)
-        world.server.read()
-        world.server.send(messages.LastLinesRequested(5002))
+        harness.server.read()
+        harness.server.send(messages.LastLinesRequested(5002))
         yield
         yield
-        assert world.server.read() == [messages.LastLines(5002, ["out of paper"])]
-        yield from world.stop()
+        assert harness.server.read() == [messages.LastLines(5002, ["out of paper"])]
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
     for reason in (
         "no message starts like b'junk'", "a watchdog does not handle Quit from a preloader",
         "OutputPipes came with 1 descriptors",
     ):
-        assert f"a message is ignored: {reason}" in world.log
+        assert f"a message is ignored: {reason}" in harness.log
 
 
-def test_last_message_of_a_preloader_that_ends_in_the_same_turn(world: World) -> None:
+def test_last_message_of_a_preloader_that_ends_in_the_same_turn(harness: Harness) -> None:
     """It comes after the watchdog has read from the channels, and before it reaps."""
 
     def scenario() -> Scenario:
-        yield from ask_for_preloader(world, 1)
+        yield from ask_for_preloader(harness, 1)
         out, err = os.pipe(), os.pipe()
         os.write(err[1], b"out of paper\n")
 
         def end() -> None:
-            world.signals.before_take = lambda: None
-            world.preloader.send(messages.OutputPipes(5001), [out[0], err[0]])
-            world.exits(world.preloader, KILLED)
+            harness.signals.before_take = lambda: None
+            harness.preloader.send(messages.OutputPipes(5001), [out[0], err[0]])
+            harness.exits(harness.preloader, KILLED)
 
-        world.signals.before_take = end
+        harness.signals.before_take = end
         yield
         for fd in (*out, *err):
             os.close(fd)
-        world.server.read()
-        world.server.send(messages.LastLinesRequested(5001))
+        harness.server.read()
+        harness.server.send(messages.LastLinesRequested(5001))
         yield
-        assert world.server.read() == [messages.LastLines(5001, ["out of paper"])]
-        yield from world.stop()
+        assert harness.server.read() == [messages.LastLines(5001, ["out of paper"])]
+        yield from harness.stop()
 
-    assert world.run(scenario()) == 0
+    assert harness.run(scenario()) == 0
