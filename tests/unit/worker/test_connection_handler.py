@@ -16,7 +16,7 @@ from appsrv.errors import Limit
 from appsrv.http.syntax import Limits
 from appsrv.http.trusted_proxies import TrustedProxies
 from appsrv.ipc.scoreboard import Scoreboard
-from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions
+from appsrv.worker.connection_handler import READ_BYTES, ConnectionHandler, HandlerOptions
 from appsrv.worker.ready_queue import Connection, Orphaned, Spooled
 from appsrv.worker.response_writer import ResponseBuffer
 from appsrv.wsgi.environ import environ_base
@@ -156,6 +156,10 @@ def test_a_request_that_has_not_arrived_whole_is_given_back(turn: Turn, part: by
 def test_a_body_that_waits_for_100_continue_is_the_slow_lanes(turn: Turn) -> None:
     waits = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
     assert turn.of(waits) == [("given back", waits)]
+    turn.queue.notes.clear()
+    # More than one read takes: what is left unread is the slow lane's as well.
+    long = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n" + b"x" * 100_000
+    assert turn.of(long) == [("given back", long[:READ_BYTES])]
 
 
 @pytest.mark.parametrize(
