@@ -222,6 +222,19 @@ def test_messages_wait_for_a_server_that_does_not_read(harness: Harness) -> None
     assert harness.run(scenario()) == 0
 
 
+def test_message_of_another_direction_is_logged(harness: Harness) -> None:
+    def scenario() -> Scenario:
+        for process in harness.spawner.processes:
+            process.send(messages.StopRequested(graceful=True))
+            yield
+        yield
+        assert harness.server.read_of(messages.StopRequested) == []
+        yield from harness.stop()
+
+    assert harness.run(scenario()) == 0
+    assert harness.log.count("does not handle StopRequested") == 2
+
+
 @pytest.mark.parametrize("development", [None, COMMAND])
 def test_terminal_that_is_closed_ends_the_instance(harness: Harness, development: Development | None) -> None:
     def scenario() -> Scenario:
