@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import logging.handlers
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -151,8 +150,11 @@ class ServerLog:
         self._file.close()
 
 
-class _FileHandler(logging.handlers.WatchedFileHandler):
-    """Opens its file again after it was renamed. A full disk loses lines; it never raises in the watchdog."""
+class _FileHandler(logging.FileHandler):
+    """Opens its file again after it was renamed. A full disk loses lines; it never raises in the watchdog.
+
+    The handler of `logging.handlers` that does so would need pickle and queue: milliseconds of each start.
+    """
 
     def __init__(self, path: str, owner: Callable[[], AbstractContextManager[None]], flags: int) -> None:
         self._owner = owner
@@ -170,7 +172,20 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
     def _open(self) -> TextIOWrapper:
         with self._owner():
             fd = os.open(self.baseFilename, self._flags, 0o640)
+        self._identity = _identity(os.fstat(fd))
         return open(fd, "a", encoding="utf-8", errors=AS_WRITTEN)
+
+    def _follow_rename(self) -> None:
+        """Open the file again if its path is the one of another file by now, or of none."""
+        try:
+            found = _identity(os.stat(self.baseFilename))
+        except FileNotFoundError:
+            found = None
+        if found != self._identity and self.stream is not None:
+            # None first: should opening fail, the next line tries again and does not use a closed stream.
+            stream, self.stream = self.stream, None
+            stream.close()
+            self.stream = self._open()
 
     def raw(self, line: str) -> None:
         """Write a line that has its final form."""
@@ -185,12 +200,13 @@ class _FileHandler(logging.handlers.WatchedFileHandler):
             return
         # The base classes do not catch an OSError from opening the file again.
         try:
+            self._follow_rename()
             super().emit(record)
         except OSError:
             self.handleError(record)
 
     def reopen(self) -> None:
-        """As `reopenIfNeeded`, but also for a file that was not renamed."""
+        """Open the file again, though it may not have been renamed."""
         stream, self.stream = self.stream, None
         try:
             if stream is not None:
@@ -254,6 +270,10 @@ def _lines(text: str) -> list[str]:
     """The lines of one event. Lines after the first are indented: a line feed in a directory's name forges no event."""
     first, *more = text.splitlines() or [""]
     return [first, *(f"  {line}" for line in more)]
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _is_terminal(stream: TextIO) -> bool:
