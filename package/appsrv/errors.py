@@ -70,9 +70,18 @@ class OperatorError(AppsrvError):
 
 
 class SettingsError(OperatorError):
-    """A setting is unknown, or its value is invalid."""
+    """A setting is unknown, or its value is invalid.
+
+    `names` are the settings concerned, `file` and `line` the place of the error (line 0: not known).
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, names: tuple[str, ...] = (), file: str = "", line: int = 0) -> None:
+        super().__init__(message)
+        self.names = names
+        self.file = file
+        self.line = line
 
 
 class ListenError(OperatorError):

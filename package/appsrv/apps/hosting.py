@@ -20,7 +20,8 @@ from appsrv.apps.routes import Route, Routes
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.instance.run_directory import default_log_file
 from appsrv.ipc import message_format
-from appsrv.settings import parsers, sources
+from appsrv.settings import files, parsers, sources
+from appsrv.settings.origins import Given, SettingOrigin
 from appsrv.settings.table import ROWS, Settings
 from appsrv.system.users import user_of_owner
 
@@ -38,10 +39,14 @@ _OPERATOR_ONLY = frozenset(row.name for row in ROWS if row.operator_only)
 
 @dataclass(frozen=True)
 class HostedApps:
-    """The applications of an instance. `problems`: the reason for each application that is not served, by its name."""
+    """The applications of an instance. `problems`: the reason for each application that is not served, by its name.
+
+    `origins`: of each application that is served, where those settings come from that are not the instance's.
+    """
 
     groups: tuple[AppGroup, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, SettingOrigin]] = field(default_factory=dict)
 
     @property
     def routes(self) -> Routes:
@@ -78,7 +83,11 @@ def hosted_apps(settings: Settings, directory: Path, environ: Mapping[str, str])
         *(_AppsEntry(file, number, row, settings, environ) for file, number, row in _entries(directory)),
         *(_AppDirectory(place, settings, environ) for place in app_directories(settings.apps_directory)),
     ]
-    return _without_clashes(made for maker in makers for made in [maker.make()])
+    served = _without_clashes(made for maker in makers for made in [maker.make()])
+    names = {group.name for group in served.groups}
+    # The first of several with the same name is served.
+    origins = {maker.name: maker.origins for maker in reversed(makers) if maker.name in names}
+    return replace(served, origins=origins)
 
 
 def app_directories(directory: str | None) -> list[Path]:
@@ -142,8 +151,8 @@ def _unique_name(name: str, taken: Mapping[str, object]) -> str:
 
 def _entries(directory: Path) -> list[tuple[Path, int, dict[str, Any]]]:
     rows: list[tuple[Path, int, dict[str, Any]]] = []
-    for file, table in sources.tables(directory):
-        entries = table.get(sources.APPS, [])
+    for file, table in files.tables(directory):
+        entries = table.get(files.APPS, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise SettingsError(f"{file}: apps has to be a list of tables, each with [[apps]] above it")
         rows += [(file, number, entry) for number, entry in enumerate(entries, 1)]
@@ -156,7 +165,7 @@ class _AppsEntry:
     def __init__(
         self, file: Path, number: int, row: dict[str, Any], settings: Settings, environ: Mapping[str, str]
     ) -> None:
-        self._where = f"{file}: [[apps]] number {number}"
+        self._where = f"{files.place(file, files.APPS, number - 1)}: [[apps]] number {number}"
         root = row.get("root")
         if not isinstance(root, str) or not root.strip():
             raise SettingsError(f"{self._where}: root is missing, the directory of the application")
@@ -165,16 +174,19 @@ class _AppsEntry:
         self._name = row.get("name")
         if self._name is not None and not (isinstance(self._name, str) and self._name.strip()):
             raise SettingsError(f"{self._where}: name has to be some text")
-        self._layer = _per_app_only(sources.file_layer(file, _without(row, _ENTRY_KEYS), self._where), self._where)
+        self._layer = _per_app_only(sources.file_layer(file, _without(row, _ENTRY_KEYS), number), self._where)
         self._settings = settings
         self._environ = {**_without(environ, _VARIABLES_OF_ONE_APP), **self._variables}
+        self.name = self._name or str(self._root)
+        self.origins: Mapping[str, SettingOrigin] = {}
 
     def make(self) -> tuple[str, AppGroup | str]:
-        name = self._name or str(self._root)
+        name = self.name
         if not self._root.is_dir():
             return name, f"no such directory, though {self._where} has it as root"
         try:
             layers = [*_of_project(self._root), self._layer]
+            self.origins = _origins(layers)
             settings = _settings(self._settings, layers)
             return name, _group(self._root, settings, name, self._environ, self._variables)
         except AppsrvError as error:
@@ -187,7 +199,7 @@ def _strings(table: object, where: str) -> dict[str, str]:
     return table
 
 
-def _per_app_only(layer: Mapping[str, object], where: str) -> Mapping[str, object]:
+def _per_app_only(layer: sources.Layer, where: str) -> sources.Layer:
     foreign = sorted(layer.keys() - _PER_APP)
     if foreign:
         raise SettingsError(f"{where}: {foreign[0]} is a setting of the whole instance: write it above [[apps]]")
@@ -208,13 +220,16 @@ class _AppDirectory:
         self._place = place
         self._settings = settings
         self._environ = _without(environ, _VARIABLES_OF_ONE_APP)
+        self.name = str(place)
+        self.origins: Mapping[str, SettingOrigin] = {}
 
     def make(self) -> tuple[str, AppGroup | str]:
-        name = str(self._place)
+        name = self.name
         try:
             layers = list(_of_project(self._place))
             if not any({"hosts", "base_uri"} & layer.keys() for layer in layers):
                 layers.append(self._by_name())
+            self.origins = _origins(layers)
             settings = _settings(self._settings, layers)
             settings = replace(settings, user=user_of_owner(settings.user, name))
             group = _group(self._place, settings, name, self._environ, {})
@@ -224,11 +239,11 @@ class _AppDirectory:
         except (AppsrvError, OSError) as error:
             return name, str(error)
 
-    def _by_name(self) -> dict[str, object]:
+    def _by_name(self) -> sources.Layer:
         setting, parse = ("hosts", parsers.hosts) if "." in self._place.name else ("base_uri", parsers.base_uri)
         value = [self._place.name] if setting == "hosts" else f"/{self._place.name}"
         try:
-            return {setting: parse(value)}
+            return {setting: Given(parse(value), SettingOrigin("directory", str(self._place)))}
         except ValueError as error:
             raise SettingsError(f"its name does not say where it is ({error}): set hosts or base_uri") from None
 
@@ -236,12 +251,12 @@ class _AppDirectory:
 # -- both --------------------------------------------------------------------------------------------------
 
 
-def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Settings:
+def _settings(instance: Settings, layers: Iterable[sources.Layer]) -> Settings:
     """The settings of an application: from its own layers, else from the instance, else from the table's defaults.
 
     An application may lower `max_pool_size`; the instance's value is the upper limit.
     """
-    own = list(layers)
+    own = [sources.values_of(layer) for layer in layers]
     # The instance's values for Python applications do not apply to an application in another language.
     generic = any(layer.get("start_command") for layer in own)
     defaults = {row.name: row.default for row in ROWS if not row.inherited or (generic and row.python_only)}
@@ -250,11 +265,15 @@ def _settings(instance: Settings, layers: Iterable[Mapping[str, object]]) -> Set
     return sources.overlaid(settings, {"max_pool_size": most})
 
 
-def _of_project(root: Path) -> Iterator[dict[str, object]]:
+def _origins(layers: Iterable[sources.Layer]) -> dict[str, SettingOrigin]:
+    return {name: given.origin for layer in layers for name, given in layer.items()}
+
+
+def _of_project(root: Path) -> Iterator[sources.Layer]:
     """The settings in the project's files that are per application; the others apply when it is served alone."""
-    for file, table in sources.tables(root):
+    for file, table in files.tables(root):
         layer = sources.file_layer(file, table)
-        yield {name: value for name, value in layer.items() if name in _PER_APP and name not in _OPERATOR_ONLY}
+        yield {name: given for name, given in layer.items() if name in _PER_APP and name not in _OPERATOR_ONLY}
 
 
 def _group(

@@ -6,26 +6,28 @@ that uses a setting.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import importlib
 import json
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from appsrv.errors import SettingsError
-from appsrv.settings import foreign_variables, internal_variables, parsers
+from appsrv.settings import files, foreign_variables, internal_variables, parsers
+from appsrv.settings.consistency import contradictions
+from appsrv.settings.origins import COMMAND, DEFAULT, Given, SettingOrigin
 from appsrv.settings.row import PREFIX
 from appsrv.settings.table import ROWS, Settings
 from appsrv.system import cpus
 from appsrv.system.words import listed
 
-# The key of appsrv.toml for the array of applications, `[[apps]]`.
-APPS = "apps"
+PLATFORM_VARIABLES = {"PORT": "port", "WEB_CONCURRENCY": "max_pool_size", "FORWARDED_ALLOW_IPS": "forwarded_allow_ips"}
+"""The variables of hosting platforms, each with the setting that it is for."""
 
-_BY_NAME = {row.name: row for row in ROWS}
+BY_NAME = {row.name: row for row in ROWS}
 _BY_VARIABLE = {row.variable: row for row in ROWS if not row.key_only}
 
 
@@ -86,6 +88,19 @@ def take_variable(name: str) -> str | None:
     return os.environ.pop(name, None)
 
 
+@dataclass(frozen=True)
+class LoadedSettings:
+    """The settings and where each value comes from; None and the reasons if there are errors."""
+
+    settings: Settings | None
+    origins: Mapping[str, SettingOrigin]
+    errors: tuple[SettingsError, ...] = ()
+
+
+Layer = dict[str, Given]
+"""The settings of one source, by name."""
+
+
 def load(
     flags: Mapping[str, object],
     environ: Mapping[str, str],
@@ -95,7 +110,23 @@ def load(
     cwd: Path | None = None,
     without: Iterable[str] = (),
 ) -> Settings:
-    """The settings of an instance for the project in `directory`. Raises `SettingsError`.
+    """The settings of an instance for the project in `directory`. Raises the first `SettingsError`; see `read`."""
+    loaded = read(flags, environ, directory, defaults=defaults, cwd=cwd, without=without)
+    if loaded.settings is None:
+        raise loaded.errors[0]
+    return loaded.settings
+
+
+def read(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    directory: Path,
+    *,
+    defaults: Mapping[str, object] | None = None,
+    cwd: Path | None = None,
+    without: Iterable[str] = (),
+) -> LoadedSettings:
+    """The settings of an instance for the project in `directory`, or all errors in their sources.
 
     A later source wins: the table's defaults, the platform's variables (`_apply_platform_variables`), `defaults`
     (parsed values of a command with defaults of its own), `[tool.appsrv]` of pyproject.toml, appsrv.toml, the
@@ -103,22 +134,65 @@ def load(
     keep the table's defaults. A relative path in a file is relative to the directory of the file, any other one to
     `cwd` (None: the current directory).
     """
-    base = cwd or Path.cwd()
-    chosen = dict(defaults or {})
-    for layer in (*_file_layers(directory), _variable_layer(environ, base), _flag_layer(flags, base)):
-        _overlay(chosen, layer)
+    base, errors = cwd or Path.cwd(), Errors()
+    chosen = {name: Given(value, COMMAND) for name, value in (defaults or {}).items()}
+    for file in files.files_of(directory):
+        with errors.collected():
+            _overlay(chosen, _file_values(file, files.table_of(file), errors))
+    _overlay(chosen, _variable_layer(environ, base, errors))
+    _overlay(chosen, _flag_layer(flags, base, errors))
     for name in without:
         chosen.pop(name, None)
-    _apply_platform_variables(chosen, environ)
-    return _checked(_resolve_auto(Settings(**chosen)))  # type: ignore[arg-type]
+    _apply_platform_variables(chosen, environ, errors)
+    return _loaded(chosen, errors)
+
+
+class Errors(list[SettingsError]):
+    """The errors in the sources of settings, in the order in which they were found."""
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Add a `SettingsError` of this context instead of raising it."""
+        try:
+            yield
+        except SettingsError as error:
+            self.append(error)
+
+    def raise_first(self) -> None:
+        """Raise the first error, if there is one."""
+        if self:
+            raise self[0]
+
+
+def _loaded(chosen: Layer, errors: Errors) -> LoadedSettings:
+    origins = {name: given.origin for name, given in chosen.items()}
+    if errors:
+        return LoadedSettings(None, origins, tuple(errors))
+    values: dict[str, Any] = {name: given.value for name, given in chosen.items()}
+    settings = _resolve_auto(Settings(**values))
+    wrong = tuple(_with_origins(error, origins) for error in contradictions(settings))
+    return LoadedSettings(None if wrong else settings, origins, wrong)
+
+
+def _with_origins(error: SettingsError, origins: Mapping[str, SettingOrigin]) -> SettingsError:
+    """The error with the origins of its settings, as far as they are not defaults."""
+    known = {name: files.located(origins[name]) for name in error.names if name in origins}
+    if not known:
+        return error
+    shown = ", ".join(f"{name}: {origin}" for name, origin in known.items())
+    first = next((origin for origin in known.values() if origin.file), DEFAULT)
+    return SettingsError(f"{error} ({shown})", names=error.names, file=first.file, line=first.line)
 
 
 def overlaid(settings: Settings, *layers: Mapping[str, object]) -> Settings:
     """These settings with the values of each layer in turn; a later layer wins. Raises `SettingsError`."""
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for layer in layers:
         changes.update(layer)
-    return _checked(_resolve_auto(dataclasses.replace(settings, **changes)))  # type: ignore[arg-type]
+    changed = _resolve_auto(dataclasses.replace(settings, **changes))
+    for error in contradictions(changed):
+        raise error
+    return changed
 
 
 def _resolve_auto(settings: Settings) -> Settings:
@@ -129,24 +203,23 @@ def _resolve_auto(settings: Settings) -> Settings:
     return settings
 
 
-def _apply_platform_variables(chosen: dict[str, object], environ: Mapping[str, str]) -> None:
+def _apply_platform_variables(chosen: Layer, environ: Mapping[str, str], errors: Errors) -> None:
     """Use the variables of hosting platforms where no other source has set the setting.
 
     $PORT also sets the address to 0.0.0.0. $WEB_CONCURRENCY is the number of workers. $FORWARDED_ALLOW_IPS is the
     variable of gunicorn and uvicorn.
     """
-    port, processes = environ.get("PORT", "").strip(), environ.get("WEB_CONCURRENCY", "").strip()
-    if port and not {"port", "socket"} & chosen.keys():
-        chosen["port"] = _parsed("port", port, "$PORT")
-        chosen.setdefault("address", "0.0.0.0")
-    if processes and "max_pool_size" not in chosen:
-        chosen["max_pool_size"] = _parsed("max_pool_size", processes, "$WEB_CONCURRENCY")
-    proxies = environ.get("FORWARDED_ALLOW_IPS", "").strip()
-    if proxies and "forwarded_allow_ips" not in chosen:
-        chosen["forwarded_allow_ips"] = _parsed("forwarded_allow_ips", proxies, "$FORWARDED_ALLOW_IPS")
+    without_address = not {"port", "socket"} & chosen.keys()
+    for variable, name in PLATFORM_VARIABLES.items():
+        value, origin = environ.get(variable, "").strip(), SettingOrigin("variable", variable)
+        if value and (without_address if name == "port" else name not in chosen):
+            with errors.collected():
+                chosen[name] = Given(_parsed(name, value, f"${variable}"), origin)
+            if name == "port":
+                chosen.setdefault("address", Given("0.0.0.0", origin))
 
 
-def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
+def _overlay(chosen: Layer, layer: Layer) -> None:
     """Apply a layer to the chosen values.
 
     A unix socket and an address with a port exclude each other, so either one in a later source removes the other.
@@ -159,92 +232,82 @@ def _overlay(chosen: dict[str, object], layer: Mapping[str, object]) -> None:
     chosen.update(layer)
 
 
-def _file_layers(directory: Path) -> list[dict[str, object]]:
-    return [file_layer(file, table) for file, table in tables(directory)]
-
-
-def tables(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The tables of settings in the files of a directory, each with the path of its file; the later one wins."""
-    project, own = directory / "pyproject.toml", directory / "appsrv.toml"
-    return [(project, _table(read_toml(project), project)), (own, read_toml(own))]
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """The content of a TOML file; empty if there is no such file. Raises `SettingsError`."""
-    try:
-        if file.exists() and not file.is_file():
-            # Opening a FIFO would block until a process opens it for writing (fifo(7)).
-            raise SettingsError(f"{file} cannot be read: it is no file")
-        content = file.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}") from None
-    # Imported here, because most projects have no such file. Python 3.10 has no `tomllib`.
-    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        parsed: dict[str, Any] = tomllib.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{file} is not valid TOML: {error}{_hint(content)}") from None
-    return parsed
-
-
-def _hint(content: str) -> str:
-    """A hint for several `[apps]` tables in single brackets: the parser reports only a duplicate table."""
-    several = content.count(f"[{APPS}]") - content.count(f"[[{APPS}]]") > 1
-    return f"; each application begins with [[{APPS}]], in double brackets" if several else ""
-
-
-def _table(content: dict[str, Any], file: Path) -> dict[str, Any]:
-    tool = content.get("tool", {})
-    table = tool.get("appsrv", {}) if isinstance(tool, dict) else {}
-    if not isinstance(table, dict):
-        raise SettingsError(f"{file}: tool.appsrv has to be a table: [tool.appsrv]")
-    return table
-
-
-def file_layer(file: Path, table: Mapping[str, object], where: str | None = None) -> dict[str, object]:
+def file_layer(file: Path, table: Mapping[str, object], entry: int | None = None) -> Layer:
     """The settings in a table of this file; relative paths are relative to the file's directory.
 
-    `where`: the name of the table in error messages; by default the path of the file. Raises `SettingsError`.
+    `entry`: the number of the entry of `[[apps]]` that the table is. Raises the first `SettingsError`.
     """
-    where = where or str(file)
-    layer: dict[str, object] = {}
+    errors = Errors()
+    layer = _file_values(file, table, errors, entry)
+    errors.raise_first()
+    return layer
+
+
+def values_of(layer: Layer) -> dict[str, object]:
+    """The values without their origins."""
+    return {name: given.value for name, given in layer.items()}
+
+
+def _file_values(file: Path, table: Mapping[str, object], errors: Errors, entry: int | None = None) -> Layer:
+    layer: Layer = {}
+    prefix: tuple[str | int, ...] = () if entry is None else (files.APPS, entry - 1)
     for key, value in table.items():
         name = key.replace("-", "_")
-        if name == APPS:
+        if name == files.APPS:
             # The applications are not settings of the instance; `apps.hosting` reads them.
             continue
-        if name not in _BY_NAME:
-            raise SettingsError(f"{where}: unknown setting {key!r}{_nearest(name, _BY_NAME)}")
-        layer[name] = _parsed(name, value, f"{where}: {key}", file.parent)
-    return _one_way_to_listen(layer, where)
+        origin = SettingOrigin("file", key, str(file), (*prefix, key))
+        with errors.collected():
+            layer[name] = Given(_from_file(name, value, origin, entry), origin)
+    with errors.collected():
+        _one_way_to_listen(layer, str(file))
+    return layer
 
 
-def _variable_layer(environ: Mapping[str, str], base: Path) -> dict[str, object]:
-    layer = {
-        name: _parsed(name, value, f"${_BY_NAME[name].variable}", base)
-        for name, value in own_variables(environ).items()
-    }
-    return _one_way_to_listen(layer, f"the {PREFIX}* variables")
+def _from_file(name: str, value: object, origin: SettingOrigin, entry: int | None) -> object:
+    """The parsed value of a key. Raises `SettingsError` with its place; only then its line is looked up."""
+    try:
+        if name not in BY_NAME:
+            raise SettingsError(f"unknown setting {origin.name!r}{_nearest(name, BY_NAME)}")
+        return _parsed(name, value, origin.name, Path(origin.file).parent)
+    except SettingsError as error:
+        where = files.located(origin)
+        number = "" if entry is None else f"[[apps]] number {entry}: "
+        raise SettingsError(f"{where}: {number}{error}", names=(name,), file=where.file, line=where.line) from None
 
 
-def _flag_layer(flags: Mapping[str, object], base: Path) -> dict[str, object]:
+def _variable_layer(environ: Mapping[str, str], base: Path, errors: Errors) -> Layer:
+    layer: Layer = {}
+    for name, value in own_variables(environ).items():
+        variable = BY_NAME[name].variable
+        with errors.collected():
+            layer[name] = Given(_parsed(name, value, f"${variable}", base), SettingOrigin("variable", variable))
+    with errors.collected():
+        _one_way_to_listen(layer, f"the {PREFIX}* variables")
+    return layer
+
+
+def _flag_layer(flags: Mapping[str, object], base: Path, errors: Errors) -> Layer:
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
-    for name in given:
-        if name not in _BY_NAME:
-            raise SettingsError(f"unknown setting {name!r}{_nearest(name, _BY_NAME)}")
-    layer = {name: _parsed(name, value, _BY_NAME[name].long_flag, base) for name, value in given.items()}
-    return _one_way_to_listen(layer, "the command line")
+    layer: Layer = {}
+    for name, value in given.items():
+        with errors.collected():
+            if name not in BY_NAME:
+                raise SettingsError(f"unknown setting {name!r}{_nearest(name, BY_NAME)}")
+            flag = BY_NAME[name].long_flag
+            layer[name] = Given(_parsed(name, value, flag, base), SettingOrigin("flag", flag))
+    with errors.collected():
+        _one_way_to_listen(layer, "the command line")
+    return layer
 
 
 def _parsed(name: str, value: object, source: str, base: Path | None = None) -> object:
-    row = _BY_NAME[name]
+    row = BY_NAME[name]
     try:
         parsed = row.kind.parse(value)
     except ValueError as error:
         shown = json.dumps(value, default=str, ensure_ascii=False)
-        raise SettingsError(f"{source}: {error}, not {shown}") from None
+        raise SettingsError(f"{source}: {error}, not {shown}", names=(name,)) from None
     return parsed if base is None else row.kind.absolute(parsed, base)
 
 
@@ -257,68 +320,11 @@ def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f" (did you mean {prefix + close[0]!r}?)" if close else ": appsrv start --help shows them all"
 
 
-def _one_way_to_listen(layer: dict[str, object], source: str) -> dict[str, object]:
+def _one_way_to_listen(layer: Layer, source: str) -> None:
     rivals = sorted({"address", "port"} & layer.keys())
     if "socket" in layer and rivals:
-        raise SettingsError(f"{source}: socket and {rivals[0]} exclude each other: give one of them")
-    return layer
-
-
-def _checked(settings: Settings) -> Settings:
-    """These settings, if their values are consistent. Raises `SettingsError`."""
-    _check_tls(settings)
-    _check_generic(settings)
-    if settings.min_instances > settings.max_pool_size:
+        where = files.located(layer["socket"].origin)
         raise SettingsError(
-            f"min_instances ({settings.min_instances}) is above max_pool_size ({settings.max_pool_size}): "
-            "raise --max-pool-size or lower --min-instances"
+            f"{where if where.file else source}: socket and {rivals[0]} exclude each other: give one of them",
+            names=("socket", rivals[0]), file=where.file, line=where.line,
         )
-    if (settings.threads > 1) != (settings.model == "thread"):
-        raise SettingsError(
-            f"concurrency_model {settings.concurrency_model} and threads {settings.threads} contradict each other: "
-            "only the model thread has more than one, and it needs --threads to say how many"
-        )
-    if settings.probe_path is not None and settings.probe_path == (settings.health_path or "").partition("?")[0]:
-        raise SettingsError(
-            f"probe_path and health_path are both {settings.probe_path}: appsrv itself answers the first, "
-            "the second has to be a path of the application"
-        )
-    if 0 < settings.hard_memory_limit <= settings.memory_limit:
-        raise SettingsError(
-            f"hard_memory_limit ({settings.hard_memory_limit}) has to be above memory_limit ({settings.memory_limit})"
-        )
-    # unix(7): sun_path has 108 bytes, with the final NUL. bind(2) would fail with a message that does not name the
-    # path.
-    if settings.socket is not None and len(os.fsencode(settings.socket)) > 107:
-        raise SettingsError(f"socket: {settings.socket} is too long for a unix socket (107 bytes at most)")
-    directory = settings.data_buffer_dir
-    if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
-        raise SettingsError(f"data_buffer_dir: {directory} is no directory that can be written to")
-    return settings
-
-
-def _check_generic(settings: Settings) -> None:
-    """Refuse settings that only a Python application has, beside a `start_command`."""
-    if settings.start_command is None:
-        return
-    for row in ROWS:
-        value = getattr(settings, row.name)
-        # "gevent" is the concurrency model of the proxy for a `start_command`, so it contradicts nothing.
-        if row.python_only and value not in (row.default, "gevent"):
-            raise SettingsError(
-                f"{row.name} {value} is of no use with a start_command: a worker passes up to max_greenlets requests "
-                "at a time to the process that it has started"
-            )
-
-
-def _check_tls(settings: Settings) -> None:
-    if settings.ssl_certificate is None:
-        for name in ("ssl_certificate_key", "ssl_port"):
-            if getattr(settings, name) is not None:
-                raise SettingsError(f"{name} is of no use without a certificate: give --ssl-certificate, too")
-    elif settings.socket is not None and settings.ssl_port is None:
-        raise SettingsError("a unix socket speaks no TLS: give --ssl-port, too, or no certificate")
-    if settings.ssl_address is not None and settings.ssl_port is None:
-        raise SettingsError("ssl_address is of no use without ssl_port: without that, HTTPS is spoken on --address")
-    if settings.ssl_port and settings.ssl_port == settings.port and settings.socket is None:
-        raise SettingsError(f"port and ssl_port are both {settings.port}: a port speaks HTTP or HTTPS")

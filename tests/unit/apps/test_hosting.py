@@ -118,7 +118,8 @@ def test_what_cannot_be_served_is_told_and_harms_no_other(tmp_path: Path) -> Non
     said = {os.path.basename(name): problem for name, problem in found.problems.items()}
     assert "no application found" in said["empty"]
     assert "threads" in said["wrong"]
-    assert said["missing"] == f"no such directory, though {tmp_path / 'appsrv.toml'}: [[apps]] number 3 has it as root"
+    place = f"{tmp_path / 'appsrv.toml'}:7"
+    assert said["missing"] == f"no such directory, though {place}: [[apps]] number 3 has it as root"
     assert said["again"].startswith(f"any host/good is {tmp_path / 'good'}'s already: give one of them other hosts")
     assert said["good"].startswith("another application has the name")
 

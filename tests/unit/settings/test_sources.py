@@ -198,12 +198,12 @@ def error(
 def test_an_unknown_key_is_named_with_its_file_and_its_neighbour(tmp_path: Path) -> None:
     file = tmp_path / "appsrv.toml"
     file.write_text("max_pol_size = 3\n")
-    assert error(tmp_path) == f"{file}: unknown setting 'max_pol_size' (did you mean 'max_pool_size'?)"
+    assert error(tmp_path) == f"{file}:1: unknown setting 'max_pol_size' (did you mean 'max_pool_size'?)"
 
 
 def test_an_unknown_key_of_pyproject(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.appsrv]\nxyzzy = 3\n")
-    assert "pyproject.toml: unknown setting 'xyzzy': appsrv start --help shows them all" in error(tmp_path)
+    assert "pyproject.toml:2: unknown setting 'xyzzy': appsrv start --help shows them all" in error(tmp_path)
 
 
 KUBERNETES = {
@@ -268,7 +268,7 @@ def test_bad_values_name_where_they_stand(tmp_path: Path) -> None:
     )
     file = tmp_path / "appsrv.toml"
     file.write_text("threads = [1]\n")
-    assert error(tmp_path) == f"{file}: threads: expected a whole number, 1 to 1024, not [1]"
+    assert error(tmp_path) == f"{file}:1: threads: expected a whole number, 1 to 1024, not [1]"
 
 
 @pytest.mark.parametrize("content", [b"threads = = 1", b"\xff\xfe"])

@@ -21,7 +21,7 @@ from appsrv.commands.config import apache, django_static, docker, logrotate, ngi
 from appsrv.commands.config.deployment import Deployment, FrontServer, Mount
 from appsrv.errors import SettingsError
 from appsrv.instance import run_directory
-from appsrv.settings import parsers, sources
+from appsrv.settings import files, parsers, sources
 from appsrv.settings.kinds import NO_FILE
 from appsrv.settings.row import SettingRow
 from appsrv.settings.table import ROWS, Settings
@@ -214,7 +214,7 @@ def _owner(directory: str) -> tuple[str, str]:
 def _requirements(directory: Path) -> str | tuple[str, ...] | None:
     if (directory / "requirements.txt").is_file():
         return "requirements.txt"
-    project = sources.read_toml(directory / "pyproject.toml").get("project", {})
+    project = files.read_toml(directory / "pyproject.toml").get("project", {})
     named = project.get("dependencies", []) if isinstance(project, dict) else []
     return tuple(str(name) for name in named) or None if isinstance(named, list) else None
 
