@@ -15,25 +15,24 @@ _HEAD = """\
 
 <!-- Made from package/appsrv/settings/table.py: python -m appsrv.commands.settings_page > docs/settings.md -->
 
-Each setting can be given in four places. The later one in this list wins:
+Each setting can be given in four places. A later place in this list wins:
 
 1. `[tool.appsrv]` in the project's `pyproject.toml`
-2. `appsrv.toml` beside it, the keys at its top level
-3. a variable in the environment; a blank one counts as not set
+2. `appsrv.toml` beside it, with the keys at its top level
+3. a variable in the environment; a blank value counts as not set
 4. a flag of `appsrv start`
 
-Keys may be written `max_pool_size` or `max-pool-size`. A relative path is relative to the directory of the
-file it stands in; of a variable or flag, to the current directory. An unknown key or a bad value is an error
-(exit code 2) and nothing is started. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are bytes, or `512K`,
-`64M`, `1G`. A list is an array in a file, a flag given several times, and in a variable its members with commas
-between them.
+Keys may be written `max_pool_size` or `max-pool-size`. A relative path in a file is relative to the directory of the
+file; in a variable or flag, to the current directory. An unknown key or an invalid value is an error (exit code 2), and
+appsrv does not start. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are bytes, or `512K`, `64M`, `1G`. A list is an
+array in a file, a flag given several times, or in a variable its members with commas between them.
 
-Three variables that others know, too, are taken as defaults: `$PORT` (then appsrv listens on 0.0.0.0),
-`$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`; given in
-different places, the later place wins.
+Three common variables of hosting platforms and other servers are used as defaults: `$PORT` (then appsrv listens on
+0.0.0.0), `$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`; if
+they are given in different places, the later place wins.
 
-Where an instance serves several applications, what is marked with `[[apps]]` may differ from one to the other: it may
-stand in an entry of `[[apps]]` and in the files of the application itself. See [hosting.md](hosting.md).
+If an instance serves several applications, the settings marked with `[[apps]]` may differ between them. Such a setting
+can be in an entry of `[[apps]]` and in the files of the application itself. See [hosting.md](hosting.md).
 """
 
 
