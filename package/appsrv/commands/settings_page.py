@@ -28,8 +28,8 @@ appsrv does not start. Times are seconds, or `90s`, `5m`, `1h30m`; sizes are byt
 array in a file, a flag given several times, or in a variable its members with commas between them.
 
 Three common variables of hosting platforms and other servers are used as defaults: `$PORT` (then appsrv listens on
-0.0.0.0), `$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`; if
-they are given in different places, the later place wins.
+0.0.0.0), `$WEB_CONCURRENCY` (for `max_pool_size`) and `$FORWARDED_ALLOW_IPS`. `socket` excludes `address` and `port`;
+if they are given in different places, the later place wins.
 
 If an instance serves several applications, the settings marked with `[[apps]]` may differ between them. Such a setting
 can be in an entry of `[[apps]]` and in the files of the application itself. See [hosting.md](hosting.md).
