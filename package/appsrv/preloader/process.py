@@ -104,7 +104,7 @@ class Preloader:
         returns from here, too.
         """
         set_title(f"appsrv preloader {self._role.name}")
-        forked_child.on_fork(self._let_child_go)
+        forked_child.on_fork(self._on_application_fork)
         # The modules of appsrv live as long as the process. Frozen, they are not walked by each collection of garbage
         # while the application loads.
         gc.freeze()
@@ -306,7 +306,7 @@ class Preloader:
             self._server.send(messages.Spawned(self._context.server, order.serial, -1, str(error)))
             return
         if pid == 0:
-            self._drop_what_is_the_preloaders()
+            self._drop_preloader_state()
             raise BecomeWorker(self._worker(order, fds))
         channels.close_all(fds)
         # The watchdog first. The server may ask it for the last lines of the worker as soon as it knows the pid.
@@ -327,7 +327,7 @@ class Preloader:
             changes=changes[0] if changes else None,
         )
 
-    def _drop_what_is_the_preloaders(self) -> None:
+    def _drop_preloader_state(self) -> None:
         """In a child: close the preloader's channels, and undo what only the preloader needs.
 
         With a copy of a channel in a worker, the server or the watchdog would not see the end of the preloader.
@@ -342,10 +342,10 @@ class Preloader:
             channels.close_all(self._wake)
             self._wake = None
 
-    def _let_child_go(self) -> None:
+    def _on_application_fork(self) -> None:
         """In a child that the application has forked, at import or in a hook: it is no worker and keeps nothing."""
         set_title(forked_child.title(self._role.name))
-        self._drop_what_is_the_preloaders()
+        self._drop_preloader_state()
         if self._context is not None:
             self._context.close()
 
