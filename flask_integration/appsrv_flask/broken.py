@@ -78,6 +78,7 @@ class SelfReloadingError:
         return [body]
 
     def _answer_poll(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        # A poll beyond the limit is answered at once; its page polls again.
         if self._poll_slots.acquire(blocking=False):
             try:
                 self._changed.wait(POLL_HOLD_SECONDS)

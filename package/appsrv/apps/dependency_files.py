@@ -66,12 +66,12 @@ def first_naming(files: list[tuple[str, Reader]]) -> str | None:
     """The first file in which its reader finds appsrv."""
     for path, reader in files:
         text = read(path)
-        if (mentions(text) or _REQUIREMENT_INCLUDE.search(text)) and NAME in reader(text, path):
+        if (contains_name(text) or _REQUIREMENT_INCLUDE.search(text)) and NAME in reader(text, path):
             return path
     return None
 
 
-def mentions(text: str) -> bool:
+def contains_name(text: str) -> bool:
     """Whether the text contains the word at all. This test is cheap, and excludes most files without a parser."""
     return NAME in text.lower()
 
@@ -125,11 +125,12 @@ def normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+# PEP 508: the name at the beginning, before an extra, a version, a marker, a URL or the end.
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:$|[\[<>=!~;@(,\s])")
+# A URL or path of pip that names the distribution: `...#egg=NAME`, or a file such as NAME-1.0-py3-none-any.whl.
 _EGG = re.compile(r"#(?:.*&)?egg=([A-Za-z0-9._-]+)")
 _WHEEL = re.compile(r"(?:^|[/\\])([A-Za-z0-9._]+)-[0-9][^/\\]*\.(?:whl|tar\.gz|zip)(?:$|[#;\s])")
-
-
+# The last part of a repository's URL or of a directory, without `.git`, `@revision`, extras and a fragment.
 _LAST_PART = re.compile(r"[/\\]([A-Za-z0-9._-]+?)(?:\.git)?(?:@[^/\\@]*)?(?:\[[^\]]*\])?\s*(?:[#;].*)?$")
 
 
@@ -272,7 +273,10 @@ def _toml_tokens(text: str) -> Iterator[tuple[str, str]]:
 
 _CFG_SECTION = re.compile(r"^\[([^\]]+)\]\s*$")
 _CFG_KEY = re.compile(r"^([A-Za-z0-9_.-]+)\s*[=:]\s*(.*)$")
+# An item of a YAML list, optionally with a channel in front: `- conda-forge::NAME=1.0`.
 _CONDA_ENTRY = re.compile(r"""^\s*-\s*["']?(?:[\w.-]+::)?([^"'\s].*?)["']?\s*(?:\#.*)?$""", re.MULTILINE)
+# `name = "NAME"` of the TOML lock files, or a key of Pipfile.lock, which is JSON indented by four spaces for each
+# level.
 _LOCKED = re.compile(r"""^(?:name\s*=\s*"([^"]+)"\s*|\s{8}"([^"]+)":\s*\{\s*)$""", re.MULTILINE)
 
 

@@ -231,6 +231,7 @@ class _AppDirectory:
                 layers.append(self._by_name())
             self.origins = _origins(layers)
             settings = _settings(self._settings, layers)
+            # If root runs the instance, the application runs as the owner of its directory, who has written its code.
             settings = replace(settings, user=user_of_owner(settings.user, name))
             group = _group(self._place, settings, name, self._environ, {})
             if not is_app_of(group, self._settings.apps_directory):

@@ -44,6 +44,7 @@ class RouteTable:
         if len(data) > TABLE_BYTES - _HEAD.size:
             raise ValueError(f"{len(routes.routes)} routes are too many")
         (version,) = _VERSION.unpack_from(self._memory)
+        # The odd version tells readers that the data is incomplete; the even one at the end that it is complete.
         _HEAD.pack_into(self._memory, 0, version + 1, len(data))
         self._memory[_HEAD.size : _HEAD.size + len(data)] = data
         _VERSION.pack_into(self._memory, 0, version + 2)

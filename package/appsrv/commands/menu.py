@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 
 from appsrv.system.terminal_keys import INTERRUPT, modes_of, read_key, restore, size_of, take_keys, tidy_exit, write
 
+# Arrow keys in normal and in application mode (ECMA-48, DECCKM), the keys of vi, those of Emacs (Ctrl-P, Ctrl-N), and
+# Tab.
 _UP = (b"\x1b[A", b"\x1bOA", b"k", b"\x10")
 _DOWN = (b"\x1b[B", b"\x1bOB", b"j", b"\x0e", b"\t")
 _ENTER = (b"\r", b"\n")
+# `q`, Esc, Ctrl-D and the end of the input.
 _CANCEL = (b"q", b"Q", b"\x1b", b"\x04", b"")
 _HIDE, _SHOW, _CLEAR = "\x1b[?25l", "\x1b[?25h", "\x1b[2K\r"
 

@@ -101,12 +101,12 @@ def _connections(server: Json) -> str:
     words = [f"{server.get('connections', 0)}"]
     if server.get("max_connections"):
         words.append(f"of {server['max_connections']} at most")
-    happened = {
+    events = {
         "idle ones closed to make room": server.get("closed_idle"),
         "refused for their address": server.get("refused_per_address"),
         "pauses in accepting": server.get("accept_pauses"),
     }
-    remarks = ", ".join(f"{count} {what}" for what, count in happened.items() if count)
+    remarks = ", ".join(f"{count} {what}" for what, count in events.items() if count)
     return " ".join([*words, f"({remarks})"] if remarks else words)
 
 
@@ -130,7 +130,7 @@ def _death_details(death: Json) -> Iterator[str]:
     yield from (f"| {printable(line)}" for line in death.get("last_lines", []))
 
 
-_DEPARTED = {"gone": "client gone", "half-closed": "half-closed"}
+_CLIENT_STATES = {"gone": "client gone", "half-closed": "half-closed"}
 
 
 def requests_report(status: Json, requests: Sequence[Json], now: float, *, colour: bool = False) -> str:
@@ -139,7 +139,7 @@ def requests_report(status: Json, requests: Sequence[Json], now: float, *, colou
     for request in requests:
         age = f"{request.get('age') or 0.0:.1f}s"
         shown = [in_line(request.get(name) or "-") for name in ("state", "pid", "client", "method", "path")]
-        shown[0] = _DEPARTED.get(request.get("client_state") or "", shown[0])
+        shown[0] = _CLIENT_STATES.get(request.get("client_state") or "", shown[0])
         lines.append("{:>9}  {:<11}  {:<7}  {:<15}  {:<7}  {}".format(age, *shown))
     if not requests:
         lines = ["No request is being served, none waits."]

@@ -31,6 +31,7 @@ from appsrv.system.terminal_keys import (
     write,
 )
 
+# Switch to the alternate screen and hide the cursor, and back (xterm control sequences).
 _ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _STEPS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j": 1}
 
@@ -51,6 +52,8 @@ class FullScreen:
     def __init__(self, keyboard: int, screen: int) -> None:
         self._keyboard = keyboard
         self._screen = screen
+        # A signal handler writes a byte into this pipe. select(2) in `key` waits for it as well, so no signal between
+        # the drawing and the wait is missed.
         self._wake = os.pipe()
         for end in self._wake:
             os.set_blocking(end, False)
@@ -107,6 +110,8 @@ class FullScreen:
             restore(self._keyboard, self._before)
 
     def _suspend(self, _number: int, _frame: FrameType | None) -> None:
+        # The handler has replaced the default action, which stops the process. It restores the terminal for the shell,
+        # and then stops the process by sending itself the signal with the default action.
         self._restore()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)

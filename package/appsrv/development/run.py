@@ -126,6 +126,7 @@ def _print_error(error: AppsrvError) -> int:
 
 def _become_watchdog(order: bytes) -> NoReturn:
     read, write = os.pipe()
+    # The pipe holds the order across execv(2); the order has to fit into the pipe's buffer (64 KiB on Linux, pipe(7)).
     os.set_inheritable(read, True)
     os.write(write, order)
     os.close(write)

@@ -56,6 +56,7 @@ class UpstreamAddress:
             except OSError as error:
                 refusal = error
                 continue
+            # Without TCP_NODELAY, Nagle's algorithm delays the body behind its head until the head is acknowledged.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._hosts = [host]
             return sock
@@ -133,6 +134,8 @@ class UpstreamConnections:
         limit = self._limit.seconds(now, repeatable=repeatable)
         while self._idle and now - self._idle[-1].since < limit:
             idle = self._idle.pop()
+            # The upstream may still close the connection between this check and the request. `proxy_app` then sends
+            # the request again if it may be repeated.
             if not idle.connection.stale():
                 self._in_use.add(idle.connection)
                 return idle.connection

@@ -15,8 +15,9 @@ __all__ = ["ReuseLimit", "announced_timeout"]
 DEFAULT_LIMIT_SECONDS = 4.0
 # A request that must not be sent twice goes over a connection that was in use this short a time ago, or over a new one.
 JUST_USED_SECONDS = 0.1
-# A process closes its idle connections for other reasons, too, for example when it reloads. Such a habit expires.
-HABIT_LIFETIME_SECONDS = 60.0
+# A process closes its idle connections for other reasons, too, for example when it reloads. Such an observation
+# expires.
+OBSERVATION_LIFETIME_SECONDS = 60.0
 # The share of an observed or announced timeout within which a connection counts as open.
 SAFE_SHARE = 0.75
 
@@ -36,8 +37,8 @@ class ReuseLimit:
 
     def __init__(self) -> None:
         self._announced = DEFAULT_LIMIT_SECONDS
-        self._habit = DEFAULT_LIMIT_SECONDS
-        self._habit_ends = 0.0
+        self._observed = DEFAULT_LIMIT_SECONDS
+        self._observed_until = 0.0
 
     def announce(self, seconds: float) -> None:
         """The process has announced its timeout."""
@@ -45,9 +46,9 @@ class ReuseLimit:
 
     def observe_close(self, idle: float, now: float) -> None:
         """The process has closed a connection that was still open after `idle` seconds without a request."""
-        current = self._habit if now < self._habit_ends else DEFAULT_LIMIT_SECONDS
-        self._habit = min(current, idle * SAFE_SHARE)
-        self._habit_ends = now + HABIT_LIFETIME_SECONDS
+        current = self._observed if now < self._observed_until else DEFAULT_LIMIT_SECONDS
+        self._observed = min(current, idle * SAFE_SHARE)
+        self._observed_until = now + OBSERVATION_LIFETIME_SECONDS
 
     def seconds(self, now: float, *, repeatable: bool) -> float:
         """The limit for a request; `repeatable`: it may be sent again if the process closes the connection meanwhile.
@@ -56,5 +57,5 @@ class ReuseLimit:
         server close an idle connection at any time. A client cannot tell whether the server has read the request
         before. So such a request avoids every connection that may be about to be closed.
         """
-        learned = min(self._announced, self._habit if now < self._habit_ends else DEFAULT_LIMIT_SECONDS)
+        learned = min(self._announced, self._observed if now < self._observed_until else DEFAULT_LIMIT_SECONDS)
         return learned if repeatable else min(JUST_USED_SECONDS, learned)

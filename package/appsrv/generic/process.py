@@ -198,6 +198,8 @@ class UpstreamProcess:
         own_lines.flush()
         code = self._process.returncode
         if code < 0:
+            # The worker sends itself the signal that has ended the process, with the signal's default action, so that
+            # waitpid(2) of its parent reports that signal.
             _without_core()
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(-code, signal.SIG_DFL)
@@ -244,11 +246,11 @@ class UpstreamProcess:
 
         A shell ends at once on SIGTERM and leaves the processes that it has started. They have the rest of its time.
         """
-        me = os.getpid()
-        for pid in process_group.others(me):
+        own_pid = os.getpid()
+        for pid in process_group.others(own_pid):
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
-        while left := process_group.others(me):
+        while left := process_group.others(own_pid):
             if time.monotonic() >= due:
                 break
             gevent.sleep(POLL_SECONDS)
@@ -265,6 +267,8 @@ def free_port() -> tuple[int, socket.socket | None]:
     for port in random.sample(PORT_RANGE, min(50, len(PORT_RANGE))):
         claim = _claimed(port)
         if claim is not None:
+            # Between this check and the process's own bind(2) a program outside of appsrv could take the port. Servers
+            # end when they cannot bind, and then the worker ends, too.
             if _is_free(port):
                 return port, claim
             claim.close()

@@ -159,6 +159,7 @@ def _proxy(value: object) -> str:
     if plain in ("*", "unix"):
         return plain
     try:
+        # A zone id (RFC 4007 section 11) names an interface of this machine. It is no part of a proxy's address.
         if "%" in plain:
             raise ValueError("a zone")
         return str(ipaddress.ip_network(plain) if "/" in plain else ipaddress.ip_address(plain))

@@ -59,6 +59,7 @@ def plain_file(filelike: object) -> FilePart | None:
         raw = filelike
     if type(raw) is not io.FileIO or not isinstance(filelike, io.IOBase):
         return None
+    # Data in Python's write buffer is not in the file yet, and sendfile(2) reads the file.
     filelike.flush()
     status = os.fstat(raw.fileno())
     # Files of the kernel (in /proc and /sys) report a size of 0 although they have content.

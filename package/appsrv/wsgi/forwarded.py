@@ -157,6 +157,8 @@ def _client(nodes: Sequence[str], proxies: TrustedProxies) -> tuple[tuple[str, s
 
     The leftmost node if all are trusted; None if there are no nodes.
     """
+    # Each proxy appends the address of its peer. So the members are reliable from the right end as long as the proxies
+    # are trusted; the client may have sent all members to the left of its own address.
     client = None
     for depth, node in enumerate(reversed(nodes)):
         client = _address(node)
@@ -173,6 +175,7 @@ def _address(node: str) -> tuple[str, str]:
     if match is None:
         return "", ""
     address = plain_address(match[1] or match[2] or match[4])
+    # RFC 7239 section 6: a port may be obfuscated as well (`_x`). Such a port is unknown.
     port = match[3] or ""
     if address is None or (port.isdigit() and int(port) > 65535):
         return "", ""

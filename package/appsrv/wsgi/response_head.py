@@ -106,6 +106,7 @@ def _as_tuple(pair: Any) -> tuple[str, str]:
 
 def _remember(status: str, pairs: list[tuple[str, str]], head: EncodedHead) -> None:
     if len(head[1]) <= _MAX_KNOWN_HEAD_BYTES and _SET_COOKIE not in head[1].lower():
+        # Threads share the caches. A cleared cache is refilled by the next responses, so no lock is needed.
         if len(known_heads) >= _MAX_KNOWN_HEADS:
             known_heads.clear()
         key: tuple[object, ...] = (status, *pairs)

@@ -231,6 +231,8 @@ class _Answer(ResponseOutcome):
     def _check_restart(self, exc_info: ExcInfo | None) -> None:
         if not exc_info:
             raise ApplicationError("start_response was called a second time without exc_info")
+        # PEP 3333: with exc_info the application replaces a head that was not sent yet. If the head was sent, its
+        # exception is raised again, so that the response is cut off.
         if self.started and exc_info[1] is not None:
             raise exc_info[1].with_traceback(exc_info[2])
         if self.started:
@@ -361,6 +363,7 @@ class _Answer(ResponseOutcome):
         connection (section 6.3).
         """
         if self._checked_length() < 0 and not self.bodiless:
+            # RFC 9112 section 6.1: Transfer-Encoding must not be sent to a client of an earlier version than 1.1.
             if self.head.version == "1.1":
                 self.chunked = True
                 self.added += b"Transfer-Encoding: chunked\r\n"

@@ -39,7 +39,7 @@ _REPLACED = frozenset(
 
 
 # Media types by the names that `mimetypes` gives to encodings.
-_PACKED = {
+_COMPRESSED_TYPES = {
     "gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli",
 }  # fmt: skip
 
@@ -73,7 +73,9 @@ class _XSendfile:
         start = _Start(start_response, self._openers)
         body = self._application(environ, start)
         if not start.called:
-            body = _Begun(body)
+            # A generator runs up to its first piece only when that is requested. The headers have to be known before,
+            # because they decide whether the file or this body is sent.
+            body = _StartedBody(body)
         if not start.named:
             return body
         _close(body)
@@ -96,6 +98,8 @@ class _XSendfile:
         if not path.startswith(b"/"):
             raise ApplicationError(f"X-Sendfile is not an absolute path: {value!r}")
         for root in self._roots:
+            # `open_beneath` follows no link out of the root, so a link that is created between a check and the opening
+            # cannot lead to another file.
             with contextlib.suppress(OutsideRoot):
                 return open_below(root, path)
         raise OutsideRoot(value)
@@ -129,7 +133,7 @@ class _Start:
             write: Callable[[bytes], Any] = self.real(status, headers, exc_info)
             return write
         self.status, self.headers, self.exc_info = status, headers, exc_info
-        return _drop
+        return _discard
 
     def _names_a_file(self, pair: object) -> bool:
         # Malformed headers are reported by the real start_response.
@@ -140,11 +144,11 @@ class _Start:
         return [pair for pair in self.headers if pair[0].lower() not in _REPLACED]
 
 
-def _drop(data: bytes) -> None:
+def _discard(data: bytes) -> None:
     """The `write` callable of a response that names a file: discards the application's own body."""
 
 
-class _Begun:
+class _StartedBody:
     """The body of an application that calls start_response only with its first piece, as a generator does."""
 
     def __init__(self, body: Iterable[bytes]) -> None:
@@ -214,7 +218,7 @@ def _type_of(field: str, value: str) -> str:
     """The media type of the named file. A compressed file has the type of its compression: it is sent as it is."""
     name = value.partition("?")[0] if field.lower() == "x-accel-redirect" else value
     kind, packed = mimetypes.guess_type(name)
-    return (_PACKED.get(packed) if packed is not None else kind) or "application/octet-stream"
+    return (_COMPRESSED_TYPES.get(packed) if packed is not None else kind) or "application/octet-stream"
 
 
 def _validators(whole: Representation) -> Headers:

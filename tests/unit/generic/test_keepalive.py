@@ -6,8 +6,8 @@ import pytest
 
 from appsrv.generic.keepalive import (
     DEFAULT_LIMIT_SECONDS,
-    HABIT_LIFETIME_SECONDS,
     JUST_USED_SECONDS,
+    OBSERVATION_LIFETIME_SECONDS,
     ReuseLimit,
     announced_timeout,
 )
@@ -46,7 +46,7 @@ def test_limit_stays_below_the_shortest_idle_time_that_met_a_close_until_that_is
     limit.observe_close(1.0, now=11.0)
     limit.observe_close(3.0, now=12.0)
     assert limit.seconds(13.0, repeatable=True) == 0.75
-    assert limit.seconds(12.1 + HABIT_LIFETIME_SECONDS, repeatable=True) == DEFAULT_LIMIT_SECONDS
+    assert limit.seconds(12.1 + OBSERVATION_LIFETIME_SECONDS, repeatable=True) == DEFAULT_LIMIT_SECONDS
 
 
 def test_a_process_that_closes_each_connection_after_its_response_gets_a_new_one_each_time() -> None:

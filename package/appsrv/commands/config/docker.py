@@ -81,13 +81,13 @@ def _word(text: str) -> str:
 
 
 # The Dockerfile sets the address, and the files that appsrv writes, itself.
-_LEFT_OUT = frozenset({"--address", "--port", "--socket", "--log-file", "--pid-file", "--data-buffer-dir"})
+_CONTAINER_OPTIONS = frozenset({"--address", "--port", "--socket", "--log-file", "--pid-file", "--data-buffer-dir"})
 
 
 def _options(deployment: Deployment) -> list[str]:
     """The options of the command, with the project's paths replaced by those in the container."""
     words = deployment.command[len(deployment.executable) + 1 :]
-    return [_inside(word, deployment.directory) for word in words if word.partition("=")[0] not in _LEFT_OUT]
+    return [_inside(word, deployment.directory) for word in words if word.partition("=")[0] not in _CONTAINER_OPTIONS]
 
 
 def _inside(word: str, directory: str) -> str:
