@@ -133,14 +133,15 @@ def _sleeping_child() -> int:
 def child_files() -> dict[str, object]:
     """The descriptors of a forked child, beside those of its parent."""
     read, write = os.pipe()
-    before = files()
     child = _context("fork").Process(target=report, args=(write,))
     child.start()
+    # Listed after the fork: a thread that watches files may open descriptors at any time, also just before the fork.
+    parent = files()
     told = json.loads(os.read(read, 1 << 16))
     child.join()
     os.close(read)
     os.close(write)
-    return {"parent": before, "child": told["files"], "pid": told["pid"]}
+    return {"parent": parent, "child": told["files"], "pid": told["pid"]}
 
 
 def daemon() -> dict[str, object]:

@@ -12,11 +12,11 @@ from typing import Protocol
 import pytest
 
 from support.http import Address
+from support.reports import SERVERS, reported
 from support.server import COMMAND, Server, Site, free_port
 from support.shared_servers import SharedServers
 
 FIGURES = "figures"
-SERVERS = pytest.StashKey[list[Server]]()
 QUEUES = ("portable", "epoll") if sys.platform == "linux" else ("portable",)
 
 
@@ -115,12 +115,6 @@ def launch(site: Site, request: pytest.FixtureRequest) -> Iterator[Launch]:
     left = {server: server.reap() for server in servers}
     if not request.node.get_closest_marker("may_leave_processes"):
         fail_for_left(left)
-
-
-def reported(request: pytest.FixtureRequest, server: Server) -> Server:
-    """Show the server in the report of the test when that fails."""
-    request.node.stash.setdefault(SERVERS, []).append(server)
-    return server
 
 
 def fail_for_left(left: dict[Server, list[str]]) -> None:

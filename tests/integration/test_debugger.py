@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from integration.conftest import Serve, reported
+from integration.conftest import Serve
 from support.http import Reply
 from support.on_terminal import OnTerminal
+from support.reports import reported
 from support.server import BIN, COMMAND, Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for

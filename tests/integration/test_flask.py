@@ -8,8 +8,9 @@ import socket
 
 import pytest
 
-from integration.conftest import Launch, reported
+from integration.conftest import Launch
 from support.browser import Visitor
+from support.reports import reported
 from support.server import BIN, COMMAND, Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for

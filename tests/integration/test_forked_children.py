@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.conftest import Launch, Serve, app_command, reported
+from integration.conftest import Launch, Serve, app_command
 from support.processes import alive_pid
+from support.reports import reported
 from support.server import BIN, COMMAND, Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for

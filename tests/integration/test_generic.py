@@ -20,11 +20,12 @@ from typing import Protocol
 import psutil
 import pytest
 
-from integration.conftest import Launch, reported
+from integration.conftest import Launch
 from support import processes
 from support.certificates import make, trusting
 from support.http import Address, RawAnswer, connect, exchange_bytes
 from support.load import Load
+from support.reports import reported
 from support.server import COMMAND, Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for

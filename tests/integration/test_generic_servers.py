@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from integration.conftest import Launch, reported
+from integration.conftest import Launch
 from support.http import Address, exchange_bytes
 from support.load import Load
+from support.reports import reported
 from support.server import COMMAND, EXAMPLES, Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for

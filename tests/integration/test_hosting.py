@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 import pytest
 
-from integration.conftest import Launch, reported
+from integration.conftest import Launch
 from support.http import Address, Connection, Reply, exchange_bytes, send
 from support.other_users import LIBRARY, python_of_everybody
+from support.reports import reported
 from support.server import APPS, COMMAND, EXAMPLES, Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for

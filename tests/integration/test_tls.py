@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from integration.conftest import Serve, app_command, reported
+from integration.conftest import Serve, app_command
 from support.certificates import make, trusting
 from support.http import exchange_bytes
+from support.reports import reported
 from support.server import Server, Site, free_port
 from support.shared_servers import SharedServers
 from support.waiting import wait_for
