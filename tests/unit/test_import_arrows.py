@@ -29,7 +29,7 @@ FILES = {_dotted(path): path for path in PACKAGE.rglob("*.py")}
 MODULES = sorted(FILES)
 FOLDERS = sorted(_dotted(path) for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
 
-CLI = ("cli", "commands.common", "commands.show", "commands.project", "commands.control")
+CLI = ("cli", "commands.common", "commands.show", "commands.project", "commands.control", "commands.diagnosis")
 # Third-party packages that only some folders and modules may import, whether at the top or inside a function.
 ONLY_IN: dict[str, frozenset[str]] = {
     "gevent": frozenset(

@@ -170,11 +170,11 @@ def _loaded(chosen: Layer, errors: Errors) -> LoadedSettings:
         return LoadedSettings(None, origins, tuple(errors))
     values: dict[str, Any] = {name: given.value for name, given in chosen.items()}
     settings = _resolve_auto(Settings(**values))
-    wrong = tuple(_with_origins(error, origins) for error in contradictions(settings))
+    wrong = tuple(with_origins(error, origins) for error in contradictions(settings))
     return LoadedSettings(None if wrong else settings, origins, wrong)
 
 
-def _with_origins(error: SettingsError, origins: Mapping[str, SettingOrigin]) -> SettingsError:
+def with_origins(error: SettingsError, origins: Mapping[str, SettingOrigin]) -> SettingsError:
     """The error with the origins of its settings, as far as they are not defaults."""
     known = {name: files.located(origins[name]) for name in error.names if name in origins}
     if not known:
