@@ -1,4 +1,4 @@
-"""Where the value of a setting comes from, and the value together with that. Data only."""
+"""The origin of a setting's value, and a value with its origin. Data only."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The line of each key in a TOML document, which the parser of the standard library does not tell.
+"""Finds the line of each key in a TOML document, because the parser of the standard library does not report it. Pure.
 
-Pure, and exact without a parser of its own: a statement of TOML (a key with its value, or the header of a table) begins
-on a new line and may go on for several lines. The lines of one statement are a valid document of their own; a part of
-them is none, because a string or an array is not closed yet. So the lines are added one by one until the parser accepts
-them.
+It is exact without a parser of its own. A statement of TOML (a key with its value, or the header of a table) begins on
+a new line and may have several lines. The lines of one statement are a valid document. A part of them is not valid,
+because a string or an array in it is not closed. So the lines are added one by one until the parser accepts them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ Path = tuple[str | int, ...]
 """The keys from the root of the document to a value; a number is the place in an array."""
 
 Parse = Callable[[str], Mapping[str, Any]]
-"""The parser: `tomllib.loads`. It raises ValueError for what is no TOML."""
+"""The parser: `tomllib.loads`. It raises `ValueError` for an invalid document."""
 
 
 def line_of(lines: Mapping[Path, int], path: Path) -> int:
@@ -48,7 +47,7 @@ def _statements(content: str, parse: Parse) -> Iterator[tuple[int, str, Mapping[
         try:
             parsed = parse(source)
         except ValueError:
-            # The statement goes on in the next line.
+            # The statement continues in the next line.
             continue
         if parsed:
             yield first, source, parsed

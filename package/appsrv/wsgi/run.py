@@ -200,7 +200,7 @@ class _Answer(ResponseOutcome):
         """
         return bool(self.status) and self.length < 0
 
-    # -- what the application calls ------------------------------------------------------------------------
+    # -- called by the application -------------------------------------------------------------------------
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -413,7 +413,7 @@ STREAMS = _Answer.send_all.__code__
 """The code object on the stack of a thread that iterates over the application's body."""
 
 
-# -- when it goes wrong ------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------
 
 
 def _fail(answer: _Answer, environ: Environ, error: BaseException, development: bool, log: LogException) -> None:

@@ -29,7 +29,7 @@ class Proxied:
         self.head = head
 
     def send_interim(self, data: bytes) -> None:
-        """Send an interim response (RFC 9110 section 15.2), as it goes on the wire."""
+        """Send an interim response (RFC 9110 section 15.2); `data`: its bytes, with the final empty line."""
 
     def gone(self) -> bool:
         """Whether the client has ended its side of the connection."""
