@@ -153,6 +153,20 @@ def test_input(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
     assert reply.result(20).text == "Hello Anna"
 
 
+def test_ctrl_c_ends_one_request_only(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
+    """Not the one that waits for the terminal and has it a moment later."""
+    first = stopped_at(server, visitor, "/break")
+    second = visitor.submit(server.get, "/break")
+    wait_for(lambda: server.workers()[0]["sessions"] == 2, "both requests in the worker")
+    server.type("\x03")
+    assert first.result(20).status == 500
+    server.wait_shown("(Pdb) ")
+    server.type("p answer + 1000\n")
+    server.wait_shown("1040")
+    server.type("c\n")
+    assert second.result(20).text == "answer 42"
+
+
 def test_the_end_of_its_worker(server: AtKeyboard, visitor: ThreadPoolExecutor) -> None:
     reply = stopped_at(server, visitor, "/break")
     os.kill(min(server.worker_pids()), signal.SIGKILL)

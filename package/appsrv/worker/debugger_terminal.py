@@ -28,6 +28,12 @@ from appsrv.worker.labelled_output import Labels
 from appsrv.worker.ready_queue import Connection, ReadyQueue
 
 
+# Sent to a thread to interrupt its system call. By default it has no effect, and hardly any application uses it. It is
+# not SIGINT: Python would call the handler of Ctrl-C once more, some time later in the main thread, and by then the next
+# request may have the terminal, which that call would take away.
+_INTERRUPTING = signal.SIGURG
+
+
 class DebuggerTerminal:
     """`path`: the lender's socket. All threads of the process share one terminal."""
 
@@ -52,6 +58,7 @@ class DebuggerTerminal:
             sys.stdin = _Stdin(self)
         if self.exists:
             own_signals.handle(signal.SIGINT, self._interrupt)
+            own_signals.handle(_INTERRUPTING, _do_nothing)
             own_signals.neutralize(signal.SIGTSTP)
             self._watch_debuggers()
 
@@ -204,13 +211,17 @@ class DebuggerTerminal:
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         """Ctrl-C reaches the main thread, whichever thread holds the terminal."""
-        holder = self._holder
+        holder, thread = self._holder, self._thread
         if holder is None:
             return
         self.give_back()
-        if self._thread != unpatched.get_ident():
-            # This interrupts the read of the thread that holds the terminal. It then goes on with the usual input.
-            signal.pthread_kill(self._thread, signal.SIGINT)
+        if thread != unpatched.get_ident():
+            # This interrupts the read of the thread that held the terminal. It then goes on with the usual input.
+            signal.pthread_kill(thread, _INTERRUPTING)
+
+
+def _do_nothing(_signal: int, _frame: FrameType | None) -> None:
+    """The handler of _INTERRUPTING: the system call is interrupted, since there is a handler."""
 
 
 class _Stdin(io.TextIOWrapper):
