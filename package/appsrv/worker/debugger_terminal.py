@@ -27,10 +27,9 @@ from appsrv.worker.connection_handler import ConnectionHandler, HandlerOptions
 from appsrv.worker.labelled_output import Labels
 from appsrv.worker.ready_queue import Connection, ReadyQueue
 
-
 # Sent to a thread to interrupt its system call. By default it has no effect, and hardly any application uses it. It is
-# not SIGINT: Python would call the handler of Ctrl-C once more, some time later in the main thread, and by then the next
-# request may have the terminal, which that call would take away.
+# not SIGINT: Python would call the handler of Ctrl-C once more, some time later in the main thread. By then the next
+# request may have the terminal, and that call would take it away.
 _INTERRUPTING = signal.SIGURG
 
 
