@@ -11,7 +11,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "app_process ipc logs metrics net",
         "hooks instance server/frontend settings wsgi",
         "apps generic",
-        "commands/config server/pool watchdog worker",
+        "commands/config commands/importing server/pool watchdog worker",
         "commands preloader server/admin",
         "cli development server",
         "__main__",

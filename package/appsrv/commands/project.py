@@ -1,4 +1,4 @@
-"""The commands that work on a project, whether it is being served or not: `appsrv init` and `appsrv config`."""
+"""The commands that work on a project, served or not: `appsrv init`, `appsrv config` and `appsrv import`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from appsrv.commands import reports
 from appsrv.commands.common import print_variable_notices, setting_options, working_directory
+from appsrv.errors import OperatorError, SettingsError
 from appsrv.settings import sources
 from appsrv.system.words import wants_colour
 
@@ -90,3 +91,68 @@ config_command = click.Command(
         *(option for option in setting_options() if option.name not in {one.name for one in _CONFIG_OPTIONS}),
     ],
 )
+
+
+# -- import ------------------------------------------------------------------------------------------------
+
+
+_KINDS = ("gunicorn", "uwsgi", "passenger", "procfile", "supervisord", "systemd")
+
+
+@click.command("import")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--gunicorn", metavar="COMMAND", help='A command line in place of a file: "gunicorn -w 4 shop.wsgi".')
+@click.option("--from", "kind", type=click.Choice(_KINDS), help="What FILE is [by its name and content].")
+@click.option("--program", metavar="NAME", help="The program in a Procfile or supervisord.conf.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write there [standard output].")
+@click.option("--force", is_flag=True, help="Write over the file that is there.")
+def import_command(
+    file: Path | None, gunicorn: str | None, kind: str | None, program: str | None, output: Path | None, force: bool
+) -> int:
+    """Print an appsrv.toml for the configuration of another server.
+
+    FILE is a gunicorn.conf.py, uwsgi.ini, Passengerfile.json, Procfile, supervisord.conf or a unit of systemd. It is
+    read, never executed. A comment stands for each line that has no counterpart.
+    """
+    from appsrv.commands.importing import convert
+
+    if (file is None) == (gunicorn is None):
+        raise click.UsageError('give a FILE, or --gunicorn "gunicorn ..."')
+    if gunicorn is not None and (kind or program):
+        raise click.UsageError("--from and --program are for a FILE")
+    here = working_directory(sources.environment())
+    if gunicorn is not None:
+        text = convert.from_command_line(gunicorn, here, _text_of, "appsrv import --gunicorn")
+    else:
+        path = here / (file or "")
+        content = _text_of(path)
+        if content is None:
+            raise SettingsError(f"{file} cannot be read: name a file of text that is there and that you may read")
+        title = f"appsrv import {file}"
+        text = convert.from_file(path, content, _text_of, title=title, kind=kind, program=program)
+    if output is None:
+        click.echo(text, nl=False)
+        return 0
+    _write_new(output, text, force=force)
+    click.echo(f"{output} is written: read its comments, then appsrv start", err=True)
+    return 0
+
+
+def _text_of(path: Path) -> str | None:
+    """The text of a file; None if it cannot be read."""
+    try:
+        # Opening a FIFO would block until a process opens it for writing (fifo(7)).
+        return path.read_text(encoding="utf-8-sig") if path.is_file() else None
+    except (OSError, UnicodeDecodeError, ValueError):
+        return None
+
+
+def _write_new(path: Path, text: str, *, force: bool) -> None:
+    """Write the file; one that is there is kept unless `force` is given. Raises `OperatorError`."""
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SettingsError(f"{path} is there already and was left as it is: --force writes over it") from None
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be written: {error.strerror}") from None
