@@ -88,7 +88,7 @@ def _check_hosts(allowed: Iterable[str], server: Settings) -> list[CheckMessage]
     if "*" in allowed:
         return [
             Warning(
-                "ALLOWED_HOSTS allows every Host: a client chooses what links and password mails point to.",
+                "ALLOWED_HOSTS allows every Host: a client chooses the host in links and in mails for passwords.",
                 hint="Name the hosts of the site.",
                 id="appsrv.W002",
             )
@@ -99,7 +99,7 @@ def _check_hosts(allowed: Iterable[str], server: Settings) -> list[CheckMessage]
             Warning(
                 f"health_path is {server.health_path}, but ALLOWED_HOSTS has {missing}: appsrv's own question "
                 "may be answered 400, and every restart then fails.",
-                hint="Add the name that is asked for to ALLOWED_HOSTS, or let health_host be one of those.",
+                hint="Add the requested name to ALLOWED_HOSTS, or let health_host be one of those.",
                 id="appsrv.W005",
             )
         ]
@@ -138,8 +138,8 @@ def _check_proxy(redirects: bool, header: tuple[str, str] | None, server: Settin
     name = "SECURE_PROXY_SSL_HEADER" if by_header else "SECURE_SSL_REDIRECT"
     return [
         Warning(
-            f"{name} is set, but forwarded_allow_ips trusts no proxy that connects {where}: appsrv removes what it "
-            "says about https, and a redirect to https is endless.",
+            f"{name} is set, but forwarded_allow_ips trusts no proxy that connects {where}: appsrv removes its fields "
+            "about https, and a redirect to https is endless.",
             hint="Name the proxy's address or network in forwarded_allow_ips (APPSRV_FORWARDED_ALLOW_IPS).",
             id="appsrv.W007",
         )

@@ -202,7 +202,7 @@ class NoRoomForResponse(AppsrvError):
     def __init__(self, directory: str | None, error: OSError) -> None:
         where = directory or "the system's directory for temporary files"
         super().__init__(
-            f"no room in {where} for what the client has not taken of the response yet: {error.strerror}; "
+            f"no room in {where} for the part of a response that the client has not read yet: {error.strerror}; "
             "make room there, or set data_buffer_dir"
         )
 

@@ -139,7 +139,7 @@ def _server(server: Json) -> Iterator[Metric]:
         "connections_closed_idle", "Idle connections closed to make room for others.", [], [([], server["closed_idle"])]
     )
     yield _counter(
-        "accept_pauses", "Times that nothing was accepted for want of room.", [], [([], server["accept_pauses"])]
+        "accept_pauses", "Pauses in accepting connections: a limit was reached.", [], [([], server["accept_pauses"])]
     )
     yield _counter(
         "own_answers", "Requests that the front end answered in place of a worker.", ["status"],
@@ -157,8 +157,8 @@ def _pool(groups: list[Json]) -> Iterator[Metric]:
     yield _gauge("queue_oldest_seconds", "How long the first of those has waited.", ["group"], each("queue_age"))
     yield _counter("queue_refused", "Requests answered 503: the queue was full.", ["group"], each("refused"))
     yield _counter("queue_timed_out", "Requests answered 504: no worker in time.", ["group"], each("timed_out"))
-    yield _counter("queue_abandoned", "Requests whose client left while they waited.", ["group"], each("abandoned"))
-    yield _gauge("workers", "Workers by what they do.", ["group", "state"], _by_state(groups))
+    yield _counter("queue_abandoned", "Requests that waited when their client left.", ["group"], each("abandoned"))
+    yield _gauge("workers", "Workers by state.", ["group", "state"], _by_state(groups))
     yield _gauge(
         "workers_max", "Workers there may be (max_pool_size).", ["group"], each("max_pool_size")
     )
@@ -232,7 +232,7 @@ def _processes(status: Json) -> Iterator[Metric]:
     found = [(role, str(process["pid"]), process) for role, process in _of_each_role(status)]
     labels = ["role", "pid"]
     yield _gauge(
-        "process_memory_bytes", "Memory, with the process's share of what it has in common with others.", labels,
+        "process_memory_bytes", "Memory (PSS: shared pages are divided by the processes that share them).", labels,
         [([role, pid], process["memory"]) for role, pid, process in found],
     )
     yield _counter(

@@ -64,7 +64,7 @@ def test_an_instance_started_by_the_link_follows_it(site: Site, launch: Launch, 
     assert site.command("restart-app", str(current)).returncode == 0
     assert server.get("/").text == "release 2"
     turn(site, "1")
-    server.wait_log("is another directory than the one that the running code was loaded from")
+    server.wait_log("is not the directory that the running code was loaded from")
     # The shell is still where the link has led before.
     done = site.run_command(
         ["sh", "-c", f"cd -P '{current.resolve().with_name('2')}' && exec env PWD='{current}' {COMMAND} restart-app ."]

@@ -177,5 +177,5 @@ def test_a_thread_that_comes_to_no_step_is_named_when_its_worker_ends(serve: Ser
     begin(server, "deaf", "deaf").close()
     wait_for(lambda: state(server, "deaf") == "gone", "the departure")
     server.stop(signal.SIGTERM)
-    assert "still serves GET /deaf, whose client has gone" in server.log()
-    assert "was serving GET /deaf, whose client had gone, for" in server.log()
+    assert "still serves GET /deaf, whose client has disconnected" in server.log()
+    assert "was serving GET /deaf, whose client had disconnected, for" in server.log()

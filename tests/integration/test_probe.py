@@ -78,7 +78,7 @@ def test_in_an_outage(serve: Serve, site: Site) -> None:
     reply = server.get(PATH)
     assert reply.status == 503
     assert is_plain(reply)
-    start = "the application cannot be started, the server log says why (error id "
+    start = "the application cannot be started: the reason is in the server log (error id "
     assert reply.text.startswith(start)
     server.wait_log(rf"error id {reply.text.removeprefix(start)[:8]}: all requests to .* are answered 503: ")
     assert (server.request("HEAD", PATH).body, server.request("POST", PATH).status) == (b"", 405)
@@ -100,7 +100,7 @@ def test_before_it_stops(serve: Serve, site: Site) -> None:
     wait_for(lambda: len(server.worker_pids() - before) == 2, "other workers")
     assert told(server) == (503, "stopping\n")
     assert server.get("/").text == "Hello, world!\n"
-    server.wait_log(r"stopping in 60 s \(stop_delay\): until then requests are taken$")
+    server.wait_log(r"stopping in 60 s \(stop_delay\): requests are accepted until then$")
     # Somebody does not want to wait.
     assert server.stop(signal.SIGINT) == 0
     stopping.join()
@@ -122,7 +122,7 @@ def test_an_application_that_sleeps_is_woken_while_the_instance_is_about_to_stop
         "hello", "--stop-delay", "60", "--min-instances", "0", "--pool-idle-time", "0.1",
         "--max-preloader-idle-time", "0.1", wait=False,
     )
-    wait_for(lambda: "is let go of" in server.terminal, "the application to sleep")
+    wait_for(lambda: "is unloaded" in server.terminal, "the application to sleep")
     server.child.send_signal(signal.SIGTERM)
     server.wait_log("stopping in 60 s")
     assert server.get("/").text == "Hello, world!\n"

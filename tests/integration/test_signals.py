@@ -143,7 +143,8 @@ def test_a_detached_worker_leaves_without_a_gap(serve: Serve, site: Site) -> Non
         assert pid not in server.titles()
     assert load.failures == []
     assert len(server.worker_pids()) == 1
-    for stranger, says in ((server.pid_of("appsrv preloader"), "is no worker of"), (os.getpid(), "no running appsrv")):
+    no_worker, no_instance = "is not a worker of", "no running appsrv"
+    for stranger, says in ((server.pid_of("appsrv preloader"), no_worker), (os.getpid(), no_instance)):
         done = site.command("detach-process", str(stranger))
         assert done.returncode == 1
         assert says in done.stderr

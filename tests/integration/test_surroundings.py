@@ -39,9 +39,9 @@ def test_variables_of_other_programs_end_no_start(site: Site, launch: Launch, co
     server = launch(argv, ("127.0.0.1", port), {**OF_SERVICE, "APPSRV_THREAD": "3"})
     server.wait_ready()
     log = server.log()
-    assert log.count("4 more tell of the service appsrv (Kubernetes, or a container link) and are ignored") == 1, log
-    assert log.count("$APPSRV_THREAD is no setting and has no effect (did you mean 'APPSRV_THREADS'?)") == 1, log
-    assert "$APPSRV_THREAD is no setting" in server.terminal
+    assert log.count("4 more describe the service appsrv (Kubernetes, or a container link) and are ignored") == 1, log
+    assert log.count("$APPSRV_THREAD is not a setting and has no effect (did you mean 'APPSRV_THREADS'?)") == 1, log
+    assert "$APPSRV_THREAD is not a setting" in server.terminal
 
 
 def test_commands_in_the_background_tell_of_them_too(site: Site, launch: Launch) -> None:
@@ -54,7 +54,7 @@ def test_commands_in_the_background_tell_of_them_too(site: Site, launch: Launch)
     finally:
         site.command("stop")
     printed = site.command("config", "docker", "hello:application", environment=OF_SERVICE)
-    assert "tell of the service appsrv" in printed.stderr
+    assert "describe the service appsrv" in printed.stderr
     assert '"--port", "8000"' in printed.stdout
 
 

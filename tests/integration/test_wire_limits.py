@@ -68,7 +68,7 @@ def test_a_full_disk_harms_only_what_does_not_fit(serve: Serve, small_disk: Path
     server.wait_log("no room to keep the request body: No space left on device")
 
     download = asking(server, "GET /big HTTP/1.1")
-    server.wait_log(f"no room in {small_disk} for what the client has not taken .*: No space left on device")
+    server.wait_log(f"no room in {small_disk} for the part of a response that the client .*: No space left on device")
     got = answer(download)
     download.close()
     assert got.startswith(b"HTTP/1.1 200 ")
@@ -236,7 +236,7 @@ def test_the_log_names_the_setting_of_a_client_that_takes_too_little(serve: Serv
     server = serve("hard", "--body-timeout", "0.5", "--response-buffer-size", "1M")
     with closing(asking(server, "GET /big HTTP/1.1")):
         server.wait_log(
-            r"a connection was closed \(the client takes the response too slowly\), of 127.0.0.1: "
+            r"a connection was closed \(the client reads the response too slowly\), of 127.0.0.1: "
             r"the setting body_timeout is 0.5 s, with min_data_rate 240; 1 so far"
         )
 

@@ -501,7 +501,7 @@ def test_another_instance_that_does_not_answer_is_passed_over(
 def test_restart_app_that_goes_meanwhile(running: Running, capfd: Capture) -> None:
     code, _, err = run(capfd, "restart-app", "/")
     assert code == 1
-    assert "has gone before it was restarted" in err
+    assert "was removed before it was restarted" in err
 
 
 def test_restart_app_without_a_path_needs_a_terminal(running: Running, capfd: Capture) -> None:

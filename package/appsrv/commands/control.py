@@ -44,7 +44,7 @@ POLL_INTERVAL_SECONDS = 0.02
 @click.command(short_help="Stop a running appsrv gracefully.")
 @click.argument("name", required=False)
 @instance_options
-@click.option("-i", "--ignore-pid-not-found", is_flag=True, help="Nothing to stop is no error.")
+@click.option("-i", "--ignore-pid-not-found", is_flag=True, help="Exit with 0 if there is nothing to stop.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="SECONDS",
     help="How long to wait [60, or longer where the settings let a stop take longer].",
@@ -95,15 +95,15 @@ def _wait_until_gone(one: Instance, timeout: float) -> None:
 @click.argument("path_prefix", required=False, metavar="[PATH_PREFIX]")
 @click.option("--instance", "name", metavar="NAME", help="In the instance of that name only.")
 @instance_options
-@click.option("--ignore-app-not-running", is_flag=True, help="No such application is no error.")
+@click.option("--ignore-app-not-running", is_flag=True, help="Exit with 0 if there is no such application.")
 @click.option(
     "--parallel", type=click.IntRange(min=1), metavar="NUMBER",
     help="Workers to replace at a time [the setting restart_parallel].",
 )
 @click.option(
     "--stop-first", is_flag=True,
-    help="End the running processes before the new code is loaded; requests wait meanwhile. For code that needs what "
-    "only one process can have: a port, a lock.",
+    help="End the running processes before the new code is loaded; requests wait meanwhile. For code that needs a "
+    "resource that only one process can have, such as a port or a lock.",
 )
 def restart_app(
     path_prefix: str | None,
@@ -204,7 +204,7 @@ def _restart(client: AdminClient, group: Mapping[str, Any], parallel: int | None
     restarted = client.restart(group["name"], parallel, stop_first=stop_first)
     outcomes = [one for one in restarted if one.get("name") == group["name"]]
     if not outcomes:
-        return print_error(f"{title} has gone before it was restarted", 1)
+        return print_error(f"{title} was removed before it was restarted", 1)
     if outcomes[0].get("ok"):
         return 0
     return _restart_failed(title, outcomes[0], serves=bool(group.get("workers")))
@@ -223,7 +223,7 @@ def _restart_failed(title: str, outcome: Mapping[str, Any], *, serves: bool) -> 
 # -- reopen-logs -------------------------------------------------------------------------------------------
 
 
-@click.command("reopen-logs", short_help="Open the log anew after rotation.")
+@click.command("reopen-logs", short_help="Open the log files again after rotation.")
 @click.argument("name", required=False)
 @instance_options
 def reopen_logs(name: str | None, port: int | None, pid_file: Path | None) -> int:

@@ -68,7 +68,7 @@ def print_config(program: str, app: str | None, **options: Any) -> int:
 
 _PROGRAMS = ("nginx", "apache", "systemd", "logrotate", "docker")
 _CONFIG_OPTIONS = (
-    click.Option(["--name"], metavar="NAME", help="What the service is called [the project's directory]."),
+    click.Option(["--name"], metavar="NAME", help="The name of the service [the project's directory]."),
     click.Option(["--server-name"], metavar="HOST", multiple=True, help="A host it is for; repeatable [any]."),
     click.Option(["--base-uri"], metavar="PATH", help="Serve it below this path, such as /shop."),
     click.Option(["--listen"], metavar="[ADDRESS:]PORT", help="Where the web server listens [80]."),

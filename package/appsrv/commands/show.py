@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="More about applications and workers.")
 @click.option(
-    "--show", type=click.Choice(["pool", "requests", "deaths", "server"]), default="pool", help="What to show [pool]."
+    "--show", type=click.Choice(["pool", "requests", "deaths", "server"]), default="pool",
+    help="The report to show [pool].",
 )
 def status(
     name: str | None, port: int | None, pid_file: Path | None, as_json: bool, verbose: bool, show: str
@@ -168,7 +169,7 @@ def _watch_top(read: Callable[[], Reading], sort: str, interval: float, one: Ins
 @click.command(params=[NO_COLOUR])
 @click.argument("name", required=False)
 @instance_options
-@click.option("-f", "--follow", is_flag=True, help="Go on with every line that comes, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Show each new line, too, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="NUMBER", help="At most so many of the last [all].")
 @click.option("--request", metavar="ID", help="Those of one request: its id is in error pages and the access log.")
 @click.option("--worker", type=click.IntRange(min=1), metavar="PID", help="Those of one worker, or about it.")

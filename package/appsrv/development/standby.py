@@ -158,11 +158,11 @@ def reason_against(
     `wanted`: the setting `standby_preloader`.
     """
     if not (wanted and reloads):
-        return "nobody wants it"
+        return "it is not needed"
     if not has_hook:
         return "the start-up hook is not installed: the command would not stop there"
     if _imports_print(environ):
-        return "importing says something, which belongs to the start"
+        return "importing prints output, which belongs to the start"
     if _is_patched(modules):
         return "the standard library was monkey-patched, which has to come first"
     return None

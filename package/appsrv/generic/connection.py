@@ -215,7 +215,7 @@ class UpstreamConnection:
             gevent.sleep(0)
             data = self._receive(check_client, min(BODY_READ_BYTES, self._missing_bytes))
             if not data:
-                raise BrokenResponse(f"it ended {self._missing_bytes} bytes before what its Content-Length says")
+                raise BrokenResponse(f"it ended {self._missing_bytes} bytes short of its Content-Length")
             self._missing_bytes -= len(data)
             yield data
         if self._missing_bytes is not None:

@@ -96,7 +96,7 @@ def _connected(sock: Any, address: Any, timeout: float) -> Any:
         # If no socket listens on the port, the kernel may have chosen the same port for this socket. It then connects
         # to itself by a simultaneous open (RFC 9293 section 3.5).
         if sock.getsockname() == sock.getpeername():
-            raise ConnectionRefusedError("nobody listens there")
+            raise ConnectionRefusedError("no process listens there")
     except BaseException:
         sock.close()
         raise

@@ -191,7 +191,7 @@ class _UpstreamCall:
         self._connections.hand_over(connection)
         if not self._request.upgrade:
             connection.close()
-            raise self._error("switched protocols without having been asked to", _INVALID_RESPONSE_PAGE)
+            raise self._error("switched protocols without a request to upgrade", _INVALID_RESPONSE_PAGE)
         self._proxied.switch(connection.sock, _interim(response, keep=True) + connection.trailing_data())
 
     def _send_interim(self, response: h11.InformationalResponse) -> None:
@@ -202,7 +202,7 @@ class _UpstreamCall:
     def _check_client(self) -> None:
         """Called when no data has arrived for a while: stop a response whose client has disconnected."""
         if self._streaming and self._proxied.gone():
-            raise ClientDisconnected("the client has gone")
+            raise ClientDisconnected("the client has disconnected")
 
     def _error(self, what: str, page: str) -> UpstreamError:
         return UpstreamError(f"the application ({self._upstream.command}) {what}", page)

@@ -104,7 +104,7 @@ class AdminClient:
             raise AdminError(f"the server does not answer ({self._path})") from None
         except (OSError, http.client.HTTPException) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise AdminError(f"the server ended while it was asked ({reason})") from None
+            raise AdminError(f"the server ended before it answered ({reason})") from None
         finally:
             connection.close()
 
@@ -123,7 +123,7 @@ class AdminClient:
 
     def _check_deadline(self, deadline: float) -> None:
         if not self._is_alive():
-            raise NotRunning(f"appsrv is not running: nobody listens on {self._path}")
+            raise NotRunning(f"appsrv is not running: no process listens on {self._path}")
         if time.monotonic() > deadline:
             raise AdminError(f"appsrv is running, but its server process does not listen on {self._path}")
 

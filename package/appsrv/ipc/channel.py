@@ -125,7 +125,7 @@ class Channel:
         try:
             send(self.sock, msg.pack(), fds)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
-            raise ChannelClosed("the other process has gone") from error
+            raise ChannelClosed("the other process has ended") from error
 
     def receive(self, flags: int = 0) -> tuple[Message, list[int]]:
         """The next message and its descriptors.
@@ -139,7 +139,7 @@ class Channel:
             # before the messages that the process had sent, which the next call returns (unix(7)).
             data, fds = self._receiver.receive(flags)
         if not data:
-            raise ChannelClosed("the other process has gone")
+            raise ChannelClosed("the other process has ended")
         try:
             return message_format.unpack(data), fds
         except ProtocolError:

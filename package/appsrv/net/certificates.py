@@ -25,7 +25,7 @@ def load(certificate: str, key: str | None) -> ssl.SSLContext:
     text = _check_text(key, "PRIVATE KEY-----", "private key")
     if any(mark in text for mark in _ENCRYPTED):
         raise CertificateError(
-            f"the key {key} has a passphrase, which nobody is there to type: take it off (openssl pkey -in {key} "
+            f"the key {key} has a passphrase, which appsrv cannot ask for: remove it (openssl pkey -in {key} "
             "-out FILE) and keep others from reading the file"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -84,7 +84,7 @@ def _not_after(der: bytes) -> datetime:
         _, _, place = _element(signed, place)
     tag, validity, _ = _element(signed, place)
     if tag != _SEQUENCE:
-        raise ValueError("no validity where it should be")
+        raise ValueError("cannot read the validity dates")
     _, _, place = _element(validity, 0)
     tag, end, _ = _element(validity, place)
     text = end.decode("ascii")

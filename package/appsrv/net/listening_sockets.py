@@ -135,7 +135,7 @@ def inherit(fd: int) -> tuple[Listener, socket.socket]:
         sock = socket.socket(fileno=fd)
         known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and sock.type == socket.SOCK_STREAM
         if not known or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EINVAL, "it is no socket that listens for streams")
+            raise OSError(errno.EINVAL, "not a listening stream socket")
     except OSError as error:
         raise ListenError(f"cannot listen on descriptor {fd} (LISTEN_FDS): {error.strerror}", error.errno) from error
     # Only the server gets this descriptor. In a child of the application the socket would stay open after the server's

@@ -203,7 +203,7 @@ def _conventional(module: ModuleType, spec: AppSpec) -> object:
         if hasattr(module, name):
             return _made(getattr(module, name), name, [], {})
     usual = ", ".join(OBJECTS + FACTORIES)
-    hint = _other_module_hint(module, spec) or f": say which object, {spec.target}:NAME"
+    hint = _other_module_hint(module, spec) or f": name the object, {spec.target}:NAME"
     raise AppLoadError(f"{spec.target} has none of {usual}{hint}")
 
 

@@ -228,7 +228,7 @@ class Preloader:
         self._wait_for_workers()
 
     def _wait_for_workers(self) -> None:
-        """The server or the watchdog has gone: reap the workers, which end by themselves, until none is left."""
+        """The server or the watchdog has ended: reap the workers, which end by themselves, until none is left."""
         self._set_quits(True)
         assert self._wake is not None
         while self._workers:

@@ -14,7 +14,7 @@ from typing import Any
 def notes(application: object) -> Iterator[str]:
     """A line for each problem, with its remedy."""
     if _flask_debugs(application):
-        yield "the Flask application has debug on, which shows its source to everybody: do not set it in production"
+        yield "the Flask application has debug on, which shows its source to every client: do not set it in production"
     conf = sys.modules.get("django.conf")
     settings: Any = getattr(conf, "settings", None)
     if settings is not None and settings.configured:
@@ -37,7 +37,7 @@ def _flask_debugs(application: object) -> bool:
 
 def _of_django(settings: Any) -> Iterator[str]:
     if settings.DEBUG:
-        yield "DEBUG is on: error pages show settings and source to everybody; set DEBUG = False in production"
+        yield "DEBUG is on: error pages show settings and source to every client; set DEBUG = False in production"
     elif "django.contrib.staticfiles" in settings.INSTALLED_APPS and _is_local(static_url(settings)):
         root = settings.STATIC_ROOT
         if not root:

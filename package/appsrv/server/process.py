@@ -184,7 +184,7 @@ class Server:
 
     def _on_watchdog_gone(self) -> None:
         self._watcher.stop()
-        log.error("the watchdog has gone")
+        log.error("the watchdog has ended")
         self._shutdown.begin(graceful=False, orphaned=True)
         # No other process holds these sockets now: closed, they let a new instance listen at once.
         for _, sock in self.parts.sockets:
@@ -207,7 +207,7 @@ class Server:
         try:
             self._dispatcher.handle_message(order, fds)
         except UnexpectedMessage:
-            log.error("the watchdog sent what a server cannot do: %s", order)
+            log.error("a message of the watchdog cannot be carried out: %s", order)
 
     def _make_dispatcher(self) -> Dispatcher[[list[int]]]:
         groups = self._groups

@@ -97,7 +97,7 @@ class Shutdown:
     def begin(self, *, graceful: bool, orphaned: bool = False) -> None:
         """Begin to end; called again, with the time that is left to this call.
 
-        `graceful`: requests have `stop_timeout` to be answered. `orphaned`: the watchdog has gone, so that nothing
+        `graceful`: requests have `stop_timeout` to be answered. `orphaned`: the watchdog has ended, so that nothing
         reports the exit of a worker any more: a worker whose channel is closed counts as ended.
         """
         if self._running is not None:
@@ -106,7 +106,7 @@ class Shutdown:
         self._applications.announce_stop()
         settings = self._settings
         if graceful and settings.stop_delay:
-            log.info("stopping in %g s (stop_delay): until then requests are taken", settings.stop_delay)
+            log.info("stopping in %g s (stop_delay): requests are accepted until then", settings.stop_delay)
             self._running = gevent.spawn(self._stop_later, settings.stop_delay, settings.stop_timeout)
         else:
             self._stop(settings.stop_timeout if graceful else UNGRACEFUL_SECONDS)

@@ -56,7 +56,7 @@ def _of_places(settings: Settings) -> Iterator[SettingsError]:
     directory = settings.data_buffer_dir
     if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
         yield SettingsError(
-            f"data_buffer_dir: {directory} is no directory that can be written to", names=("data_buffer_dir",)
+            f"data_buffer_dir: {directory} is not a writable directory", names=("data_buffer_dir",)
         )
 
 

@@ -80,7 +80,7 @@ def _text(file: Path) -> str:
     try:
         if file.exists() and not file.is_file():
             # Opening a FIFO would block until a process opens it for writing (fifo(7)).
-            raise SettingsError(f"{file} cannot be read: it is no file", file=str(file))
+            raise SettingsError(f"{file} cannot be read: it is not a file", file=str(file))
         return file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""

@@ -71,14 +71,14 @@ def variable_notices(environ: Mapping[str, str]) -> list[str]:
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         if variable not in _BY_VARIABLE and variable not in internal_variables.ALL and variable not in of_services:
             nearest = _nearest(variable, _BY_VARIABLE, PREFIX)
-            notices.append(f"the variable ${variable} is no setting and has no effect{nearest}")
+            notices.append(f"the variable ${variable} is not a setting and has no effect{nearest}")
     return notices
 
 
 def _service_notice(service: str, variables: Sequence[str]) -> str:
     name = service.lower().replace("_", "-")
     return (
-        f"{listed([f'${variable}' for variable in variables])} tell of the service {name} (Kubernetes, or a container "
+        f"{listed([f'${variable}' for variable in variables])} describe the service {name} (Kubernetes, or a container "
         "link) and are ignored; enableServiceLinks: false in the pod's specification leaves them out"
     )
 

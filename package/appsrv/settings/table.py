@@ -33,8 +33,8 @@ class Settings:
     )
     start_command: str | None = setting(
         None, parsers.text, metavar="COMMAND", group=_PROCESS, per_app=True, inherited=False,
-        help="The command of an application that is not WSGI: Node.js, Ruby, ASGI or whatever speaks HTTP. A shell "
-        "runs it in the application's directory, once for each worker; it listens on the port `$PORT` of "
+        help="The command of an application that is not WSGI: Node.js, Ruby, ASGI or any other program that serves "
+        "HTTP. A shell runs it in the application's directory, once for each worker; it listens on the port `$PORT` of "
         "127.0.0.1, or on the unix socket `$SOCKET` if the command mentions that. See docs/generic.md.",
     )
     address: str = setting(
@@ -53,7 +53,7 @@ class Settings:
     )
     socket_mode: str | None = setting(
         None, parsers.file_mode, metavar="MODE", group=_LISTEN, shown_default="666; 660 with socket_group",
-        help="Who may connect to the unix socket: its permissions, as octal digits. The umask plays no part.",
+        help="Permissions of the unix socket, as octal digits: the users that may connect. The umask has no effect.",
     )
     socket_group: str | None = setting(
         None, parsers.text, metavar="NAME", group=_LISTEN, shown_default="that of the server",
@@ -87,7 +87,7 @@ class Settings:
     )
     metrics_address: str = setting(
         "127.0.0.1", parsers.host, metavar="HOST", group=_LISTEN,
-        help="Address of that port. Whoever reaches it can read it.",
+        help="Address of that port. Every client that can connect to it can read the metrics.",
     )
     request_metrics: bool = setting(
         False, parsers.boolean, group=_PROCESS, shown_default="no; yes with metrics_port",
@@ -126,7 +126,7 @@ class Settings:
         None, FILE_OR_NONE, metavar="PATH", group=_PROCESS, per_app=True, inherited=False,
         shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log; where that cannot be written, see "
         "docs/operations.md",
-        help="The server log: what appsrv reports and whatever the application prints; `none` for no file: a server "
+        help="The server log: appsrv's own lines and the output of the application; `none` for no file: a server "
         "in the foreground prints its lines anyway.",
     )
     log_format: str | None = setting(
@@ -139,8 +139,8 @@ class Settings:
     log_level: str = setting(
         "info", parsers.choice("debug", "info", "warning", "error", "critical"), metavar="LEVEL",
         group=_PROCESS,
-        help="Least level of appsrv's own lines in the server log: debug, info, warning, error or critical. "
-        "What the application prints is always written.",
+        help="Lowest level of appsrv's own lines in the server log: debug, info, warning, error or critical. "
+        "The output of the application is always written.",
     )
     label_output: bool = setting(
         True, parsers.boolean, group=_PROCESS, per_app=True,
@@ -164,7 +164,7 @@ class Settings:
     )
     stop_delay: float = setting(
         0.0, parsers.seconds(), metavar="SECONDS", group=_PROCESS,
-        help="After a stop was asked for (TERM, `appsrv stop`) requests are taken for this long as before, while "
+        help="After a stop was requested (TERM, `appsrv stop`), requests are still accepted for this time, while "
         "`probe_path` answers 503, so that a load balancer can send them elsewhere. Then stop_timeout begins.",
     )
     max_pool_size: int = setting(
@@ -200,7 +200,7 @@ class Settings:
     )
     max_preloader_idle_time: float = setting(
         300.0, parsers.seconds(), metavar="SECONDS", group=_POOL, per_app=True,
-        help="With min_instances 0: an application that has had no worker for this long is let go of altogether, and "
+        help="With min_instances 0: an application that has had no worker for this long is unloaded completely, and "
         "loaded again for the next request; 0 keeps its preloader.",
     )
     max_requests: int = setting(
@@ -210,8 +210,8 @@ class Settings:
     )
     memory_limit: int = setting(
         0, parsers.size, metavar="BYTES", group=_POOL, per_app=True,
-        help="A worker that uses more memory than this (its share of what it has in common with others counted in, as "
-        "`appsrv status` shows it) is replaced: the next one is ready before it leaves, no request is "
+        help="A worker that uses more memory than this (PSS: shared pages are divided by the processes that share "
+        "them, as in `appsrv status`) is replaced: the new worker is ready before the old one ends, and no request is "
         "interrupted. 0 means any amount.",
     )
     hard_memory_limit: int = setting(
@@ -225,15 +225,15 @@ class Settings:
     )
     stop_timeout: float = setting(
         30.0, parsers.seconds(), metavar="SECONDS", group=_POOL, per_app=True,
-        help="How long a worker that is to leave may take to finish its requests before it is killed. "
-        "A preloader whose last worker has ended has as long, and at least 2 s, for the application's exit functions.",
+        help="How long a worker that has to end may take to finish its requests before it is killed. A preloader whose "
+        "last worker has ended has the same time, and at least 2 s, for the application's exit functions.",
     )
     busy_threads: str = setting(
         "cut", parsers.choice("cut", "wait"), metavar="WHAT", group=_POOL, per_app=True,
-        help="What becomes of threads of the application (an executor's, say) that are at work when their worker is to "
-        "leave: a restart, a smaller pool, max_requests and the like. `cut`: ordinary ones have until stop_timeout, "
-        "daemon threads are dropped. `wait`: the worker leaves once all of them have ended, within "
-        "busy_threads_timeout. Both name them in the log. When the whole instance stops, stop_timeout holds.",
+        help="How to treat threads of the application (an executor's, say) that are running when their worker has to "
+        "end: at a restart, in a smaller pool, after max_requests and the like. `cut`: ordinary ones have until "
+        "stop_timeout, daemon threads are dropped. `wait`: the worker ends once all of them have ended, within "
+        "busy_threads_timeout. Both name them in the log. When the whole instance stops, stop_timeout applies.",
     )
     busy_threads_timeout: float = setting(
         300.0, parsers.seconds(0.1), metavar="SECONDS", group=_POOL, per_app=True,
@@ -251,13 +251,13 @@ class Settings:
     health_path: str | None = setting(
         None, parsers.url_path, metavar="PATH", group=_POOL, per_app=True,
         help="In a restart, the first workers of the new generation answer a request for this path before they serve "
-        "anybody; unless the answer is 2xx or 3xx the restart fails and the previous code goes on. A path of the "
-        "application's: what a load balancer may ask is `probe_path`.",
+        "clients. If the status is not 2xx or 3xx, the restart fails and the previous code keeps serving. This is a "
+        "path of the application; the path for load balancers is `probe_path`.",
     )
     health_host: str | None = setting(
         None, parsers.host_header, metavar="HOST", group=_POOL, per_app=True,
         shown_default="the address that is listened on",
-        help="The Host header of that request: one that the application takes (Django's `ALLOWED_HOSTS`).",
+        help="The Host header of that request: one that the application accepts (Django's `ALLOWED_HOSTS`).",
     )
     spawn_method: str = setting(
         "smart", parsers.choice("smart", "direct"), metavar="METHOD", group=_POOL, per_app=True, python_only=True,
@@ -281,13 +281,13 @@ class Settings:
     )
     max_request_time: float = setting(
         0.0, parsers.seconds(), metavar="SECONDS", group=_HTTP, per_app=True,
-        help="A request that takes longer than this is answered 504, and its worker is replaced; what it was doing is "
-        "logged. 0 gives it all the time it wants.",
+        help="A request that takes longer than this is answered 504, and its worker is replaced; the worker's stacks "
+        "are logged. 0 means no limit.",
     )
     slow_request_time: float = setting(
         0.0, parsers.seconds(), metavar="SECONDS", group=_HTTP, per_app=True,
-        help="A request that takes longer than this is logged once with what its worker is doing, and goes on; 0 means "
-        "never.",
+        help="A request that takes longer than this is logged once, with the stacks of its worker, and continues; "
+        "0 means never.",
     )
     max_connections: int = setting(
         parsers.AUTO, parsers.automatic(parsers.integer(1)), metavar="NUMBER", group=_HTTP, shown_default="auto",
@@ -311,12 +311,12 @@ class Settings:
     body_timeout: float = setting(
         60.0, parsers.seconds(0.1), metavar="SECONDS", group=_HTTP,
         shown_default="60; an hour in runserver and flask run",
-        help="Longest pause of a client while it sends a body (408) or takes a response (the connection is reset).",
+        help="Longest pause of a client while it sends a body (408) or reads a response (the connection is reset).",
     )
     min_data_rate: int = setting(
         240, parsers.integer(0), metavar="BYTES", group=_HTTP, shown_default="240; 0 in runserver and flask run",
-        help="Bytes a second that a client has to send of a body and to take of a response. One that is slower "
-        "uses up its body_timeout as if it paused; 0 allows any rate.",
+        help="Least rate, in bytes a second, at which a client has to send a body and to read a response. A slower "
+        "client uses up its body_timeout as if it paused; 0 allows any rate.",
     )
     max_request_line_size: int = setting(
         8190, parsers.size_between(64, 64 << 10), metavar="BYTES", group=_HTTP,
@@ -356,7 +356,7 @@ class Settings:
     )
     response_buffer_memory: int = setting(
         1 << 20, parsers.size, metavar="BYTES", group=_HTTP, per_app=True, shown_default="1M",
-        help="How much of a response is kept in memory for a client that takes it slowly; more waits in a file.",
+        help="How much of a response is kept in memory for a client that reads it slowly; the rest waits in a file.",
     )
     response_buffer_size: int = setting(
         128 << 20, parsers.size, metavar="BYTES", group=_HTTP, per_app=True, shown_default="128M",
@@ -375,8 +375,8 @@ class Settings:
     forwarded_allow_ips: tuple[str, ...] = setting(
         ("127.0.0.0/8", "::1", "unix"), parsers.proxies, metavar="LIST", group=_HTTP, several=True,
         shown_default="127.0.0.0/8,::1,unix (this machine), or $FORWARDED_ALLOW_IPS",
-        help="Proxies that are believed what X-Forwarded-* and Forwarded say about the client: addresses, networks, "
-        "`unix` for unix sockets, `*` for whoever connects, `off` for nobody. Anybody else's such headers are removed.",
+        help="Proxies whose X-Forwarded-* and Forwarded fields about the client are trusted: addresses, networks, "
+        "`unix` for unix sockets, `*` for every peer, `off` for none. These fields of all other peers are removed.",
     )
     underscores_in_headers: str = setting(
         "drop", parsers.choice("drop", "trusted"), metavar="WHICH", group=_HTTP,
@@ -398,7 +398,7 @@ class Settings:
         None, parsers.probe_path, metavar="PATH", group=_HTTP,
         help="For load balancers: requests for this path, such as `/-/healthy`, are answered by appsrv, not by the "
         "application: 200 while it serves, 503 while it cannot or is about to stop (`stop_delay`). Not to be confused "
-        "with `health_path`, which appsrv asks and the application answers.",
+        "with `health_path`, a path of the application that appsrv requests.",
     )
     static: tuple[str, ...] | None = setting(
         None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, per_app=True, several=True,

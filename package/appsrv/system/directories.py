@@ -78,7 +78,7 @@ def private_directory(place: Path) -> Path:
         # lstat, which does not follow a link: in /tmp another user could have made a link of this name.
         found = os.lstat(place)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise RunDirectoryError(f"{place} is no directory of this user: remove it, set XDG_RUNTIME_DIR")
+            raise RunDirectoryError(f"{place} is not a directory of this user: remove it, set XDG_RUNTIME_DIR")
         if stat.S_IMODE(found.st_mode) != 0o700:
             os.chmod(place, 0o700)
         if not os.access(place, os.W_OK | os.X_OK):

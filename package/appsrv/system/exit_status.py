@@ -7,7 +7,7 @@ import signal
 from typing import Protocol
 
 # The cause of death of a process whose status appsrv did not get, because it was not reaped by appsrv.
-UNSEEN = "nobody saw how"
+UNSEEN = "exit status unknown"
 
 
 class OutOfMemory(Protocol):

@@ -113,7 +113,7 @@ class Terminal:
             self._waiting.popleft()
             self._size -= size
             if self._dropped and not self._waiting:
-                notice = f"appsrv: {self._dropped} lines are not shown: nothing was taken here. The log has them.\n"
+                notice = f"appsrv: {self._dropped} lines dropped: the terminal is not reading. They are in the log.\n"
                 self._dropped = 0
                 self._queue(fd, notice.encode())
             self._changed.notify_all()

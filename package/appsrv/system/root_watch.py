@@ -42,13 +42,13 @@ class RootWatch:
     def _line(self, *, gone: bool) -> str:
         if not gone:
             return (
-                f"{self._root} is another directory than the one that the running code was loaded from: "
-                f"appsrv restart-app {self._root} loads what is there now"
+                f"{self._root} is not the directory that the running code was loaded from: "
+                f"appsrv restart-app {self._root} loads the present code"
             )
         return (
-            f"{self._root}, the directory of the application, has been removed: its workers go on with what they have "
-            "loaded, but no new code can be loaded from there. If it was a release, start appsrv with the link to the "
-            "current one (appsrv start /path/to/current)"
+            f"{self._root}, the directory of the application, has been removed: its workers keep running the code that "
+            "they have loaded, but no new code can be loaded from there. If it was a release, start appsrv with the "
+            "link to the current one (appsrv start /path/to/current)"
         )
 
 

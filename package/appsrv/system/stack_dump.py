@@ -228,7 +228,7 @@ def _in_handler(pid: int) -> Iterator[int]:
 
 
 _SILENT = {
-    "T": "it is stopped (SIGSTOP; kill -CONT lets it go on)",
+    "T": "it is stopped (SIGSTOP; kill -CONT continues it)",
     "t": "a debugger holds it",
     "D": "it is in a system call that cannot be interrupted, as a disk or a network file system that hangs",
     "Z": "it has ended",

@@ -65,7 +65,7 @@ def _nameless(uid: int, group: str | None) -> Identity | None:
             return None
         raise SettingsError(f"user: only root can become {uid}; start appsrv as root, or as {uid} without --user")
     if group is None:
-        raise SettingsError(f"user: {uid} has no entry in the user database that tells its group: give --group too")
+        raise SettingsError(f"user: {uid} has no entry in the user database with its group: give --group too")
     gid = _group(group)
     return Identity(str(uid), uid, gid, (gid,), "/")
 

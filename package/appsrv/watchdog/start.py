@@ -115,7 +115,7 @@ def _receive_outcome(pipe: BinaryIO) -> InstanceInfo:
     """The instance that has booted. Raises the error that kept it from booting."""
     with pipe:
         received = pipe.read()
-    silent: dict[str, Any] = {"message": "it ended without a word", "exit_code": 1}
+    silent: dict[str, Any] = {"message": "appsrv exited without an error message", "exit_code": 1}
     outcome: dict[str, Any] = json.loads(received) if received else silent
     if "info" in outcome:
         return InstanceInfo.from_json(outcome["info"])

@@ -90,7 +90,7 @@ class ResponseWriter:
     def _send_to_departed(self, data: bytes) -> None:
         client = self._cell.client()
         if client == GONE:
-            raise ClientDisconnected("the client has gone")
+            raise ClientDisconnected("the client has disconnected")
         if data:
             self.send(data)
             if client == HALF_CLOSED and self._waited != self._departed[0]:
@@ -109,7 +109,7 @@ class ResponseWriter:
             if time.monotonic() >= due:
                 return
             time.sleep(_RESET_CHECK_SECONDS)
-        raise ClientDisconnected("the client has gone")
+        raise ClientDisconnected("the client has disconnected")
 
     def send_interim(self, data: bytes) -> None:
         """Send an interim response (RFC 9110 section 15.2). If the worker crashes after it, the server may still
@@ -228,5 +228,5 @@ class ResponseWriter:
             min_rate.progress(delivered.new(), time.monotonic())
             if not min_rate.left(time.monotonic()):
                 limit = Limit("body_timeout", min_rate.terms)
-                raise ClientDisconnected("the client takes the response too slowly", limit)
+                raise ClientDisconnected("the client reads the response too slowly", limit)
         min_rate.progress(delivered.new(), time.monotonic())

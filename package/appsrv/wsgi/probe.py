@@ -25,7 +25,7 @@ def answer(method: str, reason: str = "") -> Response:
     405 for any method but GET and HEAD (RFC 9110 section 15.5.6).
     """
     if method not in ("GET", "HEAD"):
-        return _plain(405, "This can be read only.", ("Allow", "GET, HEAD"))
+        return _plain(405, "Method not allowed: use GET.", ("Allow", "GET, HEAD"))
     return _plain(503, reason) if reason else _plain(200, "ok")
 
 

@@ -110,9 +110,9 @@ class RemovedFields:
         shown, sender = ", ".join(names), _named(address)
         if why == UNTRUSTED:
             return (
-                f"appsrv removes {shown} from {sender}, which is no trusted proxy. If it is your proxy, the "
-                f"application takes every request for http and for the proxy's own, and may redirect to https without "
-                f"end: {self._remedy(address)}"
+                f"appsrv removes {shown} from {sender}, which is not a trusted proxy. If it is your proxy, the "
+                f"application sees every request as plain http from the proxy itself, and may redirect to https "
+                f"endlessly: {self._remedy(address)}"
             )
         hyphens = shown.replace("_", "-")
         line = f"the header field {shown} from {sender} is removed"

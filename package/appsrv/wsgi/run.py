@@ -315,7 +315,7 @@ class _Answer(ResponseOutcome):
             return
         count = file.available if self._checked_length() < 0 else self.length
         if count > file.available and not self.bodiless:
-            raise ApplicationError(f"the file has {file.available} bytes left, Content-Length says {count}")
+            raise ApplicationError(f"the file has {file.available} bytes left, Content-Length is {count}")
         self._announce(count)
         self._send_part(file.fd, file.offset, 0 if self.bodiless else count)
         self.finished = True
@@ -346,7 +346,7 @@ class _Answer(ResponseOutcome):
                 self._announce(len(data))
         elif not self.bodiless:
             if len(data) < self.length:
-                raise ApplicationError(f"the body has {len(data)} bytes, Content-Length says {self.length}")
+                raise ApplicationError(f"the body has {len(data)} bytes, Content-Length is {self.length}")
             return self._truncated(data)
         return data
 
@@ -398,7 +398,7 @@ class _Answer(ResponseOutcome):
     def _finish(self) -> None:
         if not self.started:
             if self._checked_length() > 0 and not self.bodiless:
-                raise ApplicationError(f"the body is empty, Content-Length says {self.length}")
+                raise ApplicationError(f"the body is empty, Content-Length is {self.length}")
             if not self.bodiless:
                 self._announce(0)
             self.writer.send(self._start())

@@ -243,7 +243,7 @@ def test_the_end_in_the_middle(pair: tuple[UpstreamConnection, Any]) -> None:
     assert connection.available() == (b"ab", False)
     assert theirs.recv(1000) == GET.head
     theirs.close()
-    with pytest.raises(BrokenResponse, match="ended 8 bytes before what its Content-Length says"):
+    with pytest.raises(BrokenResponse, match="ended 8 bytes short of its Content-Length"):
         list(connection.pieces(lambda: None))
 
 

@@ -186,7 +186,7 @@ def test_closing_twice_is_harmless(base: Path) -> None:
 
 def test_a_base_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(RunDirectoryError, match="is no directory of this user"):
+    with pytest.raises(RunDirectoryError, match="is not a directory of this user"):
         create(tmp_path / "link")
     (tmp_path / "file").touch()
     with pytest.raises(RunDirectoryError, match="cannot be used as run directory"):

@@ -184,7 +184,7 @@ def test_without_the_watchdog_the_server_ends_and_lets_another_one_listen(
     assert world.shutdown.calls == [("begin", False, True)]
     assert world.admin.calls == [("close_metrics_sockets",)]
     assert world.listening.fileno() == -1
-    assert "the watchdog has gone" in caplog.text
+    assert "the watchdog has ended" in caplog.text
 
 
 def test_a_preloader_whose_channel_is_lost_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,11 +217,11 @@ def test_a_misspelled_variable_is_named_and_ends_nothing(tmp_path: Path) -> None
     environ = {"APPSRV_THREAD": "3", "APPSRV_RUNSERVER": "0", "APPSRV_MIN_INSTANCES": "2"}
     assert load(tmp_path, environ=environ).min_instances == 2
     assert sources.variable_notices(environ) == [
-        "the variable $APPSRV_THREAD is no setting and has no effect (did you mean 'APPSRV_THREADS'?)"
+        "the variable $APPSRV_THREAD is not a setting and has no effect (did you mean 'APPSRV_THREADS'?)"
     ]
     # What all variables begin with makes none of them alike.
     (notice,) = sources.variable_notices({"APPSRV_QQ": "1"})
-    assert notice.endswith("$APPSRV_QQ is no setting and has no effect: appsrv start --help shows them all")
+    assert notice.endswith("$APPSRV_QQ is not a setting and has no effect: appsrv start --help shows them all")
 
 
 def test_the_variables_of_a_service_of_kubernetes_are_ignored(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_the_variables_of_a_service_of_kubernetes_are_ignored(tmp_path: Path) ->
     settings = load(tmp_path, environ=environ)
     assert (settings.port, settings.metrics_port) == (8000, None)
     assert [notice.partition(" (")[0] for notice in sources.variable_notices(environ)] == [
-        "$APPSRV_METRICS_PORT and $APPSRV_METRICS_SERVICE_PORT_HTTP tell of the service appsrv-metrics",
-        "$APPSRV_PORT, $APPSRV_PORT_80_TCP, $APPSRV_PORT_80_TCP_ADDR and 4 more tell of the service appsrv",
+        "$APPSRV_METRICS_PORT and $APPSRV_METRICS_SERVICE_PORT_HTTP describe the service appsrv-metrics",
+        "$APPSRV_PORT, $APPSRV_PORT_80_TCP, $APPSRV_PORT_80_TCP_ADDR and 4 more describe the service appsrv",
     ]
     # Neither a port of ours nor what only looks like one is swallowed.
     assert load(tmp_path, environ={**KUBERNETES, "APPSRV_PORT": "9000"}).port == 9000
@@ -252,7 +252,7 @@ def test_two_applications_in_single_brackets(tmp_path: Path) -> None:
 
 def test_the_application_is_no_variable(tmp_path: Path) -> None:
     assert load(tmp_path, environ={"APPSRV_APP": "x:y"}).app is None
-    assert "$APPSRV_APP is no setting" in sources.variable_notices({"APPSRV_APP": "x:y"})[0]
+    assert "$APPSRV_APP is not a setting" in sources.variable_notices({"APPSRV_APP": "x:y"})[0]
 
 
 def test_an_unknown_flag_is_a_defect_that_is_told(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_runtime_directory_of_another_user_is_not_used(tmp_path: Path) -> No
     assert tmp_path / "appsrv" not in directories.bases({"XDG_RUNTIME_DIR": str(tmp_path)})
     os.mkdir(tmp_path / "appsrv")
     os.chown(tmp_path / "appsrv", 65534, 65534)
-    with pytest.raises(RunDirectoryError, match="is no directory of this user"):
+    with pytest.raises(RunDirectoryError, match="is not a directory of this user"):
         directories.private_directory(tmp_path / "appsrv")
 
 
@@ -51,7 +51,7 @@ def test_a_private_directory_is_closed_again_and_follows_no_link(tmp_path: Path)
     assert stat.S_IMODE(directories.private_directory(place).stat().st_mode) == 0o700
     place.rmdir()
     place.symlink_to(tmp_path)
-    with pytest.raises(RunDirectoryError, match="is no directory of this user"):
+    with pytest.raises(RunDirectoryError, match="is not a directory of this user"):
         directories.private_directory(place)
 
 

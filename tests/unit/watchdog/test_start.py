@@ -53,5 +53,5 @@ def test_a_daemon_reports_once_whether_it_has_booted() -> None:
     with pytest.raises(AppLoadError, match="no module named shop") as caught:
         sent({"exit_code": AppLoadError.exit_code, "message": "no module named shop", "traceback": "Traceback"})
     assert caught.value.traceback == "Traceback"
-    with pytest.raises(OperatorError, match="it ended without a word"):
+    with pytest.raises(OperatorError, match="appsrv exited without an error message"):
         sent()

@@ -279,4 +279,4 @@ except ClientDisconnected as error:
 @pytest.mark.parametrize("patch", ["", PATCHED])
 def test_the_reset_of_a_client_that_has_gone_ends_the_step_that_was_sent_to_it(patch: str) -> None:
     done = subprocess.run([sys.executable, "-c", patch + _DEPARTED], capture_output=True, text=True, check=True)
-    assert done.stdout == "the client has gone\n"
+    assert done.stdout == "the client has disconnected\n"

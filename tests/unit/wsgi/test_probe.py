@@ -20,8 +20,8 @@ def served(method: str, target: str, stopping: bytes = b"\0") -> Served:
 @pytest.mark.parametrize(
     ("method", "stopping", "expected"),
     [("GET", b"\0", (200, b"ok\n")), ("GET", b"\1", (503, b"stopping\n")), ("HEAD", b"\0", (200, b"")),
-     ("HEAD", b"\1", (503, b"")), ("POST", b"\0", (405, b"This can be read only.\n")),
-     ("OPTIONS", b"\1", (405, b"This can be read only.\n"))],
+     ("HEAD", b"\1", (503, b"")), ("POST", b"\0", (405, b"Method not allowed: use GET.\n")),
+     ("OPTIONS", b"\1", (405, b"Method not allowed: use GET.\n"))],
 )  # fmt: skip
 def test_answers(method: str, stopping: bytes, expected: tuple[int, bytes]) -> None:
     reply = served(method, PATH, stopping)

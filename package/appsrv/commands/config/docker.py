@@ -14,7 +14,7 @@ HOME = "/app"
 TEMPLATE = """
 # A container of {{name}}, printed by `appsrv config docker`: Dockerfile, beside the project.
 #   docker build -t {{name}} . && docker run --rm -p {{port}}:{{port}} {{name}}
-# What is not to get in (.git, .env, .venv, media, logs, *.pid) belongs into .dockerignore.
+# Put files that must not get into the image (.git, .env, .venv, media, logs, *.pid) into .dockerignore.
 FROM python:{{python}}-slim
 
 # Not root.
@@ -71,7 +71,7 @@ def render(deployment: Deployment) -> str:
 def _requirements(found: str | tuple[str, ...] | None, own: str) -> str:
     if isinstance(found, str):
         return f"COPY {found} .\nRUN pip install --no-cache-dir -r {found} {_word(own)}"
-    hint = "" if found else "# FILL IN: what the project needs; no requirements.txt and no pyproject.toml says it.\n"
+    hint = "" if found else "# FILL IN: the project's dependencies; it has no requirements.txt and no pyproject.toml.\n"
     names = [name for name in found or () if not re.match(r"appsrv\b", name)]
     return f"{hint}RUN pip install --no-cache-dir {' '.join(_word(name) for name in (*names, own))}"
 

@@ -166,7 +166,7 @@ def _executable() -> tuple[str, ...]:
 def _name(text: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
     if not plain:
-        raise SettingsError(f"{text!r} is no name for a service: give --name")
+        raise SettingsError(f"{text!r} is not a valid name for a service: give --name")
     return plain
 
 

@@ -167,7 +167,7 @@ class Monitoring:
         if not may_be_called(environ.get("HTTP_HOST", ""), local=local):
             return "421 Misdirected Request", (TEXT, b"This is for this machine only: ask for localhost.\n")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return "405 Method Not Allowed", (TEXT, b"This can be read only.\n")
+            return "405 Method Not Allowed", (TEXT, b"Method not allowed: use GET.\n")
         path = environ["PATH_INFO"]
         if path == "/":
             return "200 OK", ("text/html; charset=utf-8", page()[0])

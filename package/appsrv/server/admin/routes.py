@@ -124,7 +124,7 @@ class AdminRoutes:
         serial = manager.detach(pid) if manager is not None and isinstance(pid, int) else None
         if manager is None or serial is None:
             owner = ", ".join(self._groups) if len(self._groups) == 1 else "any application here"
-            return 404, {"error": f"process {pid} is no worker of {owner}"}
+            return 404, {"error": f"process {pid} is not a worker of {owner}"}
         settings = manager.settings
         deadline = time.monotonic() + settings.start_timeout + settings.stop_timeout + KILL_SECONDS
         while serial in manager.workers and time.monotonic() < deadline:

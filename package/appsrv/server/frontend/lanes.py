@@ -237,7 +237,7 @@ def wait_writable(sock: socket.socket, min_rate: MinRate, delivered: DeliveredBy
             min_rate.progress(delivered.new(), time.monotonic())
             if not min_rate.left(time.monotonic()):
                 limit = Limit("body_timeout", min_rate.terms)
-                raise ClientDisconnected("the client takes the response too slowly", limit) from error
+                raise ClientDisconnected("the client reads the response too slowly", limit) from error
         else:
             min_rate.progress(delivered.new(), time.monotonic())
             return

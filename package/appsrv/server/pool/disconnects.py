@@ -97,8 +97,8 @@ class Disconnects:
         for handle, reading, age in self._readings(serial):
             if reading.client == HAS_GONE:
                 log.warning(
-                    "worker %d of %s still serves %s, whose client has gone, after %.1f s: the application is told "
-                    "when it yields or writes the next time",
+                    "worker %d of %s still serves %s, whose client has disconnected, after %.1f s: the application "
+                    "gets an error when it yields or writes the next time",
                     handle.pid, self._group, without_query(reading.request_line), age,
                 )
 

@@ -394,5 +394,5 @@ class Lifecycle:
         if self.idle_unload.should_load(view.waiting):
             self._start_preloader(self._pool.generation)
         elif self.idle_unload.should_unload(view.now, idle=idle and loaded):
-            log.info("%s is let go of: nobody has asked for it in max_preloader_idle_time", self._name)
+            log.info("%s is unloaded: no requests within max_preloader_idle_time", self._name)
             self.preloaders.dismiss(iter(self.preloaders))

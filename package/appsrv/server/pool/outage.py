@@ -45,7 +45,7 @@ class Outage:
 
     def _answer(self, failure: Failure, error_id: str, variables: Mapping[str, str]) -> Response | None:
         if probe.is_probe(variables, self._probe_path):
-            reason = f"the application cannot be started, the server log says why (error id {error_id})"
+            reason = f"the application cannot be started: the reason is in the server log (error id {error_id})"
             return probe.answer(variables["REQUEST_METHOD"], reason)
         if self._development and self_reloading_page.is_poll_about(variables, failure.name):
             return None

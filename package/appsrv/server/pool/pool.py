@@ -305,7 +305,7 @@ class Pool:
         idle = sorted((w for w in ready if not w.load.sessions), key=PoolWorker.idle_since)
         if change > 0 or len(ready) <= wanted or not idle:
             return self.balance(now)
-        return [self._retire(idle[0], now, "one worker fewer is wanted")]
+        return [self._retire(idle[0], now, "the pool was reduced by one worker")]
 
     def evict(self, serial: int, now: float, reason: str) -> list[Action]:
         """Another group needs this worker's place: it retires, and is not replaced until there is room."""

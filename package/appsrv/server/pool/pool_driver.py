@@ -191,7 +191,7 @@ class PoolDriver:
         retired = state is WorkerState.RETIRING and not handle.reason and status in (0, signal.SIGTERM)
         asked = status == 0 and not handle.upstream_ended
         if state is WorkerState.READY and asked and not served and not handle.reason:
-            log.info("worker %d of %s was told to end by somebody else", handle.pid, self._name)
+            log.info("worker %d of %s got a signal to end that appsrv did not send", handle.pid, self._name)
         elif not retired:
             answered = self._time_limits.has_answered
             self._report_death(handle, cause, [c for c in served if not answered(handle.serial, c.cid)])

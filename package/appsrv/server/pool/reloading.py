@@ -62,12 +62,15 @@ class Reloading:
 
     def load_again(self) -> None:
         """Load code again that could not be loaded while the old processes lived."""
-        log.info("loading %s again: the code before it, which may have held what it needs, has ended", self._name)
+        log.info(
+            "loading %s again: the processes of the old code, which may have held a port or a lock, have ended",
+            self._name,
+        )
         self._load_anew("it is loaded again")
 
     def _load_anew(self, reason: str) -> None:
         self._availability.end_outage()
         generation = self._load(reason)
         # A restart may be running. Its generation is older than this one and will never serve: it ends here.
-        reason = "the code changed meanwhile and is loaded anew"
+        reason = "the code changed meanwhile and is loaded again"
         self._restarts.over(RestartOutcome(False, generation, reason, superseded=True))

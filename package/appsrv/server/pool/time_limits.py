@@ -153,9 +153,9 @@ class TimeLimits:
         try:
             stacks = self._trace(handle.pid)
         except AdminError as error:
-            stacks = [f"its stacks are not to be had: {error}"]
+            stacks = [f"its stacks cannot be read: {error}"]
         log.log(
-            level, "worker %d of %s has been serving %s for %.1f s, longer than %s; what it is doing:",
+            level, "worker %d of %s has been serving %s for %.1f s, longer than %s; its stacks:",
             handle.pid, self._group, without_query(line), age, limit,
         )
         for stack_line in stacks:

@@ -67,7 +67,7 @@ class Deaths:
         error_id = new_error_id() if served else ""
         log.log(level, "worker %d of %s ended: %s", handle.pid, self._group, cause)
         for cell in served:
-            client = ", whose client had gone," if cell.client == GONE else ""
+            client = ", whose client had disconnected," if cell.client == GONE else ""
             log.error(
                 "error id %s: worker %d was serving %s%s for %.3f s when it ended: %s",
                 error_id, handle.pid, without_query(cell.request_line), client, self._now() - cell.started, cause,

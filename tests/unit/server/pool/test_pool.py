@@ -229,7 +229,7 @@ def test_resize_down_to_one_and_only_an_idle_worker_leaves() -> None:
     assert script.did(script.pool.resize(-1, script.now)) == []
     script.load(2, sessions=0)
     script.observe()
-    assert script.did(script.pool.resize(-1, script.now)) == [Retire(2, "one worker fewer is wanted")]
+    assert script.did(script.pool.resize(-1, script.now)) == [Retire(2, "the pool was reduced by one worker")]
     assert script.did(script.pool.resize(-1, script.now)) == []
     assert script.pool.limits.min_instances == 1
     assert Script(min_instances=0).pool.resize(-1, 0.0) == []
