@@ -43,7 +43,7 @@ def server_settings() -> Settings:
 
 @register("appsrv", deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """The checks that need no database."""
+    """The checks of `manage.py check --deploy`; none of them needs a database."""
     try:
         server = server_settings()
     except SettingsError as error:

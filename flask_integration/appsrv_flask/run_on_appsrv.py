@@ -193,7 +193,7 @@ class Banner:
         self._first = first
 
     def __call__(self, urls: list[str]) -> None:
-        """Print the lines. `urls`: the addresses on which the watchdog listens."""
+        """Print the lines that `flask run` prints at its start. `urls`: the addresses on which the watchdog listens."""
         if self._first:
             url = urlsplit(urls[0])
             self._print_addresses(url.port or self._options.port, tls=url.scheme == "https")

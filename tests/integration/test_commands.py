@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import statistics
@@ -15,6 +16,7 @@ from support.load import Load
 from support.server import Site
 from support.waiting import wait_for
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 VERSIONED = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "9")])
@@ -45,6 +47,14 @@ def test_status_has_the_familiar_layout(serve: Serve, site: Site) -> None:
     assert all(str(pid) in done.stdout for pid in server.worker_pids())
 
 
+def documented_keys(name: str) -> set[str]:
+    """The keys of an object of `status --json` in docs/operations.md; parentheses hold what a key means."""
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| {re.escape(name)} \| (.*) \|$", page, re.MULTILINE)
+    assert row, f"docs/operations.md has no row for {name!r} in the table of status --json"
+    return set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row[1])))
+
+
 def test_status_json_has_everything(serve: Serve, site: Site) -> None:
     server = serve("hello", "--max-pool-size", "1")
     for _ in range(5):
@@ -57,6 +67,12 @@ def test_status_json_has_everything(serve: Serve, site: Site) -> None:
     assert worker["processed"] == 5
     assert worker["memory"] > 1_000_000
     assert worker["state"] == "idle"
+    group = status["app_groups"][0]
+    objects = {"all": status, "`instance`": status["instance"], "`server`": status["server"]}
+    objects |= {"each of `app_groups`": group, "each of `workers`": worker}
+    objects["each of `preloaders`"] = group["preloaders"][0]
+    differences = {name: documented_keys(name) ^ set(value) for name, value in objects.items()}
+    assert {name: keys for name, keys in differences.items() if keys} == {}
     assert set(status["app_groups"][0]) >= {
         "name",
         "generation",

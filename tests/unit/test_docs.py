@@ -94,7 +94,8 @@ def test_the_tables_of_limits_and_timeouts_are_in_step_with_the_settings() -> No
     )
     said = {(name, int(number or 0) * UNITS[unit]) for number, unit, name in named}
     limits = [row for row in ROWS if row.group == "Requests" and row.name not in NO_LIMITS]
-    assert said == {(row.name, max(row.default, 0)) for row in limits if isinstance(row.default, int | float)}
+    expected = {(row.name, max(row.default, 0)) for row in limits if isinstance(row.default, int | float)}
+    assert said == expected, "the tables of limits in docs/http.md and the settings of requests differ"
 
 
 def test_limits_without_a_setting_are_as_the_table_says() -> None:

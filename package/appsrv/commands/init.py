@@ -173,7 +173,7 @@ def _add_settings(directory: Path, texts: dict[Path, str]) -> None:
 
 
 def settings_text() -> str:
-    """All settings with their defaults, commented out, ready to be changed."""
+    """All settings with their defaults, or a sample where the default is no value, commented out."""
     return "\n".join(_group(name, rows) for name, rows in _groups(ROWS))
 
 
@@ -192,15 +192,11 @@ def _paragraph(row: SettingRow) -> str:
 
 
 def _example(row: SettingRow) -> str:
+    """A value in TOML that the setting accepts: its default, or the row's sample."""
+    value = row.default if row.sample is None else row.sample
     if row.several:
-        return json.dumps(list(row.default or ()))
-    if row.default is None:
-        return '""'
-    if isinstance(row.default, bool):
-        return str(row.default).lower()
-    if isinstance(row.default, str):
-        return f'"{row.default}"'
-    return f"{row.default:g}" if isinstance(row.default, float) else str(row.default)
+        value = list(value or ())
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 # -- INSTALLED_APPS -----------------------------------------------------------------------------------------

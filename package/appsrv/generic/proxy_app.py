@@ -226,7 +226,10 @@ def _end_to_end(fields: list[tuple[str, str]], status: int) -> list[tuple[str, s
 
 
 def _interim(response: h11.InformationalResponse, *, keep: bool = False) -> bytes:
-    """The bytes of a 1xx; `keep`: with its hop-by-hop fields, because the connection itself is handed over."""
+    """The bytes of a 1xx response, without its hop-by-hop fields.
+
+    `keep`: with them, for a 101: the client's connection itself passes to the upstream process.
+    """
     fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw_items()]
     lines = [f"HTTP/1.1 {response.status_code} {response.reason.decode('latin-1')}"]
     lines += [f"{name}: {value}" for name, value in (fields if keep else _end_to_end(fields, response.status_code))]

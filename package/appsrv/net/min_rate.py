@@ -14,7 +14,10 @@ import termios
 
 
 class MinRate:
-    """The credit of one client from `now` (monotonic) on. `pause` is in seconds, `rate` in bytes per second; 0: any."""
+    """The credit of one client from `now` (monotonic) on. `pause` is in seconds, `rate` in bytes per second.
+
+    A rate of 0 sets no minimum; a pause of 0 gives no credit in advance.
+    """
 
     __slots__ = ("_due", "_pause", "_rate")
 

@@ -42,7 +42,7 @@ class FrontEndToStop(Protocol):
 
 
 class Applications(Protocol):
-    """All application groups, as far as a stop needs them."""
+    """The methods of `Groups` (all application groups) that a stop calls."""
 
     def announce_stop(self) -> None:
         """Have probes answer that the instance stops."""

@@ -23,6 +23,7 @@ def setting(
     metavar: str = "",
     flag: str = "",
     shown_default: str = "",
+    sample: Any = None,
     key_only: bool = False,
     several: bool = False,
     per_app: bool = False,
@@ -36,7 +37,7 @@ def setting(
     """
     kind = kind if isinstance(kind, Kind) else Kind(kind)
     row = {"kind": kind, "group": group, "help": help, "metavar": metavar, "flag": flag}
-    shown = {"shown_default": shown_default, "key_only": key_only, "several": several}
+    shown = {"shown_default": shown_default, "sample": sample, "key_only": key_only, "several": several}
     scope = {"per_app": per_app, "operator_only": operator_only, "inherited": inherited, "python_only": python_only}
     return field(default=default, metadata=row | shown | scope)
 
@@ -45,7 +46,8 @@ def setting(
 class SettingRow:
     """One setting, with its names and the rules for its values.
 
-    `group`: the heading of its paragraph. `flag`: its short flag. `key_only`: settable in a file only. `several`: a
+    `group`: the heading of its paragraph. `flag`: its short flag. `sample`: a value in a file, for a setting whose
+    default cannot be written there. `key_only`: settable in a file only. `several`: a
     tuple, whose flag may be repeated. `per_app`: applications of one instance may have different values, from an entry
     of `[[apps]]` or from files of their own. `operator_only`: not from their own files, which the application's author
     writes. `inherited`: the instance's value is the default of its applications. `python_only`: of no use to an
@@ -60,6 +62,7 @@ class SettingRow:
     metavar: str
     flag: str
     shown_default: str
+    sample: Any
     key_only: bool
     several: bool
     per_app: bool

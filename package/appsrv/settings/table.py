@@ -27,12 +27,14 @@ class Settings:
 
     app: str | None = setting(
         None, parsers.text, group=_PROCESS, per_app=True, inherited=False, metavar="APP", key_only=True,
+        sample="shop.wsgi:application",
         shown_default="found in the directory",
         help="The application: `module:callable`, `module:factory()`, a file or a directory. "
         "On the command line it is the argument of `appsrv start`.",
     )
     start_command: str | None = setting(
         None, parsers.text, metavar="COMMAND", group=_PROCESS, per_app=True, inherited=False,
+        sample="node server.js",
         help="The command of an application that is not WSGI: Node.js, Ruby, ASGI or any other program that serves "
         "HTTP. A shell runs it in the application's directory, once for each worker; it listens on the port `$PORT` of "
         "127.0.0.1, or on the unix socket `$SOCKET` if the command mentions that. See docs/generic.md.",
@@ -49,39 +51,48 @@ class Settings:
     )
     socket: str | None = setting(
         None, PATH, flag="-S", metavar="PATH", group=_LISTEN,
+        sample="run/appsrv.sock",
         help="Listen on a unix socket instead of an address and port.",
     )
     socket_mode: str | None = setting(
         None, parsers.file_mode, metavar="MODE", group=_LISTEN, shown_default="666; 660 with socket_group",
+        sample="660",
         help="Permissions of the unix socket, as octal digits: the users that may connect. The umask has no effect.",
     )
     socket_group: str | None = setting(
         None, parsers.text, metavar="NAME", group=_LISTEN, shown_default="that of the server",
+        sample="www-data",
         help="The group of the unix socket, such as the web server's. The server's user has to be in it, or root.",
     )
     socket_user: str | None = setting(
         None, parsers.text, metavar="NAME", group=_LISTEN, shown_default="that of the server",
+        sample="www-data",
         help="The owner of the unix socket; only root can name another user.",
     )
     ssl_certificate: str | None = setting(
         None, PATH, metavar="PATH", group=_LISTEN,
+        sample="/etc/ssl/shop.pem",
         help="Speak HTTPS with this certificate (PEM, followed by those between it and its root): on `port`, or, where "
         "`ssl_port` is given, there, and HTTP on `port`. Read again when the file changes.",
     )
     ssl_certificate_key: str | None = setting(
         None, PATH, metavar="PATH", group=_LISTEN, shown_default="in the file of the certificate",
+        sample="/etc/ssl/shop.key",
         help="The certificate's private key (PEM, without a passphrase).",
     )
     ssl_port: int | None = setting(
         None, parsers.integer(0, 65535), metavar="NUMBER", group=_LISTEN,
+        sample=8443,
         help="Port to speak HTTPS on, beside HTTP on `port` or `socket`; 0 lets the system choose one.",
     )
     ssl_address: str | None = setting(
         None, parsers.host, metavar="HOST", group=_LISTEN, shown_default="that of `address`",
+        sample="0.0.0.0",
         help="Address for `ssl_port`.",
     )
     metrics_port: int | None = setting(
         None, parsers.integer(0, 65535), metavar="NUMBER", group=_LISTEN,
+        sample=9180,
         help="A second port, for monitoring: `/metrics` for Prometheus and a page with charts. Turns `request_metrics` "
         "on; 0 lets the system choose the port. Needs `appsrv[metrics]`. See docs/monitoring.md.",
     )
@@ -108,22 +119,26 @@ class Settings:
     )
     user: str | None = setting(
         None, parsers.text, metavar="NAME", group=_PROCESS, per_app=True, operator_only=True,
+        sample="www-data",
         help="Started as root: the server and the application run as this user (a name or a number), and the logs are "
         "that user's. The watchdog stays root.",
     )
     group: str | None = setting(
         None, parsers.text, metavar="NAME", group=_PROCESS, per_app=True, operator_only=True,
+        sample="www-data",
         shown_default="the user's own",
         help="The group of that user's processes; the user's other groups are kept.",
     )
     pid_file: str | None = setting(
         None, FILE_OR_NONE, metavar="PATH", group=_PROCESS,
+        sample="tmp/pids/appsrv.pid",
         shown_default="tmp/pids/appsrv.PORT.pid if tmp/pids exists, else appsrv.PORT.pid; where that is not writable, "
         "in the run directory",
         help="Where the process id of the watchdog is kept while the server runs; `none` for nowhere.",
     )
     log_file: str | None = setting(
         None, FILE_OR_NONE, metavar="PATH", group=_PROCESS, per_app=True, inherited=False,
+        sample="log/appsrv.log",
         shown_default="log/appsrv.PORT.log if log exists, else appsrv.PORT.log; where that cannot be written, see "
         "docs/operations.md",
         help="The server log: appsrv's own lines and the output of the application; `none` for no file: a server "
@@ -131,6 +146,7 @@ class Settings:
     )
     log_format: str | None = setting(
         None, parsers.choice(*log_format.FORMS), metavar="FORM", group=_PROCESS,
+        sample="json",
         shown_default="text; plain on the terminal of runserver and flask run",
         help="How lines look in the server log and in the foreground. `text`: time, level, request, process and stream "
         "in front of each; `json`: an object a line with the same; `plain`: what the application prints as it was, "
@@ -154,11 +170,13 @@ class Settings:
     )
     access_log: str | None = setting(
         None, LOG_TARGET, metavar="PATH", group=_PROCESS, per_app=True,
+        sample="log/access.log",
         shown_default="off; `-` in development, where no framework prints such lines",
         help="A line for each request: the file they are appended to, `-` for the server log, or `off`.",
     )
     access_log_format: str | None = setting(
         None, access_format.check_format, metavar="FORMAT", group=_PROCESS, per_app=True,
+        sample="combined",
         shown_default="combined; json in a server log with log_format json",
         help="How these lines look: `combined`, `json`, or a text with fields, see docs/operations.md.",
     )
@@ -180,6 +198,7 @@ class Settings:
     )
     concurrency_model: str | None = setting(
         None, parsers.choice("process", "thread", "gevent"), metavar="MODEL", group=_POOL, per_app=True,
+        sample="process",
         python_only=True, shown_default="thread when threads is above 1, else process",
         help="How a worker serves several requests at a time: not at all (`process`), each in a thread (`thread`), or "
         "each in a greenlet (`gevent`: then the standard library is monkey-patched before the application is "
@@ -245,17 +264,20 @@ class Settings:
     )
     restart_file: str | None = setting(
         None, PATH, metavar="PATH", group=_POOL, per_app=True, inherited=False,
+        sample="tmp/restart.txt",
         shown_default="tmp/restart.txt beside the application",
         help="Touching this file restarts the application, as `appsrv restart-app` does.",
     )
     health_path: str | None = setting(
         None, parsers.url_path, metavar="PATH", group=_POOL, per_app=True,
+        sample="/health",
         help="In a restart, the first workers of the new generation answer a request for this path before they serve "
         "clients. If the status is not 2xx or 3xx, the restart fails and the previous code keeps serving. This is a "
         "path of the application; the path for load balancers is `probe_path`.",
     )
     health_host: str | None = setting(
         None, parsers.host_header, metavar="HOST", group=_POOL, per_app=True,
+        sample="shop.example",
         shown_default="the address that is listened on",
         help="The Host header of that request: one that the application accepts (Django's `ALLOWED_HOSTS`).",
     )
@@ -266,11 +288,13 @@ class Settings:
     )
     warm_up_path: str | None = setting(
         None, parsers.url_path, metavar="PATH", group=_POOL, per_app=True, python_only=True,
+        sample="/",
         help="Before workers are forked, the application answers one request for this path. Saves memory, "
         "but a first request may start threads, which a fork does not keep.",
     )
     max_request_queue_size: int = setting(
         parsers.AUTO, parsers.automatic(parsers.integer(0)), metavar="NUMBER", group=_HTTP, per_app=True,
+        sample="auto",
         shown_default="auto; 0 in runserver and flask run",
         help="Requests that may wait for a free worker; further ones are answered 503. 0 means any number; `auto`: "
         "100, or as many as the workers presently serve within a second, whichever is more.",
@@ -291,6 +315,7 @@ class Settings:
     )
     max_connections: int = setting(
         parsers.AUTO, parsers.automatic(parsers.integer(1)), metavar="NUMBER", group=_HTTP, shown_default="auto",
+        sample="auto",
         help="Connections there may be at a time. Beyond it those idle longest are closed, and where none is idle, new "
         "clients wait. `auto`: as many as the limit of descriptors allows (ulimit -n, less an eighth).",
     )
@@ -364,6 +389,7 @@ class Settings:
     )
     data_buffer_dir: str | None = setting(
         None, PATH, metavar="PATH", group=_HTTP, shown_default="the system's, $TMPDIR or /tmp",
+        sample="/var/tmp",
         help="Directory for the files of bodies and responses that wait. They have no names.",
     )
     ready_queue: str = setting(
@@ -396,12 +422,14 @@ class Settings:
     )
     probe_path: str | None = setting(
         None, parsers.probe_path, metavar="PATH", group=_HTTP,
+        sample="/up",
         help="For load balancers: requests for this path, such as `/-/healthy`, are answered by appsrv, not by the "
         "application: 200 while it serves, 503 while it cannot or is about to stop (`stop_delay`). Not to be confused "
         "with `health_path`, a path of the application that appsrv requests.",
     )
     static: tuple[str, ...] | None = setting(
         None, MOUNTS, metavar="/PREFIX/=DIR", group=_FILES, per_app=True, several=True,
+        sample=["/static/=static"],
         shown_default="Django's STATIC_URL and STATIC_ROOT, if files were collected there",
         help="Directories of static files to serve at these places, by WhiteNoise (`appsrv[static]`). `off`: none.",
     )
@@ -424,10 +452,12 @@ class Settings:
     )
     base_uri: str = setting(
         "", parsers.base_uri, metavar="PATH", group=_HOSTING, per_app=True, inherited=False, shown_default="/",
+        sample="/shop",
         help="The path below which the application is, such as `/shop`. It gets it as SCRIPT_NAME.",
     )
     apps_directory: str | None = setting(
         None, PATH, metavar="DIR", group=_HOSTING,
+        sample="/srv/apps",
         help="Serve each application found in a directory of this one, now and as they come and go. "
         "See docs/hosting.md.",
     )

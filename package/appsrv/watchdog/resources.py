@@ -41,7 +41,7 @@ from appsrv.watchdog.private_directories import PrivateDirectories
 
 
 class Resources:
-    """`open` takes everything, `close` gives it back."""
+    """Directories, sockets, pid file and logs of the instance: `open` takes them, `close` releases them."""
 
     directory: InstanceDirectory
     info: InstanceInfo

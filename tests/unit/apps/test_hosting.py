@@ -195,7 +195,7 @@ NOT_INHERITED = ["app", "base_uri", "hosts", "log_file", "restart_file", "start_
 
 
 def test_which_settings_an_application_may_have_for_itself() -> None:
-    assert sorted(row.name for row in ROWS if row.per_app) == PER_APP
+    assert sorted(row.name for row in ROWS if row.per_app) == PER_APP, "a row's per_app and PER_APP above differ"
     assert sorted(row.name for row in ROWS if row.operator_only) == ["group", "user"]
     assert sorted(row.name for row in ROWS if not row.inherited) == NOT_INHERITED
     assert all(row.per_app for row in ROWS if row.operator_only or not row.inherited)

@@ -13,6 +13,7 @@ import pytest
 from appsrv.apps import dependency_files
 from appsrv.commands.init import changes, settings_text
 from appsrv.errors import OperatorError
+from appsrv.settings import sources
 from appsrv.settings.row import SettingRow
 from appsrv.settings.table import ROWS
 
@@ -100,8 +101,22 @@ def test_what_stands_in_comments_is_true() -> None:
     assert [name for name, _ in lines] == [row.name for row in sorted(ROWS, key=group_number)]
     values = {name: tomllib.loads(f"x = {value}")["x"] for name, value in lines}
     for row in ROWS:
-        if row.default not in (None, (), ""):
+        if row.sample is None:
             assert row.kind.parse(values[row.name]) == row.kind.parse(row.default), row.name
+        else:
+            row.kind.parse(values[row.name])
+
+
+NEED_ANOTHER_SETTING = {"ssl_address", "ssl_certificate_key", "ssl_port"}
+
+
+def test_each_line_of_the_settings_can_be_uncommented(tmp_path: Path) -> None:
+    wrong = set()
+    for name, value in re.findall(r"^#(\w+) = (.*)$", settings_text(), re.MULTILINE):
+        (tmp_path / "appsrv.toml").write_text(f"{name} = {value}\n")
+        if sources.read({}, {}, tmp_path).errors:
+            wrong.add(name)
+    assert wrong == NEED_ANOTHER_SETTING
 
 
 def group_number(row: SettingRow) -> int:

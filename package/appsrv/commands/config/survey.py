@@ -171,7 +171,10 @@ def _name(text: str) -> str:
 
 
 def _given(flags: Mapping[str, object], environ: Mapping[str, str], settings: Settings) -> list[str]:
-    """The flags for settings of this command line and of the variables; appsrv reads the project's files itself."""
+    """The command line of the service: flags for settings from this command line and from variables.
+
+    Settings from the project's files are left out, because the service reads these files itself.
+    """
     raw: dict[str, object] = {}
     for variable, names in _PLATFORM_VARIABLES.items():
         if environ.get(variable, "").strip() and not (variable == "PORT" and settings.socket):

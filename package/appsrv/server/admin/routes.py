@@ -82,7 +82,7 @@ class AdminRoutes:
         return metrics.of_application(directory)
 
     def status(self) -> dict[str, Any]:
-        """The report, with the queues as they were counted last."""
+        """The report, with the lengths of the queues at the load monitor's last reading."""
         return self._report.build(list(self._groups.values()), self._groups.problems)
 
     def _current_status(self) -> dict[str, Any]:
