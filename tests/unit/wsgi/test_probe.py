@@ -28,7 +28,7 @@ def test_answers(method: str, stopping: bytes, expected: tuple[int, bytes]) -> N
     assert (reply.status, reply.body, reply.complete) == (*expected, True)
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
     assert reply.headers["cache-control"] == "no-store"
-    assert reply.headers["content-length"] == {200: "3", 503: "9", 405: "23"}[reply.status]
+    assert reply.headers["content-length"] == {200: "3", 503: "9", 405: "29"}[reply.status]
     assert reply.headers.get("allow") == ("GET, HEAD" if reply.status == 405 else None)
     assert reply.outcome.keep_alive
 
