@@ -102,7 +102,7 @@ def test_the_command(site: Site) -> None:
     assert not (site.directory / "appsrv.toml").exists()
 
     into = [COMMAND, "import", "Procfile", "-o", "appsrv.toml"]
-    assert site.run_command(into).returncode == 0
+    assert "appsrv.toml is written. Read its comments" in site.run_command(into).stderr
     (site.directory / "appsrv.toml").write_text("port = 1\n")
     refused = site.run_command(into)
     assert (refused.returncode, "--force writes over it" in refused.stderr) == (2, True)
@@ -110,6 +110,8 @@ def test_the_command(site: Site) -> None:
     assert site.run_command([*into, "--force"]).returncode == 0
     assert (site.directory / "appsrv.toml").read_text() == shown.stdout
 
+    away = site.run_command([COMMAND, "import", "Procfile", "-o", "../other.toml"])
+    assert f"It belongs into {site.directory}." in away.stderr
     line = [COMMAND, "import", "--gunicorn", "gunicorn --threads 4 shop:app"]
     assert "threads = 4" in site.run_command(line).stdout
 

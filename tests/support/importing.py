@@ -57,9 +57,9 @@ class Printed:
 def imported(text: str, name: str = "gunicorn.conf.py", kind: str | None = None, **options: Any) -> Printed:
     """What is printed for a file with this name and text, in /srv/imported."""
     options = {"read": nothing, "title": "appsrv import", **options}
-    return Printed(convert.from_file(HOME / name, text, kind=kind, **options))
+    return Printed(convert.from_file(HOME / name, text, kind=kind, **options).text)
 
 
 def command(text: str, read: Any = nothing) -> Printed:
     """What is printed for a command line, in /srv/imported."""
-    return Printed(convert.from_command_line(text, HOME, read, "appsrv import --gunicorn"))
+    return Printed(convert.from_command_line(text, HOME, read, "appsrv import --gunicorn").text)

@@ -122,19 +122,21 @@ def import_command(
         raise click.UsageError("--from and --program are for a FILE")
     here = working_directory(sources.environment())
     if gunicorn is not None:
-        text = convert.from_command_line(gunicorn, here, _text_of, "appsrv import --gunicorn")
+        made = convert.from_command_line(gunicorn, here, _text_of, "appsrv import --gunicorn")
     else:
         path = here / (file or "")
         content = _text_of(path)
         if content is None:
-            raise SettingsError(f"{file} cannot be read: name a file of text that is there and that you may read")
+            raise SettingsError(f"{file} cannot be read: name a file of text (UTF-8) that you may read")
         title = f"appsrv import {file}"
-        text = convert.from_file(path, content, _text_of, title=title, kind=kind, program=program)
-    if output is None:
-        click.echo(text, nl=False)
+        made = convert.from_file(path, content, _text_of, title=title, kind=kind, program=program)
+    if output is None or str(output) == "-":
+        click.echo(made.text, nl=False)
         return 0
-    _write_new(output, text, force=force)
-    click.echo(f"{output} is written: read its comments, then appsrv start", err=True)
+    _write_new(output, made.text, force=force)
+    elsewhere = made.directory != (here / output).parent
+    move = f" It belongs into {made.directory}." if elsewhere else ""
+    click.echo(f"{output} is written.{move} Read its comments, then run appsrv check and appsrv start there.", err=True)
     return 0
 
 

@@ -16,6 +16,7 @@ from appsrv.commands.importing.counterparts import environment
 from appsrv.commands.importing.directives import ReadFile
 from appsrv.commands.importing.masking import masked
 from appsrv.commands.importing.outcome import Assigned, Converted, Item, Outcome, Remark
+from appsrv.errors import SettingsError
 
 _SERVERS = {
     "gunicorn": "gunicorn", "gunicorn3": "gunicorn", "uwsgi": "uwsgi", "pyuwsgi": "uwsgi", "passenger": "passenger",
@@ -63,16 +64,26 @@ def find_server(text: str) -> ServerCommand | None:
 
 
 def any_command(text: str) -> ServerCommand:
-    """The last command of the line as a server, whatever program it is."""
-    words = shell_words.split(text)[-1]
+    """The last command of the line as a server, whatever program it is. Raises `SettingsError` if there is none."""
+    words = (shell_words.split(text) or [[]])[-1]
     assignments = _leading_assignments(words)
-    rest = words[len(assignments):]
-    return ServerCommand("", rest[0] if rest else "", tuple(rest), assignments)  # fmt: skip
+    if len(words) == len(assignments):
+        raise SettingsError(f"this line starts no program: {masked(text)}")
+    rest = tuple(words[len(assignments) :])
+    return ServerCommand("", rest[0], rest, assignments)
+
+
+def starts_server(text: str) -> bool:
+    """Whether the line starts a server; a line that cannot be split into words starts none."""
+    try:
+        return find_server(text) is not None
+    except SettingsError:
+        return False
 
 
 def _script(words: Sequence[str]) -> str | None:
     """The script of `sh -c SCRIPT`."""
-    plain = [word for word in words if word != "exec"]
+    plain = [word for word in words if os.path.basename(word) not in ("exec", "env")]
     if len(plain) > 2 and os.path.basename(plain[0]) in _SHELLS and re.fullmatch(r"-\w*c", plain[1]):
         return plain[2]
     return None

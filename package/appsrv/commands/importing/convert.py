@@ -8,10 +8,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from appsrv.commands.importing import gunicorn, gunicorn_file, page, passenger, process_managers, uwsgi
-from appsrv.commands.importing.command_line import find_server
+from appsrv.commands.importing.command_line import starts_server
 from appsrv.commands.importing.directives import ReadFile
 from appsrv.commands.importing.gunicorn_options import RULES
 from appsrv.commands.importing.outcome import Outcome
@@ -29,14 +30,23 @@ _NAMES = (
 _UWSGI_OTHER = "is a configuration of uWSGI in {form}, which appsrv import does not read: write it as an .ini file"
 
 
-def from_command_line(text: str, directory: Path, read: ReadFile, title: str) -> str:
-    """appsrv.toml for a command line, as it is typed in `directory`."""
+@dataclass(frozen=True)
+class SettingsFile:
+    """The text of an appsrv.toml, and the directory that it belongs into."""
+
+    text: str
+    directory: Path
+
+
+def from_command_line(text: str, directory: Path, read: ReadFile, title: str) -> SettingsFile:
+    """appsrv.toml for a command line, as it is typed in `directory`; options alone are gunicorn's."""
     place = Place("the command line", directory, read)
+    text = f"gunicorn {text}" if text.lstrip().startswith("-") else text
     return _rendered(process_managers.from_command(text, place), directory, title)
 
 
 def from_file(path: Path, text: str, read: ReadFile, *, title: str, kind: str | None = None,
-              program: str | None = None) -> str:  # fmt: skip
+              program: str | None = None) -> SettingsFile:  # fmt: skip
     """appsrv.toml for a file with this content. Raises `SettingsError` for one that is none of the known kinds."""
     directory = path.parent
     place = Place(path.name, directory, read, program)
@@ -65,11 +75,11 @@ def _outcome(kind: str, path: Path, text: str, place: Place) -> Outcome:
     return process_managers.from_command(text, place)
 
 
-def _rendered(outcome: Outcome, directory: Path, title: str) -> str:
+def _rendered(outcome: Outcome, directory: Path, title: str) -> SettingsFile:
     place = Path(os.path.normpath(directory / (outcome.directory or "")))
     if not outcome.entries:
         raise SettingsError("nothing is set there: there is nothing to import, and appsrv start needs no file")
-    return page.render(outcome, title, place)
+    return SettingsFile(page.render(outcome, title, place), place)
 
 
 # -- the kind of a file ------------------------------------------------------------------------------------
@@ -106,10 +116,7 @@ def _kind_of_lines(name: str, text: str) -> str:
 
 
 def _has_server(text: str) -> bool:
-    try:
-        return any(find_server(line) is not None for _, line in process_managers.script_lines(text))
-    except SettingsError:
-        return False
+    return any(starts_server(line) for _, line in process_managers.script_lines(text))
 
 
 def _sets_gunicorn(text: str) -> bool:

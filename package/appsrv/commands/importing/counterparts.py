@@ -50,6 +50,8 @@ def entry_of(directive: Directive, rules: Rules, context: Context) -> Converted:
         items = (Remark(f"Not an option of {context.server} that appsrv import knows: look up what it does."),)
     elif directive.unread:
         items = (Remark(_unread(directive, rule)),)
+    elif directive.value is None and rule.keys:
+        items = (Remark(f"Nothing is needed: that is the default of {context.server}."),)
     else:
         items = rule.make(directive, context)
     return Converted(directive.place, shown, tuple(items) or (Remark("It sets nothing."),), directive.variables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from appsrv.commands.importing import gunicorn_file, gunicorn_flags, gunicorn_options
@@ -46,8 +47,8 @@ def from_words(
     path = Path(os.path.join(directory, target))
     text = None if target.startswith("python:") else read(path)
     if text is None:
-        missing = Directive("config", None, str(named), unread="the file cannot be read: import it by itself, too")
-        return _outcome([missing if one.name == "config" else one for one in flags])
+        reason = "the file cannot be read: import it by itself, too"
+        return _outcome([replace(one, unread=reason) if one.name == "config" else one for one in flags])
     return _outcome([*_of_config(text, path), *(one for one in flags if one.name != "config")])
 
 

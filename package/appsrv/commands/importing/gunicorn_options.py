@@ -84,7 +84,9 @@ def _worker_class(directive: Directive, context: Context) -> Items:
             items += [Assigned("max_greenlets", 1000), Remark("gunicorn's default of worker_connections.")]
         return items
     if model == "asgi":
-        return (Remark("An ASGI application needs a server for ASGI: see start_command."),)
+        command = "uvicorn MODULE:APPLICATION --uds $SOCKET --forwarded-allow-ips '*'"
+        hint = "see start_command" if context.has("wsgi_app") else f'write start_command = "{command}"'
+        return (Remark(f"An ASGI application needs a server for ASGI: {hint} (docs/generic.md)."),)
     if model == "gthread":
         return (Remark("appsrv's workers have threads where threads is above 1; nothing else is needed."),)
     if model == "sync":
@@ -111,6 +113,8 @@ def _connections(directive: Directive, context: Context) -> Items:
 
 def _timeout(directive: Directive, context: Context) -> Items:
     seconds = c.number(directive.value)
+    if not seconds:
+        return (Remark("Nothing is needed: appsrv has no limit unless max_request_time is set."),)
     if worker_model(context) == "sync":
         return (
             Assigned("max_request_time", seconds),
@@ -151,7 +155,9 @@ def _preload(directive: Directive, _: Context) -> Items:
 
 def _error_log(directive: Directive, _: Context) -> Items:
     if directive.value in ("-", None, ""):
-        return (Remark("In the foreground appsrv prints the server log, and writes log_file too; see log_format."),)
+        return (Remark(
+            'In the foreground appsrv prints the server log and writes log_file; log_file = "none" leaves the file out.'
+        ),)  # fmt: skip
     return (
         Assigned("log_file", directive.text),
         Remark("appsrv's own lines and whatever the application prints; `appsrv config logrotate` rotates it."),

@@ -123,20 +123,17 @@ def _by_variables(entry: Converted) -> Converted:
     """Mention the variables on which a value depends; a variable that appsrv takes itself must not be overridden."""
     if not entry.variables:
         return entry
-    names = " and ".join(f"${name}" for name in entry.variables)
-    items: list[Item] = []
-    platform = [one for one in entry.items if isinstance(one, Assigned) and PLATFORM.get(one.key) in entry.variables]
-    for item in entry.items:
-        if item in platform:
-            continue
-        items.append(item)
-        if isinstance(item, Assigned) and not platform:
-            items.append(Remark(
-                f"That is the value without {names}. appsrv does not read {names} for this: set "
-                f"${ROW[item.key].variable}, which wins over this file."
-            ))  # fmt: skip
-    for item in platform:
-        items.append(Remark(taken_by_itself(item)))
+    settings = [item for item in entry.items if isinstance(item, Assigned)]
+    platform = [item for item in settings if PLATFORM.get(item.key) in entry.variables]
+    items: list[Item] = [item for item in entry.items if item not in platform]
+    items += [Remark(taken_by_itself(item)) for item in platform]
+    others = [name for name in entry.variables if name not in [PLATFORM[item.key] for item in platform]]
+    if settings and others:
+        names = " and ".join(f"${name}" for name in others)
+        own = " and ".join(f"${ROW[item.key].variable}" for item in platform or settings)
+        items.append(Remark(
+            f"That is the value without {names}, which appsrv does not read. To override it for one start, set {own}."
+        ))  # fmt: skip
     return replace(entry, items=tuple(items))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appsrv.commands.importing import shell_words
-from appsrv.commands.importing.command_line import any_command, find_server, outcome_of
+from appsrv.commands.importing.command_line import any_command, find_server, outcome_of, starts_server
 from appsrv.commands.importing.counterparts import environment
 from appsrv.commands.importing.directives import ReadFile
 from appsrv.commands.importing.masking import masked
@@ -55,7 +55,7 @@ def from_procfile(text: str, place: Place) -> Outcome:
 
 
 def _other_process(name: str, command: str) -> str:
-    if find_server(command) is not None:
+    if starts_server(command):
         return f"Another server: appsrv import --program {name}, into a directory of its own."
     if name == "release":
         return "Run it before appsrv restart-app."
@@ -71,7 +71,7 @@ def _chosen(commands: Mapping[str, str], place: Place, prefer: str = "") -> str:
         return place.program
     if prefer in commands:
         return prefer
-    served = [name for name, command in commands.items() if find_server(command) is not None]
+    served = [name for name, command in commands.items() if starts_server(command)]
     if not served:
         raise SettingsError(
             f"{place.name} starts no server that appsrv import knows (programs: {names}): name one by --program"
@@ -179,7 +179,7 @@ def _supervisor_value(value: str, variables: Mapping[str, str]) -> str:
         name = found[1]
         return f"${{{name[4:]}}}" if name.startswith("ENV_") else variables.get(name, found[0])
 
-    return _SUPERVISOR_VARIABLE.sub(filled, value)
+    return _SUPERVISOR_VARIABLE.sub(filled, value).replace("%%", "%")
 
 
 def _supervisor_items(key: str, value: str) -> list[Item]:
@@ -205,7 +205,7 @@ def _supervisor_items(key: str, value: str) -> list[Item]:
 
 def _other_section(section: str, programs: Mapping[str, str]) -> str:
     name = section.partition(":")[2].strip()
-    if name in programs and find_server(programs[name]) is not None:
+    if name in programs and starts_server(programs[name]):
         return f"Another server: appsrv import --program {name}, into a directory of its own."
     return "It stays with supervisord; appsrv starts no other programs."
 
@@ -238,7 +238,7 @@ def from_systemd(text: str, place: Place) -> Outcome:
     for one in options:
         where, shown = f"line {one.number}", f"{one.key}={one.value}"
         if one is start[-1]:
-            command = one.value.lstrip("-@:+!")
+            command = _without_specifiers(one.value.lstrip("-@:+!"), place.name)
             found = find_server(command) or any_command(command)
             base = place.directory / (directory or "")
             inner = outcome_of(found, shown, where, base, place.read)
@@ -258,13 +258,20 @@ def from_systemd(text: str, place: Place) -> Outcome:
     return replace(inner, entries=tuple(entries), directory=inner.directory or directory)
 
 
+def _without_specifiers(command: str, unit: str) -> str:
+    """The command with the specifiers for the unit's name filled in; other specifiers stay (systemd.unit(5))."""
+    stem = unit.removesuffix(".service")
+    letters = {"n": unit, "N": stem, "p": stem.partition("@")[0], "%": "%"}
+    return re.sub(r"%([nNp%])", lambda found: letters[found[1]], command)
+
+
 # -- a command alone ---------------------------------------------------------------------------------------
 
 
 def from_command(text: str, place: Place) -> Outcome:
     """The outcome for a command line, or for a script that has one."""
     lines = script_lines(text)
-    starts: Sequence[tuple[int, str]] = [one for one in lines if find_server(one[1]) is not None]
+    starts: Sequence[tuple[int, str]] = [one for one in lines if starts_server(one[1])]
     if not starts:
         raise SettingsError(
             f"{place.name} starts no gunicorn, uWSGI or Passenger: name the file of its settings, such as "

@@ -46,7 +46,7 @@ _SWITCH_NAMES = """
     gevent-monkey-patch gevent-early-monkey-patch cheap die-on-idle catch-exceptions py-call-osafterfork
     no-threads-wait skip-atexit master-as-root honour-stdin log-reopen tcp-fast-open-client vhost threaded-logger
     ksm close-on-exec never-swap no-defer-accept wsgi-manage-chunked-input
-    freebind ugreen http-auto-gzip static-gzip-all log-micros exit-on-reload stats-http emperor-tyrant
+    show-config freebind ugreen http-auto-gzip static-gzip-all log-micros exit-on-reload stats-http emperor-tyrant
 """
 SWITCHES = frozenset(_SWITCH_NAMES.split())
 
@@ -354,6 +354,7 @@ RULES: dict[str, Rule] = {
     "memory-report": no("appsrv status shows the memory of each worker."),
     **dict.fromkeys(("enable-metrics", "metric", "carbon", "stats-push", "metrics-dir"), no(_STATSD)),
     "max-fd": no("LimitNOFILE= in the unit, or ulimit -n."),
+    "show-config": no("appsrv check prints all settings, each with its origin."),
     "strict": no(f"{_NOTHING}: an unknown setting is an error."),
     "plugins": no(f"{_NOTHING}: appsrv has no plugins."),
     "plugins-dir": no(f"{_NOTHING}: appsrv has no plugins."),

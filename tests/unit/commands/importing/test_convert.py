@@ -152,4 +152,5 @@ def test_the_example_in_the_docs() -> None:
     docs = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8").partition("## From gunicorn")[2]
     source, printed = (re.findall(rf"```{kind}\n(.*?)```", docs, re.S)[0] for kind in ("python", "toml"))
     title = "appsrv import gunicorn.conf.py"
-    assert convert.from_file(Path("/srv/shop/gunicorn.conf.py"), source, nothing, title=title) == printed
+    made = convert.from_file(Path("/srv/shop/gunicorn.conf.py"), source, nothing, title=title)
+    assert (made.text, made.directory) == (printed, Path("/srv/shop"))

@@ -41,7 +41,7 @@ def test_comments_of_the_example() -> None:
     printed = imported(example("gunicorn.conf.py"))
     assert "belongs into /srv/bookshop" in printed.text
     assert "appsrv takes $PORT by itself" in printed.below(": bind")
-    assert "set $APPSRV_THREADS, which wins over this file" in printed.below(": threads")
+    assert "To override it for one start, set $APPSRV_THREADS." in printed.below(": threads")
     assert printed.below(": graceful_timeout = 45") == "#   Replaced by line 43, which counts."
     assert "it is what $USE_PROXY holds" in printed.below(": proxy_protocol")
     assert "appsrv import executes no code: it sets reload, workers" in printed.below(": if os.environ")
@@ -59,7 +59,7 @@ def test_comments_of_the_example() -> None:
         ("-w 4 shop:app", {"max_pool_size": 4, "min_instances": 4, "app": "shop:app"}),
         ("-w4 -b:81 shop:app",
          {"max_pool_size": 4, "min_instances": 4, "address": "0.0.0.0", "port": 81, "app": "shop:app"}),
-        ("--workers=1 --timeout 0 app", {"max_pool_size": 1, "min_instances": 1, "max_request_time": 0, "app": "app"}),
+        ("--workers=1 --timeout 0 app", {"max_pool_size": 1, "min_instances": 1, "app": "app"}),
         ("-b [::1]:8001 -D", {"address": "::1", "port": 8001, "daemonize": True}),
         ("-b unix:/run/x.sock", {"socket": "/run/x.sock"}),
         ("-k gevent", {"concurrency_model": "gevent", "max_greenlets": 1000}),
@@ -73,6 +73,7 @@ def test_comments_of_the_example() -> None:
         ("--group www", {}),
         ("--header-map dangerous", {"underscores_in_headers": "trusted"}),
         ("-w many", {}),
+        ("-b 127.0.0.1:${WEB_PORT:-81}", {"address": "127.0.0.1", "port": 81}),
         ("--forwarded-allow-ips= --umask 7", {"forwarded_allow_ips": "off"}),
         ("'shop:make(\"x\")'", {"app": 'shop:make("x")'}),
         ("-w ${N:-2} --max-requests $M", {"max_pool_size": 2}),
@@ -108,7 +109,20 @@ def test_the_command_line_wins_over_the_file_it_names(flag: str) -> None:
 def test_the_file_that_gunicorn_reads_without_a_flag() -> None:
     files = {HOME / "gunicorn.conf.py": "workers = 2\n"}
     assert command("gunicorn shop:app", files.get).settings["max_pool_size"] == 2
-    assert "cannot be read" in command("gunicorn -c other.py shop:app", files.get).below("# other.py")
+    assert "cannot be read" in command("gunicorn -c other.py shop:app", files.get).below("-c other.py")
+
+
+def test_values_that_depend_on_variables() -> None:
+    both = imported("import os\nbind = f\"127.0.0.1:{os.getenv('WEB_PORT', os.getenv('PORT', '81'))}\"\n")
+    assert both.settings == {"address": "127.0.0.1"}
+    assert "port = 81. That is the value without $WEB_PORT, which appsrv does not read" in both.below(": bind")
+    assert "Nothing is needed: that is the default of gunicorn" in imported("certfile = None\n").below("certfile")
+    asgi = imported("worker_class = 'uvicorn.workers.UvicornWorker'\n")
+    assert 'write start_command = "uvicorn MODULE:APPLICATION' in asgi.below("worker_class")
+
+
+def test_options_without_the_program() -> None:
+    assert command("-w 2 shop:app").settings["max_pool_size"] == 2
 
 
 def test_repeated_flags_add_up() -> None:

@@ -29,6 +29,7 @@ def test_a_procfile() -> None:
         ("flask run --port 80", {}),
         ("bash -c 'cd app && exec gunicorn shop:app'", {"app": "shop:app"}),
         ("env A=1 python -m gunicorn shop:app", {"app": "shop:app"}),
+        ("/usr/bin/env bash -lc 'gunicorn shop:app'", {"app": "shop:app"}),
         ("poetry run gunicorn shop:app > log 2>&1", {"app": "shop:app"}),
     ],
 )
@@ -36,6 +37,11 @@ def test_commands_of_a_procfile(line: str, expected: dict[str, object]) -> None:
     printed = imported(f"web: {line}\n", "Procfile")
     assert printed.settings == expected
     printed.loaded()
+
+
+def test_a_line_without_a_program() -> None:
+    with pytest.raises(SettingsError, match="starts no program: A=1"):
+        imported("web: A=1\nworker: 'unfinished\n", "Procfile")
 
 
 def test_a_program_has_to_listen_where_appsrv_tells_it() -> None:
@@ -85,6 +91,15 @@ def test_a_unit_of_systemd() -> None:
     assert "SHOP_TOKEN: a secret" in printed.below("Environment=(")
     assert "Type=notify" in printed.below("Type=simple")
     assert "appsrv restart-app" in printed.below("ExecReload")
+
+
+def test_names_in_units_and_doubled_percent_signs() -> None:
+    unit = "[Service]\nExecStart=gunicorn -b unix:/run/%p/%N.sock --access-logformat '%%(h)s' shop:app\n"
+    assert imported(unit, "shop@.service").settings == {
+        "socket": "/run/shop/shop@.sock", "access_log_format": "%(h)s", "app": "shop:app",
+    }  # fmt: skip
+    program = "[program:shop]\ncommand=gunicorn --access-logformat '%%(h)s' shop:app\n"
+    assert imported(program, "supervisord.conf").settings["access_log_format"] == "%(h)s"
 
 
 def test_a_script() -> None:
