@@ -19,7 +19,7 @@ from appsrv import __version__
 from appsrv.commands import reports
 from appsrv.commands.common import NO_COLOUR, print_error, print_variable_notices, setting_options, working_directory
 from appsrv.commands.control import detach_process, reopen_logs, restart_app, stop
-from appsrv.commands.diagnosis import check_command
+from appsrv.commands.diagnosis import check_command, doctor_command
 from appsrv.commands.project import config_command, import_command, init
 from appsrv.commands.show import logs, status, top, trace
 from appsrv.errors import AppLoadError, AppsrvError, SettingsError
@@ -157,7 +157,7 @@ commands.add_command(
 
 for command in (
     status, top, logs, trace, stop, restart_app, reopen_logs, detach_process, init, config_command, check_command,
-    import_command
+    doctor_command, import_command,
 ):  # fmt: skip
     commands.add_command(command)
 

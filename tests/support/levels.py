@@ -12,6 +12,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "hooks instance server/frontend settings wsgi",
         "apps generic",
         "commands/config commands/importing server/pool watchdog worker",
+        "commands/doctor",
         "commands preloader server/admin",
         "cli development server",
         "__main__",

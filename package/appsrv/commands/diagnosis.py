@@ -50,3 +50,46 @@ check_command = click.Command(
         *setting_options(),
     ],
 )
+
+
+# -- doctor ------------------------------------------------------------------------------------------------
+
+
+def doctor(app: str | None, web_user: str | None, imports: bool, as_json: bool, **flags: Any) -> int:
+    """Look for what will go wrong: a numbered list of findings, each with its place and a remedy.
+
+    Looks at what `appsrv start APP` with the same settings would use: permissions, limits of the system, memory,
+    modules, directories to write to; and at a running instance of this directory. Imports the application once, in a
+    process of its own, as its user and within start_timeout.
+
+    Exit codes: 0 no findings, 1 findings, 2 an error in the settings, 4 no application found.
+    """
+    from appsrv.commands.doctor import report, survey
+
+    environ = sources.environment()
+    facts = survey.collect(
+        app, flags, environ, working_directory(environ), web_user=web_user, imports=imports
+    )
+    findings = report.findings_of(facts)
+    if as_json:
+        click.echo(json.dumps(report.as_json(facts, findings), indent=2))
+    else:
+        print_variable_notices(environ)
+        click.echo(report.as_text(facts, findings))
+    return 1 if findings else 0
+
+
+doctor_command = click.Command(
+    "doctor",
+    callback=doctor,
+    help=doctor.__doc__,
+    params=[
+        click.Argument(["app"], required=False),
+        click.Option(["--import/--no-import", "imports"], default=True, help="Import the application once [import]."),
+        click.Option(
+            ["--web-user"], metavar="NAME", help="The user of the web server [that of nginx or Apache on this machine]."
+        ),
+        _JSON,
+        *setting_options(),
+    ],
+)

@@ -12,6 +12,8 @@ from appsrv.http.trusted_proxies import TrustedProxies, plain_address
 
 LOG_INTERVAL_SECONDS = 60.0
 MIN_RESERVED_DESCRIPTORS = 64
+# Behind TLS a connection takes the client's descriptor and both ends of the relay's socket pair.
+DESCRIPTORS_WITH_TLS = 3
 UNIX = ""
 
 

@@ -40,6 +40,7 @@ from appsrv.preloader.loader import guarded
 from appsrv.preloader.setup import configuration, prepare_process, role_of
 from appsrv.preloader.static_files import with_static_files
 from appsrv.settings import sources
+from appsrv.settings.table import Settings
 from appsrv.system import process_group, unpatched
 from appsrv.system.process_title import set_title
 from appsrv.system.root_watch import identity
@@ -370,17 +371,18 @@ def main(server_fd: int, watchdog_fd: int) -> None:
         _run_generic(role, spec, configure, Channel.from_fd(server_fd), watchdog)
         return
     command_line.take_over(spec, sys.modules["__main__"])
+    _preloader_of(spec, role, Channel.from_fd(server_fd), watchdog).run(lambda: load_python(spec, role.settings))
 
-    def load() -> WSGIApplication:
-        if role.settings.model == "gevent":
-            from appsrv.worker import greenlets
 
-            greenlets.patch()
-        application = loader.load(spec)
-        guarded(lambda: import_urlconf(role.settings.base_uri), "the URLconf cannot be imported")
-        return application
+def load_python(spec: AppSpec, settings: Settings) -> WSGIApplication:
+    """Import an application in Python, with the URLconf of a Django project. Raises AppLoadError."""
+    if settings.model == "gevent":
+        from appsrv.worker import greenlets
 
-    _preloader_of(spec, role, Channel.from_fd(server_fd), watchdog).run(load)
+        greenlets.patch()
+    application = loader.load(spec)
+    guarded(lambda: import_urlconf(settings.base_uri), "the URLconf cannot be imported")
+    return application
 
 
 def _preloader_of(spec: AppSpec, role: WorkerRole, server: Channel, watchdog: Channel) -> Preloader:

@@ -10,7 +10,7 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from appsrv.http.connection_limits import ConnectionLimits, connection_limit
+from appsrv.http.connection_limits import DESCRIPTORS_WITH_TLS, ConnectionLimits, connection_limit
 from appsrv.http.response import Response
 from appsrv.http.syntax import RequestHead
 from appsrv.http.trusted_proxies import TrustedProxies
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from appsrv.server.frontend.tls import Tls
 
 log = logging.getLogger("appsrv.server")
-
-# Behind TLS a connection takes the client's descriptor and both ends of the relay's socket pair.
-DESCRIPTORS_WITH_TLS = 3
 
 
 def frontend_of(

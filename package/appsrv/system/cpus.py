@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
 
-Read = Callable[[str], str]
-ROOT = "/sys/fs/cgroup"
+from appsrv.system import cgroups
+from appsrv.system.cgroups import Read
 
 
 def allowed(processors: int, read: Read) -> int:
@@ -27,7 +26,7 @@ def allowed(processors: int, read: Read) -> int:
 def of_this_process() -> int:
     """The number of processors of the calling process."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return allowed(len(affinity(0)) if affinity else os.cpu_count() or 1, _content)
+    return allowed(len(affinity(0)) if affinity else os.cpu_count() or 1, cgroups.content)
 
 
 def workers_for(processors: int, *, several_at_a_time: bool) -> int:
@@ -41,23 +40,13 @@ def workers_for(processors: int, *, several_at_a_time: bool) -> int:
 
 def _quotas(read: Read) -> Iterator[float]:
     """The quotas, in processors, of the process's own cgroup and of its ancestors: all of them apply."""
-    for line in read("/proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            for group in _upwards(path):
-                yield from _version_2(read(f"{ROOT}{group}/cpu.max"))
-        elif "cpu" in controllers.split(","):
-            for group in _upwards(path):
-                base = f"{ROOT}/{controllers}{group}"
-                yield from _version_1(read(f"{base}/cpu.cfs_quota_us"), read(f"{base}/cpu.cfs_period_us"))
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """`/a/b`, `/a` and the root, which is ""."""
-    here = PurePosixPath("/") / path.lstrip("/")
-    for group in (here, *here.parents):
-        yield "" if str(group) == "/" else str(group)
+    for group in cgroups.of_process("self", "cpu", read):
+        if group.version == 2:
+            yield from _version_2(read(f"{group.directory}/cpu.max"))
+        else:
+            yield from _version_1(
+                read(f"{group.directory}/cpu.cfs_quota_us"), read(f"{group.directory}/cpu.cfs_period_us")
+            )
 
 
 def _version_2(content: str) -> Iterator[float]:
@@ -69,10 +58,3 @@ def _version_1(quota: str, period: str) -> Iterator[float]:
     # Without a quota the value is `max` (v2) or -1 (v1).
     if quota.strip().isdigit() and period.strip().isdigit() and int(period):
         yield int(quota) / int(period)
-
-
-def _content(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

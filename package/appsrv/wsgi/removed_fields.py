@@ -95,16 +95,35 @@ class RemovedFields:
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted = trusted
         self._limits, self._more = _LimitsByKind(MAX_LOGGED_SUBJECTS), _LimitsByKind(1)
+        # By address: when its forwarded fields were logged last, and their names. Private addresses only, see _PRIVATE.
+        self._untrusted: dict[str, tuple[float, list[str]]] = {}
+
+    def untrusted(self, now: float) -> dict[str, list[str]]:
+        """The private addresses that have sent forwarded fields within the hour without being trusted, and the names.
+
+        They are probably proxies. A public address may be any client.
+        """
+        return {
+            address: names for address, (when, names) in self._untrusted.items() if now - when < LOG_INTERVAL_SECONDS
+        }
 
     def lines(self, why: str, address: str, names: Sequence[str], now: float) -> list[str]:
         """The lines to log about these fields; none if the subject was logged within the hour."""
         hourly, subject = self._limits.of(why, address), address if why == UNTRUSTED else names[0].lower()
         if hourly.admits(subject, now):
+            if why == UNTRUSTED and _PRIVATE.peer(address):
+                self._remember(_plain(address), names, now)
             return [self._line(why, address, names)]
         if not hourly.knows(subject) and self._more.of(why, address).admits("", now):
             what = "addresses whose forwarded fields" if why == UNTRUSTED else "names of fields that"
             return [f"further {what} are removed will not be named within the hour"]
         return []
+
+    def _remember(self, address: str, names: Sequence[str], now: float) -> None:
+        # `HourlyLimit` bounds the number of addresses within an hour. Older ones are dropped here.
+        recent = self.untrusted(now)
+        self._untrusted = {name: entry for name, entry in self._untrusted.items() if name in recent}
+        self._untrusted[address] = (now, list(names))
 
     def _line(self, why: str, address: str, names: Sequence[str]) -> str:
         shown, sender = ", ".join(names), _named(address)

@@ -71,3 +71,17 @@ def test_a_worker_tells_no_more_than_the_server_needs() -> None:
     now[0] = LOG_INTERVAL_SECONDS
     reporter.removed(UNDERSCORE, "203.0.113.1", ["X_0"])
     assert told[-1] == (UNDERSCORE, "203.0.113.1", ["X_0"])
+
+
+def test_private_addresses_with_forwarded_fields_are_remembered_for_an_hour() -> None:
+    removed = RemovedFields(TRUSTED)
+    for address in ("10.0.0.2", "203.0.113.9", "::ffff:10.0.0.3"):
+        removed.lines(UNTRUSTED, address, ["X-Forwarded-For"], 100.0)
+    removed.lines(UNDERSCORE, "10.0.0.4", ["X_Token"], 100.0)
+    # Of the public addresses each may be a client.
+    assert removed.untrusted(200.0) == {"10.0.0.2": ["X-Forwarded-For"], "10.0.0.3": ["X-Forwarded-For"]}
+    removed.lines(UNTRUSTED, "10.0.0.2", ["Forwarded"], 3800.0)
+    assert removed.untrusted(3900.0) == {"10.0.0.2": ["Forwarded"]}
+    for number in range(300):
+        removed.lines(UNTRUSTED, f"10.0.1.{number % 256}", ["Forwarded"], 4000.0 + number * 60)
+    assert len(removed.untrusted(4000.0 + 300 * 60)) <= 60

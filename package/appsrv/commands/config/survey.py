@@ -91,7 +91,7 @@ def survey(
         requirements=_requirements(directory),
         is_django=spec.django_settings is not None,
         user_in_file=sources.load({}, {}, directory, cwd=here).user is not None,
-        statics=_statics(settings, spec, front.base_uri),
+        statics=statics_of(settings, spec, front.base_uri),
         front=front,
         reload=(spec.root,) if several is None else ("/", *(["--pid-file", pid_file] if pid_file != NO_FILE else [])),
         app_logs=_logs(several) if several is not None else (),
@@ -225,7 +225,8 @@ def _requirements(directory: Path) -> str | tuple[str, ...] | None:
 # -- static files --------------------------------------------------------------------------------------------
 
 
-def _statics(settings: Settings, spec: AppSpec, base: str) -> tuple[Mount, ...]:
+def statics_of(settings: Settings, spec: AppSpec, base: str) -> tuple[Mount, ...]:
+    """The static files of an application below `base`, for a web server to serve."""
     if settings.static is not None:
         pairs = (mount.partition("=") for mount in settings.static)
         return tuple(Mount(base + prefix, directory) for prefix, _, directory in pairs)

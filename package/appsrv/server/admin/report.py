@@ -99,6 +99,10 @@ class Report:
             "refused": manager.queue.refused,
             "timed_out": manager.queue.timed_out,
             "abandoned": manager.queue.abandoned,
+            "untrusted_proxies": [
+                {"address": address, "fields": names}
+                for address, names in manager.workers.untrusted_proxies().items()
+            ],
             "last_error": _failure(manager.failure or manager.restarts.resisting),
             "restarts": {"ok": manager.restarts.succeeded, "failed": manager.restarts.failed},
             "served": _served(manager),

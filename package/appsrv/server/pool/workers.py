@@ -244,6 +244,10 @@ class Workers(Mapping[int, WorkerHandle]):
     def _on_upstream_ended(self, _msg: messages.UpstreamEnded, handle: WorkerHandle) -> None:
         handle.upstream_ended = True
 
+    def untrusted_proxies(self) -> dict[str, list[str]]:
+        """The private addresses whose forwarded fields were removed within the hour, with the names of the fields."""
+        return self._removed_fields.untrusted(self._now())
+
     def _on_fields_removed(self, msg: messages.FieldsRemoved, _handle: object) -> None:
         if msg.names:
             for line in self._removed_fields.lines(msg.why, msg.address, msg.names, self._now()):
