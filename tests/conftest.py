@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("process")
     elif not item.get_closest_marker("process"):
         item.add_marker("unit")
+
+
+def pytest_collection_finish() -> None:
+    """No garbage collection needs to look through what collecting has made: it stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
