@@ -111,7 +111,7 @@ def test_the_command(site: Site) -> None:
     assert (site.directory / "appsrv.toml").read_text() == shown.stdout
 
     away = site.run_command([COMMAND, "import", "Procfile", "-o", "../other.toml"])
-    assert f"It belongs into {site.directory}." in away.stderr
+    assert f"It belongs into {site.directory}: move it there." in away.stderr
     line = [COMMAND, "import", "--gunicorn", "gunicorn --threads 4 shop:app"]
     assert "threads = 4" in site.run_command(line).stdout
 

@@ -135,8 +135,8 @@ def import_command(
         return 0
     _write_new(output, made.text, force=force)
     elsewhere = made.directory != (here / output).parent
-    move = f" It belongs into {made.directory}." if elsewhere else ""
-    click.echo(f"{output} is written.{move} Read its comments, then run appsrv check and appsrv start there.", err=True)
+    move = f" It belongs into {made.directory}: move it there." if elsewhere else ""
+    click.echo(f"{output} is written.{move} Read its comments, then run appsrv check and appsrv start.", err=True)
     return 0
 
 

@@ -166,7 +166,7 @@ def _of_other_program(command: ServerCommand) -> Outcome:
             "appsrv starts it once for each worker (docs/generic.md)."
         ))  # fmt: skip
     if "0.0.0.0" in line:
-        items.append(Remark("CHANGE 0.0.0.0 to 127.0.0.1: nobody but appsrv has to reach the program."))
+        items.append(Remark("CHANGE 0.0.0.0 to 127.0.0.1: only appsrv has to reach the program."))
     return Outcome(name, (Converted("", "", tuple(items)),))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from appsrv.commands.importing.directives import ByProcessors, Context, Directive
-from appsrv.commands.importing.masking import holds_secret, masked
+from appsrv.commands.importing.masking import HIDDEN, holds_secret, masked
 from appsrv.commands.importing.outcome import (
     PLATFORM,
     ROW,
@@ -41,7 +41,7 @@ Rules = Mapping[str, Rule]
 
 def entry_of(directive: Directive, rules: Rules, context: Context) -> Converted:
     """What becomes of one directive."""
-    shown = masked(directive.shown)
+    shown = masked(_without_values(directive))
     rule = rules.get(directive.name)
     items: Items
     if directive.replaced_by:
@@ -55,6 +55,15 @@ def entry_of(directive: Directive, rules: Rules, context: Context) -> Converted:
     else:
         items = rule.make(directive, context)
     return Converted(directive.place, shown, tuple(items) or (Remark("It sets nothing."),), directive.variables)
+
+
+def _without_values(directive: Directive) -> str:
+    """The text of a directive, without the secrets in variables that it sets for the application."""
+    shown = directive.shown
+    if directive.name in ("raw_env", "env"):
+        for name, value in pairs_of(directive.value).items():
+            shown = shown.replace(value, HIDDEN) if holds_secret(name, value) else shown
+    return shown
 
 
 def _unread(directive: Directive, rule: Rule) -> str:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from appsrv.commands.importing import convert, page
 from appsrv.commands.importing.outcome import Assigned, Converted, Outcome, Remark
@@ -103,6 +105,21 @@ def test_a_kind_that_is_forced() -> None:
 def test_a_command_line_without_a_server(line: str) -> None:
     with pytest.raises(SettingsError):
         command(line)
+
+
+@given(
+    name=st.sampled_from(NAMES), start=st.integers(0, 1000), length=st.integers(0, 20),
+    added=st.text(alphabet="\"'$%(){}[]=:;\\\n\r\0 é-", max_size=6),
+)  # fmt: skip
+@settings(max_examples=100)
+def test_a_damaged_source_is_read_or_refused(name: str, start: int, length: int, added: str) -> None:
+    text = example(name)
+    start %= len(text)
+    try:
+        printed = imported(text[:start] + added + text[start + length :], name)
+    except SettingsError:
+        return
+    printed.loaded()
 
 
 # -- the page ----------------------------------------------------------------------------------------------

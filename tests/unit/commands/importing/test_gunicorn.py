@@ -121,6 +121,16 @@ def test_values_that_depend_on_variables() -> None:
     assert 'write start_command = "uvicorn MODULE:APPLICATION' in asgi.below("worker_class")
 
 
+def test_secrets_with_any_characters() -> None:
+    for printed in (
+        command("gunicorn -e 'SECRET_KEY=open, sesame' shop:app"),
+        imported("raw_env = ['SECRET_KEY=open) sesame', 'A=1']\n"),
+        imported("[uwsgi]\nenv = SECRET_KEY=open, sesame\n", "uwsgi.ini"),
+    ):
+        assert "sesame" not in printed.text
+        assert "SECRET_KEY=***" in printed.text
+
+
 def test_options_without_the_program() -> None:
     assert command("-w 2 shop:app").settings["max_pool_size"] == 2
 

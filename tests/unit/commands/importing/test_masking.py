@@ -19,6 +19,11 @@ from appsrv.commands.importing.masking import holds_secret, is_secret_name, mask
         "key = '-----BEGIN PRIVATE KEY-----\nsesame'",
         'aws_access_key = "sesame"',
         "MAIL_PASS=sesame",
+        "BASIC_AUTH=shop:sesame",
+        "web: SECRET_KEY=open,sesame gunicorn",
+        "SECRET_KEY=o)p;e]n&sesame gunicorn",
+        "SECRET_KEY=open\\ sesame gunicorn",
+        "SECRET_KEY='open sesame' gunicorn",
         "SENTRY_DSN=https://sesame@sentry.example/1",
     ],
 )
@@ -29,8 +34,10 @@ def test_hidden(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["the token bucket", "keyfile = '/etc/ssl/key.pem'", "PASSWORD_FILE=/run/keys/db", "ssl_certificate_key = '/a'",
-     "http://localhost:8000/", "keepalive = 5"],
+    [
+        "author='Bob'", "AUTH_USER_MODEL=shop.User", "the token bucket", "keyfile = '/etc/ssl/key.pem'",
+        "PASSWORD_FILE=/run/keys/db", "ssl_certificate_key = '/a'", "http://localhost:8000/", "keepalive = 5",
+    ],
 )  # fmt: skip
 def test_shown(text: str) -> None:
     assert masked(text) == text
