@@ -175,7 +175,7 @@ def test_a_head_that_comes_in_pieces_is_routed_when_it_is_whole(shop_and_blog: S
     with shop_and_blog.raw() as client:
         for piece in (b"GET /late HTT", b"P/1.1\r\nHo", b"st: shop.example\r\nConnection: close\r\n"):
             client.sendall(piece)
-            wait_for(lambda: shop_and_blog.status()["server"]["connections"] == 1, "the connection")
+            wait_for(lambda: shop_and_blog.status()["server"]["connections"] >= 1, "the connection")
         client.sendall(b"\r\n")
         assert b"shop||/late|0" in _all(client)
 
@@ -325,6 +325,7 @@ def test_settings_of_the_pool_are_each_one_s_own(host: Host) -> None:
 # -- one pool for all
 
 
+@pytest.mark.both_queues
 def test_the_places_are_shared_and_go_to_who_needs_them(host: Host) -> None:
     names = ("a", "b", "c")
     toml = "max_pool_size = 2\n" + "".join(f'[[apps]]\nroot = "{name}"\nbase_uri = "/{name}"\n' for name in names)
@@ -683,6 +684,7 @@ def test_a_response_that_is_still_sent_when_its_application_goes_ends_well(host:
     assert "failed" not in server.log()
 
 
+@pytest.mark.both_queues
 def test_a_request_that_still_comes_when_its_application_goes_is_answered(host: Host, site: Site) -> None:
     add(site.directory / "apps" / "one")
     server = host('apps_directory = "apps"\n')

@@ -42,7 +42,8 @@ def in_bytes(data: bytes) -> Pieces:
 def in_two(case: WireCase, queue: str) -> list[Pieces]:
     """Cut in two at some places, the same in every run and others for each queue.
 
-    Every place is tried in tests/unit/test_http1.py, on the reader that this server has, too.
+    tests/unit/http/test_head.py cuts at every place of a short request and at a sample of a long one, by the same
+    reader.
     """
     places = cuts_of(case.data)
     some = random.Random(case.name).sample(places, min(len(places), CUTS))

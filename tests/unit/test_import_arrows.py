@@ -209,7 +209,7 @@ def test_only_the_sources_of_settings_read_the_environment() -> None:
 FORBIDDEN = {
     "preloader.process": ("gevent", "click", "psutil", "colorlog"),
     "worker.process": ("gevent", "click", "psutil", "colorlog"),
-    "watchdog.process": ("gevent", "click", "psutil"),
+    "watchdog.start": ("gevent", "click", "psutil"),
     "cli": ("gevent", "psutil", "httptools"),
 }
 

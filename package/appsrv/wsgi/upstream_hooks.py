@@ -38,7 +38,7 @@ class Proxied:
     def switch(self, upstream: object, first: bytes) -> None:
         """Relay the connection to `upstream` once this request is answered; send the client `first` before the rest.
 
-        Raises `NotImplementedError` where `may_switch` is false.
+        Only where `may_switch` is true; the caller checks it.
         """
         raise NotImplementedError
 

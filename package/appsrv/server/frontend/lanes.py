@@ -226,7 +226,7 @@ def linger(sock: socket.socket) -> None:
 def wait_writable(sock: socket.socket, min_rate: MinRate, delivered: DeliveredBytes, longest: float) -> None:
     """Wait until more can be sent. ClientDisconnected when the client takes it too slowly.
 
-    At most every `longest` seconds, `taken` is read in between.
+    `delivered` is read at least every `longest` seconds.
     """
     # A socket becomes writable only when a large part of its buffer is free. A slow client may have taken data long
     # before, and that counts for its rate.

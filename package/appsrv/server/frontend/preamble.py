@@ -1,4 +1,4 @@
-"""The preamble of a connection: the header of PROXY protocol, before the first request.
+"""The header of PROXY protocol, which is a part of the preamble of a connection, and the order of the parts.
 
 Reads exactly the header from a client's socket, in a greenlet of the front end, within a time limit. Knows one
 connection at a time. `proxy_protocol` knows the format of the header.
