@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from integration.conftest import Serve
 from support import confined, processes
+from support.other_users import LIBRARY, python_of_everybody
 from support.server import BIN, COMMAND, Site
 from support.waiting import wait_for
 
@@ -85,6 +87,15 @@ def connect():
     threading.Event().wait()
 
 application = connect()
+"""
+
+
+AS_WHOM = """
+import os, pathlib
+place = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+pathlib.Path(place, "x").touch()
+raise RuntimeError(f"{os.getuid()} {os.environ['USER']} {place}")
+app = None
 """
 
 
@@ -188,6 +199,19 @@ def test_doctor_asks_the_running_instance(site: Site, serve: Serve) -> None:
     assert group["untrusted_proxies"] == [{"address": "127.0.0.1", "fields": ["X-Forwarded-For"]}]
     done = site.command("doctor", "hello", "--no-import", "--max-pool-size", "1")
     assert f"{server.status()['instance']['name']} is running" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_doctor_imports_as_the_application_s_user(open_site: Site) -> None:
+    user = pwd.getpwnam("nobody")
+    open_site.write("wsgi.py", AS_WHOM)
+    words = ["doctor", "--json", "--user", "nobody", "--prometheus-multiproc"]
+    open_site.environment["PYTHONPATH"] = LIBRARY
+    done = open_site.run_command([*python_of_everybody(user), *words])
+    error = json.loads(done.stdout)["apps"][0]["import"]["error"]
+    assert f"RuntimeError: {user.pw_uid} nobody /" in error
+    # The directory that it has written to is removed.
+    assert not os.path.exists(error.split()[-1])
 
 
 def test_doctor_in_a_container_without_a_name_and_on_a_read_only_system(open_site: Site) -> None:

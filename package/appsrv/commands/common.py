@@ -35,8 +35,13 @@ def print_error(message: str, exit_code: int) -> int:
 
 def print_variable_notices(environ: Mapping[str, str]) -> None:
     """Print the notices about variables on stderr, for commands whose terminal shows no server log."""
-    for notice in sources.variable_notices(environ):
-        click.echo(f"appsrv: warning: {in_line(notice)}", err=True)
+    print_warnings(sources.variable_notices(environ))
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print the line of each warning on stderr."""
+    for warning in warnings:
+        click.echo(f"appsrv: warning: {in_line(warning)}", err=True)
 
 
 def _no_colour(_: click.Context, __: click.Parameter, chosen: bool) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from appsrv.commands.common import print_error, print_variable_notices, setting_options, working_directory
+from appsrv.commands.common import (
+    print_error,
+    print_variable_notices,
+    print_warnings,
+    setting_options,
+    working_directory,
+)
 from appsrv.errors import SettingsError
 from appsrv.settings import sources
 
@@ -29,7 +35,7 @@ def check(app: str | None, show_all: bool, as_json: bool, **flags: Any) -> int:
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
         return SettingsError.exit_code if report.errors else 0
-    print_variable_notices(environ)
+    print_warnings(report.warnings)
     if report.values:
         click.echo(settings_check.as_text(report, everything=show_all))
     for error in report.errors:

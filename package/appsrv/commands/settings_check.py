@@ -6,6 +6,7 @@ Reads the project's files and imports nothing of the project. The command itself
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from appsrv.apps import finder, hosting
 from appsrv.apps.app_group import AppGroup
+from appsrv.apps.app_spec import read_dotenv
 from appsrv.errors import AppsrvError, SettingsError
 from appsrv.settings import files, sources
 from appsrv.settings.kinds import NO_FILE
@@ -20,6 +22,7 @@ from appsrv.settings.origins import DEFAULT, SettingOrigin
 from appsrv.settings.parsers import AUTO
 from appsrv.settings.row import SettingRow
 from appsrv.settings.table import ROWS, Settings
+from appsrv.system import fifo
 from appsrv.system.users import identity_of
 from appsrv.system.words import in_line
 from appsrv.watchdog.socket_access import SocketAccess
@@ -110,11 +113,20 @@ def examine(app: str | None, flags: Mapping[str, object], environ: Mapping[str, 
             hosted = hosting.hosted_apps(settings, directory, environ)
             errors += [SettingsError(f"{name} is not served: {why}") for name, why in hosted.problems.items()]
         else:
-            shown = finder.find(app, here, environ, settings.app, settings.start_command).shown
+            spec = finder.find(app, here, environ, settings.app, settings.start_command)
+            shown = spec.shown
+            warnings += tuple(_of_dotenv(os.path.join(spec.root, ".env")))
     except AppsrvError as error:
         errors.append(error)
     apps = tuple(_app(group, hosted.origins[group.name]) for group in hosted.groups)
     return SettingsReport(str(directory), shown, values, apps, tuple(errors), warnings)
+
+
+def _of_dotenv(file: str) -> Iterator[str]:
+    """A warning for each setting in `.env`. A FIFO is not read: its writer may serve it only once."""
+    names = {row.variable for row in ROWS if not row.key_only}
+    for name in () if fifo.is_fifo(file) else sorted(names & read_dotenv(file).keys()):
+        yield f"{file}: {name} has no effect there, .env is for the application: set it in the environment of appsrv"
 
 
 def _of_machine(settings: Settings, origins: Mapping[str, SettingOrigin]) -> Iterator[AppsrvError]:

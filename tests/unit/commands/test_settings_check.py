@@ -109,3 +109,15 @@ def test_a_directory_without_an_application(tmp_path: Path) -> None:
     (error,) = examined(tmp_path).errors
     assert "no application found" in str(error)
     assert os.path.basename(examined(tmp_path).directory) == tmp_path.name
+
+
+def test_settings_in_the_file_of_the_application_s_variables(project: Path) -> None:
+    (project / ".env").write_text("APPSRV_PORT=1\nSECRET=x\nAPPSRV_RUNSERVER=0\n")
+    report = examined(project)
+    (warning,) = report.warnings
+    assert warning.startswith(f"{project}/.env: APPSRV_PORT has no effect there")
+    assert report.errors == ()
+    (project / ".env").unlink()
+    # Reading it would wait for a writer, and take from the application what the writer serves once.
+    os.mkfifo(project / ".env")
+    assert examined(project).warnings == ()

@@ -37,26 +37,26 @@ def _of_import(app: Application, trial: Trial) -> Iterator[Finding]:
     if trial.timed_out:
         yield Finding(
             "import-timeout", f"the application was not imported within {limit:g} s (start_timeout)",
-            trial.hangs_at or app.app, "make that call later, in the first request or in a function for "
+            trial.hangs_at or app.where, "make that call later, in the first request or in a function for "
             "appsrv.hooks.after_fork, or raise start_timeout", trial.traceback,
         )
         return
     if trial.error:
         yield Finding(
-            "import", in_line(trial.error), app.app,
+            "import", in_line(trial.error), app.where,
             "mend the import; with the same environment, start ends with this error", trial.traceback,
         )
         return
     if trial.seconds > min(SLOW_IMPORT_SECONDS, limit / 2):
         yield Finding(
             "slow-import", f"the import takes {trial.seconds:.1f} s; start_timeout allows {limit:g} s",
-            app.app, "python -X importtime shows which modules are slow; import those in the functions that use them",
+            app.where, "python -X importtime shows which modules are slow; import those in the functions that use them",
         )
     yield from _of_forks(app, trial)
     for note in trial.notes:
         # The notes end with the remedy.
         what, _, remedy = note.rpartition("; " if "; " in note else ": ")
-        yield Finding("production", in_line(what), app.app, in_line(remedy))
+        yield Finding("production", in_line(what), app.where, in_line(remedy))
 
 
 def _of_forks(app: Application, trial: Trial) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def _of_forks(app: Application, trial: Trial) -> Iterator[Finding]:
         yield Finding(
             "threads-at-import",
             f"the application starts {'a thread' if one else f'{len(trial.threads)} threads'} while it is imported "
-            f"({listed(trial.threads)}); forked workers do not have {'it' if one else 'them'}", app.app,
+            f"({listed(trial.threads)}); forked workers do not have {'it' if one else 'them'}", app.where,
             "start threads in a function for appsrv.hooks.after_fork, or spawn_method = \"direct\"",
         )
     for connection in trial.shared:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from appsrv.settings.table import Settings
+from appsrv.system.words import in_line
 
 ENTER, WRITE = 1, 2
 """Bits of a mode, for one class of users (inode(7))."""
@@ -29,6 +30,9 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+STATIC_ROOT = "STATIC_ROOT"
+"""The setting of Django that names the directory of its collected files."""
 
 
 # -- users and files ---------------------------------------------------------------------------------------
@@ -121,12 +125,14 @@ class WritablePlace:
 class Machine:
     """What the system allows. `descriptors`: the hard limit of the server process. `memory`: in bytes; 0: not known.
 
-    `somaxconn`: net.core.somaxconn; None: not known. `account`: the user of the application. `run_problem`: why there
+    `somaxconn`: net.core.somaxconn; None: not known. `account`: the user of the instance. `app_users`: by
+    name, the user of each application. `run_problem`: why there
     is no place for a run directory. `limits_of`: the process whose limits these are.
     """
 
     settings: Settings
     account: Account
+    app_users: Mapping[str, Account] = field(default_factory=dict)
     web: Account | None = None
     descriptors: int = 1 << 20
     limits_of: str = "this shell"
@@ -183,6 +189,11 @@ class Application:
     trial: Trial | None = None
     no_trial: str = ""
     running: RunningApp | None = None
+
+    @property
+    def where(self) -> str:
+        """The application and its directory or name, for a finding."""
+        return f"{in_line(self.app)} in {in_line(self.name)}"
 
 
 @dataclass(frozen=True)

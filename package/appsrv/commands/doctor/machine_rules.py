@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from appsrv.commands.doctor.facts import ENTER, WRITE, Finding, Machine, Way, WritablePlace
+from appsrv.commands.doctor.facts import ENTER, STATIC_ROOT, WRITE, Finding, Machine, Way, WritablePlace
 from appsrv.http.connection_limits import MIN_RESERVED_DESCRIPTORS, connection_limit
+from appsrv.system.words import in_line
 
 FEW_DESCRIPTORS = 1024
 """The usual soft limit of a Linux system. A hard limit below it is rare, and a limit that somebody has set."""
@@ -30,7 +31,8 @@ def _of_way(machine: Machine, way: Way) -> Iterator[Finding]:
     if way.missing:
         yield Finding(
             "missing-directory", f"{way.what} cannot be there: the directory {way.missing} does not exist",
-            f"{way.setting} = {way.path}", f"mkdir -p {way.missing}",
+            f"{way.setting} = {way.path}",
+            "manage.py collectstatic" if way.setting == STATIC_ROOT else f"mkdir -p {way.missing}",
         )
         return
     web = machine.web
@@ -75,18 +77,19 @@ def _remedy(place: WritablePlace) -> str:
 
 
 def _of_user(machine: Machine) -> Iterator[Finding]:
-    account = machine.account
-    if not account.known:
+    nameless = {account.uid for account in machine.app_users.values() if not account.known}
+    for uid in sorted(nameless):
         yield Finding(
-            "no-passwd-entry", f"the user id {account.uid} of the application has no entry in the user database: "
+            "no-passwd-entry", f"the user id {uid} of the application has no entry in the user database: "
             "getpass.getuser(), os.path.expanduser() and some database drivers fail",
-            "/etc/passwd", f"useradd --uid {account.uid} app (in the image), or set HOME and USER",
+            "/etc/passwd", f"useradd --uid {uid} app (in the image), or set HOME and USER",
         )
-    if account.uid == 0:
-        yield Finding(
-            "root", "the application runs as root: a flaw in it gives away the whole machine", "user",
-            '--user NAME (started as root), or User=NAME in the systemd unit',
-        )
+    for name, account in machine.app_users.items():
+        if account.uid == 0:
+            yield Finding(
+                "root", "the application runs as root: a flaw in it gives away the whole machine", in_line(name),
+                "--user NAME (started as root), or User=NAME in the systemd unit",
+            )
 
 
 def _of_descriptors(machine: Machine) -> Iterator[Finding]:

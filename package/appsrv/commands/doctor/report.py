@@ -74,7 +74,7 @@ def _header(facts: Facts) -> Iterator[str]:
     if facts.machine.web is not None and facts.machine.ways:
         yield f"The web server's user is {facts.machine.web.name} (--web-user)"
     for app in facts.apps:
-        yield f"{in_line(app.app)} in {in_line(app.name)}: {_imported(app)}"
+        yield f"{app.where}: {_imported(app)}"
 
 
 def _imported(app: Application) -> str:

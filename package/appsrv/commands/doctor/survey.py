@@ -22,7 +22,16 @@ from appsrv.apps import finder, hosting
 from appsrv.apps.app_group import AppGroup
 from appsrv.commands.config import survey as project_survey
 from appsrv.commands.doctor import running, trial
-from appsrv.commands.doctor.facts import Account, Application, Facts, Machine, Permissions, Way, WritablePlace
+from appsrv.commands.doctor.facts import (
+    STATIC_ROOT,
+    Account,
+    Application,
+    Facts,
+    Machine,
+    Permissions,
+    Way,
+    WritablePlace,
+)
 from appsrv.errors import SettingsError
 from appsrv.http.connection_limits import DESCRIPTORS_WITH_TLS
 from appsrv.instance import run_directory
@@ -134,6 +143,9 @@ def _machine(
     return Machine(
         settings=settings,
         account=account,
+        app_users={
+            group.name: _own_account(identity_of(group.settings.user, group.settings.group)) for group in groups
+        },
         web=web,
         descriptors=limit if limit is not None else _own_descriptors(),
         limits_of="this shell" if limit is None else f"the running server (PID {instance.pid})",
@@ -168,13 +180,17 @@ def _way_to_socket(settings: Settings, account: Account) -> Iterator[Way]:
 
 
 def _ways_to_files(groups: tuple[AppGroup, ...]) -> Iterator[Way]:
-    """The static files that a web server on this machine would serve itself."""
-    if not any(shutil.which(name, path=f"{os.defpath}:/usr/sbin:/usr/local/sbin") for name in _WEB_SERVERS):
-        return
+    """The static files that a web server on this machine would serve itself.
+
+    Without a web server only the directories of the setting `static` that do not exist: start ends with an error then.
+    """
+    has_web_server = any(shutil.which(name, path=f"{os.defpath}:/usr/sbin:/usr/local/sbin") for name in _WEB_SERVERS)
     for group in groups:
+        setting = STATIC_ROOT if group.settings.static is None else "static"
         for mount in project_survey.statics_of(group.settings, group.spec, group.settings.base_uri):
-            if mount.known:
-                yield _way(f"the files of {mount.url}", mount.directory, "static", mount.directory)
+            way = _way(f"the files of {mount.url}", mount.directory, setting, mount.directory)
+            if mount.known and (has_web_server or (way.missing and setting == "static")):
+                yield way
 
 
 def _way(what: str, path: str, setting: str, directory: str, file: Permissions | None = None) -> Way:

@@ -1,6 +1,6 @@
 """Runs the trial import of an application in a child process, as the application's user and within `start_timeout`.
 
-The child is `preloader.trial_import`. Nothing of it is left when the trial is over.
+The child is `preloader.trial_import`. It leads a process group, which is killed when the trial is over.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from appsrv.apps.app_group import AppGroup
@@ -26,7 +27,7 @@ from appsrv.system import fifo, interpreter_flags, stack_dump
 from appsrv.system.anonymous_memory import anonymous_memory
 from appsrv.system.exit_status import cause_of_death
 from appsrv.system.service_manager import SERVICE_VARIABLES
-from appsrv.system.users import check_readable, identity_of
+from appsrv.system.users import Identity, check_readable, identity_of
 
 EXIT_SECONDS = 2.0
 """For the exit functions of the application, as a preloader has at least."""
@@ -61,20 +62,19 @@ def run(group: AppGroup, environ: Mapping[str, str]) -> Trial:
         order.flush()
         order.seek(0)
         reader, writer = os.pipe()
-        with os.fdopen(reader, "rb") as results:
+        with os.fdopen(reader, "rb") as results, _multiproc_directory(group, identity) as added:
             fds = (order.fileno(), writer, stacks.fileno())
             try:
-                process = _start(fds, limit, environment_of(group, environ), output)
+                process = _start(fds, limit, {**environment_of(group, environ), **added}, output)
             finally:
                 os.close(writer)
             try:
                 result = _line(results, time.monotonic() + limit + WRITE_SECONDS)
-                timed_out = result is None
-            finally:
-                status = _end(process, 0.0 if sys.exc_info()[0] or result is None else EXIT_SECONDS)
-        if timed_out:
-            return _timed_out(group, _content(stacks))
-        return _trial(result or b"", status, _content(output))
+            except BaseException:
+                _end(process, 0.0)
+                raise
+            status = _end(process, 0.0 if result is None else EXIT_SECONDS)
+        return _timed_out(group, _content(stacks)) if result is None else _trial(result, status, _content(output))
 
 
 def environment_of(group: AppGroup, environ: Mapping[str, str]) -> dict[str, str]:
@@ -83,6 +83,21 @@ def environment_of(group: AppGroup, environ: Mapping[str, str]) -> dict[str, str
     own |= {"PYTHONUNBUFFERED": "1", internal_variables.ENVIRONMENT: group.settings.environment, **group.variables}
     identity = identity_of(group.settings.user, group.settings.group)
     return own if identity is None else own | identity.variables
+
+
+@contextlib.contextmanager
+def _multiproc_directory(group: AppGroup, identity: Identity | None) -> Iterator[dict[str, str]]:
+    """The variable of `prometheus_multiproc`, with a directory that is removed after the trial; {} without the setting.
+
+    An application may end its import with an error where the variable is missing.
+    """
+    if not group.settings.prometheus_multiproc:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="appsrv-doctor-") as directory:
+        if identity is not None:
+            os.chown(directory, identity.uid, identity.gid)
+        yield {"PROMETHEUS_MULTIPROC_DIR": directory}
 
 
 def _memory(name: str) -> IO[bytes]:

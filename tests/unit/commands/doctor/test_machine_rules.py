@@ -81,6 +81,8 @@ def test_a_socket_that_the_web_server_cannot_write_to() -> None:
 def test_a_directory_that_does_not_exist() -> None:
     finding = only(replace(MACHINE, ways=[Way("the socket", "/no/s", "socket", [ROOT], missing="/no")]))
     assert (finding.check, finding.remedy) == ("missing-directory", "mkdir -p /no")
+    django = Way("the files of /static/", "/no", "STATIC_ROOT", [ROOT], missing="/no")
+    assert only(replace(MACHINE, web=None, ways=[django])).remedy == "manage.py collectstatic"
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,12 @@ def test_no_place_for_the_run_directory_or_for_buffers() -> None:
 
 
 def test_users() -> None:
-    assert checks(replace(MACHINE, account=Account("12345", 12345, frozenset(), known=False))) == ["no-passwd-entry"]
-    assert checks(replace(MACHINE, account=Account("root", 0, frozenset()))) == ["root"]
+    nameless, root = Account("12345", 12345, frozenset(), known=False), Account("root", 0, frozenset())
+    assert checks(replace(MACHINE, app_users={"/srv/shop": OWNER})) == []
+    # Two applications of one user need one entry.
+    assert checks(replace(MACHINE, app_users={"/srv/a": nameless, "/srv/b": nameless})) == ["no-passwd-entry"]
+    found = list(machine_rules.of_system(replace(MACHINE, app_users={"/srv/a": root, "/srv/b": OWNER})))
+    assert [(finding.check, finding.where) for finding in found] == [("root", "/srv/a")]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_text() -> None:
         "   Remedy: mend its settings: no application found",
         "",
         "2. app cannot be imported",
-        "   Where:  app",
+        "   Where:  app in /srv/blog",
         "   Remedy: mend the import; with the same environment, start ends with this error",
         "     Trace",
         "       x",
