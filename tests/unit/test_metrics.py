@@ -1,4 +1,4 @@
-"""metrics.py and monitoring.py: the report for Prometheus and for everybody, read back by prometheus_client."""
+"""metrics.py and server/admin/monitoring.py: the report for Prometheus, read back by prometheus_client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""project.py: who names appsrv, in every kind of dependency file."""
+"""dependency_files.py: who names appsrv, in every kind of dependency file."""
 
 from __future__ import annotations
 

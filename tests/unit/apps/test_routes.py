@@ -1,4 +1,4 @@
-"""routes.py and route_table.py: whose a request is, in every process."""
+"""routes.py and shared_routes.py: whose a request is, in every process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""top.py: the table of workers for a terminal of any size, rates from two readings."""
+"""top_table.py: the table of workers for a terminal of any size, rates from two readings."""
 
 from __future__ import annotations
 

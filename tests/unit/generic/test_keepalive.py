@@ -1,4 +1,4 @@
-"""upstream_keepalive.py: how long an idle connection may be used again, by numbers."""
+"""keepalive.py: how long an idle connection may be used again, by numbers."""
 
 from __future__ import annotations
 

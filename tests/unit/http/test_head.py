@@ -1,4 +1,4 @@
-"""http1.py and http1_body.py: the wire cases, however cut; heads and bodies that hypothesis thinks of."""
+"""head.py and body.py: the wire cases, however cut; heads and bodies that hypothesis thinks of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""proxy_protocol.py, and how arrivals.py reads it: whatever is cut wherever, not a byte too much is taken."""
+"""proxy_protocol.py and server/frontend/preamble.py: headers cut anywhere, and not a byte too many is read."""
 
 from __future__ import annotations
 

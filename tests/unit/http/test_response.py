@@ -1,4 +1,4 @@
-"""http_response.py: appsrv's own answers."""
+"""response.py: appsrv's own answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""healing.py: the page about code that cannot be loaded."""
+"""self_reloading_page.py: the page about code that cannot be loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tally.py: what a worker counts is what the server reads, and nothing is lost with the worker."""
+"""request_counts.py: what a worker counts is what the server reads, and nothing is lost with the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""access_log.py and worker_access_log.py: what is gathered for a line, and that a log in trouble is nobody else's."""
+"""access_log.py and worker/access_log.py: what is gathered for a line, and that a log in trouble is nobody else's."""
 
 from __future__ import annotations
 

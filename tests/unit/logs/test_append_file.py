@@ -1,4 +1,4 @@
-"""access_file.py: appended by many, moved away, made impossible; whoever writes never notices."""
+"""append_file.py: appended by many, moved away, made impossible; whoever writes never notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""line_label.py: labels go on a pipe and come off again."""
+"""line_labels.py: labels go on a pipe and come off again."""
 
 from __future__ import annotations
 

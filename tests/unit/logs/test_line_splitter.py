@@ -1,4 +1,4 @@
-"""output.py: whole lines, in order, none lost, from real pipes."""
+"""line_splitter.py: whole lines, in order, none lost, from real pipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""log_reader.py: what lines say, which are wanted, and a file that is rotated while it is read."""
+"""reader.py: what lines say, which are wanted, and a file that is rotated while it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""log.py: the server log's file, its terminal, and the way from the server to it."""
+"""server_log.py: the server log's file, its terminal, and the way from the server to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tracebacks.py: several writers, and each traceback in one piece."""
+"""traceback_grouping.py: several writers, and each traceback in one piece."""
 
 from __future__ import annotations
 

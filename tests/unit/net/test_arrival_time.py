@@ -1,4 +1,4 @@
-"""kernel_stamps.py: the kernel's clock on what has come in over TCP, and nothing pretended elsewhere."""
+"""arrival_time.py: the kernel's clock on what has come in over TCP, and nothing pretended elsewhere."""
 
 from __future__ import annotations
 

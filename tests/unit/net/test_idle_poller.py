@@ -1,4 +1,4 @@
-"""idle_watch.py: what this system has of epoll and kqueue."""
+"""idle_poller.py: what this system has of epoll and kqueue."""
 
 from __future__ import annotations
 

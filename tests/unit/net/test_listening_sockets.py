@@ -1,4 +1,4 @@
-"""listener.py: real listening sockets on free ports and in temporary directories."""
+"""listening_sockets.py: real listening sockets on free ports and in temporary directories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""server.py: what each message of the watchdog leads to, and how the builder joins the parts."""
+"""process.py: what each message of the watchdog leads to, and how the builder joins the parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""internal_variables.py and takeover.py: names of variables, and what the switch among them says."""
+"""internal_variables.py and development/takeover.py: names of variables, and what the switch among them says."""
 
 from __future__ import annotations
 

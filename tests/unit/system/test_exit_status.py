@@ -1,4 +1,4 @@
-"""death.py: wait statuses of real processes, in words."""
+"""exit_status.py: wait statuses of real processes, in words."""
 
 from __future__ import annotations
 

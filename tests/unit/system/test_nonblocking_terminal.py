@@ -1,4 +1,4 @@
-"""terminal.py: writing to what takes nothing."""
+"""nonblocking_terminal.py: writing to what takes nothing."""
 
 from __future__ import annotations
 

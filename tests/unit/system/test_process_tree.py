@@ -1,4 +1,4 @@
-"""family.py: whether a process exists, and signals to one that may have ended."""
+"""process_tree.py: whether a process exists, and signals to one that may have ended."""
 
 from __future__ import annotations
 

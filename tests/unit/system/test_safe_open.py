@@ -1,4 +1,4 @@
-"""beneath.py: names that lead out, links, races, and what is no regular file."""
+"""safe_open.py: names that lead out, links, races, and what is no regular file."""
 
 from __future__ import annotations
 

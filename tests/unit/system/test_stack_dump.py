@@ -1,4 +1,4 @@
-"""trace.py: asking a real process, and reading what faulthandler writes."""
+"""stack_dump.py: asking a real process, and reading what faulthandler writes."""
 
 from __future__ import annotations
 

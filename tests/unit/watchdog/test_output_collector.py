@@ -1,4 +1,4 @@
-"""collector.py: what is remembered of what processes print."""
+"""output_collector.py: what is remembered of what processes print."""
 
 from __future__ import annotations
 

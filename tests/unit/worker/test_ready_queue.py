@@ -1,4 +1,4 @@
-"""ready_queue.py and parking.py together: the front end's and the workers' sides, in one process."""
+"""ready_queue.py and server/frontend/parking.py together: the front end's and the workers' sides, in one process."""
 
 from __future__ import annotations
 

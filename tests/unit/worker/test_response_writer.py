@@ -1,4 +1,4 @@
-"""sink.py: a client that takes everything, one that takes little, one that goes away."""
+"""response_writer.py: a client that takes everything, one that takes little, one that goes away."""
 
 from __future__ import annotations
 

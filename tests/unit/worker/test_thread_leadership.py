@@ -1,4 +1,4 @@
-"""leadership.py: who serves when, with real threads and requests that last as long as the test says."""
+"""thread_leadership.py: who serves when, with real threads and requests that last as long as the test says."""
 
 from __future__ import annotations
 

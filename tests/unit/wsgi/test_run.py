@@ -1,4 +1,4 @@
-"""wsgi.py: responses of every shape that is right."""
+"""run.py: responses of every shape that is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wsgi.py: what an application can do wrong, and that no connection falls out of step."""
+"""run.py: what an application can do wrong, and that no connection falls out of step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wsgi.py and file_wrapper.py: files sent by their descriptor, or read."""
+"""run.py and file_wrapper.py: files sent by their descriptor, or read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""memory.py: which workers are too large, told with sizes that are made up; and one real size."""
+"""memory_limits.py: which workers are too large, told with sizes that are made up; and one real size."""
 
 from __future__ import annotations
 
