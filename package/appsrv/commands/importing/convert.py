@@ -11,12 +11,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from appsrv.commands.importing import gunicorn, gunicorn_file, page, passenger, process_managers, uwsgi
+from appsrv.commands.importing import (
+    gunicorn,
+    gunicorn_file,
+    page,
+    passenger,
+    procfile,
+    script,
+    supervisord,
+    systemd_unit,
+    uwsgi,
+)
 from appsrv.commands.importing.command_line import starts_server
 from appsrv.commands.importing.directives import ReadFile
-from appsrv.commands.importing.gunicorn_options import RULES
+from appsrv.commands.importing.gunicorn_options import HOOKS, RULES
 from appsrv.commands.importing.outcome import Outcome
-from appsrv.commands.importing.process_managers import Place
+from appsrv.commands.importing.programs import Place
 from appsrv.errors import SettingsError
 
 KINDS = ("gunicorn", "uwsgi", "passenger", "procfile", "supervisord", "systemd")
@@ -42,7 +52,7 @@ def from_command_line(text: str, directory: Path, read: ReadFile, title: str) ->
     """appsrv.toml for a command line, as it is typed in `directory`; options alone are gunicorn's."""
     place = Place("the command line", directory, read)
     text = f"gunicorn {text}" if text.lstrip().startswith("-") else text
-    return _rendered(process_managers.from_command(text, place), directory, title)
+    return _rendered(script.from_command(text, place), directory, title)
 
 
 def from_file(path: Path, text: str, read: ReadFile, *, title: str, kind: str | None = None,
@@ -59,7 +69,7 @@ def from_file(path: Path, text: str, read: ReadFile, *, title: str, kind: str | 
 def _outcome(kind: str, path: Path, text: str, place: Place) -> Outcome:
     if kind == "gunicorn":
         if _is_command(path.name, text):
-            return process_managers.from_command(text, place)
+            return script.from_command(text, place)
         return gunicorn.from_file(text, path)
     if kind == "uwsgi":
         _refuse_other_forms(path.name, text)
@@ -67,12 +77,12 @@ def _outcome(kind: str, path: Path, text: str, place: Place) -> Outcome:
     if kind == "passenger":
         return passenger.from_file(text, path.name)
     if kind == "procfile":
-        return process_managers.from_procfile(text, place)
+        return procfile.from_procfile(text, place)
     if kind == "supervisord":
-        return process_managers.from_supervisord(text, place)
+        return supervisord.from_supervisord(text, place)
     if kind == "systemd":
-        return process_managers.from_systemd(text, place)
-    return process_managers.from_command(text, place)
+        return systemd_unit.from_systemd(text, place)
+    return script.from_command(text, place)
 
 
 def _rendered(outcome: Outcome, directory: Path, title: str) -> SettingsFile:
@@ -103,7 +113,10 @@ def kind_of(name: str, text: str) -> str:
 
 
 def _kind_of_lines(name: str, text: str) -> str:
-    if name.endswith(".py") or _sets_gunicorn(text):
+    if name.endswith(".py"):
+        # Raises an error that names the line of a mistake.
+        gunicorn_file.parse(text, name)
+    if _sets_gunicorn(text):
         return "gunicorn"
     if re.search(r"^web:\s*\S", text, re.MULTILINE):
         return "procfile"
@@ -116,7 +129,7 @@ def _kind_of_lines(name: str, text: str) -> str:
 
 
 def _has_server(text: str) -> bool:
-    return any(starts_server(line) for _, line in process_managers.script_lines(text))
+    return any(starts_server(line) for _, line in script.script_lines(text))
 
 
 def _sets_gunicorn(text: str) -> bool:
@@ -125,7 +138,9 @@ def _sets_gunicorn(text: str) -> bool:
     except SettingsError:
         return False
     names = {getattr(target, "id", "") for node in body if isinstance(node, ast.Assign) for target in node.targets}
-    return bool(names & RULES.keys())
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    # Many programs have a name `config`.
+    return bool(names & (RULES.keys() - {"config"}) or functions & HOOKS)
 
 
 def _is_command(name: str, text: str) -> bool:

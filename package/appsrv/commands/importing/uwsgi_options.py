@@ -131,6 +131,11 @@ def _threads(directive: Directive, context: Context) -> Items:
 
 def _static_map(directive: Directive, _: Context) -> Items:
     prefix, __, place = directive.text.partition("=")
+    if directive.name == "check-static":
+        prefix, place = "", directive.text
+    elif directive.name == "static-map2":
+        # The prefix is part of the path below the directory.
+        place = f"{place.rstrip('/')}/{prefix.strip('/')}"
     return (
         Assigned("static", [f"{prefix.rstrip('/')}/={place}"]),
         Remark("It needs `pip install 'appsrv[static]'`; Django's collected static files need no setting."),
@@ -307,8 +312,8 @@ RULES: dict[str, Rule] = {
     "disable-write-exception": no(f"{_NOTHING}: a client that leaves raises no error in the application."),
     # files
     "static-map": Rule(_static_map, ("static",)),
-    "static-map2": no("appsrv strips the prefix: static = [\"/prefix/=DIR/prefix\"]."),
-    "check-static": no("Files are served below a prefix: see static."),
+    "static-map2": Rule(_static_map, ("static",)),
+    "check-static": Rule(_static_map, ("static",)),
     "static-index": no("appsrv serves no index.html for a directory."),
     "static-expires": no("appsrv sends Cache-Control by itself: ten years for names with a hash, else 60 s."),
     "static-expires-uri": no("appsrv sends Cache-Control by itself: ten years for names with a hash, else 60 s."),

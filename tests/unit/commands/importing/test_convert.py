@@ -74,6 +74,8 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("app.py", "app = config = 3\n", "none of the files that appsrv import knows"),
+        ("conf.py", "workers = (\n", "conf.py is no valid Python (line 1: "),
         ("notes.txt", "buy milk\n", "none of the files that appsrv import knows"),
         ("uwsgi.xml", "<uwsgi><http>:80</http></uwsgi>", "a configuration of uWSGI in XML"),
         ("uwsgi.yaml", "uwsgi:\n  http: :80\n", "a configuration of uWSGI in YAML"),
@@ -91,6 +93,10 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 def test_what_cannot_be_read(name: str, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
         imported(text, name)
+
+
+def test_a_file_of_hooks_alone_is_gunicorn_s() -> None:
+    assert convert.kind_of("hooks.py", "def post_fork(server, worker): pass\n") == "gunicorn"
 
 
 def test_a_kind_that_is_forced() -> None:

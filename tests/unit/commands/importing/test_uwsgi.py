@@ -76,6 +76,7 @@ def test_comments_of_the_example() -> None:
         ("chmod-socket", {"socket_mode": "666"}),
         ("daemonize = /var/log/u.log", {"daemonize": True, "log_file": "/var/log/u.log"}),
         ("req-logger = file:/var/log/r.log\nlogger = syslog:x", {"access_log": "/var/log/r.log"}),
+        ("check-static = /srv/files\nstatic-map2 = /img=/srv", {"static": ["/=/srv/files", "/img/=/srv/img"]}),
         ("gid = www-data", {}),
         ("reload-on-rss = 600\nevil-reload-on-rss = 500", {"memory_limit": "600M"}),
         ("a = %(b)\nb = %(a)\nmax-requests = %(a)", {}),
