@@ -26,7 +26,7 @@ def test_a_request_that_takes_too_long_is_answered_504_and_its_worker_replaced(s
     reply = server.get("/spin?30")
     assert reply.status == 504
     error_id = reply.text.partition("Error id: ")[2].partition("<")[0]
-    server.wait_log(rf"serving GET /spin for \d\.\d s, longer than max_request_time .*error id {error_id}; what it")
+    server.wait_log(rf"serving GET /spin for \d\.\d s, longer than max_request_time .*error id {error_id}; its stacks:")
     server.wait_log(r"in spin\b")
     assert "/spin?30" not in server.log().partition(error_id)[2].partition("\n")[0]
     server.wait_log(rf"worker {first} .* ended: killed by appsrv: .*max_request_time \(0\.5 s\)")
