@@ -120,9 +120,9 @@ def test_what_ends_the_command_with_2(site: Site) -> None:
     site.write("notes.txt", "buy milk\n")
     (site.directory / "binary").write_bytes(b"\xff\xfe\x00")
     for arguments, message in (
-        (["gone.ini"], "gone.ini cannot be read"),
-        (["."], "cannot be read"),
-        (["binary"], "cannot be read"),
+        (["gone.ini"], "gone.ini cannot be read: No such file"),
+        (["."], "cannot be read: it is no file"),
+        (["binary"], "cannot be read: it is no text in UTF-8"),
         (["notes.txt"], "--from gunicorn|uwsgi|passenger|procfile|supervisord|systemd"),
         ([], "give a FILE, or --gunicorn"),
         (["notes.txt", "--gunicorn", "gunicorn a"], "give a FILE, or --gunicorn"),

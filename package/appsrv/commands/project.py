@@ -125,11 +125,8 @@ def import_command(
         made = convert.from_command_line(gunicorn, here, _text_of, "appsrv import --gunicorn")
     else:
         path = here / (file or "")
-        content = _text_of(path)
-        if content is None:
-            raise SettingsError(f"{file} cannot be read: name a file of text (UTF-8) that you may read")
         title = f"appsrv import {file}"
-        made = convert.from_file(path, content, _text_of, title=title, kind=kind, program=program)
+        made = convert.from_file(path, _read(path), _text_of, title=title, kind=kind, program=program)
     if output is None or str(output) == "-":
         click.echo(made.text, nl=False)
         return 0
@@ -140,12 +137,24 @@ def import_command(
     return 0
 
 
+def _read(path: Path) -> str:
+    """The text of a file. Raises `SettingsError`."""
+    try:
+        if path.exists() and not path.is_file():
+            # Opening a FIFO would block until a process opens it for writing (fifo(7)).
+            raise SettingsError(f"{path} cannot be read: it is no file; name the file of the settings")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}; name the file of the settings") from None
+    except ValueError:
+        raise SettingsError(f"{path} cannot be read: it is no text in UTF-8; convert it, then import it") from None
+
+
 def _text_of(path: Path) -> str | None:
     """The text of a file; None if it cannot be read."""
     try:
-        # Opening a FIFO would block until a process opens it for writing (fifo(7)).
-        return path.read_text(encoding="utf-8-sig") if path.is_file() else None
-    except (OSError, UnicodeDecodeError, ValueError):
+        return _read(path)
+    except SettingsError:
         return None
 
 

@@ -29,13 +29,15 @@ class Place:
 
 def chosen(commands: Mapping[str, str], place: Place, prefer: str = "") -> str:
     """The program that is imported. Raises `SettingsError`."""
-    names = ", ".join(commands) or "none"
+    names = ", ".join(commands)
     if place.program is not None:
         if place.program not in commands:
-            raise SettingsError(f"{place.name} has no program {place.program}: it has {names}")
+            raise SettingsError(f"{place.name} has no program {place.program}: it has {names or 'none'}")
         return place.program
     if prefer in commands:
         return prefer
+    if not commands:
+        raise SettingsError(f"{place.name} has no program in it: name the file that starts the server")
     served = [name for name, command in commands.items() if starts_server(command)]
     if not served:
         raise SettingsError(

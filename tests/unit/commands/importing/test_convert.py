@@ -86,6 +86,7 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
         ("Passengerfile.json", '{"port": 80', "is no valid JSON"),
         ("Passengerfile.json", "[1]", "has to be an object of options"),
         ("shop.service", "[Service]\nUser=shop\n", "has no ExecStart"),
+        ("Procfile", "# nothing\n", "Procfile has no program in it"),
         ("Procfile", "worker: celery worker\n", "starts no server that appsrv import knows (programs: worker)"),
         ("supervisord.conf", "[program:a]\ncommand=sleep 1\n", "name one by --program"),
     ],
