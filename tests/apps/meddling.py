@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-JUNK = (b"junk", b"\x16{}", b'\x0b{"pid":1}', b"\xff")
+# The last ones begin with the tag of a packed message, or have its length, too.
+JUNK = (
+    b"junk", b"\x16{}", b'\x0b{"pid":1}', b"\xff", b"2 x", b"2 things happened\n", b"+ 3 items added today",
+    b"+12345678", b"1 of 3 files is missing\n",
+)
 
 
 def meddle() -> int:

@@ -66,6 +66,13 @@ def test_an_application_that_writes_into_the_channels_harms_only_itself(serve: S
         assert int(server.get("/").text) > 0
     server.wait_log("preloader .* a message is ignored: no message starts like b'junk'")
     server.wait_log("worker .* a message is ignored: no message starts like b'junk'")
+    server.wait_log("worker .* a message is ignored: no ClosedAll reads like b'2 things")
+    server.wait_log("worker .* a message is ignored: a Ready with the pid [0-9]+, which is not that of the worker")
+    before = server.worker_pids()
+    os.kill(min(before), signal.SIGKILL)
+    wait_for(lambda: server.worker_pids() - before, "another worker")
+    assert not before & {worker["pid"] for worker in server.workers()}
+    assert server.get("/").status == 200
     assert (server.pid_of("appsrv watchdog"), server.status()["server"]["restarts"]) == (watchdog, 0)
 
 

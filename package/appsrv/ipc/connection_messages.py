@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from appsrv.ipc.directions import HANDED_OFF, SERVER_TO_WORKER, WORKER_TO_BACKEND
 from appsrv.ipc.message_format import Message, Packed
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 # No message of a channel but the only thing written into the release pipe (portable queue), by all workers: the id of a
 # connection whose request is answered, and which is to be watched. So short a write is never torn or mixed (pipe(7)).
 RELEASED = struct.Struct("<Q")
+
+CID_BYTES, PLACE_BYTES = 8, 16
+"""The lengths of the items of ClosedAll and Undelivered."""
 
 
 @dataclass(eq=False, repr=False)
@@ -85,6 +92,13 @@ class ClosedAll(Packed, tag=50, ways=(WORKER_TO_BACKEND,), layout="H"):
     count: int
     data: bytes
 
+    @classmethod
+    def unpack(cls, datagram: bytes) -> Self:
+        msg = super().unpack(datagram)
+        if len(msg.data) != CID_BYTES * msg.count:
+            raise ValueError(f"{msg.count} ids are not {len(msg.data)} bytes long")
+        return msg
+
 
 @dataclass(eq=False, repr=False)
 class DescriptorRequested(Packed, tag=47, ways=(WORKER_TO_BACKEND,), layout="Q"):
@@ -112,6 +126,13 @@ class Undelivered(Packed, tag=49, ways=(WORKER_TO_BACKEND,), layout="QBB"):
     keep_alive: int
     files: int
     data: bytes
+
+    @classmethod
+    def unpack(cls, datagram: bytes) -> Self:
+        msg = super().unpack(datagram)
+        if len(msg.data) < PLACE_BYTES * msg.files:
+            raise ValueError(f"{len(msg.data)} bytes are too few for the places of {msg.files} files")
+        return msg
 
 
 @dataclass(eq=False, repr=False)

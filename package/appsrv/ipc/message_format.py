@@ -78,7 +78,10 @@ class Message:
 
     @classmethod
     def unpack(cls, datagram: bytes) -> Self:
-        """The message of this kind in a datagram. Raises ValueError, TypeError or struct.error for a malformed one."""
+        """The message of this kind in a datagram.
+
+        Raises ValueError, TypeError, RecursionError or struct.error for a malformed one.
+        """
         return cls(**json.loads(datagram[1:]))
 
 
@@ -92,11 +95,13 @@ class Packed(Message):
 
     LAYOUT: ClassVar[struct.Struct]
     NAMES: ClassVar[tuple[str, ...]]
+    HAS_DATA: ClassVar[bool]
 
     def __init_subclass__(cls, *, tag: int = 0, ways: tuple[Direction, ...] = (), layout: str = "") -> None:
         super().__init_subclass__(tag=tag, ways=ways)
         cls.LAYOUT = struct.Struct(f"<B{layout}")
         cls.NAMES = tuple(name for name in cls.__annotations__ if name != "data")
+        cls.HAS_DATA = "data" in cls.__annotations__
 
     def pack(self) -> bytes:
         fields = vars(self)
@@ -106,8 +111,11 @@ class Packed(Message):
     @classmethod
     def unpack(cls, datagram: bytes) -> Self:
         make: Callable[..., Self] = cls
-        fields = cls.LAYOUT.unpack_from(datagram)[1:]
-        return make(*fields, datagram[cls.LAYOUT.size :]) if "data" in cls.__annotations__ else make(*fields)
+        if cls.HAS_DATA:
+            return make(*cls.LAYOUT.unpack_from(datagram)[1:], datagram[cls.LAYOUT.size :])
+        # Raises struct.error if the datagram is longer, too. The tags are the characters from "(" to "2", with which a
+        # text that an application writes into a channel may begin.
+        return make(*cls.LAYOUT.unpack(datagram)[1:])
 
 
 def _json(fields: dict[str, Any]) -> bytes:
@@ -134,5 +142,6 @@ def unpack(datagram: bytes) -> Message:
         raise ProtocolError(f"no message starts like {datagram[:16]!r}")
     try:
         return kind.unpack(datagram)
-    except (ValueError, TypeError, struct.error) as error:
+    except (ValueError, TypeError, RecursionError, struct.error) as error:
+        # RecursionError: JSON that is nested too deeply.
         raise ProtocolError(f"no {kind.__name__} reads like {datagram[:16]!r}: {error}") from error

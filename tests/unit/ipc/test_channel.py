@@ -113,7 +113,7 @@ def test_a_datagram_that_does_not_fit_leaks_no_descriptor() -> None:
 def test_lost_descriptors_are_told_and_what_came_is_kept(ends: tuple[Channel, Channel]) -> None:
     """The kernel says MSG_CTRUNC both when this process has no room for them and when there are too many."""
     one, other = ends
-    sent = connection_messages.Undelivered(7, 1, 17, b"rest")
+    sent = connection_messages.Undelivered(7, 1, 17, bytes(17 * 16) + b"rest")
     before = open_fds()
     channels.send(one.sock, sent.pack(), [one.fileno()] * (channels.MAX_FDS + 1))
     one.send(connection_messages.Gone(8))

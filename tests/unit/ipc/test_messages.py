@@ -57,6 +57,12 @@ def of_kind(kind: type[Message]) -> st.SearchStrategy[Message]:
         }
         if names[-1] == "data":
             fields["data"] = st.binary(max_size=100)
+        if kind is connection_messages.ClosedAll:
+            return st.lists(st.binary(min_size=8, max_size=8), max_size=9).map(
+                lambda ids: connection_messages.ClosedAll(len(ids), b"".join(ids))
+            )
+        if kind is connection_messages.Undelivered:
+            fields.update(files=st.integers(0, 3), data=st.binary(min_size=48, max_size=100))
         assert list(fields) == names
     else:
         hints = get_type_hints(kind)
@@ -124,6 +130,16 @@ def test_a_known_tag_with_nonsense_is_told(kind: type[Message]) -> None:
         unpack(bytes([kind.TAG]))
     with pytest.raises(ProtocolError, match=kind.__name__):
         unpack(bytes([kind.TAG]) + (b'{"no": 1}' if kind in RARE else b"\0"))
+
+
+@pytest.mark.parametrize("text", [
+    b"2 x", b"2 things happened\n", b"2\1\0" + b"x" * 9, b"2\2\0" + b"x" * 8, b"+ 12345678", b"+ 3 items added today",
+    b"1 of 3 files is missing\n", b"1" + b"x" * 8 + b"\1\1" + b"x" * 15, b", then", b". x", b"/ of all",
+    b"3" + b"[" * 100_000,
+])
+def test_a_text_that_begins_with_the_tag_of_a_message_is_none(text: bytes) -> None:
+    with pytest.raises(ProtocolError, match="reads like"):
+        unpack(text)
 
 
 def test_a_text_that_does_not_fit_into_a_datagram_loses_its_middle() -> None:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import gevent
 
-from appsrv.errors import Limit
+from appsrv.errors import Limit, ProtocolError
 from appsrv.http.head import parse_head
 from appsrv.http.response import Response, error_response
 from appsrv.http.syntax import Limits, RequestHead
@@ -385,10 +385,12 @@ class BackEnd:
     def _on_undelivered(
         self, worker: WorkerDelivery, connection: ClientConnection, msg: connection_messages.Undelivered, fds: list[int]
     ) -> None:
+        if len(fds) != msg.files:
+            raise ProtocolError(f"an Undelivered of {msg.files} files came with {len(fds)} descriptors")
         _remove_holder(connection, worker)
         places = struct.unpack_from(f"<{2 * msg.files}Q", msg.data)
         files = [(os.dup(fd), places[2 * n], places[2 * n + 1]) for n, fd in enumerate(fds)]
-        first = msg.data[16 * msg.files :]
+        first = msg.data[connection_messages.PLACE_BYTES * msg.files :]
         self.frontend.in_lane(connection, self.frontend.drain, first, files, bool(msg.keep_alive))
 
 

@@ -46,6 +46,7 @@ class WorkerHandle:
     """A worker. Compared by identity.
 
     `hung_up`: when the worker closed its channel (0.0: still open). `missed`: its exit report is overdue.
+    `ready`: its Ready was read. `early_ready`: the pids in the Ready messages that were read before its pid was known.
     `changes`: the channel for the paths of changed files, if the worker does not watch them itself. `theirs`: the
     worker's ends of its channels, to be passed on to its preloader.
     """
@@ -63,6 +64,8 @@ class WorkerHandle:
     check: bool = False
     hung_up: float = 0.0
     missed: bool = False
+    ready: bool = False
+    early_ready: set[int] = field(default_factory=set)
     theirs: list[int] = field(default_factory=list)
     changes: Outbox | None = None
     reason: str = ""

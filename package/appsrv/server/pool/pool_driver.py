@@ -151,10 +151,11 @@ class PoolDriver:
         handle = self.workers.get(serial)
         if handle is None:
             return
-        handle.pid = pid
         if pid == -1:
             log.error("cannot fork a worker of %s: %s", self._name, error)
             self.not_made(serial, error)
+        else:
+            self.workers.forked(handle, pid)
 
     def not_made(self, serial: int, reason: str) -> None:
         """The worker cannot have a process, for a reason that may be the application's."""

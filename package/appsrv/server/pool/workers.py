@@ -138,6 +138,16 @@ class Workers(Mapping[int, WorkerHandle]):
         channels.close_all(handle.theirs)
         handle.theirs = []
 
+    def forked(self, handle: WorkerHandle, pid: int) -> None:
+        """The worker's preloader has reported the pid of its process."""
+        handle.pid = pid
+        early, handle.early_ready = handle.early_ready, set()
+        for claimed in early:
+            try:
+                self._on_ready(messages.Ready(claimed), handle)
+            except ProtocolError as error:
+                self._log_ignored(handle, error)
+
     def send_changed_files(self, paths: list[str]) -> None:
         """Send these paths to the workers that do not watch files themselves (development)."""
         for handle in self._handles.values():
@@ -221,13 +231,22 @@ class Workers(Mapping[int, WorkerHandle]):
             handle.hung_up = handle.hung_up or self._now()
             handle.watcher.stop()
         except DescriptorsLost as error:
-            self._backend.give_up(message_format.unpack(error.data))
+            self._give_up(handle, error.data)
             return False
         except ProtocolError as error:
-            # The application is in the same process and may have written into the channel.
-            log.error("worker %d of %s: a message is ignored: %s", handle.pid, self._group, error)
+            self._log_ignored(handle, error)
             return False
         return True
+
+    def _give_up(self, handle: WorkerHandle, data: bytes) -> None:
+        try:
+            self._backend.give_up(message_format.unpack(data))
+        except ProtocolError as error:
+            self._log_ignored(handle, error)
+
+    def _log_ignored(self, handle: WorkerHandle, error: ProtocolError) -> None:
+        """The application is in the same process and may have written into the channel."""
+        log.error("worker %d of %s: a message is ignored: %s", handle.pid, self._group, error)
 
     def _handle_message(self, handle: WorkerHandle, msg: Message, fds: list[int]) -> None:
         if directions.WORKER_TO_SERVER not in msg.WAYS:
@@ -238,7 +257,17 @@ class Workers(Mapping[int, WorkerHandle]):
         self._dispatcher.handle_message(msg, handle)
 
     def _on_ready(self, msg: messages.Ready, handle: WorkerHandle) -> None:
-        handle.pid = msg.pid
+        # This process sends signals to the pid of the handle, so that it is the one that the preloader has reported. A
+        # text of the application that reads like Ready must not name another process.
+        if not handle.pid:
+            # The preloader reports the pid after the fork, over another channel, which may be read after this one.
+            handle.early_ready.add(msg.pid)
+            return
+        if msg.pid != handle.pid:
+            raise ProtocolError(f"a Ready with the pid {msg.pid}, which is not that of the worker")
+        if handle.ready:
+            raise ProtocolError("a second Ready")
+        handle.ready = True
         self._events.ready(handle)
 
     def _on_upstream_ended(self, _msg: messages.UpstreamEnded, handle: WorkerHandle) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from appsrv.errors import Limit
+from appsrv.errors import Limit, ProtocolError
 from appsrv.http.head import parse_head
 from appsrv.http.response import Response, error_response
 from appsrv.http.syntax import Limits
@@ -329,6 +329,14 @@ def test_the_rest_of_a_response_is_sent_in_the_drain_lane(world: World) -> None:
         rest = connection_messages.Undelivered(1, 1, 1, places + b"first, then the ")
         assert world.says(rest, [file.fileno()]) == [("drain", 1, b"first, then the rest", True)]
     assert connection.holders == set()
+
+
+def test_the_rest_of_a_response_without_its_files_is_no_message(world: World) -> None:
+    connection = world.client()
+    connection.holders = {world.one}
+    with pytest.raises(ProtocolError, match="1 files came with 0 descriptors"):
+        world.says(connection_messages.Undelivered(1, 1, 1, struct.pack("<QQ", 4, 4)))
+    assert (world.front.notes, connection.holders) == ([], {world.one})
 
 
 def test_a_limit_that_a_worker_has_met_is_passed_on(world: World) -> None:

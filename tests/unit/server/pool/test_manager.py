@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from appsrv.ipc import messages
+from appsrv.ipc.channel import DescriptorsLost
 from appsrv.server.pool.handles import send_signals_through
 from support.managed_group import KILLED, ManagedGroup, outcome_of
 
@@ -451,6 +452,77 @@ def test_the_last_messages_of_a_worker_are_read_before_its_end_counts(make: Make
     group.manager.process_exited(worker.pid, EXIT_3)
     assert group.manager.failure is not None
     assert group.manager.failure.message == "it ended"
+
+
+TEXTS = (b"2 x", b"2 things happened\n", b"+ 3 items added today", b"+ 1234567", b"1 of 3 files is missing\n")
+"""They begin with the tags of packed messages. One is as long as Ready, and reads like a pid."""
+
+
+def ignored(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The messages that were ignored, as the log has them, since the last call."""
+    texts = [record.getMessage() for record in caplog.records if "a message is ignored" in record.getMessage()]
+    caplog.clear()
+    return texts
+
+
+def test_texts_that_begin_like_a_message_end_neither_the_server_nor_the_record_of_their_worker(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = make()
+    preloader, worker = group.serving()
+    for text in TEXTS:
+        worker.channel.sock.send(text)
+    group.settle()
+    (handle,) = group.manager.workers.values()
+    assert (handle.pid, len(ignored(caplog))) == (worker.pid, len(TEXTS))
+    group.clock.advance(5)
+    # Unread when the preloader reports the end of the worker.
+    for text in TEXTS:
+        worker.channel.sock.send(text)
+    group.manager.process_exited(worker.pid, KILLED)
+    assert handle.serial not in group.manager.workers
+    assert len(ignored(caplog)) == len(TEXTS)
+    assert preloader.fork().ready().signals == []
+
+
+def test_a_worker_is_ready_once_and_under_no_other_pid_than_its_own(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = make()
+    group.manager.boot(0, 0, have_preloader=False)
+    preloader = group.preloader().loaded()
+    (worker,) = preloader.orders()
+    # Its messages may be read before its preloader has reported its pid.
+    pid = worker.pid = group.next_pid()
+    worker.say(messages.Ready(preloader.pid))
+    worker.ready()
+    (handle,) = group.manager.workers.values()
+    assert (handle.pid, group.manager.booted) == (0, False)
+    preloader.say(messages.Spawned(os.getpid(), worker.serial, pid))
+    assert (handle.pid, group.manager.booted) == (pid, True)
+    worker.say(messages.Ready(preloader.pid))
+    worker.ready()
+    assert handle.pid == pid
+    assert len(ignored(caplog)) == 3
+    group.manager.workers.kill(handle.serial, "asked for")
+    assert (worker.signals, preloader.signals) == ([KILLED], [])
+
+
+def test_a_text_whose_descriptors_are_lost_is_ignored(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = make()
+    group.serving()
+    (handle,) = group.manager.workers.values()
+    lost = iter([DescriptorsLost(b"2 things happened\n"), DescriptorsLost(b"junk"), BlockingIOError()])
+
+    def receive(_flags: int = 0) -> object:
+        raise next(lost)
+
+    monkeypatch.setattr(handle.outbox.channel, "receive", receive)
+    group.manager.workers.receive(handle)
+    assert len(ignored(caplog)) == 2
+    assert next(lost, None) is None
 
 
 def test_connections_that_a_dead_worker_had_taken_are_looked_for(
