@@ -229,20 +229,26 @@ class Preloader:
         self._wait_for_workers()
 
     def _wait_for_workers(self) -> None:
-        """The server or the watchdog has ended: reap the workers, which end by themselves, until none is left."""
+        """Reap the workers, which end by themselves, until none is left.
+
+        The server or the watchdog has ended, or the server has sent Quit and no worker was left.
+        """
         self._set_quits(True)
         assert self._wake is not None
         while self._workers:
             unpatched.select([self._wake[0]], [], [])
             os.read(self._wake[0], 512)
-            with contextlib.suppress(ChannelClosed):
-                self._reap()
+            self._reap()
 
     def _reap(self) -> None:
+        """Reap all workers that have ended, and report them to the server."""
         for worker, status in self._workers.reap():
             if self._role.upstream is not None:
                 process_group.kill_rest(worker.pid)
-            self._server.send(messages.WorkerExited(worker.server, worker.serial, worker.pid, status))
+            # The server may have ended. The other workers that have ended are reaped all the same: the wake-up for them
+            # has been read, and there will be no other one. The loop finds the end of the channel by itself.
+            with contextlib.suppress(ChannelClosed):
+                self._server.send(messages.WorkerExited(worker.server, worker.serial, worker.pid, status))
 
     def _set_quits(self, quits: bool) -> None:
         """Set whether the process ends after its last worker. It then runs what was registered with atexit at import.

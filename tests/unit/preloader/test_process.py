@@ -364,6 +364,23 @@ def test_outlives_its_workers_where_server_or_watchdog_has_gone(harness: Harness
     harness.run(scenario())
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_reaps_all_workers_that_end_together_after_the_server(harness: Harness, at_once: bool) -> None:
+    """There is one wake-up for all of them, `at_once` together with the end of the server."""
+
+    def scenario() -> Scenario:
+        yield from harness.attach()
+        for serial in (1, 2, 3):
+            yield from harness.spawn(serial)
+        harness.server.close()
+        if not at_once:
+            yield
+        harness.status_of.update(dict.fromkeys((5001, 5002), 0))
+        yield from harness.exits(5003)
+
+    harness.run(scenario())
+
+
 # -- in a worker ------------------------------------------------------------------------------------------------------
 
 
