@@ -208,4 +208,8 @@ class NoRoomForResponse(AppsrvError):
 
 
 class ProtocolError(AppsrvError):
-    """An invalid message between processes of appsrv: a defect of appsrv, please report it."""
+    """An invalid message on a channel between processes of appsrv.
+
+    From a preloader or a worker, the bytes may be the application's: its code runs in these processes and can write
+    into their channels. Server and watchdog log and ignore such a message. Any other one is a defect of appsrv.
+    """
