@@ -20,7 +20,7 @@ from support.waiting import wait_for
 
 # Words of the manual's table that are no keys of the object itself.
 VALUES = {"booting", "running", "restarting", "broken", "idle", "busy", "retiring", "ok", "failed", "requests",
-          "busy_seconds"}
+          "busy_seconds", "address", "fields"}
 
 
 @pytest.mark.both_queues
