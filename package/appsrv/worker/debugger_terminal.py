@@ -43,6 +43,7 @@ class DebuggerTerminal:
         self._thread = 0
         self._connection: socket.socket | None = None
         self._own: list[int] = []
+        self._input_ended = False
         self._undivided: tuple[io.TextIOWrapper, Any] | None = None
 
     def install(self) -> None:
@@ -80,6 +81,7 @@ class DebuggerTerminal:
             return False
         own_lines.flush()
         self._own = [os.dup(0), os.dup(1)]
+        self._input_ended = False
         # With gevent the holder is a greenlet, of which several run in one thread.
         self._holder, self._thread = threading.get_ident(), unpatched.get_ident()
         self._set_at_terminal(at_terminal=True)
@@ -209,13 +211,23 @@ class DebuggerTerminal:
             setattr(bdb.Bdb, name, method)
 
     def _interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        """Ctrl-C reaches the main thread, whichever thread holds the terminal."""
+        """Ctrl-C reaches the main thread, whichever thread holds the terminal: the holder's input is at its end.
+
+        A debugger then quits, and its end gives the terminal back; a second Ctrl-C gives it back at once. The first one
+        must not: another request that waits for the terminal would put it on descriptor 0 before the holder has left
+        its read. The holder would then go on reading from it, with the lock of `readline`, and both would wait without
+        end.
+        """
         holder, thread = self._holder, self._thread
         if holder is None:
             return
-        self.give_back()
+        if self._input_ended:
+            self.give_back()
+        else:
+            self._input_ended = True
+            os.dup2(self._own[0], 0)
         if thread != unpatched.get_ident():
-            # This interrupts the read of the thread that held the terminal. It then goes on with the usual input.
+            # This interrupts the read of the thread that holds the terminal, which then reads from the usual input.
             signal.pthread_kill(thread, _INTERRUPTING)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from appsrv.ipc.scoreboard import Scoreboard
+from appsrv.system import unpatched
 from appsrv.worker.debugger_terminal import DebuggerTerminal
 
 
@@ -23,7 +24,14 @@ class Borrowed(DebuggerTerminal):
         super().__init__("", Scoreboard.create(1, 1).slot(0))
         self._usual: Any = io.StringIO()
         self._connection, self.lender = socket.socketpair()
+        self._own = [os.dup(0), os.dup(1)]
         self._holder = self._thread = thread
+
+    def is_borrowed(self) -> bool:
+        try:
+            return self.lender.recv(1, socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
 
 
 @pytest.fixture
@@ -55,8 +63,20 @@ def test_ctrl_c_ends_the_read_of_another_thread_and_no_later_one(monkeypatch: py
     interrupt(signal.SIGINT, None)
     reader.join(10)
     assert found == [b""]
-    assert terminal.lender.recv(1) == b"", "the terminal is the lender's again"
     assert interrupted == [], "the next debugger would take the signal for another Ctrl-C"
+    assert terminal.is_borrowed(), "another request would read from it beside a holder that has not left its read"
+    interrupt(signal.SIGINT, None)
+    assert not terminal.is_borrowed()
     terminal.lender.close()
     for fd in (read, write, null):
         os.close(fd)
+
+
+def test_after_ctrl_c_the_end_of_the_request_gives_the_terminal_back() -> None:
+    terminal = Borrowed(threading.get_ident())
+    terminal._thread = unpatched.get_ident()
+    terminal._interrupt(signal.SIGINT, None)
+    assert terminal.is_borrowed()
+    terminal.request_over()
+    assert not terminal.is_borrowed()
+    terminal.lender.close()
