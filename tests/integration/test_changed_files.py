@@ -124,7 +124,8 @@ def test_the_next_watcher_tells_the_others(template: Path, launch: Launch) -> No
     old = server.worker_pids()
     for pid in old:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: old.isdisjoint(server.titles()), "the end of the old ones")
+    # The server knows of their end a moment later than the process table.
+    wait_for(lambda: old.isdisjoint(server.worker_pids()) and old.isdisjoint(server.titles()), "the end of the old ones")
     server.wait_workers(WORKERS)
     template.write_text("newest {{ pid }}")
     wait_heard(server, template, "newest")
