@@ -125,7 +125,7 @@ def test_the_next_watcher_tells_the_others(template: Path, launch: Launch) -> No
     for pid in old:
         os.kill(pid, signal.SIGKILL)
     # The server knows of their end a moment later than the process table.
-    wait_for(lambda: old.isdisjoint(server.worker_pids()) and old.isdisjoint(server.titles()), "the end of the old ones")
+    wait_for(lambda: old.isdisjoint({*server.worker_pids(), *server.titles()}), "the end of the old ones")
     server.wait_workers(WORKERS)
     template.write_text("newest {{ pid }}")
     wait_heard(server, template, "newest")
