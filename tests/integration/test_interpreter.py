@@ -32,11 +32,14 @@ def test_options_of_python_m_appsrv(launch: Launch, site: Site) -> None:
     """Also after a restart, and in what replaces a preloader that was killed."""
     site.add_app("interpreter")
     server = python(launch, *STRICT, "-m", "appsrv", "start", "interpreter")
+    preloader = f"appsrv preloader {site.directory}"
     assert is_strict(server.get("/").json)
     assert site.command("restart-app", ".").returncode == 0
     assert is_strict(server.get("/").json)
+    # The old preloader ends a moment after the restart is over.
+    wait_for(lambda: list(server.titles().values()).count(preloader) == 1, "the end of the old preloader")
     first = server.worker_pids()
-    for pid in (server.pid_of("appsrv preloader"), *first):
+    for pid in (server.pid_of(preloader), *first):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: server.worker_pids() - first, "a new worker")
     assert is_strict(server.get("/").json)

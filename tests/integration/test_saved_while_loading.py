@@ -64,7 +64,7 @@ def test_it_is_loaded_again(
     environment = {**bytecode, "APPSRV_MAX_POOL_SIZE": workers}
     server: Server = launch([*command, str(port)], ("127.0.0.1", port), environment)
     wait_for(lambda: (site.directory / "loading").exists(), "the beginning of loading", 30)
-    site.save("words.py", "WORD = 'new'\n")
+    site.save("words.py", "WORD = 'new'\n", same_second=True)
     site.write("go", "")
     server.wait_ready()
     wait_for(lambda: server.get("/word").text == "new", "the saved word", 15)

@@ -115,11 +115,20 @@ class Site:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def save(self, name: str, text: str) -> None:
-        """Write the file as an editor does: whoever looks finds what was there before, or all that is there now."""
+    def save(self, name: str, text: str, *, same_second: bool = False) -> None:
+        """Write the file as an editor does: a reader finds the whole old text or the whole new one.
+
+        Python takes the bytecode of a source with the same size and the same second of change. Unless `same_second`,
+        the new text gets a later second where that would happen.
+        """
+        target = self.directory / name
         draft = self.directory.with_name("draft")
         draft.write_text(text, encoding="utf-8")
-        draft.replace(self.directory / name)
+        if not same_second and target.exists():
+            old, new = target.stat(), draft.stat()
+            if (int(old.st_mtime), old.st_size) == (int(new.st_mtime), new.st_size):
+                os.utime(draft, (new.st_atime, new.st_mtime + 1))
+        draft.replace(target)
 
     def command(
         self, *words: str, seconds: float = 30.0, environment: Mapping[str, str] | None = None
