@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from appsrv.commands.settings_check import SettingsReport, as_text, examine, size_text, text_of
 from appsrv.settings.kinds import NO_FILE
 from appsrv.settings.parsers import AUTO
+from appsrv.system import fifo
 
 APPLICATION = "def application(environ, start_response): ...\n"
 
@@ -120,4 +122,7 @@ def test_settings_in_the_file_of_the_application_s_variables(project: Path) -> N
     (project / ".env").unlink()
     # Reading it would wait for a writer, and take from the application what the writer serves once.
     os.mkfifo(project / ".env")
-    assert examined(project).warnings == ()
+    # The name of the application is given: finding it reads FLASK_APP from `.env`, as `start` does.
+    began = time.monotonic()
+    assert examine("wsgi:application", {}, {}, project).warnings == ()
+    assert time.monotonic() - began < fifo.WRITER_WAIT_SECONDS
